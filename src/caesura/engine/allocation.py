@@ -1,0 +1,86 @@
+"""Allocation that breaks holds when the pool is short, and ends pauses when it succeeds."""
+
+from collections.abc import Callable
+from typing import Any
+
+from vllm.utils.math_utils import cdiv
+from vllm.v1.core.kv_cache_manager import KVCacheBlocks, KVCacheManager
+from vllm.v1.request import Request, RequestStatus
+
+from caesura.engine.keeper import PauseKeeper
+
+
+class ReclaimingAllocator:
+    """Stands in for `KVCacheManager.allocate_slots`.
+
+    vLLM asks for slots for every request that it schedules, and gives up (or preempts) when
+    there are none. This is the one place where holds are broken: right before that.
+
+    Args:
+        manager: vLLM's KV cache manager.
+        keeper: the pauses.
+        anything_runs: whether any request is running.
+    """
+
+    def __init__(
+        self, manager: KVCacheManager, keeper: PauseKeeper, anything_runs: Callable[[], bool]
+    ) -> None:
+        self._manager = manager
+        self._keeper = keeper
+        self._anything_runs = anything_runs
+        self._allocate = manager.allocate_slots
+
+    def install(self) -> None:
+        """Take the place of the manager's method."""
+        self._manager.allocate_slots = self.allocate_slots  # type: ignore[method-assign]
+
+    def allocate_slots(
+        self, request: Request, num_new_tokens: int, **options: Any
+    ) -> KVCacheBlocks | None:
+        """As vLLM's, but holds are broken before it fails."""
+        blocks = self._allocate(request, num_new_tokens, **options)
+        if len(self._keeper.table) == 0:
+            return blocks
+        if blocks is None:
+            missing = self._missing_blocks(request, num_new_tokens, options)
+            running = request.status == RequestStatus.RUNNING
+            if self._keeper.reclaim(
+                request, missing, running=running, idle=not self._anything_runs()
+            ):
+                blocks = self._allocate(request, num_new_tokens, **options)
+        if blocks is not None:
+            self._end_pause_of(request, options)
+        return blocks
+
+    def _end_pause_of(self, request: Request, options: dict[str, Any]) -> None:
+        self._keeper.forget_demand(request.request_id)
+        pause = self._keeper.table.claimed_by(request.request_id)
+        if pause is not None:
+            local_tokens = request.num_computed_tokens + options.get("num_new_computed_tokens", 0)
+            loaded_tokens = options.get("num_external_computed_tokens", 0)
+            self._keeper.resumed(pause, local_tokens, loaded_tokens)
+
+    def _missing_blocks(
+        self, request: Request, num_new_tokens: int, options: dict[str, Any]
+    ) -> int:
+        """Blocks that the pool lacks for this allocation (one group of full attention)."""
+        group = self._manager.coordinator.single_type_managers[0]
+        found = options.get("new_computed_blocks")
+        hits = list(found.blocks[0]) if found is not None else []
+        tokens = (
+            request.num_computed_tokens
+            + options.get("num_new_computed_tokens", 0)
+            + options.get("num_external_computed_tokens", 0)
+            + num_new_tokens
+            + options.get("num_lookahead_tokens", 0)
+        )
+        if options.get("full_sequence_must_fit", False):
+            tokens = max(tokens, request.num_tokens)
+        tokens = min(tokens, self._manager.max_model_len)
+        owned = len(group.req_to_blocks.get(request.request_id, ()))
+        idle_hits = sum(1 for block in hits if block.ref_cnt == 0 and not block.is_null)
+        needed = cdiv(tokens, group.block_size) - owned - len(hits) + idle_hits
+        needed += options.get("reserved_blocks", 0)
+        if request.status != RequestStatus.RUNNING and options.get("has_scheduled_reqs", True):
+            needed += self._manager.watermark_blocks
+        return max(1, needed - self._manager.block_pool.get_num_free_blocks())

@@ -1,0 +1,165 @@
+"""Caesura's options inside vLLM's configuration, and the checks at start."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Self
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from vllm.config import VllmConfig
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig
+
+from caesura.errors import ConfigurationError
+from caesura.policy import DEFAULT_POLICY, make_policy
+from caesura.units import format_size, parse_size
+
+SECTION = "caesura"
+
+
+class KeepContexts(StrEnum):
+    """Which finished requests are kept as pauses (for clients that run their own tools)."""
+
+    AUTO = "auto"  # ended in a tool call, gave a session id, or continued an earlier pause
+    ALL = "all"  # every request that stopped by itself
+    NONE = "none"  # none: only sessions in place pause
+
+
+class CaesuraConfig(BaseModel):
+    """Options under `caesura` in vLLM's `--additional-config`.
+
+    Attributes:
+        policy: name of the policy (`caesura.policy.policy_names()`).
+        policy_options: numbers for the policy, such as `{"ttl_seconds": 5}`.
+        host_memory: bytes of host memory for copies of paused contexts, over all ranks.
+            Sizes such as "8GiB" are accepted. 0 turns host copies off.
+        copy_budget: bytes copied out and in per engine iteration, per rank.
+        keep_contexts: which finished requests are kept as pauses.
+        tool_call_parser: vLLM's tool parser for the model, to find the tool that is called.
+        max_pauses: pauses remembered at most; past it the oldest are forgotten.
+        forget_after_seconds: a finished request's pause is forgotten after this long.
+        copy_thread: on CPU, copy in a worker thread instead of between iterations.
+        check_integrity: verify all books whenever the engine falls idle (for tests).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str = DEFAULT_POLICY
+    policy_options: dict[str, float] = Field(default_factory=dict)
+    host_memory: int = Field(default=0, ge=0)
+    copy_budget: int = Field(default=64 * 2**20, gt=0)
+    keep_contexts: KeepContexts = KeepContexts.AUTO
+    tool_call_parser: str | None = None
+    max_pauses: int = Field(default=4096, ge=1)
+    forget_after_seconds: float = Field(default=3600.0, gt=0)
+    copy_thread: bool = False
+    check_integrity: bool = False
+
+    @field_validator("host_memory", "copy_budget", mode="before")
+    @classmethod
+    def _parse_size(cls, value: object) -> object:
+        return parse_size(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> Self:
+        make_policy(self.policy, self.policy_options)
+        if self.policy == "swap" and self.host_memory == 0:
+            raise ValueError(
+                "policy 'swap' needs host memory: give --host-memory (for example 8GiB), "
+                "or choose --policy preserve"
+            )
+        return self
+
+    @classmethod
+    def from_vllm(cls, vllm_config: VllmConfig) -> Self:
+        """Read the options from vLLM's additional config.
+
+        Raises:
+            ConfigurationError: an option is unknown or out of range.
+        """
+        additional: Any = vllm_config.additional_config
+        section = additional.get(SECTION, {}) if isinstance(additional, Mapping) else {}
+        return cls.parse(section)
+
+    @classmethod
+    def parse(cls, section: Mapping[str, object]) -> Self:
+        """Validate options, with an error that says which one is wrong and why.
+
+        Raises:
+            ConfigurationError: an option is unknown or out of range.
+        """
+        try:
+            return cls.model_validate(dict(section))
+        except ValidationError as error:
+            lines = [
+                f"{'.'.join(str(part) for part in item['loc']) or 'options'}: {item['msg']}"
+                for item in error.errors()
+            ]
+            raise ConfigurationError(
+                "Caesura's options (additional_config['caesura']) are not valid:\n  "
+                + "\n  ".join(lines)
+            ) from error
+
+
+def block_bytes(kv_cache_config: KVCacheConfig) -> int:
+    """Bytes of one KV block over all layers, on one rank."""
+    sizes = {(tensor.size, tensor.block_stride) for tensor in kv_cache_config.kv_cache_tensors}
+    if not sizes or kv_cache_config.num_blocks == 0:
+        raise ConfigurationError("this model has no KV cache: there is nothing to pause")
+    per_layer = sum(
+        group.kv_cache_spec.page_size_bytes * len(group.layer_names)
+        for group in kv_cache_config.kv_cache_groups
+    )
+    return per_layer
+
+
+def check_supported(
+    vllm_config: VllmConfig,
+    kv_cache_config: KVCacheConfig,
+    block_size: int,
+    hash_block_size: int | None,
+    config: CaesuraConfig,
+) -> None:
+    """Refuse what would be silently wrong.
+
+    Raises:
+        ConfigurationError: says what is not supported and what to do.
+    """
+    groups = kv_cache_config.kv_cache_groups
+    if not vllm_config.cache_config.enable_prefix_caching:
+        raise ConfigurationError(
+            "Caesura needs prefix caching: a paused context is found again by its block "
+            "hashes. Remove --no-enable-prefix-caching."
+        )
+    if len(groups) != 1 or not isinstance(groups[0].kv_cache_spec, FullAttentionSpec):
+        kinds = ", ".join(type(group.kv_cache_spec).__name__ for group in groups) or "none"
+        raise ConfigurationError(
+            f"Caesura supports models with one KV cache group of full attention; this model "
+            f"has {len(groups)} ({kinds}). Hybrid, sliding-window and Mamba models are not "
+            f"supported yet: serve them without --scheduler-cls."
+        )
+    if block_size <= 0 or (hash_block_size or block_size) != block_size:
+        raise ConfigurationError(
+            f"Caesura needs one block size for hashing and allocation; found {block_size} and "
+            f"{hash_block_size}. Set --block-size explicitly (16 or 32)."
+        )
+    if vllm_config.parallel_config.pipeline_parallel_size > 1:
+        raise ConfigurationError(
+            "pipeline parallelism is not supported yet; use --tensor-parallel-size instead"
+        )
+    if vllm_config.parallel_config.decode_context_parallel_size > 1:
+        raise ConfigurationError("decode context parallelism is not supported yet")
+    check_host_memory(config.host_memory)
+
+
+def check_host_memory(host_memory_bytes: int) -> None:
+    """Refuse a host pool that the machine cannot hold.
+
+    Raises:
+        ConfigurationError: it is larger than the machine's memory.
+    """
+    total_bytes = psutil.virtual_memory().total
+    if host_memory_bytes > total_bytes:
+        raise ConfigurationError(
+            f"host memory of {format_size(host_memory_bytes)} is more than this machine has "
+            f"({format_size(total_bytes)}); give a smaller --host-memory"
+        )

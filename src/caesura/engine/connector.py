@@ -1,0 +1,262 @@
+"""vLLM's KV connector of Caesura: host copies of paused contexts.
+
+One class with two roles, as vLLM wants it. In the scheduler it answers which tokens have a
+host copy and plans copies (`transfers.py`); in each worker it carries them out
+(`copy_backend.py`). Copies out are selective: only what the policy asks for.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from vllm.config import VllmConfig
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorBase_V1,
+    KVConnectorMetadata,
+    KVConnectorRole,
+    KVConnectorTransferResults,
+    KVConnectorWorkerMetadata,
+)
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
+    KVConnectorPromMetrics,
+    KVConnectorStats,
+    PromMetric,
+    PromMetricT,
+)
+from vllm.logger import init_logger
+from vllm.v1.metrics.cache_hit_source import CacheHitSource
+from vllm.v1.outputs import KVConnectorOutput
+
+from caesura.engine.config import CaesuraConfig, block_bytes, check_host_memory
+from caesura.engine.copy_backend import CopyBackend, device_regions, make_backend
+from caesura.engine.host_pool import HostPool
+from caesura.engine.metrics import PausePrometheus, PauseStats
+from caesura.engine.transfers import CopyBatch, Transfers
+
+if TYPE_CHECKING:
+    from vllm.forward_context import ForwardContext
+    from vllm.v1.attention.backend import AttentionMetadata
+    from vllm.v1.core.block_pool import BlockPool
+    from vllm.v1.core.kv_cache_manager import KVCacheBlocks
+    from vllm.v1.core.kv_cache_utils import BlockHash
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.kv_cache_interface import KVCacheConfig
+    from vllm.v1.request import Request
+
+logger = init_logger(__name__)
+
+
+@dataclass
+class CopyMetadata(KVConnectorMetadata):
+    """Scheduler to workers: the copies of this iteration."""
+
+    batch: CopyBatch | None = None
+
+
+@dataclass
+class CopyReport(KVConnectorWorkerMetadata):
+    """Workers to scheduler: number of ranks that completed, or failed, each batch."""
+
+    completed: dict[int, int] = field(default_factory=dict)
+    failed: dict[int, int] = field(default_factory=dict)
+
+    def aggregate(self, other: KVConnectorWorkerMetadata) -> "CopyReport":
+        """Add another rank's report."""
+        assert isinstance(other, CopyReport)
+        merged = CopyReport(dict(self.completed), dict(self.failed))
+        for target, source in (
+            (merged.completed, other.completed),
+            (merged.failed, other.failed),
+        ):
+            for batch_id, ranks in source.items():
+                target[batch_id] = target.get(batch_id, 0) + ranks
+        return merged
+
+
+class CaesuraConnector(KVConnectorBase_V1):
+    """Host copies of paused contexts, as a vLLM KV connector."""
+
+    _cache_hit_source = CacheHitSource.HOST
+
+    def __init__(
+        self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: "KVCacheConfig"
+    ) -> None:
+        super().__init__(vllm_config, role, kv_cache_config)
+        self.config = CaesuraConfig.from_vllm(vllm_config)
+        self.transfers: Transfers | None = None
+        self._backend: CopyBackend | None = None
+        self._block_bytes = block_bytes(kv_cache_config)
+        self._block_size = vllm_config.cache_config.block_size
+        world_size = vllm_config.parallel_config.world_size
+        check_host_memory(self.config.host_memory)
+        self._num_workers = world_size
+        self.num_slots = self.config.host_memory // world_size // self._block_bytes
+        self._loads_of: dict[str, tuple[int, list[BlockHash]]] = {}
+        self._batches: dict[int, CopyBatch] = {}
+        self._received: set[str] = set()
+        self._invalid_blocks: set[int] = set()
+        self._report = CopyReport()
+
+    @property
+    def requires_kv_delivery(self) -> bool:
+        """A lost copy costs a recompute, never a token."""
+        return False
+
+    # Scheduler
+
+    def bind_gpu_block_pool(self, gpu_block_pool: "BlockPool") -> None:
+        """Start planning copies for this pool."""
+        if self.num_slots == 0:
+            return
+        budget_blocks = self.config.copy_budget // self._block_bytes
+        host = HostPool(self.num_slots)
+        self.transfers = Transfers(gpu_block_pool, host, budget_blocks, self._num_workers)
+
+    def get_num_new_matched_tokens(
+        self, request: "Request", num_computed_tokens: int
+    ) -> tuple[int | None, bool]:
+        """Tokens after the locally cached ones that have a host copy; loaded asynchronously."""
+        if self.transfers is None:
+            return 0, False
+        first = num_computed_tokens // self._block_size
+        # The last token is always computed: its logits give the next one.
+        stop = min((request.num_tokens - 1) // self._block_size, len(request.block_hashes))
+        count = self.transfers.host.filled_run(request.block_hashes, first, stop)
+        if count == 0:
+            return 0, False
+        self._loads_of[request.request_id] = first, request.block_hashes[first : first + count]
+        return count * self._block_size, True
+
+    def update_state_after_alloc(
+        self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int
+    ) -> None:
+        """Queue the loads into the blocks that were allocated for them."""
+        if num_external_tokens == 0 or self.transfers is None:
+            return
+        first, block_hashes = self._loads_of.pop(request.request_id)
+        block_ids = blocks.get_block_ids()[0][first : first + len(block_hashes)]
+        assert len(block_ids) * self._block_size == num_external_tokens
+        self.transfers.load(request.request_id, block_hashes, block_ids)
+
+    def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> CopyMetadata:
+        """The copies of this iteration."""
+        self._loads_of.clear()
+        return CopyMetadata(self.transfers.next_batch() if self.transfers is not None else None)
+
+    def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
+        """Take the workers' reports."""
+        if self.transfers is None:
+            return
+        self.transfers.finish_loads(connector_output.finished_recving or set())
+        report = connector_output.kv_connector_worker_meta
+        if isinstance(report, CopyReport):
+            self.transfers.finish_stores(report.completed, report.failed)
+
+    def has_pending_push_work(self) -> bool:
+        """Keep the engine stepping while copies are queued or under way."""
+        return self.transfers is not None and self.transfers.pending
+
+    def reset_cache(self) -> bool:
+        """Forget every host copy that no pause relies on."""
+        if self.transfers is not None:
+            self.transfers.host.clear_unpinned()
+        return True
+
+    # Workers
+
+    def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
+        """Allocate this rank's host memory."""
+        if self.num_slots == 0:
+            return
+        regions = device_regions(kv_caches, self._kv_cache_config)
+        self._backend = make_backend(regions, self.num_slots, self.config.copy_thread)
+        logger.info(
+            "Caesura: %d host blocks of %d bytes on this rank", self.num_slots, self._block_bytes
+        )
+
+    def start_load_kv(self, forward_context: "ForwardContext", **kwargs: Any) -> None:
+        """Start this iteration's loads."""
+        batch = self._batch()
+        if batch is not None and self._backend is not None:
+            self._batches[batch.id] = batch
+            self._backend.start_loads(batch)
+
+    def wait_for_save(self) -> None:
+        """Start this iteration's copies out."""
+        batch = self._batch()
+        if batch is not None and self._backend is not None:
+            self._backend.start_stores(batch)
+
+    def wait_for_layer_load(self, layer_name: str) -> None:
+        """Loads are never waited for: the request is scheduled when they are complete."""
+
+    def save_kv_layer(
+        self,
+        layer_name: str,
+        kv_layer: torch.Tensor,
+        attn_metadata: "AttentionMetadata",
+        **kwargs: Any,
+    ) -> None:
+        """Copies out are by block, not by layer."""
+
+    def get_transfer_results(self, finished_req_ids: set[str]) -> KVConnectorTransferResults:
+        """Requests whose loads are complete. A failed load is reported as invalid blocks too."""
+        if self._backend is None:
+            return KVConnectorTransferResults()
+        finished = self._backend.poll()
+        received: set[str] = set()
+        for batch_id in finished.completed:
+            received.update(self._batches.pop(batch_id).finished_loads)
+            self._report.completed[batch_id] = 1
+        for batch_id in finished.failed:
+            batch = self._batches.pop(batch_id)
+            received.update(batch.finished_loads)
+            self._invalid_blocks.update(block for _, block in batch.loads)
+            self._report.failed[batch_id] = 1
+        return KVConnectorTransferResults(finished_recving=received)
+
+    def get_block_ids_with_load_errors(self) -> set[int]:
+        """Blocks whose load failed: vLLM computes them again."""
+        invalid, self._invalid_blocks = self._invalid_blocks, set()
+        return invalid
+
+    def build_connector_worker_meta(self) -> CopyReport | None:
+        """This rank's report."""
+        if not (self._report.completed or self._report.failed):
+            return None
+        report, self._report = self._report, CopyReport()
+        return report
+
+    def shutdown(self) -> None:
+        """Wait for copies under way."""
+        if self._backend is not None:
+            self._backend.shutdown()
+            self._backend = None
+
+    def _batch(self) -> CopyBatch | None:
+        metadata = self._get_connector_metadata()
+        assert isinstance(metadata, CopyMetadata)
+        return metadata.batch
+
+    # Metrics
+
+    @classmethod
+    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> KVConnectorStats:
+        """Rebuild stats on the other side of a process boundary."""
+        return PauseStats(data=data or {})
+
+    @classmethod
+    def build_prom_metrics(
+        cls,
+        vllm_config: VllmConfig,
+        metric_types: dict[type[PromMetric], type[PromMetricT]],
+        labelnames: list[str],
+        per_engine_labelvalues: dict[int, list[object]],
+    ) -> KVConnectorPromMetrics:
+        """Register the metrics."""
+        return PausePrometheus(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+
+    def take_events(self) -> Iterable[Any]:
+        """No KV events are published for host copies."""
+        return ()

@@ -1,0 +1,88 @@
+"""Pauses of clients that run their own tools: which requests leave one, which continue one.
+
+Towards its client such a request is finished. Whether it will be continued shows in what it
+generated (a tool call), in a session id, or in the fact that it continued a pause itself.
+"""
+
+from vllm.v1.request import Request, RequestStatus
+
+from caesura.engine.config import KeepContexts
+from caesura.engine.keeper import PauseKeeper
+from caesura.engine.pauses import Pause
+from caesura.engine.protocol import endpoint_of
+from caesura.engine.tool_names import ToolNames
+
+CLIENT = "client"
+OTHER = "other"
+MAX_ENDPOINTS = 64
+
+
+class Continuations:
+    """Recognises paused contexts by what is generated and by what is sent.
+
+    Args:
+        keeper: holds the pauses.
+        keep: which finished requests are kept.
+        tool_names: finds tool calls; None when no tool parser is configured.
+    """
+
+    def __init__(
+        self, keeper: PauseKeeper, keep: KeepContexts, tool_names: ToolNames | None
+    ) -> None:
+        self._keeper = keeper
+        self._keep = keep
+        self._tool_names = tool_names
+        self._continuing: set[str] = set()
+        self._endpoints: set[str] = set()
+
+    def find(self, request: Request) -> Pause | None:
+        """The pause that a new request continues."""
+        if len(self._keeper.table) == 0 or request.pooling_params is not None:
+            return None
+        pause = self._keeper.table.find_continued(
+            request.session_id, request.block_hashes, request.num_tokens
+        )
+        if pause is not None:
+            self._continuing.add(request.request_id)
+        return pause
+
+    def endpoint_at_end(self, request: Request) -> str | None:
+        """What a finished request's session waits for; None when it is not kept."""
+        if request.resumable or request.pooling_params is not None:
+            return None
+        if self._keep is KeepContexts.NONE or not _ended_by_itself(request):
+            return None
+        endpoint = endpoint_of(request) or self.tool_called(request)
+        if endpoint is not None:
+            return self.limited(endpoint)
+        expected = request.session_id is not None or request.request_id in self._continuing
+        return CLIENT if expected or self._keep is KeepContexts.ALL else None
+
+    def tool_called(self, request: Request) -> str | None:
+        """The tool that the request's output calls; several are joined with "+"."""
+        if self._tool_names is None or not request.num_output_tokens:
+            return None
+        names = self._tool_names.called(list(request.output_token_ids))
+        return self.limited("+".join(sorted(set(names)))) if names else None
+
+    def limited(self, endpoint: str) -> str:
+        """The endpoint, or "other" past a number of names: a model may invent any."""
+        if endpoint not in self._endpoints and len(self._endpoints) >= MAX_ENDPOINTS:
+            return OTHER
+        self._endpoints.add(endpoint)
+        return endpoint
+
+    def discard(self, request_id: str) -> None:
+        """The request is gone."""
+        self._continuing.discard(request_id)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is remembered of any request (integrity check)."""
+        return not self._continuing
+
+
+def _ended_by_itself(request: Request) -> bool:
+    return request.status in (
+        RequestStatus.FINISHED_STOPPED,
+        RequestStatus.FINISHED_LENGTH_CAPPED,
+    )

@@ -1,0 +1,53 @@
+"""The vLLM flags that turn Caesura on, from its own options."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from caesura.engine.config import SECTION, CaesuraConfig
+
+SCHEDULER_CLASS = "caesura.engine.scheduler.InterceptScheduler"
+CONNECTOR_CLASS = "CaesuraConnector"
+CONNECTOR_MODULE = "caesura.engine.connector"
+
+
+def kv_transfer_config() -> dict[str, Any]:
+    """vLLM's `--kv-transfer-config` for Caesura's connector."""
+    return {
+        "kv_connector": CONNECTOR_CLASS,
+        "kv_connector_module_path": CONNECTOR_MODULE,
+        "kv_role": "kv_both",
+        "kv_load_failure_policy": "recompute",
+    }
+
+
+def additional_config(
+    config: CaesuraConfig, present: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """vLLM's `--additional-config` with Caesura's section, beside what is there already."""
+    section = config.model_dump(mode="json", exclude_defaults=True)
+    return {**(present or {}), SECTION: section}
+
+
+def as_flags(config: CaesuraConfig, present: Mapping[str, Any] | None = None) -> list[str]:
+    """The three flags for a `vllm serve` command line."""
+    return [
+        "--scheduler-cls",
+        SCHEDULER_CLASS,
+        "--kv-transfer-config",
+        json.dumps(kv_transfer_config()),
+        "--additional-config",
+        json.dumps(additional_config(config, present)),
+    ]
+
+
+def set_cpu_defaults(num_workers: int = 1) -> None:
+    """Environment for CPU engines, unless the user has set it.
+
+    vLLM reserves one more core per worker when a connector is on, and where that leaves none
+    it reserves none at all, so that a two-core machine runs two compute threads against its
+    own API process. A host copy needs no core of its own on CPU: reserve what vLLM reserves
+    without a connector.
+    """
+    os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", str(num_workers))

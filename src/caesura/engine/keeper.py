@@ -1,0 +1,329 @@
+"""The keeper of pauses: begins, decides, claims, releases and ends them.
+
+It owns the pause table and every hold, asks the policy, and carries plans out. It knows the
+block pool and the host copies, and nothing of queues or steps: those are the scheduler's.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vllm.v1.core.block_pool import BlockPool
+from vllm.v1.core.kv_cache_manager import KVCacheManager
+from vllm.v1.request import Request
+
+from caesura.engine.config import CaesuraConfig
+from caesura.engine.costs import StepTimer
+from caesura.engine.holds import OwnBlocks, References, forget_blocks, full_blocks
+from caesura.engine.metrics import PauseMetrics
+from caesura.engine.pauses import HoldEnding, Pause, PauseEnding, PauseTable
+from caesura.engine.transfers import Transfers
+from caesura.policy import Action, Demand, Disposition, Memory, Policy, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedBlocks:
+    """How the keeper frees the blocks of a parked session: the scheduler's way.
+
+    Attributes:
+        can_free: whether no iteration in flight may still write the session's blocks.
+        free: give the session's own blocks back and reset its computed tokens.
+    """
+
+    can_free: Callable[[Request], bool]
+    free: Callable[[Request], None]
+
+
+class PauseKeeper:
+    """Pauses of one engine.
+
+    Args:
+        policy: decides.
+        config: limits.
+        kv_cache_manager: vLLM's, for blocks and references.
+        parked: frees the blocks of sessions in place.
+        transfers: host copies; None without host memory.
+        metrics: counts.
+        clock: monotonic seconds.
+    """
+
+    RETRY_SECONDS = 0.01
+
+    def __init__(
+        self,
+        policy: Policy,
+        config: CaesuraConfig,
+        kv_cache_manager: KVCacheManager,
+        block_size: int,
+        parked: ParkedBlocks,
+        transfers: Transfers | None,
+        metrics: PauseMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.table = PauseTable()
+        self.timer = StepTimer()
+        self.policy = policy
+        self.clock = clock
+        self._config = config
+        self._kv_cache_manager = kv_cache_manager
+        self._pool: BlockPool = kv_cache_manager.block_pool
+        self._block_size = block_size
+        self._parked = parked
+        self.transfers = transfers
+        self._metrics = metrics
+        self._review_seconds: float | None = None
+        self._postponed: set[str] = set()  # copied, but an iteration in flight may write yet
+        self._unmet: dict[str, tuple[float, float]] = {}  # request -> (since, retry at)
+
+    # Beginnings
+
+    def begin(
+        self, request: Request, endpoint: str, computed_tokens: int, *, in_place: bool
+    ) -> Pause:
+        """A session pauses: enter it and hold its blocks until the policy has decided.
+
+        Args:
+            request: the engine request; its blocks are still its own.
+            endpoint: what it waits for.
+            computed_tokens: tokens whose KV is on the device.
+            in_place: the request is parked; else it is about to be freed.
+        """
+        blocks = list(self._kv_cache_manager.get_blocks(request.request_id).blocks[0])
+        full = full_blocks(blocks)
+        pause = Pause(
+            id=request.request_id,
+            endpoint=endpoint,
+            arrival_seconds=request.arrival_time,
+            paused_seconds=self.clock(),
+            context_tokens=computed_tokens,
+            total_tokens=request.num_tokens,
+            prompt_tokens=request.num_prompt_tokens,
+            block_hashes=list(request.block_hashes[: computed_tokens // self._block_size]),
+            block_size=self._block_size,
+            session_id=request.session_id,
+            request=request if in_place else None,
+        )
+        if in_place and blocks:
+            pause.hold = OwnBlocks(blocks, computed_tokens)
+        elif full:
+            pause.hold = References(self._pool, full, self._block_size)
+        self.table.add(pause)
+        self._metrics.count("pauses", labels=(endpoint,))
+        self._forget_surplus()
+        return pause
+
+    # Decisions
+
+    def decide(self) -> None:
+        """Ask the policy if something is undecided or a review is due; act on its plan."""
+        now = self.clock()
+        due = self._review_seconds is not None and now >= self._review_seconds
+        if not due and not self.table.has_undecided():
+            return
+        plan = self.policy.plan(self.snapshot())
+        self._review_seconds = plan.review_seconds
+        for action in plan.actions:
+            self._act(action, HoldEnding.EXPIRED if action.expired else HoldEnding.DECIDED)
+
+    def snapshot(self, demand: Demand | None = None) -> Snapshot:
+        """What the policy decides from."""
+        device = Memory(
+            total_tokens=(self._pool.num_gpu_blocks - 1) * self._block_size,
+            free_tokens=self._pool.get_num_free_blocks() * self._block_size,
+        )
+        host = Memory(0, 0)
+        if self.transfers is not None:
+            pool = self.transfers.host
+            host = Memory(
+                pool.num_slots * self._block_size, pool.available_slots * self._block_size
+            )
+        return Snapshot(self.clock(), self.table, device, host, self.timer.costs(), demand)
+
+    def reclaim(self, request: Request, missing_blocks: int, *, running: bool, idle: bool) -> bool:
+        """A request lacks blocks: break holds as the policy ranks them. True if it is met."""
+        now = self.clock()
+        since, retry_at = self._unmet.get(request.request_id, (now, now))
+        if now < retry_at and not running:
+            return False
+        demand = Demand(
+            request_id=request.request_id,
+            tokens=missing_blocks * self._block_size,
+            running=running,
+            arrival_seconds=request.arrival_time,
+            waited_seconds=now - since,
+            engine_idle=idle,
+        )
+        wanted = self._pool.get_num_free_blocks() + missing_blocks
+        own = self.table.claimed_by(request.request_id)
+        for action in self.policy.plan(self.snapshot(demand)).actions:
+            if own is not None and action.pause_id == own.id:
+                continue
+            self._act(action, HoldEnding.RELEASED)
+            if self._pool.get_num_free_blocks() >= wanted:
+                self._unmet.pop(request.request_id, None)
+                return True
+        self._unmet[request.request_id] = since, now + self.RETRY_SECONDS
+        return False
+
+    def _act(self, action: Action, ending: HoldEnding) -> None:
+        pause = self.table.get(action.pause_id)
+        if pause is None:
+            return
+        discard = action.disposition is Disposition.DISCARD
+        if discard and pause.hold is not None and not self._may_release(pause):
+            self._review_seconds = self.clock()  # ask again when the iteration is over
+            return
+        if pause.disposition != action.disposition:
+            self._metrics.count("dispositions", labels=(pause.endpoint, action.disposition))
+        self.table.decided(pause, action.disposition)
+        if discard:
+            self.release(pause, ending, action.keep_tokens, action.forget)
+        elif action.disposition is Disposition.SWAP:
+            self._copy_out(pause)
+
+    def _may_release(self, pause: Pause) -> bool:
+        if isinstance(pause.hold, OwnBlocks):
+            assert pause.request is not None
+            return self._parked.can_free(pause.request)
+        return pause.hold is not None
+
+    # Holds
+
+    def release(
+        self, pause: Pause, ending: HoldEnding, keep_tokens: int = 0, forget: bool = False
+    ) -> None:
+        """Break a hold, or only its tail: the leading `keep_tokens` stay held."""
+        hold = pause.hold
+        if hold is None:
+            return
+        if self.transfers is not None and keep_tokens == 0 and ending is not HoldEnding.COPIED:
+            self.transfers.stop_copying(pause.id)
+        blocks = list(hold.blocks())
+        keep_blocks = min(keep_tokens // self._block_size, len(full_blocks(blocks)))
+        if isinstance(hold, OwnBlocks):
+            assert pause.request is not None
+            front = References(self._pool, blocks[:keep_blocks], self._block_size)
+            self._parked.free(pause.request)
+            pause.hold = front if keep_blocks else None
+        else:
+            assert isinstance(hold, References)
+            hold.trim(keep_blocks)
+            pause.hold = hold if keep_blocks else None
+        if forget:
+            forget_blocks(self._pool, blocks[keep_blocks:])
+        if pause.hold is None:
+            self._metrics.count("hold_endings", labels=(ending,))
+
+    def _copy_out(self, pause: Pause) -> None:
+        """Start copying a held context to host memory; without any, the hold stays."""
+        if self.transfers is None or pause.hold is None or pause.returning:
+            return
+        full = full_blocks(pause.hold.blocks())
+        if full and self.transfers.progress(pause.id) is None:
+            self.transfers.copy_out(pause.id, full, pause.block_hashes)
+            self._settle_copy(pause)
+
+    def settle_copies(self) -> None:
+        """Release the device blocks of contexts whose copies are complete."""
+        if self.transfers is None:
+            return
+        for pause_id in self.transfers.take_progressed() | self._postponed:
+            self._postponed.discard(pause_id)
+            pause = self.table.get(pause_id)
+            if pause is not None:
+                self._settle_copy(pause)
+
+    def _settle_copy(self, pause: Pause) -> None:
+        assert self.transfers is not None
+        progress = self.transfers.progress(pause.id)
+        if progress is None:
+            return
+        pause.copied_blocks = progress.copied_blocks
+        if not progress.complete or pause.hold is None or pause.returning:
+            return
+        whole = progress.copied_blocks >= len(full_blocks(pause.hold.blocks()))
+        if not whole or pause.disposition is not Disposition.SWAP:
+            return
+        if self._may_release(pause):
+            self.release(pause, HoldEnding.COPIED)
+        else:
+            self._postponed.add(pause.id)
+
+    # Ends
+
+    def resumed(self, pause: Pause, local_tokens: int, loaded_tokens: int) -> None:
+        """A session is scheduled again, with this much of its context found or loaded."""
+        found = min(local_tokens, pause.context_tokens)
+        loaded = min(loaded_tokens, pause.context_tokens - found)
+        self._metrics.count("held_tokens", found)
+        self._metrics.count("loaded_tokens", loaded)
+        self._metrics.count("recomputed_tokens", pause.context_tokens - found - loaded)
+        self._end(pause, PauseEnding.RESUMED, HoldEnding.RESUMED)
+
+    def claim(self, pause: Pause, request_id: str) -> None:
+        """The session's tokens have arrived: it returns as request `request_id`."""
+        if self.transfers is not None:
+            self.transfers.stop_copying(pause.id)
+        self.table.claim(pause, request_id)
+
+    def cancel(self, pause: Pause) -> None:
+        """A paused or returning session was closed or aborted."""
+        self._end(pause, PauseEnding.CANCELLED, HoldEnding.CANCELLED)
+
+    def _forget_surplus(self) -> None:
+        """Forget finished requests' pauses that are too many or too old to be expected back."""
+        too_old = self.clock() - self._config.forget_after_seconds
+        surplus = len(self.table) - self._config.max_pauses
+        for pause in self.table.oldest_first():
+            if pause.paused_seconds > too_old and surplus <= 0:
+                return
+            if not pause.in_place and not pause.returning:
+                surplus -= 1
+                self._end(pause, PauseEnding.FORGOTTEN, HoldEnding.CANCELLED)
+
+    def _end(self, pause: Pause, ending: PauseEnding, hold_ending: HoldEnding) -> None:
+        gone = ending is not PauseEnding.RESUMED
+        if isinstance(pause.hold, OwnBlocks):
+            # Its request goes on with these blocks, or vLLM frees them with the request.
+            self._metrics.count("hold_endings", labels=(hold_ending,))
+            pause.hold = None
+        else:
+            self.release(pause, hold_ending)
+        if self.transfers is not None:
+            self.transfers.end_pause(pause.id, forget=gone)
+        self._unmet.pop(pause.claimed_by or pause.id, None)
+        self.table.remove(pause)
+        elapsed = self.clock() - pause.paused_seconds
+        self._metrics.count("pause_endings", labels=(pause.endpoint, ending))
+        self._metrics.count("paused_seconds", elapsed, labels=(pause.endpoint,))
+
+    def forget_demand(self, request_id: str) -> None:
+        """The request no longer lacks blocks, or is gone."""
+        self._unmet.pop(request_id, None)
+
+    # Books
+
+    def publish_gauges(self) -> None:
+        """Refresh the gauges of the metrics."""
+        holding = [pause for pause in self.table if pause.hold is not None]
+        host_blocks = self.transfers.host.used_slots if self.transfers is not None else 0
+        self._metrics.set_gauges(
+            {
+                "pauses_now": len(self.table),
+                "holding_now": len(holding),
+                "held_tokens_now": sum(pause.held_tokens for pause in holding),
+                "host_tokens_now": host_blocks * self._block_size,
+                "returning_now": self.table.returning_count(),
+            }
+        )
+
+    def check_integrity(self) -> None:
+        """Verify that nothing is left of ended pauses; raises AssertionError."""
+        if len(self.table) == 0:
+            assert self.table.is_empty(), "pause table keeps entries of ended pauses"
+            if self.transfers is not None:
+                assert not self.transfers.has_copies(), "copies of ended pauses are kept"
+                if not self.transfers.pending:
+                    pinned = self.transfers.host.pinned_slots
+                    assert pinned == 0, f"{pinned} host slots are pinned by nobody"
+

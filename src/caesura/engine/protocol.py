@@ -1,0 +1,18 @@
+"""Names that cross between the API process and the scheduler."""
+
+from vllm.v1.request import Request
+
+INTERRUPTED = "caesura:interrupted"
+"""Stop reason of a turn that appended tokens ended."""
+
+ENDPOINT_ARGUMENT = "caesura_endpoint"
+"""Key in `SamplingParams.extra_args` (`vllm_xargs` over HTTP): what the pause waits for."""
+
+
+def endpoint_of(request: Request) -> str | None:
+    """What the request says that its next pause waits for."""
+    params = request.sampling_params
+    if params is None or not params.extra_args:
+        return None
+    endpoint = params.extra_args.get(ENDPOINT_ARGUMENT)
+    return str(endpoint) if endpoint else None

@@ -1,0 +1,348 @@
+"""vLLM's scheduler with pauses.
+
+`InterceptScheduler` changes five things in vLLM's `AsyncScheduler`, and nothing for requests
+that never pause:
+
+1. A resumable request whose turn stops is *parked* outside of vLLM's queues. It keeps every
+   token, its blocks (softly) and its arrival time, and takes no slot of the model runner.
+2. Tokens that arrive while it generates end its turn at the next sampled token and are
+   prefilled in the following step (an interrupt).
+3. A finished request that will be continued by its client is kept as a pause; the request
+   that continues the same tokens claims it.
+4. An allocation that fails asks the policy which holds to break, and is tried again.
+5. Returning sessions queue, run and are preempted by their original arrival.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from vllm.logger import init_logger
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.request_queue import SchedulingPolicy
+from vllm.v1.engine import EngineCoreEventType, EngineCoreOutput, EngineCoreOutputs, FinishReason
+from vllm.v1.metrics.stats import PrefillStats
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request, RequestStatus, StreamingUpdate
+from vllm.version import __version__ as vllm_version
+
+from caesura.engine.allocation import ReclaimingAllocator
+from caesura.engine.config import CaesuraConfig, check_supported
+from caesura.engine.connector import CaesuraConnector
+from caesura.engine.continuations import Continuations
+from caesura.engine.integrity import check_idle
+from caesura.engine.keeper import ParkedBlocks, PauseKeeper
+from caesura.engine.metrics import PauseMetrics
+from caesura.engine.protocol import INTERRUPTED, endpoint_of
+from caesura.engine.queues import ArrivalQueue, move_to_arrival_position
+from caesura.engine.tool_names import ToolNames
+from caesura.engine.versions import require_tested_vllm
+from caesura.policy import make_policy
+
+logger = init_logger(__name__)
+
+GAUGE_INTERVAL_SECONDS = 0.2
+
+
+class InterceptScheduler(AsyncScheduler):
+    """vLLM's scheduler in which a tool call is a pause, not the end of a request."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        require_tested_vllm(vllm_version)
+        super().__init__(*args, **kwargs)
+        config = CaesuraConfig.from_vllm(self.vllm_config)
+        check_supported(
+            self.vllm_config, self.kv_cache_config, self.block_size, self.hash_block_size, config
+        )
+        # A host copy that cannot be loaded costs a recompute, never the request.
+        self.recompute_kv_load_failures = True
+        self.config = config
+        connector = self.connector if isinstance(self.connector, CaesuraConnector) else None
+        self._connected = connector is not None
+        self.metrics = PauseMetrics()
+        self.keeper = PauseKeeper(
+            policy=make_policy(config.policy, config.policy_options),
+            config=config,
+            kv_cache_manager=self.kv_cache_manager,
+            block_size=self.block_size,
+            parked=ParkedBlocks(self._request_blocks_can_be_freed, self._free_parked_blocks),
+            transfers=connector.transfers if connector is not None else None,
+            metrics=self.metrics,
+        )
+        tool_names = None
+        if config.tool_call_parser is not None:
+            tool_names = ToolNames(self.vllm_config.model_config, config.tool_call_parser)
+        self.continuations = Continuations(self.keeper, config.keep_contexts, tool_names)
+        self.parked: dict[str, Request] = {}
+        self._returned: set[str] = set()  # requests that resumed a pause: ordered by arrival
+        self._stopped: list[Request] = []
+        self._released: list[Request] = []
+        self._gauges_published_seconds = 0.0
+        if self.policy == SchedulingPolicy.FCFS:
+            self.waiting = ArrivalQueue(self._returned)
+            self.kv_holding_waiting = ArrivalQueue(self._returned)
+        self._allocator = ReclaimingAllocator(
+            self.kv_cache_manager, self.keeper, lambda: bool(self.running)
+        )
+        self._allocator.install()
+
+    # Arrivals
+
+    def add_request(self, request: Request) -> None:
+        """A new request, or more tokens for a session in place."""
+        session = self.parked.get(request.request_id)
+        if session is not None:
+            self._extend_parked(session, StreamingUpdate.from_request(request))
+            return
+        if request.request_id not in self.requests and not request.resumable:
+            self._claim_pause(request)
+        super().add_request(request)
+
+    def _extend_parked(self, session: Request, update: StreamingUpdate | None) -> None:
+        if update is None:
+            self.finish_requests(session.request_id, RequestStatus.FINISHED_ABORTED)
+            return
+        pause = self.keeper.table.get(session.request_id)
+        assert pause is not None
+        self.keeper.claim(pause, session.request_id)
+        del self.parked[session.request_id]
+        if self.keeper.policy.original_arrival:
+            self._returned.add(session.request_id)
+        else:
+            session.arrival_time = update.arrival_time
+        self._update_request_as_session(session, update)
+        self._queue_session(session)
+
+    def _queue_session(self, session: Request) -> None:
+        if session.num_tokens < self.max_model_len:
+            self._enqueue_waiting_request(session)
+        else:
+            # The context is full: the session ends with an error in this step's outputs.
+            self.grammar_compile_error_reqs.add(session.request_id)
+
+    def _claim_pause(self, request: Request) -> None:
+        """If the request continues a paused context, it takes that context's place."""
+        pause = self.continuations.find(request)
+        if pause is None:
+            return
+        self.keeper.claim(pause, request.request_id)
+        if self.keeper.policy.original_arrival:
+            request.arrival_time = pause.arrival_seconds
+            self._returned.add(request.request_id)
+
+    # Steps
+
+    def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        """Decide about pauses, then schedule as vLLM does."""
+        self._step_started_seconds = time.monotonic()
+        self.keeper.settle_copies()
+        self.keeper.decide()
+        output = super().schedule(throttle_prefills)
+        admitted = {data.req_id for data in output.scheduled_new_reqs}
+        admitted |= output.scheduled_cached_reqs.resumed_req_ids
+        for request_id in admitted & self._returned:
+            move_to_arrival_position(self.running, self.requests[request_id])
+        for request in self._released:
+            self._requeue_released(request)
+        self._released.clear()
+        return output
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        """Take the step's results, then park or continue the sessions whose turn stopped."""
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        self.keeper.timer.observe(
+            scheduler_output.total_num_scheduled_tokens,
+            time.monotonic() - self._step_started_seconds,
+        )
+        stopped, self._stopped = self._stopped, []
+        for request in stopped:
+            if not request.is_finished():
+                self._settle_stopped(request, outputs)
+        self._publish_metrics(outputs)
+        if self.config.check_integrity and not self.requests:
+            check_idle(self)
+        return outputs
+
+    def _update_request_with_output(
+        self, request: Request, new_token_ids: list[int], is_stale: bool = False
+    ) -> tuple[list[int], bool]:
+        new_token_ids, stopped = super()._update_request_with_output(
+            request, new_token_ids, is_stale
+        )
+        if not stopped and request.streaming_queue and self._may_interrupt(request):
+            # Appended tokens end the turn here; they are prefilled in the next step.
+            request.status = RequestStatus.FINISHED_STOPPED
+            request.stop_reason = INTERRUPTED
+            stopped = True
+        return new_token_ids, stopped
+
+    @staticmethod
+    def _may_interrupt(request: Request) -> bool:
+        """A sampled token of a running request is a safe position; a preempted one waits."""
+        assert request.streaming_queue
+        return request.status == RequestStatus.RUNNING and request.streaming_queue[0] is not None
+
+    def _handle_stopped_request(self, request: Request) -> bool:
+        """A turn stopped: True when the request is finished, False when its session goes on.
+
+        The session is settled after the step (`_settle_stopped`): vLLM still takes it out of
+        its queues, which would remove it again if it were queued here.
+        """
+        if not request.resumable:
+            return True
+        if request.streaming_queue and request.streaming_queue[0] is None:
+            return True
+        # In-flight work of the finished turn is void: go on from what is materialised.
+        request.num_computed_tokens -= request.num_output_placeholders
+        assert request.num_computed_tokens >= 0
+        request.spec_token_ids = []
+        request.drop_stale_output = True
+        request.num_stale_output_tokens = request.num_in_flight_tokens
+        request.num_output_placeholders = 0
+        request.status = RequestStatus.WAITING
+        self._stopped.append(request)
+        return False
+
+    def _settle_stopped(self, request: Request, outputs: dict[int, EngineCoreOutputs]) -> None:
+        """Continue a stopped session with the tokens that wait for it, or park it."""
+        appended = 0
+        assert request.streaming_queue is not None
+        while request.streaming_queue:
+            update = request.streaming_queue.popleft()
+            if update is None:
+                self._close_stopped(request, outputs)
+                return
+            self._update_request_as_session(request, update)
+            appended += 1
+            if appended > 1:
+                # Every appended piece ends the turn before it, also one without output.
+                _emit(outputs, request, FinishReason.STOP, INTERRUPTED)
+        if appended:
+            self.metrics.count("interrupts", appended)
+            self._queue_session(request)
+        else:
+            self._park(request)
+
+    def _close_stopped(self, request: Request, outputs: dict[int, EngineCoreOutputs]) -> None:
+        self.finish_requests(request.request_id, RequestStatus.FINISHED_ABORTED)
+        _emit(outputs, request, FinishReason.ABORT, None)
+
+    def _park(self, request: Request) -> None:
+        endpoint = endpoint_of(request) or self.continuations.tool_called(request) or "client"
+        request.status = RequestStatus.WAITING_FOR_STREAMING_REQ
+        self.parked[request.request_id] = request
+        if self.use_v2_model_runner:
+            # Give the model runner's slot back; the resume is sent as a new request.
+            self.reset_preempted_req_ids.add(request.request_id)
+        self.keeper.begin(request, endpoint, request.num_computed_tokens, in_place=True)
+
+    def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
+        """Append tokens to a session, keeping all that it has (vLLM drops the last token)."""
+        outputs = session.output_token_ids
+        assert session.prompt_token_ids is not None
+        session.prompt_token_ids.extend(outputs)
+        session._output_token_ids.clear()
+        appended = list(update.prompt_token_ids or ())
+        session.prompt_token_ids.extend(appended)
+        session._all_token_ids.extend(appended)
+        session.update_block_hashes()
+        session.num_prompt_tokens = len(session.prompt_token_ids)
+        session.sampling_params = update.sampling_params
+        session.max_tokens = update.max_tokens
+        session.stop_reason = None
+        session.num_preemptions = 0
+        session.prefill_stats = PrefillStats()
+        session.prefill_stats.set(session.num_prompt_tokens, session.num_computed_tokens, 0)
+        session.status = RequestStatus.WAITING
+        if self.log_stats:
+            session.record_event(EngineCoreEventType.QUEUED)
+
+    # Ends
+
+    def finish_requests(
+        self, request_ids: str | Iterable[str] | None, finished_status: RequestStatus
+    ) -> list[Request]:
+        """Abort or close at any moment: running, waiting, parked or returning."""
+        if isinstance(request_ids, str):
+            request_ids = (request_ids,)
+        ids = list(self.requests if request_ids is None else request_ids)
+        for request_id in ids:
+            session = self.parked.pop(request_id, None)
+            if session is not None:
+                session.status = RequestStatus.WAITING
+            for pause in (self.keeper.table.get(request_id), self.keeper.table.claimed_by(request_id)):
+                if pause is not None and (pause.in_place or pause.claimed_by == request_id):
+                    self.keeper.cancel(pause)
+        return super().finish_requests(ids, finished_status)
+
+    def _free_request(
+        self, request: Request, delay_free_blocks: bool = False
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        endpoint = self.continuations.endpoint_at_end(request)
+        if endpoint is not None:
+            computed = request.num_computed_tokens - request.num_output_placeholders
+            self.keeper.begin(request, endpoint, computed, in_place=False)
+        self._returned.discard(request.request_id)
+        self.continuations.discard(request.request_id)
+        self.keeper.forget_demand(request.request_id)
+        return super()._free_request(request, delay_free_blocks)
+
+    # Parked sessions in vLLM's books
+
+    def has_finished_requests(self) -> bool:
+        """vLLM takes requests outside of its queues for finished ones; parked ones are not."""
+        if self.finished_req_ids or self.grammar_compile_error_reqs:
+            return True
+        if self.connector is None:
+            return False
+        num_running, num_waiting = self.get_request_counts()
+        return len(self.requests) - len(self.parked) > num_running + num_waiting
+
+    def _free_parked_blocks(self, request: Request) -> None:
+        """Release a parked or returning session's own blocks."""
+        self._free_request_blocks(request)
+        request.num_computed_tokens = 0
+        if request.request_id not in self.parked:
+            self._released.append(request)
+
+    def _requeue_released(self, request: Request) -> None:
+        """A returning session lost its blocks: it waits with those that hold none."""
+        if request.num_computed_tokens == 0 and request in self.kv_holding_waiting:
+            if request.status == RequestStatus.WAITING:
+                self.kv_holding_waiting.remove_request(request)
+                self.waiting.add_request(request)
+
+    def _publish_metrics(self, outputs: dict[int, EngineCoreOutputs]) -> None:
+        """Send this step's counts with vLLM's stats, after the sessions were settled."""
+        stats = next((out.scheduler_stats for out in outputs.values() if out.scheduler_stats), None)
+        if stats is None or not self._connected:
+            return
+        now = time.monotonic()
+        idle = not self.running and not self.waiting and not self.kv_holding_waiting
+        if idle or now - self._gauges_published_seconds >= GAUGE_INTERVAL_SECONDS:
+            self._gauges_published_seconds = now
+            self.keeper.publish_gauges()
+        pause_stats = self.metrics.take()
+        if pause_stats is not None:
+            stats.kv_connector_stats = pause_stats.to_dict()
+
+
+def _emit(
+    outputs: dict[int, EngineCoreOutputs],
+    request: Request,
+    finish_reason: FinishReason,
+    stop_reason: str | None,
+) -> None:
+    """Add an output without tokens that ends a turn."""
+    of_client = outputs.setdefault(request.client_index, EngineCoreOutputs())
+    of_client.outputs.append(
+        EngineCoreOutput(
+            request_id=request.request_id,
+            new_token_ids=[],
+            finish_reason=finish_reason,
+            stop_reason=stop_reason,
+        )
+    )

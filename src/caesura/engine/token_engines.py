@@ -1,0 +1,283 @@
+"""`TokenEngine` on vLLM, twice: sessions in place, and stock vLLM with a request per turn.
+
+Both feed one `AsyncLLM`, so that whatever runs on a `TokenEngine` can be compared on both.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import cast
+
+from vllm import SamplingParams
+from vllm.engine.protocol import StreamingInput
+from vllm.inputs import TokensPrompt
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.output_processor import RequestOutputCollector
+
+from caesura.engine.protocol import ENDPOINT_ARGUMENT, INTERRUPTED
+from caesura.session.errors import ContextFull, DuplicateSession, EngineFailed, SessionClosed
+from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason
+
+
+def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
+    """vLLM's sampling parameters for a turn of tokens."""
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        seed=sampling.seed,
+        stop_token_ids=list(sampling.stop_token_ids) or None,
+        ignore_eos=sampling.ignore_eos,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+        extra_args={ENDPOINT_ARGUMENT: endpoint} if endpoint else None,
+    )
+
+
+def _delta(output: RequestOutput, first: bool) -> Delta:
+    completion = output.outputs[0]
+    stop = None
+    if completion.finish_reason is not None:
+        if completion.stop_reason == INTERRUPTED:
+            stop = StopReason.INTERRUPTED
+        else:
+            reasons = {"stop": StopReason.STOP, "length": StopReason.LENGTH}
+            stop = reasons.get(completion.finish_reason)
+            if stop is None:
+                raise EngineFailed(
+                    f"the engine ended the session: finish reason {completion.finish_reason!r}"
+                )
+    tokens = tuple(completion.token_ids)
+    stopped_by = completion.stop_reason if isinstance(completion.stop_reason, int) else None
+    return Delta(
+        token_ids=tokens,
+        stop=stop,
+        stop_token_id=stopped_by,
+        cached_tokens=output.num_cached_tokens if first else None,
+    )
+
+
+class _Outputs:
+    """All outputs of a request, one by one.
+
+    vLLM's collector merges outputs that the consumer has not taken yet; the ends of turns
+    would be lost in that.
+    """
+
+    def __init__(self, collector: RequestOutputCollector) -> None:
+        self._collector = collector
+        self._queue: asyncio.Queue[RequestOutput | Exception | None] = asyncio.Queue()
+        self._turn_begins = True
+        collector.put = self._queue.put_nowait  # type: ignore[method-assign,assignment]
+        early = collector.get_nowait()
+        if early is not None:
+            self._queue.put_nowait(cast(RequestOutput, early))
+
+    @property
+    def request_id(self) -> str:
+        return self._collector.request_id
+
+    async def next_delta(self) -> Delta | None:
+        """The next delta; None when the request is over."""
+        output = await self._queue.get()
+        if output is None:
+            return None
+        if isinstance(output, Exception):
+            raise EngineFailed(str(output)) from output
+        if not isinstance(output, RequestOutput) or not output.outputs:
+            return None
+        delta = _delta(output, first=self._turn_begins)
+        self._turn_begins = delta.stop is not None
+        return delta
+
+    def end(self) -> None:
+        """Let a waiting consumer see that the request is over."""
+        self._queue.put_nowait(None)
+
+
+class InPlaceEngine:
+    """Sessions as resumable vLLM requests: pauses and interrupts happen in place.
+
+    Needs an `AsyncLLM` with Caesura's scheduler.
+    """
+
+    def __init__(self, llm: AsyncLLM) -> None:
+        self._llm = llm
+        self._open: set[str] = set()
+
+    async def open(
+        self,
+        session_id: str,
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        endpoint: str | None = None,
+    ) -> EngineStream:
+        """Start a session; see `TokenEngine.open`.
+
+        Raises:
+            DuplicateSession: a session of that id is open.
+            ContextFull: the prompt leaves no room to generate.
+        """
+        if session_id in self._open:
+            raise DuplicateSession(f"session {session_id} is open already")
+        require_room(self._llm, len(token_ids))
+        stream = _InPlaceStream(self._llm, session_id, self._open)
+        await stream.start(token_ids, sampling, endpoint)
+        return stream
+
+
+class _InPlaceStream:
+    def __init__(self, llm: AsyncLLM, session_id: str, open_sessions: set[str]) -> None:
+        self._llm = llm
+        self._session_id = session_id
+        self._open = open_sessions
+        self._inputs: asyncio.Queue[StreamingInput] = asyncio.Queue()
+        self._outputs: _Outputs | None = None
+        self._tokens = 0
+        self._closed = False
+
+    async def start(
+        self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None
+    ) -> None:
+        params = to_vllm(sampling, endpoint)
+        self._put(token_ids, params)
+        collector = await self._llm.add_request(self._session_id, self._chunks(), params)
+        self._open.add(self._session_id)
+        self._outputs = _Outputs(collector)
+
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """Yield deltas until the session is closed."""
+        assert self._outputs is not None
+        while not self._closed:
+            delta = await self._outputs.next_delta()
+            if delta is None:
+                return
+            self._tokens += len(delta.token_ids)
+            yield delta
+
+    async def extend(
+        self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None = None
+    ) -> None:
+        """Append tokens; see `EngineStream.extend`.
+
+        Raises:
+            SessionClosed: the session is over.
+            ContextFull: the tokens leave no room to generate.
+        """
+        if self._closed:
+            raise SessionClosed(f"session {self._session_id} is closed")
+        require_room(self._llm, self._tokens + len(token_ids))
+        self._put(token_ids, to_vllm(sampling, endpoint))
+
+    async def close(self) -> None:
+        """Abort whatever the session does and free all that it holds."""
+        if self._closed:
+            return
+        self._closed = True
+        self._open.discard(self._session_id)
+        if self._outputs is not None:
+            await self._llm.abort(self._outputs.request_id, internal=True)
+            self._outputs.end()
+
+    def _put(self, token_ids: Sequence[int], params: SamplingParams) -> None:
+        self._tokens += len(token_ids)
+        # vLLM extends the prompt list of an earlier chunk in place: hand over a copy.
+        prompt = TokensPrompt(prompt_token_ids=list(token_ids))
+        self._inputs.put_nowait(StreamingInput(prompt=prompt, sampling_params=params))
+
+    async def _chunks(self) -> AsyncGenerator[StreamingInput, None]:
+        while True:
+            yield await self._inputs.get()
+
+
+class ResubmittingEngine:
+    """Sessions as users run them on stock vLLM: each turn is a new request with all tokens.
+
+    Interrupts are what such clients can do: stop reading, and submit again.
+    """
+
+    def __init__(self, llm: AsyncLLM) -> None:
+        self._llm = llm
+
+    async def open(
+        self,
+        session_id: str,
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        endpoint: str | None = None,
+    ) -> EngineStream:
+        """Start a session; see `TokenEngine.open`."""
+        require_room(self._llm, len(token_ids))
+        stream = _ResubmittingStream(self._llm, session_id)
+        await stream.extend(token_ids, sampling, endpoint)
+        return stream
+
+
+class _ResubmittingStream:
+    def __init__(self, llm: AsyncLLM, session_id: str) -> None:
+        self._llm = llm
+        self._session_id = session_id
+        self._transcript: list[int] = []
+        self._turns: asyncio.Queue[SamplingParams | None] = asyncio.Queue()
+        self._pending: list[tuple[int, ...]] = []
+        self._request_id: str | None = None
+        self._turn = 0
+        self._closed = False
+
+    async def extend(
+        self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None = None
+    ) -> None:
+        """Queue a turn with more tokens."""
+        if self._closed:
+            raise SessionClosed(f"session {self._session_id} is closed")
+        require_room(self._llm, len(self._transcript) + len(token_ids))
+        self._pending.append(tuple(token_ids))
+        self._turns.put_nowait(to_vllm(sampling, None))
+
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """Yield deltas until the session is closed."""
+        while not self._closed:
+            params = await self._turns.get()
+            if params is None:
+                return
+            self._transcript.extend(self._pending.pop(0))
+            self._turn += 1
+            prompt = TokensPrompt(prompt_token_ids=list(self._transcript))
+            request_id = f"{self._session_id}-turn-{self._turn}"
+            outputs = _Outputs(await self._llm.add_request(request_id, prompt, params))
+            self._request_id = outputs.request_id
+            while True:
+                delta = await outputs.next_delta()
+                if delta is None or self._closed:
+                    return
+                self._transcript.extend(delta.token_ids)
+                if delta.stop is None and self._pending:
+                    await self._llm.abort(outputs.request_id, internal=True)
+                    delta = Delta(delta.token_ids, StopReason.INTERRUPTED)
+                yield delta
+                if delta.stop is not None:
+                    break
+            self._request_id = None
+
+    async def close(self) -> None:
+        """Abort the turn that runs, if any."""
+        if self._closed:
+            return
+        self._closed = True
+        self._turns.put_nowait(None)
+        if self._request_id is not None:
+            await self._llm.abort(self._request_id, internal=True)
+
+
+def require_room(llm: AsyncLLM, tokens: int) -> None:
+    """Refuse a context that leaves no room to generate.
+
+    Raises:
+        ContextFull: says how long it is and how long it may be.
+    """
+    longest = llm.model_config.max_model_len
+    if tokens >= longest:
+        raise ContextFull(
+            f"a context of {tokens} tokens leaves no room to generate; this model serves "
+            f"{longest}"
+        )

@@ -1,0 +1,276 @@
+"""Copies between device and host, planned per engine iteration within a byte budget.
+
+The scheduler's half: which blocks, in which order, how many per iteration. Loads go before
+copies out, since a session waits for them. Copies out hold their own references on the
+device blocks until they are complete, so a hold may be released at any moment.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from vllm.v1.core.block_pool import BlockPool
+from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
+
+from caesura.engine.host_pool import HostPool
+
+
+@dataclass(slots=True)
+class CopyBatch:
+    """The copies of one iteration, as sent to the workers.
+
+    Attributes:
+        id: increasing number.
+        loads: pairs (host slot, device block).
+        stores: pairs (device block, host slot).
+        finished_loads: requests whose last load is in this batch.
+    """
+
+    id: int
+    loads: list[tuple[int, int]] = field(default_factory=list)
+    stores: list[tuple[int, int]] = field(default_factory=list)
+    finished_loads: list[str] = field(default_factory=list)
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks copied, both ways."""
+        return len(self.loads) + len(self.stores)
+
+
+@dataclass(slots=True, eq=False)
+class _CopyOut:
+    """A pause's blocks that are to be copied out, from `next_block` on."""
+
+    pause_id: str
+    blocks: list[KVCacheBlock]
+    block_hashes: list[BlockHash]
+    next_block: int = 0
+    pinned: list[BlockHash] = field(default_factory=list)
+    in_flight: int = 0
+    abandoned: bool = False
+
+    @property
+    def all_issued(self) -> bool:
+        return self.next_block >= len(self.blocks)
+
+
+@dataclass(slots=True)
+class _Load:
+    request_id: str
+    pairs: deque[tuple[int, int]]
+    block_hashes: list[BlockHash]
+
+
+@dataclass(slots=True)
+class _IssuedStore:
+    job: _CopyOut
+    block: KVCacheBlock
+    block_hash: BlockHash
+
+
+@dataclass(slots=True)
+class CopiedContext:
+    """Progress of one pause's copy out.
+
+    Attributes:
+        pause_id: which pause.
+        copied_blocks: leading blocks of the context with a readable host copy.
+        complete: nothing more will be copied for it.
+    """
+
+    pause_id: str
+    copied_blocks: int
+    complete: bool
+
+
+class Transfers:
+    """Plans copies and keeps the books of those under way.
+
+    Args:
+        pool: the device's block pool.
+        host: the host pool.
+        budget_blocks: blocks copied per iteration at most, out and in together.
+        num_workers: ranks that must report a batch before it is complete.
+    """
+
+    def __init__(
+        self, pool: BlockPool, host: HostPool, budget_blocks: int, num_workers: int = 1
+    ) -> None:
+        self.host = host
+        self.copied_blocks_total = 0
+        self.loaded_blocks_total = 0
+        self._pool = pool
+        self._budget_blocks = max(1, budget_blocks)
+        self._num_workers = num_workers
+        self._next_batch_id = 0
+        self._copy_outs: dict[str, _CopyOut] = {}
+        self._queue: deque[_CopyOut] = deque()
+        self._loads: deque[_Load] = deque()
+        self._loading: dict[str, _Load] = {}
+        self._issued: dict[int, list[_IssuedStore]] = {}
+        self._awaiting: dict[BlockHash, list[_CopyOut]] = {}
+        self._progressed: set[str] = set()
+        self._reports: dict[int, int] = {}
+        self._failed: set[int] = set()
+
+    def copy_out(
+        self, pause_id: str, blocks: list[KVCacheBlock], block_hashes: list[BlockHash]
+    ) -> None:
+        """Queue a paused context's full blocks, front first. Blocks with a copy are skipped."""
+        assert pause_id not in self._copy_outs
+        job = _CopyOut(pause_id, blocks, block_hashes[: len(blocks)])
+        self._copy_outs[pause_id] = job
+        self._queue.append(job)
+
+    def is_copying(self, pause_id: str) -> bool:
+        """Whether blocks of the pause are still to be copied out."""
+        job = self._copy_outs.get(pause_id)
+        return job is not None and not (job.all_issued and job.in_flight == 0)
+
+    def end_pause(self, pause_id: str, forget: bool) -> None:
+        """The pause is over: copy no more, and rely on its copies no longer.
+
+        Args:
+            pause_id: which pause.
+            forget: its session will not come back.
+        """
+        job = self._copy_outs.pop(pause_id, None)
+        if job is None:
+            return
+        job.abandoned = True
+        if job in self._queue:
+            self._queue.remove(job)
+        self.host.unpin(job.pinned, forget=forget)
+        job.pinned = []
+
+    def stop_copying(self, pause_id: str) -> None:
+        """Copy out no more blocks of the pause; those that were copied stay."""
+        job = self._copy_outs.get(pause_id)
+        if job is not None and job in self._queue:
+            self._queue.remove(job)
+            del job.blocks[job.next_block :]
+            del job.block_hashes[job.next_block :]
+
+    def load(self, request_id: str, block_hashes: list[BlockHash], device_blocks: list[int]) -> None:
+        """Queue loads of host copies into device blocks for a request."""
+        slots = [self.host.pin(block_hash) for block_hash in block_hashes]
+        pairs = deque(zip(slots, device_blocks, strict=True))
+        load = _Load(request_id, pairs, block_hashes)
+        self._loads.append(load)
+        self._loading[request_id] = load
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything is queued or under way."""
+        return bool(self._queue or self._loads or self._loading or self._issued)
+
+    def next_batch(self) -> CopyBatch | None:
+        """The copies of this iteration, None when there are none."""
+        batch = CopyBatch(self._next_batch_id)
+        self._take_loads(batch)
+        stores = self._take_stores(batch)
+        if batch.num_blocks == 0:
+            return None
+        self._next_batch_id += 1
+        self._issued[batch.id] = stores
+        return batch
+
+    def _take_loads(self, batch: CopyBatch) -> None:
+        while self._loads and batch.num_blocks < self._budget_blocks:
+            load = self._loads[0]
+            while load.pairs and batch.num_blocks < self._budget_blocks:
+                batch.loads.append(load.pairs.popleft())
+            if not load.pairs:
+                self._loads.popleft()
+                batch.finished_loads.append(load.request_id)
+
+    def _take_stores(self, batch: CopyBatch) -> list[_IssuedStore]:
+        issued: list[_IssuedStore] = []
+        while self._queue and batch.num_blocks < self._budget_blocks:
+            job = self._queue[0]
+            while not job.all_issued and batch.num_blocks < self._budget_blocks:
+                block_hash = job.block_hashes[job.next_block]
+                block = job.blocks[job.next_block]
+                if block_hash in self.host:
+                    self.host.pin(block_hash)
+                    if not self.host.is_filled(block_hash):
+                        self._awaiting.setdefault(block_hash, []).append(job)
+                else:
+                    slot = self.host.reserve(block_hash)  # pinned until the copy is complete
+                    if slot is None:
+                        # Host memory is full of copies that others rely on: keep the front.
+                        del job.blocks[job.next_block :]
+                        del job.block_hashes[job.next_block :]
+                        break
+                    self.host.pin(block_hash)
+                    self._pool.touch([block])
+                    batch.stores.append((block.block_id, slot))
+                    issued.append(_IssuedStore(job, block, block_hash))
+                    job.in_flight += 1
+                job.pinned.append(block_hash)
+                job.next_block += 1
+            if job.all_issued:
+                self._queue.popleft()
+                self._progressed.add(job.pause_id)
+        return issued
+
+    def finish_loads(self, request_ids: set[str]) -> None:
+        """The workers report that these requests' loads are complete (or failed)."""
+        for request_id in request_ids:
+            load = self._loading.pop(request_id, None)
+            if load is not None:
+                self.loaded_blocks_total += len(load.block_hashes)
+                self.host.unpin(load.block_hashes)
+
+    def finish_stores(self, completed: dict[int, int], failed: dict[int, int]) -> None:
+        """The workers report finished batches: batch id -> number of ranks that report it."""
+        for batch_id, ranks in (*completed.items(), *failed.items()):
+            self._reports[batch_id] = self._reports.get(batch_id, 0) + ranks
+        self._failed.update(failed)
+        for batch_id in sorted(completed.keys() | failed.keys()):
+            if self._reports[batch_id] < self._num_workers:
+                continue
+            del self._reports[batch_id]
+            stores = self._issued.pop(batch_id, [])
+            succeeded = batch_id not in self._failed
+            self._failed.discard(batch_id)
+            for store in stores:
+                self._finish_store(store, succeeded)
+
+    def _finish_store(self, store: _IssuedStore, succeeded: bool) -> None:
+        job = store.job
+        job.in_flight -= 1
+        self._pool.free_blocks([store.block])
+        waiting = [job, *self._awaiting.pop(store.block_hash, ())]
+        self._progressed.update(other.pause_id for other in waiting if not other.abandoned)
+        if succeeded:
+            self.copied_blocks_total += 1
+            self.host.fill(store.block_hash)
+            self.host.unpin([store.block_hash], forget=job.abandoned)
+            return
+        # A failed copy: nobody can rely on it, and the rest of the context is of no use.
+        for other in self._copy_outs.values():
+            if store.block_hash in other.pinned:
+                position = other.pinned.index(store.block_hash)
+                self.host.unpin(other.pinned[position + 1 :])
+                del other.pinned[position:]
+                del other.blocks[position:]
+                del other.block_hashes[position:]
+                other.next_block = position
+        self.host.drop(store.block_hash)
+
+    def progress(self, pause_id: str) -> CopiedContext | None:
+        """How much of a pause's context has a host copy, None when none was asked for."""
+        job = self._copy_outs.get(pause_id)
+        if job is None:
+            return None
+        copied = self.host.filled_run(job.block_hashes, 0, len(job.pinned))
+        return CopiedContext(pause_id, copied, job.all_issued and copied == len(job.pinned))
+
+    def take_progressed(self) -> set[str]:
+        """Ids of pauses whose copies have got further since the last call."""
+        progressed, self._progressed = self._progressed, set()
+        return progressed
+
+    def has_copies(self) -> bool:
+        """Whether any pause has copies (integrity check)."""
+        return bool(self._copy_outs)

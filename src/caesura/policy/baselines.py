@@ -1,0 +1,102 @@
+"""The policies that others are measured against (`policy.md`, section 3)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from caesura.policy.reclaim import ReclaimRule
+from caesura.policy.types import Action, Disposition, PauseView, Plan, Snapshot
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """One decision for every new pause; the reclaim rule under pressure."""
+
+    name: ClassVar[str]
+    original_arrival: ClassVar[bool] = True
+
+    reclaim: ReclaimRule = field(default_factory=ReclaimRule)
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        """Decide about new pauses, or release what a demand needs."""
+        if snapshot.demand is not None:
+            return Plan(self.reclaim.releases(snapshot, snapshot.demand))
+        return Plan([self._decide(pause) for pause in snapshot.pauses.undecided()])
+
+    def _decide(self, pause: PauseView) -> Action:
+        raise NotImplementedError
+
+
+class End(_Baseline):
+    """An interception ends the request, as in stock vLLM: nothing is held, and the returning
+    session queues as a new arrival. What the prefix cache still has is used."""
+
+    name = "end"
+    original_arrival = False
+
+    def _decide(self, pause: PauseView) -> Action:
+        return Action(pause.id, Disposition.DISCARD)
+
+
+class Discard(_Baseline):
+    """Drop at the pause, resume by computing the context again, at the original arrival
+    (InferCept's ImprovedDiscard). Blocks that others share stay."""
+
+    name = "discard"
+
+    def _decide(self, pause: PauseView) -> Action:
+        return Action(pause.id, Disposition.DISCARD, forget=True)
+
+
+class Preserve(_Baseline):
+    """Keep every paused context on the device, until someone needs the memory."""
+
+    name = "preserve"
+
+    def _decide(self, pause: PauseView) -> Action:
+        return Action(pause.id, Disposition.PRESERVE)
+
+
+class Swap(_Baseline):
+    """Copy every paused context to host memory and free its blocks."""
+
+    name = "swap"
+
+    def _decide(self, pause: PauseView) -> Action:
+        return Action(pause.id, Disposition.SWAP)
+
+
+@dataclass(frozen=True)
+class Ttl(_Baseline):
+    """Keep a context for a time to live, then drop it (Continuum, arXiv 2511.02230).
+
+    Attributes:
+        ttl_seconds: the time to live. Zero drops at once.
+    """
+
+    name = "ttl"
+
+    ttl_seconds: float = 2.0
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        """Keep new pauses, drop expired ones, and say when the next one expires."""
+        if snapshot.demand is not None:
+            return Plan(self.reclaim.releases(snapshot, snapshot.demand))
+        keep = [self._decide(pause) for pause in snapshot.pauses.undecided()]
+        expired: list[Action] = []
+        review_seconds = None
+        for pause in self._not_returning(snapshot):
+            expiry_seconds = pause.paused_seconds + self.ttl_seconds
+            if expiry_seconds > snapshot.now_seconds:
+                review_seconds = expiry_seconds
+                break
+            expired.append(Action(pause.id, Disposition.DISCARD, expired=True))
+        return Plan([*keep, *expired], review_seconds)
+
+    def _decide(self, pause: PauseView) -> Action:
+        return Action(pause.id, Disposition.PRESERVE)
+
+    @staticmethod
+    def _not_returning(snapshot: Snapshot) -> Iterator[PauseView]:
+        pauses = snapshot.pauses.held_longest_pause_first()
+        return (pause for pause in pauses if not pause.returning)

@@ -1,0 +1,32 @@
+"""Sessions: conversations that pause, resume and can be interrupted."""
+
+from caesura.session.errors import (
+    ContextFull,
+    DuplicateSession,
+    EngineFailed,
+    NotGenerating,
+    NotPaused,
+    SessionClosed,
+    SessionError,
+    UnknownSession,
+)
+from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, TokenEngine
+from caesura.session.session import Session, SessionState
+
+__all__ = [
+    "ContextFull",
+    "Delta",
+    "DuplicateSession",
+    "EngineFailed",
+    "EngineStream",
+    "NotGenerating",
+    "NotPaused",
+    "Sampling",
+    "Session",
+    "SessionClosed",
+    "SessionError",
+    "SessionState",
+    "StopReason",
+    "TokenEngine",
+    "UnknownSession",
+]

@@ -1,0 +1,33 @@
+"""What can go wrong with a session, as types that callers can catch."""
+
+
+class SessionError(Exception):
+    """Base of all session errors. The session's transcript is never lost by one."""
+
+
+class UnknownSession(SessionError):
+    """No session of that id is open."""
+
+
+class SessionClosed(SessionError):
+    """The session was closed, or its engine request ended; it accepts no more tokens."""
+
+
+class NotPaused(SessionError):
+    """`resume` was called while the session generates: use `interrupt` instead."""
+
+
+class NotGenerating(SessionError):
+    """`interrupt` was called while the session is paused or over: use `resume` instead."""
+
+
+class DuplicateSession(SessionError):
+    """A session of that id is already open."""
+
+
+class ContextFull(SessionError):
+    """The tokens would fill the model's context: nothing could be generated."""
+
+
+class EngineFailed(SessionError):
+    """The engine ended the session by itself; its transcript is intact and can be reopened."""

@@ -1,0 +1,104 @@
+"""The one seam between sessions and an engine.
+
+Everything above the engine (sessions, benchmarks, later the server) talks to a
+`TokenEngine`. There are two implementations on vLLM in `caesura.engine` (sessions
+in place, and stock vLLM with one request per turn) and a fake in the tests.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class StopReason(StrEnum):
+    """Why generation of a turn stopped."""
+
+    STOP = "stop"  # end-of-sequence or one of `Sampling.stop_token_ids`
+    LENGTH = "length"  # `Sampling.max_tokens` or the model's context length
+    INTERRUPTED = "interrupted"  # appended tokens ended the turn; generation goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one turn is generated.
+
+    Attributes:
+        max_tokens: tokens to generate at most in this turn.
+        stop_token_ids: token ids that end the turn; the stopping token is part of the output.
+        ignore_eos: go on after the end-of-sequence token (for replays of fixed lengths).
+        temperature: 0 is greedy.
+        seed: seed of the sampler, when `temperature` is above 0.
+    """
+
+    max_tokens: int
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    temperature: float = 0.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Newly generated tokens of a session, in order.
+
+    Attributes:
+        token_ids: the new tokens (may be empty in the last delta of a turn).
+        stop: set on the last delta of a turn; None while it generates.
+        stop_token_id: the token that stopped the turn, when `stop` is `STOP`.
+        cached_tokens: tokens of the context that were not computed again, on the first delta
+            of a turn, when the engine reports it.
+    """
+
+    token_ids: tuple[int, ...]
+    stop: StopReason | None = None
+    stop_token_id: int | None = None
+    cached_tokens: int | None = None
+
+
+class EngineStream(Protocol):
+    """One open session inside an engine."""
+
+    def deltas(self) -> AsyncIterator[Delta]:
+        """Yield deltas for as long as the session is open, across pauses.
+
+        Exactly one delta has `stop` set for the prompt and for each call of `extend`. When
+        tokens were appended while the session generated, the turn that they ended has
+        `StopReason.INTERRUPTED`, unless it stopped by itself at that moment.
+        """
+        ...
+
+    async def extend(
+        self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None = None
+    ) -> None:
+        """Append tokens: resumes a paused session, interrupts a generating one.
+
+        Each call starts one more turn. `endpoint` is what the pause after that turn waits
+        for, when it is known beforehand.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End the session at any moment and free all that it holds."""
+        ...
+
+
+class TokenEngine(Protocol):
+    """An engine that runs sessions of tokens."""
+
+    async def open(
+        self,
+        session_id: str,
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        endpoint: str | None = None,
+    ) -> EngineStream:
+        """Start a session with its first prompt.
+
+        Args:
+            session_id: unique among open sessions.
+            token_ids: the prompt, at least one token.
+            sampling: how the first turn is generated.
+            endpoint: what the pause after the first turn waits for, when it is known beforehand.
+        """
+        ...
