@@ -1,0 +1,40 @@
+"""The vLLM adapter: everything that touches vLLM.
+
+What programs use is imported lazily from here, since importing vLLM takes seconds and the
+scheduler and the connector are loaded by name in vLLM's own processes.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from caesura.engine.config import CaesuraConfig, KeepContexts
+    from caesura.engine.launch import Engine, EngineSettings, start_engine
+    from caesura.engine.token_engines import InPlaceEngine, ResubmittingEngine
+
+_HOMES = {
+    "CaesuraConfig": "caesura.engine.config",
+    "Engine": "caesura.engine.launch",
+    "EngineSettings": "caesura.engine.launch",
+    "InPlaceEngine": "caesura.engine.token_engines",
+    "KeepContexts": "caesura.engine.config",
+    "ResubmittingEngine": "caesura.engine.token_engines",
+    "start_engine": "caesura.engine.launch",
+}
+
+__all__ = [
+    "CaesuraConfig",
+    "Engine",
+    "EngineSettings",
+    "InPlaceEngine",
+    "KeepContexts",
+    "ResubmittingEngine",
+    "start_engine",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -27,7 +27,8 @@ def additional_config(
 ) -> dict[str, Any]:
     """vLLM's `--additional-config` with Caesura's section, beside what is there already."""
     section = config.model_dump(mode="json", exclude_defaults=True)
-    return {**(present or {}), SECTION: section}
+    present = present or {}
+    return {**present, SECTION: {**present.get(SECTION, {}), **section}}
 
 
 def as_flags(config: CaesuraConfig, present: Mapping[str, Any] | None = None) -> list[str]:

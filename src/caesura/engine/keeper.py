@@ -73,6 +73,7 @@ class PauseKeeper:
         self._metrics = metrics
         self._review_seconds: float | None = None
         self._postponed: set[str] = set()  # copied, but an iteration in flight may write yet
+        self._counted_copies = 0
         self._unmet: dict[str, tuple[float, float]] = {}  # request -> (since, retry at)
 
     # Beginnings
@@ -196,10 +197,10 @@ class PauseKeeper:
         hold = pause.hold
         if hold is None:
             return
-        if self.transfers is not None and keep_tokens == 0 and ending is not HoldEnding.COPIED:
-            self.transfers.stop_copying(pause.id)
         blocks = list(hold.blocks())
         keep_blocks = min(keep_tokens // self._block_size, len(full_blocks(blocks)))
+        if self.transfers is not None:
+            self.transfers.stop_copying(pause.id, keep_blocks)
         if isinstance(hold, OwnBlocks):
             assert pause.request is not None
             front = References(self._pool, blocks[:keep_blocks], self._block_size)
@@ -302,6 +303,13 @@ class PauseKeeper:
         self._unmet.pop(request_id, None)
 
     # Books
+
+    def count_copies(self) -> None:
+        """Count the blocks copied out since the last call."""
+        if self.transfers is not None:
+            copied = self.transfers.copied_blocks_total
+            self._metrics.count("copied_tokens", (copied - self._counted_copies) * self._block_size)
+            self._counted_copies = copied
 
     def publish_gauges(self) -> None:
         """Refresh the gauges of the metrics."""

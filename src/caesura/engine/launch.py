@@ -12,7 +12,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
 from vllm.v1.metrics.stats import IterationStats, MultiModalCacheStats, SchedulerStats
 
-from caesura.engine.config import CaesuraConfig
+from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.flags import SCHEDULER_CLASS, additional_config, kv_transfer_config
 from caesura.engine.token_engines import InPlaceEngine, ResubmittingEngine
 from caesura.session.protocol import TokenEngine
@@ -133,8 +133,11 @@ def start_engine(settings: EngineSettings) -> Engine:
     """Start an engine in a process of its own and wait until it serves.
 
     Raises:
-        ConfigurationError: Caesura's options do not fit the model or the machine.
+        ConfigurationError: Caesura's options do not fit the machine.
+        RuntimeError: the engine did not start; its own log says why.
     """
+    if settings.caesura is not None:
+        check_host_memory(settings.caesura.host_memory)
     counts: list[Counts] = []
 
     def make_counts(vllm_config: VllmConfig, engine_index: int = 0) -> Counts:
@@ -162,6 +165,7 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "kv_cache_memory_bytes": settings.kv_memory_bytes,
         "enable_logging_iteration_details": True,
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
     }
     if not torch.cuda.is_available():
         arguments["enforce_eager"] = True

@@ -14,7 +14,7 @@ that never pause:
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vllm.logger import init_logger
@@ -46,7 +46,13 @@ GAUGE_INTERVAL_SECONDS = 0.2
 
 
 class InterceptScheduler(AsyncScheduler):
-    """vLLM's scheduler in which a tool call is a pause, not the end of a request."""
+    """vLLM's scheduler in which a tool call is a pause, not the end of a request.
+
+    Attributes:
+        clock: monotonic seconds; whoever runs it in virtual time sets another one first.
+    """
+
+    clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         require_tested_vllm(vllm_version)
@@ -69,6 +75,7 @@ class InterceptScheduler(AsyncScheduler):
             parked=ParkedBlocks(self._request_blocks_can_be_freed, self._free_parked_blocks),
             transfers=connector.transfers if connector is not None else None,
             metrics=self.metrics,
+            clock=self.clock,
         )
         tool_names = None
         if config.tool_call_parser is not None:
@@ -135,7 +142,7 @@ class InterceptScheduler(AsyncScheduler):
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Decide about pauses, then schedule as vLLM does."""
-        self._step_started_seconds = time.monotonic()
+        self._step_started_seconds = self.clock()
         self.keeper.settle_copies()
         self.keeper.decide()
         output = super().schedule(throttle_prefills)
@@ -155,7 +162,7 @@ class InterceptScheduler(AsyncScheduler):
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         self.keeper.timer.observe(
             scheduler_output.total_num_scheduled_tokens,
-            time.monotonic() - self._step_started_seconds,
+            self.clock() - self._step_started_seconds,
         )
         stopped, self._stopped = self._stopped, []
         for request in stopped:
@@ -273,9 +280,11 @@ class InterceptScheduler(AsyncScheduler):
             session = self.parked.pop(request_id, None)
             if session is not None:
                 session.status = RequestStatus.WAITING
-            for pause in (self.keeper.table.get(request_id), self.keeper.table.claimed_by(request_id)):
-                if pause is not None and (pause.in_place or pause.claimed_by == request_id):
-                    self.keeper.cancel(pause)
+            pause = self.keeper.table.claimed_by(request_id)
+            if pause is None and session is not None:
+                pause = self.keeper.table.get(request_id)
+            if pause is not None:
+                self.keeper.cancel(pause)
         return super().finish_requests(ids, finished_status)
 
     def _free_request(
@@ -320,11 +329,12 @@ class InterceptScheduler(AsyncScheduler):
         stats = next((out.scheduler_stats for out in outputs.values() if out.scheduler_stats), None)
         if stats is None or not self._connected:
             return
-        now = time.monotonic()
+        now = self.clock()
         idle = not self.running and not self.waiting and not self.kv_holding_waiting
         if idle or now - self._gauges_published_seconds >= GAUGE_INTERVAL_SECONDS:
             self._gauges_published_seconds = now
             self.keeper.publish_gauges()
+        self.keeper.count_copies()
         pause_stats = self.metrics.take()
         if pause_stats is not None:
             stats.kv_connector_stats = pause_stats.to_dict()

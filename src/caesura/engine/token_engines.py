@@ -91,7 +91,8 @@ class _Outputs:
         return delta
 
     def end(self) -> None:
-        """Let a waiting consumer see that the request is over."""
+        """Stop feeding the request, and let a waiting consumer see that it is over."""
+        self._collector.close()
         self._queue.put_nowait(None)
 
 
@@ -176,8 +177,8 @@ class _InPlaceStream:
         self._closed = True
         self._open.discard(self._session_id)
         if self._outputs is not None:
-            await self._llm.abort(self._outputs.request_id, internal=True)
             self._outputs.end()
+            await self._llm.abort(self._outputs.request_id, internal=True)
 
     def _put(self, token_ids: Sequence[int], params: SamplingParams) -> None:
         self._tokens += len(token_ids)

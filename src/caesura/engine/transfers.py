@@ -142,13 +142,20 @@ class Transfers:
         self.host.unpin(job.pinned, forget=forget)
         job.pinned = []
 
-    def stop_copying(self, pause_id: str) -> None:
-        """Copy out no more blocks of the pause; those that were copied stay."""
+    def stop_copying(self, pause_id: str, keep_blocks: int = 0) -> None:
+        """Copy out no block of the pause past the first `keep_blocks` that was not issued yet.
+
+        Must be called before such blocks are given back: they may be overwritten then. Copies
+        that were issued hold their own references, and stay.
+        """
         job = self._copy_outs.get(pause_id)
-        if job is not None and job in self._queue:
+        if job is None:
+            return
+        end = max(job.next_block, keep_blocks)
+        del job.blocks[end:]
+        del job.block_hashes[end:]
+        if job.all_issued and job in self._queue:
             self._queue.remove(job)
-            del job.blocks[job.next_block :]
-            del job.block_hashes[job.next_block :]
 
     def load(self, request_id: str, block_hashes: list[BlockHash], device_blocks: list[int]) -> None:
         """Queue loads of host copies into device blocks for a request."""

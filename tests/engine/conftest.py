@@ -1,0 +1,155 @@
+"""Real engines for tests: started once, used from one event loop in a thread of its own."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from vllm import SamplingParams
+from vllm.inputs import TokensPrompt
+
+from caesura.demo.model import DemoModelConfig, demo_model_path
+from caesura.engine.config import CaesuraConfig
+from caesura.engine.launch import Engine, EngineSettings, start_engine
+
+T = TypeVar("T")
+
+BLOCK_SIZE = 32
+KV_BLOCKS = 41
+ROUNDING_LOGPROB = 1e-3  # float32 sums in another order: two tokens this close are a tie
+MODEL = DemoModelConfig(hidden_size=128, layers=2, heads=2, kv_heads=1, ffn_size=384)
+
+
+class EngineLoop:
+    """An event loop in a thread, for engines that outlive a test."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[object, object, T], timeout_seconds: float = 120) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_seconds)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+class Control:
+    """Uninterrupted runs of the same tokens, on stock vLLM."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._runs = 0
+
+    async def greedy_violations(
+        self, transcript: list[int], generated: list[int]
+    ) -> list[tuple[int, float]]:
+        """Positions in `generated` whose token is not the greedy one after all that precedes.
+
+        One forward pass over the whole transcript: by induction the outputs equal those of an
+        uninterrupted greedy run if and only if there is none.
+        """
+        params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=1, detokenize=False)
+        output = await self._generate(transcript, params)
+        assert output.prompt_logprobs is not None
+        violations = []
+        for position in generated:
+            entry = output.prompt_logprobs[position]
+            best = max(item.logprob for item in entry.values())
+            behind = best - entry[transcript[position]].logprob
+            if behind > ROUNDING_LOGPROB:
+                violations.append((position, behind))
+        return violations
+
+    async def generate(self, prompt: list[int], max_tokens: int) -> list[int]:
+        params = SamplingParams(
+            max_tokens=max_tokens, temperature=0, ignore_eos=True, detokenize=False
+        )
+        return list((await self._generate(prompt, params)).outputs[0].token_ids)
+
+    async def _generate(self, prompt, params):
+        self._runs += 1
+        last = None
+        async for output in self._engine.llm.generate(
+            TokensPrompt(prompt_token_ids=list(prompt)), params, f"control-{self._runs}"
+        ):
+            last = output
+        return last
+
+
+@pytest.fixture(scope="session")
+def engine_loop() -> Iterator[EngineLoop]:
+    loop = EngineLoop()
+    yield loop
+    loop.stop()
+
+
+@pytest.fixture(scope="session")
+def model_path() -> str:
+    return str(demo_model_path(config=MODEL))
+
+
+def kv_bytes(blocks: int) -> int:
+    """KV memory of `MODEL` in float32: 2 (K, V) x layers x KV heads x head size x 4."""
+    token_bytes = 2 * MODEL.layers * MODEL.kv_heads * MODEL.head_size * 4
+    return blocks * BLOCK_SIZE * token_bytes
+
+
+def launch(loop: EngineLoop, settings: EngineSettings) -> Engine:
+    tests = str(Path(__file__).parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [tests, os.environ.get("PYTHONPATH", "")])
+    )
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+    async def start() -> Engine:
+        return start_engine(settings)
+
+    return loop.run(start(), timeout_seconds=300)
+
+
+def stop(loop: EngineLoop, engine: Engine) -> None:
+    async def shut_down() -> None:
+        engine.shutdown()
+
+    loop.run(shut_down())
+
+
+@pytest.fixture(scope="session")
+def control(engine_loop: EngineLoop, model_path: str) -> Iterator[Control]:
+    """Stock vLLM with ample memory."""
+    settings = EngineSettings(
+        model_path, kv_memory_bytes=kv_bytes(512), dtype="float32", compute_threads=1
+    )
+    engine = launch(engine_loop, settings)
+    yield Control(engine)
+    stop(engine_loop, engine)
+
+
+@pytest.fixture(scope="session")
+def chaotic(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
+    """Caesura with a random policy, too little memory, small chunks and few running requests."""
+    settings = EngineSettings(
+        model_path,
+        caesura=CaesuraConfig(
+            policy="chaos:ChaosPolicy",
+            policy_options={"patience_floor_seconds": 0.05, "starvation_seconds": 1.0},
+            host_memory=kv_bytes(30),
+            copy_budget=kv_bytes(4),
+            check_integrity=True,
+        ),
+        kv_memory_bytes=kv_bytes(KV_BLOCKS),
+        dtype="float32",
+        max_model_len=(KV_BLOCKS - 1) * BLOCK_SIZE,
+        max_num_seqs=6,
+        max_num_batched_tokens=96,
+        compute_threads=1,
+    )
+    engine = launch(engine_loop, settings)
+    yield engine
+    stop(engine_loop, engine)

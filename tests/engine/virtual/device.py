@@ -1,0 +1,519 @@
+"""A device without a model, that knows what every KV slot must hold.
+
+A slot holds a hash of all tokens up to its position. A step of a request writes the scheduled
+positions and then checks every position that attention would read, so a block that is stale,
+overwritten, wrongly copied or reused too early is found in the step that reads it. The next
+token is a hash of the whole transcript: outputs can be computed without an engine.
+
+The model runners' own books are mirrored, because the scheduler tells them only what changed:
+`V1Runner` after `GPUModelRunner._update_states`, `V2Runner` after `v1/worker/gpu`.
+"""
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from vllm.v1.core.sched.output import CachedRequestData, SchedulerOutput
+from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
+
+from caesura.engine.connector import CopyMetadata, CopyReport
+from caesura.engine.transfers import CopyBatch
+
+VOCAB_SIZE = 64
+PLACEHOLDER = -1
+GARBAGE = -2
+
+_MASK = (1 << 61) - 1
+_EMPTY = 0x9E3779B97F4A7C15 & _MASK
+
+
+class KvCorruption(AssertionError):
+    """A request would read KV that is not its own."""
+
+
+def extend_chain(chain: list[int], tokens: Sequence[int]) -> None:
+    """Append, for each token, the hash of everything up to it."""
+    value = chain[-1] if chain else _EMPTY
+    for token in tokens:
+        value = (value * 0x5DEECE66D + (token + 1) * 0x2545F4914F6CDD1D) & _MASK
+        value ^= value >> 29
+        chain.append(value)
+
+
+def chain_of(tokens: Sequence[int]) -> list[int]:
+    """What the KV slots of a transcript hold."""
+    chain: list[int] = []
+    extend_chain(chain, tokens)
+    return chain
+
+
+def next_token(chain: Sequence[int]) -> int:
+    """What is sampled after the transcript with this chain."""
+    return (chain[-1] >> 13) % VOCAB_SIZE
+
+
+class RunnerVersion(StrEnum):
+    """vLLM's two model runners."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
+@dataclass(slots=True)
+class Forward:
+    """One request's part in one step, as launched.
+
+    Attributes:
+        blocks: its block table.
+        start: position of the first token.
+        inputs: tokens from there on; the last is a placeholder when it comes from the device.
+        known: tokens of the transcript before `start`, when the runner set them anew.
+        fed_back: the last input is what was sampled in the step before.
+        samples: a token is sampled at the end.
+    """
+
+    request_id: str
+    blocks: list[int]
+    start: int
+    inputs: list[int]
+    known: list[int] | None
+    fed_back: bool
+    samples: bool
+
+
+class Runner(Protocol):
+    """A model runner's books: turns what the scheduler says into forward passes."""
+
+    def launch(self, output: SchedulerOutput) -> list[Forward]:
+        """Update the books and return the step's forward passes."""
+        ...
+
+    def sampled(self, tokens: dict[str, int] | None, forwards: list[Forward]) -> None:
+        """Note what was sampled; None while only the device knows it."""
+        ...
+
+    def slots_used(self) -> int:
+        """Request slots that are taken."""
+        ...
+
+
+@dataclass(slots=True)
+class _Cached:
+    prompt: list[int]
+    output: list[int]
+    blocks: list[int]
+
+
+@dataclass(slots=True)
+class _Row:
+    tokens: list[int]
+    blocks: list[int]
+    fresh: bool = True
+
+
+class V1Runner:
+    """`CachedRequestState` and the persistent batch of vLLM's first model runner."""
+
+    def __init__(self, max_num_seqs: int, *, asynchronous: bool) -> None:
+        self._max_num_seqs = max_num_seqs
+        self._asynchronous = asynchronous
+        self._requests: dict[str, _Cached] = {}
+        self._rows: dict[str, _Row] = {}
+        self._previous: set[str] = set()
+
+    def launch(self, output: SchedulerOutput) -> list[Forward]:
+        for request_id in output.finished_req_ids:
+            self._requests.pop(request_id, None)
+            self._remove_row(request_id)
+        scheduled = output.num_scheduled_tokens.keys()
+        kept = scheduled - output.scheduled_cached_reqs.resumed_req_ids
+        for request_id in list(self._rows.keys() - kept):
+            self._remove_row(request_id)
+        computed: dict[str, int] = {}
+        added: list[str] = []
+        for data in output.scheduled_new_reqs:
+            assert data.prompt_token_ids is not None
+            self._remove_row(data.req_id)
+            self._requests[data.req_id] = _Cached(
+                list(data.prompt_token_ids), [], list(data.block_ids[0])
+            )
+            computed[data.req_id] = data.num_computed_tokens
+            added.append(data.req_id)
+        added += self._update_cached(output.scheduled_cached_reqs, computed)
+        for request_id in added:
+            assert request_id not in self._rows
+            request = self._requests[request_id]
+            self._rows[request_id] = _Row(request.prompt + request.output, list(request.blocks))
+        assert len(self._rows) <= self._max_num_seqs, "the persistent batch is full"
+        return [
+            self._forward(request_id, computed[request_id], count)
+            for request_id, count in output.num_scheduled_tokens.items()
+        ]
+
+    def _update_cached(self, data: CachedRequestData, computed: dict[str, int]) -> list[str]:
+        added: list[str] = []
+        for index, request_id in enumerate(data.req_ids):
+            request = self._requests[request_id]
+            row = self._rows.get(request_id)
+            outputs = data.num_output_tokens[index]
+            computed[request_id] = data.num_computed_tokens[index]
+            if outputs < len(request.output):
+                del request.output[outputs:]
+                if row is not None:
+                    del row.tokens[len(request.prompt) + outputs :]
+            new_blocks = data.new_block_ids[index]
+            if request_id in data.resumed_req_ids:
+                assert row is None
+                assert new_blocks is not None
+                request.blocks = list(new_blocks[0])
+            elif new_blocks is not None:
+                request.blocks.extend(new_blocks[0])
+            if row is None:
+                if self._asynchronous and outputs > 0:
+                    request.output = data.all_token_ids[request_id][-outputs:]
+                added.append(request_id)
+            elif new_blocks is not None:
+                row.blocks.extend(new_blocks[0])
+        return added
+
+    def _forward(self, request_id: str, start: int, count: int) -> Forward:
+        row = self._rows[request_id]
+        stop = start + count
+        assert stop <= len(row.tokens), f"{request_id}: positions past its tokens are scheduled"
+        known = row.tokens[:start] if row.fresh else None
+        row.fresh = False
+        request = self._requests[request_id]
+        return Forward(
+            request_id,
+            list(row.blocks),
+            start,
+            row.tokens[start:stop],
+            known,
+            fed_back=request_id in self._previous,
+            samples=stop >= len(request.prompt) + len(request.output),
+        )
+
+    def sampled(self, tokens: dict[str, int] | None, forwards: list[Forward]) -> None:
+        sampling = [forward.request_id for forward in forwards if forward.samples]
+        if self._asynchronous:
+            self._previous = set(sampling)
+        for request_id in sampling:
+            token = PLACEHOLDER if tokens is None else tokens[request_id]
+            self._rows[request_id].tokens.append(token)
+            self._requests[request_id].output.append(token)
+
+    def slots_used(self) -> int:
+        return len(self._requests)
+
+    def _remove_row(self, request_id: str) -> None:
+        self._rows.pop(request_id, None)
+        self._previous.discard(request_id)
+
+
+@dataclass(slots=True)
+class _Slot:
+    prefill: list[int]
+    computed: int
+    blocks: list[int]
+    fresh: bool = True
+
+
+class V2Runner:
+    """The request slots of vLLM's second model runner: `max_num_seqs` of them, no more."""
+
+    def __init__(self, max_num_seqs: int) -> None:
+        self._max_num_seqs = max_num_seqs
+        self._slots: dict[str, _Slot] = {}
+
+    def launch(self, output: SchedulerOutput) -> list[Forward]:
+        for request_id in output.finished_req_ids | (output.preempted_req_ids or set()):
+            self._slots.pop(request_id, None)
+        for data in output.scheduled_new_reqs:
+            assert data.prefill_token_ids is not None
+            self._slots.pop(data.req_id, None)
+            assert len(self._slots) < self._max_num_seqs, (
+                f"no free slot for {data.req_id}: {sorted(self._slots)} have them"
+            )
+            self._slots[data.req_id] = _Slot(
+                list(data.prefill_token_ids), data.num_computed_tokens, list(data.block_ids[0])
+            )
+        cached = output.scheduled_cached_reqs
+        for request_id, computed, new_blocks in zip(
+            cached.req_ids, cached.num_computed_tokens, cached.new_block_ids, strict=True
+        ):
+            slot = self._slots[request_id]
+            # The device counts for itself; what the scheduler says must agree.
+            assert computed == slot.computed, f"{request_id}: {computed} != {slot.computed}"
+            if new_blocks is not None:
+                slot.blocks.extend(new_blocks[0])
+        return [
+            self._forward(request_id, count)
+            for request_id, count in output.num_scheduled_tokens.items()
+        ]
+
+    def _forward(self, request_id: str, count: int) -> Forward:
+        slot = self._slots[request_id]
+        start, stop = slot.computed, slot.computed + count
+        slot.computed = stop
+        known = slot.prefill[:start] if slot.fresh else None
+        slot.fresh = False
+        inputs = slot.prefill[start:stop]
+        fed_back = stop > len(slot.prefill)
+        if fed_back:
+            inputs.append(PLACEHOLDER)
+        assert len(inputs) == count, f"{request_id}: positions past its tokens are scheduled"
+        samples = stop >= len(slot.prefill)
+        return Forward(request_id, list(slot.blocks), start, inputs, known, fed_back, samples)
+
+    def sampled(self, tokens: dict[str, int] | None, forwards: list[Forward]) -> None:
+        """Sampled tokens stay on the device."""
+
+    def slots_used(self) -> int:
+        return len(self._slots)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyBehaviour:
+    """How copies between device and host go.
+
+    Attributes:
+        most_delay_steps: steps until a batch is reported, at most.
+        failure_rate: part of the batches that fail, leaving garbage.
+    """
+
+    most_delay_steps: int = 0
+    failure_rate: float = 0.0
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    batch: CopyBatch
+    step: int
+    steps_left: int
+    fails: bool
+    loaded: bool = False
+    stored: bool = False
+
+
+@dataclass(slots=True)
+class _Transcript:
+    tokens: list[int] = field(default_factory=list)
+    chain: list[int] = field(default_factory=list)
+    sampled: int | None = None
+
+
+@dataclass(slots=True)
+class Launched:
+    """One step under way.
+
+    Attributes:
+        sampled: what each request sampled, once the device has run the step.
+    """
+
+    step: int
+    forwards: list[Forward]
+    connector_output: KVConnectorOutput | None = None
+    sampled: dict[str, int] = field(default_factory=dict)
+
+
+class VirtualDevice:
+    """Runs steps in order, as late as it can or earlier, and copies beside them.
+
+    Args:
+        num_blocks: device blocks.
+        block_size: tokens of one.
+        num_slots: host slots of one block each.
+        asynchronous: sampled tokens stay on the device between steps.
+        rng: decides when things happen.
+    """
+
+    def __init__(
+        self,
+        num_blocks: int,
+        block_size: int,
+        num_slots: int,
+        max_num_seqs: int,
+        version: RunnerVersion,
+        *,
+        asynchronous: bool,
+        copies: CopyBehaviour,
+        rng: random.Random,
+    ) -> None:
+        self.blocks = [[GARBAGE] * block_size for _ in range(num_blocks)]
+        self.host = [[GARBAGE] * block_size for _ in range(num_slots)]
+        self.runner: Runner = (
+            V1Runner(max_num_seqs, asynchronous=asynchronous)
+            if version is RunnerVersion.V1
+            else V2Runner(max_num_seqs)
+        )
+        self._block_size = block_size
+        self._asynchronous = asynchronous
+        self._copies = copies
+        self._rng = rng
+        self._steps = 0
+        self._pending: deque[Launched] = deque()
+        self._transcripts: dict[str, _Transcript] = {}
+        self._under_way: deque[_UnderWay] = deque()
+
+    # Steps
+
+    def launch(self, output: SchedulerOutput) -> Launched:
+        """Start a step; the device runs it now or later."""
+        launched = Launched(self._steps, self.runner.launch(output))
+        self._steps += 1
+        self._pending.append(launched)
+        batch = self._batch(output)
+        if batch is not None:
+            self._start_copies(batch, launched.step)
+        if not self._asynchronous or self._rng.random() < 0.5:
+            self._run_until(launched.step)
+        self.runner.sampled(None if self._asynchronous else launched.sampled, launched.forwards)
+        if output.kv_connector_metadata is not None:
+            launched.connector_output = self._poll()
+        return launched
+
+    def result(self, launched: Launched) -> ModelRunnerOutput:
+        """Wait for a step."""
+        self._run_until(launched.step)
+        ids = [forward.request_id for forward in launched.forwards]
+        return ModelRunnerOutput(
+            req_ids=ids,
+            req_id_to_index={request_id: index for index, request_id in enumerate(ids)},
+            sampled_token_ids=[
+                [launched.sampled[forward.request_id]] if forward.samples else []
+                for forward in launched.forwards
+            ],
+            kv_connector_output=launched.connector_output,
+        )
+
+    def _run_until(self, step: int) -> None:
+        while self._pending and self._pending[0].step <= step:
+            launched = self._pending.popleft()
+            for forward in launched.forwards:
+                self._run(forward, launched)
+            for copy in self._under_way:
+                if copy.step == launched.step:
+                    self._copy_some(copy)
+
+    def _run(self, forward: Forward, launched: Launched) -> None:
+        transcript = self._transcripts.setdefault(forward.request_id, _Transcript())
+        if forward.known is not None:
+            self._set_known(transcript, forward.known)
+        inputs = list(forward.inputs)
+        if forward.fed_back:
+            assert transcript.sampled is not None, f"{forward.request_id}: nothing was sampled"
+            inputs[-1] = transcript.sampled
+        start, stop = forward.start, forward.start + len(inputs)
+        assert PLACEHOLDER not in inputs, f"{forward.request_id}: a token is not known"
+        assert len(transcript.tokens) >= start, f"{forward.request_id}: positions are left out"
+        del transcript.tokens[start:]
+        del transcript.chain[start:]
+        transcript.tokens += inputs
+        extend_chain(transcript.chain, inputs)
+        for position in range(start, stop):
+            block = forward.blocks[position // self._block_size]
+            assert block != 0, f"{forward.request_id}: writes to the null block"
+            self.blocks[block][position % self._block_size] = transcript.chain[position]
+        self._verify(forward, transcript.chain)
+        if forward.samples:
+            transcript.sampled = next_token(transcript.chain)
+            launched.sampled[forward.request_id] = transcript.sampled
+
+    def _set_known(self, transcript: _Transcript, known: list[int]) -> None:
+        """The runner set the transcript anew; what only the device knew stays."""
+        tokens = [
+            transcript.tokens[position] if token == PLACEHOLDER else token
+            for position, token in enumerate(known)
+        ]
+        if tokens != transcript.tokens[: len(tokens)]:
+            transcript.chain = chain_of(tokens)
+        transcript.tokens = tokens
+
+    def _verify(self, forward: Forward, chain: list[int]) -> None:
+        size = self._block_size
+        for index in range(0, len(chain), size):
+            expected = chain[index : index + size]
+            found = self.blocks[forward.blocks[index // size]][: len(expected)]
+            if found != expected:
+                wrong = next(i for i, pair in enumerate(zip(found, expected, strict=True))
+                             if pair[0] != pair[1])
+                raise KvCorruption(
+                    f"{forward.request_id} reads at position {index + wrong} (block "
+                    f"{forward.blocks[index // size]}) what it did not write; its step has "
+                    f"positions {forward.start} to {len(chain) - 1}"
+                )
+
+    # Copies
+
+    @property
+    def copying(self) -> bool:
+        """Whether copies are under way."""
+        return bool(self._under_way)
+
+    @staticmethod
+    def _batch(output: SchedulerOutput) -> CopyBatch | None:
+        metadata = output.kv_connector_metadata
+        return metadata.batch if isinstance(metadata, CopyMetadata) else None
+
+    def _start_copies(self, batch: CopyBatch, step: int) -> None:
+        copy = _UnderWay(
+            batch,
+            step,
+            self._rng.randint(0, self._copies.most_delay_steps),
+            self._rng.random() < self._copies.failure_rate,
+        )
+        self._under_way.append(copy)
+        if self._rng.random() < 0.3:
+            self._load(copy)  # the target blocks are idle: nothing needs to be waited for
+
+    def _copy_some(self, copy: _UnderWay) -> None:
+        if self._rng.random() < 0.5:
+            self._load(copy)
+        if self._rng.random() < 0.5:
+            self._store(copy)
+
+    def _poll(self) -> KVConnectorOutput:
+        """What the connector's workers report, batches in order."""
+        output = KVConnectorOutput(finished_recving=set())
+        report = CopyReport()
+        for copy in self._under_way:
+            copy.steps_left -= 1
+        while self._under_way and self._under_way[0].steps_left < 0:
+            copy = self._under_way.popleft()
+            self._run_until(copy.step)
+            self._load(copy)
+            self._store(copy)
+            (report.failed if copy.fails else report.completed)[copy.batch.id] = 1
+            assert output.finished_recving is not None
+            output.finished_recving.update(copy.batch.finished_loads)
+            if copy.fails:
+                output.invalid_block_ids.update(block for _, block in copy.batch.loads)
+        if report.completed or report.failed:
+            output.kv_connector_worker_meta = report
+        return output
+
+    def _load(self, copy: _UnderWay) -> None:
+        if not copy.loaded:
+            copy.loaded = True
+            self._move(copy, copy.batch.loads, self.host, self.blocks)
+
+    def _store(self, copy: _UnderWay) -> None:
+        if not copy.stored:
+            copy.stored = True
+            self._move(copy, copy.batch.stores, self.blocks, self.host)
+
+    def _move(
+        self,
+        copy: _UnderWay,
+        pairs: list[tuple[int, int]],
+        source: list[list[int]],
+        target: list[list[int]],
+    ) -> None:
+        for origin, destination in pairs:
+            if copy.fails and self._rng.random() < 0.5:
+                target[destination] = [GARBAGE] * self._block_size
+            else:
+                target[destination] = list(source[origin])

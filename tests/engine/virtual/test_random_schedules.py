@@ -1,0 +1,157 @@
+"""Random sessions and clients on random engines: nothing is lost, wrong, stuck or left behind.
+
+`CAESURA_SCENARIOS=1000` runs that many scenarios per mode, other ones each time.
+"""
+
+import os
+import random
+from dataclasses import dataclass, replace
+
+import pytest
+from engine.virtual.device import CopyBehaviour, RunnerVersion
+from engine.virtual.harness import (
+    BLOCK_SIZE,
+    Client,
+    ConversationClient,
+    Habits,
+    Harness,
+    SessionClient,
+    Shape,
+    VirtualEngine,
+)
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+CHAOS = "engine.virtual.chaos:Chaos"
+RECLAIM = {"patience_floor_seconds": 0.1, "starvation_seconds": 1.0}
+
+_MORE = int(os.environ.get("CAESURA_SCENARIOS", "0"))
+_random_schedules = settings(
+    max_examples=_MORE or 30,
+    derandomize=not _MORE,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate] if os.environ.get("NOSHRINK") else [Phase.explicit, Phase.generate, Phase.shrink],
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """An engine, who uses it, and the seed of everything that is left open."""
+
+    shape: Shape
+    habits: Habits
+    sessions: int
+    conversations: int
+    turns: int
+    prompt_tokens: int
+    shared_tokens: int
+    spread_seconds: float
+    seed: int
+
+
+def _policies(connected: bool) -> st.SearchStrategy[dict[str, object]]:
+    chaos = st.builds(
+        lambda seed, restless: {
+            "policy": CHAOS,
+            "policy_options": {"seed": seed, "restless": restless, **RECLAIM},
+        },
+        st.integers(0, 2**16),
+        st.sampled_from((0.0, 0.1, 0.5)),
+    )
+    names = ["preserve", "discard", "end", *(["swap"] if connected else [])]
+    named = st.sampled_from(names).map(lambda name: {"policy": name, "policy_options": RECLAIM})
+    ttl = st.just({"policy": "ttl", "policy_options": {"ttl_seconds": 0.3, **RECLAIM}})
+    return st.one_of(chaos, chaos, named, ttl)
+
+
+@st.composite
+def scenarios(
+    draw: st.DrawFn, in_flight: int, runner: RunnerVersion, connected: bool
+) -> Scenario:
+    """Mostly too many clients for too little memory."""
+    longest = draw(st.integers(3, 16))
+    blocks = longest + draw(st.sampled_from((0, 0, 1, 3, 8, 24)))
+    batched = draw(st.sampled_from((17, 32, 64, 256)))
+    options = dict(draw(_policies(connected)))
+    options["keep_contexts"] = draw(st.sampled_from(("auto", "auto", "all", "none")))
+    options["max_pauses"] = draw(st.sampled_from((2, 8, 4096)))
+    options["check_integrity"] = True
+    shape = Shape(
+        blocks=blocks,
+        max_num_seqs=draw(st.integers(1, 6)),
+        max_num_batched_tokens=batched,
+        max_model_len=longest * BLOCK_SIZE - draw(st.integers(0, 15)),
+        in_flight=in_flight,
+        runner=runner,
+        connected=connected,
+        host_blocks=draw(st.sampled_from((2, 8, 64, 512))) if connected else 0,
+        budget_blocks=draw(st.sampled_from((1, 3, 16))),
+        queue=draw(st.sampled_from(("fcfs", "priority"))),
+        copies=CopyBehaviour(
+            most_delay_steps=draw(st.sampled_from((0, 1, 4, 20))),
+            failure_rate=draw(st.sampled_from((0.0, 0.0, 0.2, 1.0))),
+        ),
+        options=options,
+    )
+    crowd = draw(st.sampled_from((1, 1, 1, 4)))
+    habits = Habits(
+        max_tokens=draw(st.sampled_from((1, 8, 40))),
+        stop_tokens=tuple(range(draw(st.sampled_from((0, 3, 16))))),
+        most_appended=draw(st.sampled_from((1, 20, 60))),
+        think_seconds=draw(st.sampled_from((0.01, 0.2, 2.0))),
+        interrupt_rate=draw(st.sampled_from((0.0, 0.2, 0.6))),
+        abort_rate=draw(st.sampled_from((0.0, 0.05, 0.3))),
+        priorities=draw(st.sampled_from((1, 1, 3))),
+    )
+    return Scenario(
+        shape=shape,
+        habits=habits,
+        sessions=draw(st.integers(0, 6)) * crowd,
+        conversations=draw(st.integers(0, 6)) * crowd,
+        turns=draw(st.integers(1, 5)),
+        prompt_tokens=draw(st.integers(1, shape.max_model_len - 1)),
+        shared_tokens=draw(st.sampled_from((0, 16, 40))),
+        spread_seconds=draw(st.sampled_from((0.0, 0.2, 2.0))),
+        seed=draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+def play(scenario: Scenario) -> Harness:
+    """Run a scenario to its end and check that nothing is left of it."""
+    rng = random.Random(scenario.seed)
+    harness = Harness(VirtualEngine(scenario.shape, rng))
+    shared = [rng.randrange(64) for _ in range(scenario.shared_tokens)]
+    clients: list[Client] = []
+
+    def start(kind: type[SessionClient] | type[ConversationClient], name: str) -> None:
+        count = rng.randint(1, scenario.prompt_tokens)
+        prompt = [*shared, *(rng.randrange(64) for _ in range(count))][: scenario.prompt_tokens]
+        clients.append(kind(harness, name, prompt, scenario.turns, scenario.habits, rng))
+
+    for number in range(scenario.sessions):
+        delay = rng.uniform(0, scenario.spread_seconds)
+        harness.after(delay, lambda number=number: start(SessionClient, f"session-{number}"))
+    for number in range(scenario.conversations):
+        delay = rng.uniform(0, scenario.spread_seconds)
+        harness.after(delay, lambda number=number: start(ConversationClient, f"client-{number}"))
+    harness.run()
+    unfinished = [client for client in clients if not client.done]
+    assert not unfinished, harness.describe()
+    harness.engine.idle_books()
+    return harness
+
+
+@pytest.mark.parametrize("connected", [False, True], ids=["device-only", "host-copies"])
+@pytest.mark.parametrize("runner", list(RunnerVersion))
+@pytest.mark.parametrize("in_flight", [1, 2], ids=["sync", "async"])
+def test_random_schedules(in_flight: int, runner: RunnerVersion, connected: bool) -> None:
+    @_random_schedules
+    @given(scenarios(in_flight, runner, connected))
+    def check(scenario: Scenario) -> None:
+        note(repr(scenario))
+        play(scenario)
+
+    check()
