@@ -47,9 +47,7 @@ class ScriptedToolCalls(AdapterLogitsProcessor):
         tools = self._tokenizer.encode("</tools>", add_special_tokens=False)
         return tools, ids("<tool_response>"), ids("<|im_end|>")
 
-    def _force(
-        self, prompt: list[int], output: list[int], logits: torch.Tensor
-    ) -> torch.Tensor:
+    def _force(self, prompt: list[int], output: list[int], logits: torch.Tensor) -> torch.Tensor:
         tools, response, end = self._markers
         if not _contains(list(prompt), tools):
             return logits

@@ -61,11 +61,10 @@ def serve(
     from caesura.engine.serve import serve as run_server
     from caesura.units import parse_size
 
-    memory_bytes = parse_size(host_memory)
     config = _caesura_config(
-        policy=policy or ("swap" if memory_bytes else "preserve"),
+        policy=policy or "",
         policy_options=_numbers(policy_option or []),
-        host_memory=memory_bytes,
+        host_memory=parse_size(host_memory),
         keep_contexts=keep_contexts,
         copy_budget=parse_size(copy_budget),
     )

@@ -92,7 +92,9 @@ class _Player:
             if index:
                 await session.resume(self._tokens(turn.append), _sampling(turn))
             last = index == len(self._plan.turns) - 1
-            if not await self._generate(session, record, turn, self._plan.leave_at if last else None):
+            if not await self._generate(
+                session, record, turn, self._plan.leave_at if last else None
+            ):
                 break
             if index == self._plan.fork_after_turn:
                 forks.append(asyncio.create_task(self._fork(list(session.transcript))))

@@ -33,8 +33,6 @@ def test_random_sessions_generate_what_an_uninterrupted_run_does(
 ) -> None:
     records = engine_loop.run(play(chaotic, plan, tokens_seed))
     for record in records:
-        violations = engine_loop.run(
-            control.greedy_violations(record.transcript, record.generated)
-        )
+        violations = engine_loop.run(control.greedy_violations(record.transcript, record.generated))
         note(f"{len(record.transcript)} tokens, {len(record.generated)} generated")
         assert not violations

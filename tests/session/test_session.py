@@ -152,7 +152,7 @@ def test_interrupt_before_the_first_token_follows_the_prompt() -> None:
 def test_interrupt_of_a_turn_that_has_stopped_unseen_starts_the_next_turn() -> None:
     async def scenario() -> None:
         turns = (Delta((1,), StopReason.LENGTH), Delta((2,), StopReason.LENGTH))
-        session = Session("s", ScriptedStream(turns), PROMPT, THREE_TOKENS)
+        session = Session(FakeEngine(), "s", ScriptedStream(turns), PROMPT, THREE_TOKENS)
         await session.interrupt([70])
         assert await outputs_of(session) == [1, 2]
         assert session.transcript == [*PROMPT, 1, 70, 2]
@@ -292,7 +292,7 @@ def test_sampling_of_a_resume_stays_until_the_next() -> None:
 
 def test_a_refused_resume_leaves_the_session_paused_with_its_transcript() -> None:
     async def scenario() -> None:
-        session = Session("s", ENGINE_GONE, PROMPT, THREE_TOKENS)
+        session = Session(FakeEngine(), "s", ENGINE_GONE, PROMPT, THREE_TOKENS)
         await outputs_of(session)
         with pytest.raises(SessionClosed, match="gone"):
             await session.resume([8])
@@ -304,7 +304,7 @@ def test_a_refused_resume_leaves_the_session_paused_with_its_transcript() -> Non
 
 def test_a_refused_interrupt_is_not_in_the_transcript() -> None:
     async def scenario() -> None:
-        session = Session("s", ENGINE_GONE, PROMPT, THREE_TOKENS)
+        session = Session(FakeEngine(), "s", ENGINE_GONE, PROMPT, THREE_TOKENS)
         with pytest.raises(SessionClosed, match="gone"):
             await session.interrupt([70])
         await outputs_of(session)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import sys
 import tempfile
@@ -21,8 +20,7 @@ from caesura.engine.launch import (
     start_engine,
 )
 from caesura.errors import CaesuraError
-from caesura.policy import make_policy
-from caesura.policy.reclaim import ReclaimRule
+from caesura.policy import make_policy, policy_options
 from caesura.session import TokenEngine
 
 FIT_MEMORY = -1  # vLLM: the longest context that the KV memory can hold
@@ -73,9 +71,8 @@ class Arms:
         return Arm(engine, log, stock=policy in STOCK_POLICIES)
 
     def _config(self, policy: str) -> CaesuraConfig:
-        fields = {field.name for field in dataclasses.fields(ReclaimRule)}
-        fields |= {field.name for field in dataclasses.fields(type(make_policy(policy)))}
-        options = {name: value for name, value in self._options.items() if name in fields}
+        known = policy_options(policy)
+        options = {name: value for name, value in self._options.items() if name in known}
         return CaesuraConfig.parse(
             {
                 "policy": policy,

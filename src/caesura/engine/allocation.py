@@ -20,34 +20,41 @@ class ReclaimingAllocator:
         manager: vLLM's KV cache manager.
         keeper: the pauses.
         anything_runs: whether any request is running.
+        release_waiting: make a waiting request other than this one give its blocks back; False
+            when there is none.
     """
 
     def __init__(
-        self, manager: KVCacheManager, keeper: PauseKeeper, anything_runs: Callable[[], bool]
+        self,
+        manager: KVCacheManager,
+        keeper: PauseKeeper,
+        anything_runs: Callable[[], bool],
+        release_waiting: Callable[[Request], bool],
     ) -> None:
         self._manager = manager
         self._keeper = keeper
         self._anything_runs = anything_runs
+        self._release_waiting = release_waiting
         self._allocate = manager.allocate_slots
 
     def install(self) -> None:
         """Take the place of the manager's method."""
-        self._manager.allocate_slots = self.allocate_slots  # type: ignore[method-assign]
+        self._manager.allocate_slots = self.allocate_slots
 
     def allocate_slots(
         self, request: Request, num_new_tokens: int, **options: Any
     ) -> KVCacheBlocks | None:
-        """As vLLM's, but holds are broken before it fails."""
+        """As vLLM's, but holds are broken before it fails, and nobody waits for ever."""
         blocks = self._allocate(request, num_new_tokens, **options)
-        if len(self._keeper.table) == 0:
-            return blocks
-        if blocks is None:
+        if blocks is None and len(self._keeper.table) > 0:
             missing = self._missing_blocks(request, num_new_tokens, options)
             running = request.status == RequestStatus.RUNNING
             if self._keeper.reclaim(
                 request, missing, running=running, idle=not self._anything_runs()
             ):
                 blocks = self._allocate(request, num_new_tokens, **options)
+        while blocks is None and not self._anything_runs() and self._release_waiting(request):
+            blocks = self._allocate(request, num_new_tokens, **options)
         if blocks is not None:
             self._end_pause_of(request, options)
         return blocks

@@ -10,7 +10,7 @@ from vllm.config import VllmConfig
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig
 
 from caesura.errors import ConfigurationError
-from caesura.policy import DEFAULT_POLICY, make_policy
+from caesura.policy import make_policy
 from caesura.units import format_size, parse_size
 
 SECTION = "caesura"
@@ -28,7 +28,8 @@ class CaesuraConfig(BaseModel):
     """Options under `caesura` in vLLM's `--additional-config`.
 
     Attributes:
-        policy: name of the policy (`caesura.policy.policy_names()`).
+        policy: name of the policy (`caesura.policy.policy_names()`). By default swap, or
+            preserve where there is no host memory.
         policy_options: numbers for the policy, such as `{"ttl_seconds": 5}`.
         host_memory: bytes of host memory for copies of paused contexts, over all ranks.
             Sizes such as "8GiB" are accepted. 0 turns host copies off.
@@ -37,13 +38,16 @@ class CaesuraConfig(BaseModel):
         tool_call_parser: vLLM's tool parser for the model, to find the tool that is called.
         max_pauses: pauses remembered at most; past it the oldest are forgotten.
         forget_after_seconds: a finished request's pause is forgotten after this long.
+        load_in_step: load a returning context in the iteration that computes its new tokens,
+            instead of in one before it. By default on CPU, where loads cannot overlap with
+            computation anyway.
         copy_thread: on CPU, copy in a worker thread instead of between iterations.
         check_integrity: verify all books whenever the engine falls idle (for tests).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policy: str = DEFAULT_POLICY
+    policy: str = ""
     policy_options: dict[str, float] = Field(default_factory=dict)
     host_memory: int = Field(default=0, ge=0)
     copy_budget: int = Field(default=64 * 2**20, gt=0)
@@ -51,6 +55,7 @@ class CaesuraConfig(BaseModel):
     tool_call_parser: str | None = None
     max_pauses: int = Field(default=4096, ge=1)
     forget_after_seconds: float = Field(default=3600.0, gt=0)
+    load_in_step: bool | None = None
     copy_thread: bool = False
     check_integrity: bool = False
 
@@ -58,6 +63,14 @@ class CaesuraConfig(BaseModel):
     @classmethod
     def _parse_size(cls, value: object) -> object:
         return parse_size(value) if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_policy(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and not data.get("policy"):
+            has_host_memory = data.get("host_memory") not in (None, 0, "0")
+            return {**data, "policy": "swap" if has_host_memory else "preserve"}
+        return data
 
     @model_validator(mode="after")
     def _check_policy(self) -> Self:

@@ -25,14 +25,16 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
     PromMetricT,
 )
 from vllm.logger import init_logger
+from vllm.platforms import current_platform
 from vllm.v1.metrics.cache_hit_source import CacheHitSource
 from vllm.v1.outputs import KVConnectorOutput
 
 from caesura.engine.config import CaesuraConfig, block_bytes, check_host_memory
 from caesura.engine.copy_backend import CopyBackend, device_regions, make_backend
+from caesura.engine.copy_batch import CopyBatch
 from caesura.engine.host_pool import HostPool
 from caesura.engine.metrics import PausePrometheus, PauseStats
-from caesura.engine.transfers import CopyBatch, Transfers
+from caesura.engine.transfers import Transfers
 
 if TYPE_CHECKING:
     from vllm.forward_context import ForwardContext
@@ -92,6 +94,10 @@ class CaesuraConnector(KVConnectorBase_V1):
         check_host_memory(self.config.host_memory)
         self._num_workers = world_size
         self.num_slots = self.config.host_memory // world_size // self._block_bytes
+        self._budget_blocks = self.config.copy_budget // self._block_bytes
+        self._load_in_step = self.config.load_in_step
+        if self._load_in_step is None:
+            self._load_in_step = current_platform.is_cpu() and not self.config.copy_thread
         self._loads_of: dict[str, tuple[int, list[BlockHash]]] = {}
         self._batches: dict[int, CopyBatch] = {}
         self._received: set[str] = set()
@@ -109,14 +115,14 @@ class CaesuraConnector(KVConnectorBase_V1):
         """Start planning copies for this pool."""
         if self.num_slots == 0:
             return
-        budget_blocks = self.config.copy_budget // self._block_bytes
         host = HostPool(self.num_slots)
-        self.transfers = Transfers(gpu_block_pool, host, budget_blocks, self._num_workers)
+        self.transfers = Transfers(gpu_block_pool, host, self._budget_blocks, self._num_workers)
 
     def get_num_new_matched_tokens(
         self, request: "Request", num_computed_tokens: int
     ) -> tuple[int | None, bool]:
-        """Tokens after the locally cached ones that have a host copy; loaded asynchronously."""
+        """Tokens after the locally cached ones that have a host copy, and whether they are
+        loaded before the request is scheduled (else in the iteration that schedules it)."""
         if self.transfers is None:
             return 0, False
         first = num_computed_tokens // self._block_size
@@ -126,7 +132,10 @@ class CaesuraConnector(KVConnectorBase_V1):
         if count == 0:
             return 0, False
         self._loads_of[request.request_id] = first, request.block_hashes[first : first + count]
-        return count * self._block_size, True
+        return count * self._block_size, not self._loads_in_step(count)
+
+    def _loads_in_step(self, num_blocks: int) -> bool:
+        return bool(self._load_in_step) and num_blocks <= self._budget_blocks
 
     def update_state_after_alloc(
         self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int
@@ -137,7 +146,10 @@ class CaesuraConnector(KVConnectorBase_V1):
         first, block_hashes = self._loads_of.pop(request.request_id)
         block_ids = blocks.get_block_ids()[0][first : first + len(block_hashes)]
         assert len(block_ids) * self._block_size == num_external_tokens
-        self.transfers.load(request.request_id, block_hashes, block_ids)
+        if self._loads_in_step(len(block_hashes)):
+            self.transfers.load_urgently(block_hashes, block_ids)
+        else:
+            self.transfers.load(request.request_id, block_hashes, block_ids)
 
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> CopyMetadata:
         """The copies of this iteration."""
@@ -212,7 +224,7 @@ class CaesuraConnector(KVConnectorBase_V1):
         for batch_id in finished.failed:
             batch = self._batches.pop(batch_id)
             received.update(batch.finished_loads)
-            self._invalid_blocks.update(block for _, block in batch.loads)
+            self._invalid_blocks.update(block for _, block in batch.urgent_loads + batch.loads)
             self._report.failed[batch_id] = 1
         return KVConnectorTransferResults(finished_recving=received)
 

@@ -9,14 +9,16 @@ import queue
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from vllm.v1.kv_cache_interface import KVCacheConfig
 
-from caesura.engine.transfers import CopyBatch
+from caesura.engine.copy_batch import CopyBatch
+
+if TYPE_CHECKING:
+    from vllm.v1.kv_cache_interface import KVCacheConfig
 
 Rows = npt.NDArray[np.int8]
 
@@ -33,7 +35,8 @@ class CopyBackend(Protocol):
     """Copies blocks between the device and host memory."""
 
     def start_loads(self, batch: CopyBatch) -> None:
-        """Start the host-to-device copies of a batch."""
+        """Start the host-to-device copies of a batch. Urgent ones are in effect on return, for
+        whatever is computed on the current stream from then on."""
         ...
 
     def start_stores(self, batch: CopyBatch) -> None:
@@ -50,7 +53,7 @@ class CopyBackend(Protocol):
 
 
 def device_regions(
-    kv_caches: Mapping[str, torch.Tensor], config: KVCacheConfig
+    kv_caches: Mapping[str, torch.Tensor], config: "KVCacheConfig"
 ) -> list[torch.Tensor]:
     """The KV cache as byte regions of shape `[num_blocks, block_bytes]`.
 
@@ -127,7 +130,8 @@ class BoundedCopies:
 
     def start_loads(self, batch: CopyBatch) -> None:
         """Copy the batch's loads."""
-        self._broken = not self._try_copy(batch.loads, self._host, self._device)
+        pairs = batch.urgent_loads + batch.loads
+        self._broken = not self._try_copy(pairs, self._host, self._device)
 
     def start_stores(self, batch: CopyBatch) -> None:
         """Copy the batch's stores and report the batch."""
@@ -144,9 +148,7 @@ class BoundedCopies:
         """Nothing is under way between calls."""
 
     @staticmethod
-    def _try_copy(
-        pairs: list[tuple[int, int]], source: list[Rows], target: list[Rows]
-    ) -> bool:
+    def _try_copy(pairs: list[tuple[int, int]], source: list[Rows], target: list[Rows]) -> bool:
         if not pairs:
             return True
         from_rows, to_rows = (list(rows) for rows in zip(*pairs, strict=True))
@@ -159,7 +161,7 @@ class BoundedCopies:
 
 
 class ThreadedCopies:
-    """Copies in a worker thread, beside the computation."""
+    """Copies in a worker thread, beside the computation. Takes no urgent loads."""
 
     def __init__(self, device: list[torch.Tensor], host: list[torch.Tensor]) -> None:
         self._copies = BoundedCopies(device, host)
@@ -194,4 +196,3 @@ class ThreadedCopies:
             self._copies.start_loads(batch)
             self._copies.start_stores(batch)
             self._finished.put(self._copies.poll())
-

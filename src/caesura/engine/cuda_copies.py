@@ -16,7 +16,7 @@ from vllm.v1.simple_kv_offload.cuda_mem_ops import (
 )
 
 from caesura.engine.copy_backend import FinishedBatches
-from caesura.engine.transfers import CopyBatch
+from caesura.engine.copy_batch import CopyBatch
 
 
 class CudaCopies:
@@ -42,6 +42,7 @@ class CudaCopies:
 
     def start_loads(self, batch: CopyBatch) -> None:
         """Start host-to-device copies; device blocks that receive them are not in use."""
+        assert not batch.urgent_loads, "loads overlap with computation on CUDA"
         if not batch.loads:
             return
         # Blocks may have been freed by an iteration that is still running: order behind it.

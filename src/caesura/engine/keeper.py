@@ -22,16 +22,18 @@ from caesura.policy import Action, Demand, Disposition, Memory, Policy, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class ParkedBlocks:
-    """How the keeper frees the blocks of a parked session: the scheduler's way.
+class ParkedSessions:
+    """What the keeper needs of the scheduler for sessions that are parked in place.
 
     Attributes:
         can_free: whether no iteration in flight may still write the session's blocks.
         free: give the session's own blocks back and reset its computed tokens.
+        detach: end the engine request of a session that there is no room to remember.
     """
 
     can_free: Callable[[Request], bool]
     free: Callable[[Request], None]
+    detach: Callable[[Request], None]
 
 
 class PauseKeeper:
@@ -55,7 +57,7 @@ class PauseKeeper:
         config: CaesuraConfig,
         kv_cache_manager: KVCacheManager,
         block_size: int,
-        parked: ParkedBlocks,
+        parked: ParkedSessions,
         transfers: Transfers | None,
         metrics: PauseMetrics,
         clock: Callable[[], float] = time.monotonic,
@@ -272,15 +274,21 @@ class PauseKeeper:
         self._end(pause, PauseEnding.CANCELLED, HoldEnding.CANCELLED)
 
     def _forget_surplus(self) -> None:
-        """Forget finished requests' pauses that are too many or too old to be expected back."""
+        """Forget pauses that are too many, and finished requests' that are too old."""
         too_old = self.clock() - self._config.forget_after_seconds
         surplus = len(self.table) - self._config.max_pauses
-        for pause in self.table.oldest_first():
-            if pause.paused_seconds > too_old and surplus <= 0:
-                return
-            if not pause.in_place and not pause.returning:
-                surplus -= 1
+        for pause in self.table.oldest_first(max(surplus, 0), too_old):
+            if pause.returning:
+                continue
+            if pause.request is None:
                 self._end(pause, PauseEnding.FORGOTTEN, HoldEnding.CANCELLED)
+            elif surplus > 0:
+                self._parked.detach(pause.request)
+            surplus -= 1
+
+    def forget(self, pause: Pause) -> None:
+        """A parked session is detached: its blocks stay in the prefix cache only."""
+        self._end(pause, PauseEnding.FORGOTTEN, HoldEnding.CANCELLED)
 
     def _end(self, pause: Pause, ending: PauseEnding, hold_ending: HoldEnding) -> None:
         gone = ending is not PauseEnding.RESUMED
@@ -334,4 +342,3 @@ class PauseKeeper:
                 if not self.transfers.pending:
                     pinned = self.transfers.host.pinned_slots
                     assert pinned == 0, f"{pinned} host slots are pinned by nobody"
-

@@ -70,6 +70,8 @@ class PauseMetrics:
 class PauseStats(KVConnectorStats):
     """Increments of counters and values of gauges, as vLLM carries them between processes."""
 
+    data: dict[str, Any]
+
     def reset(self) -> None:
         """Forget everything."""
         self.data = {"counters": {}, "gauges": {}}

@@ -129,9 +129,10 @@ class PauseTable:
         """The pause of that id."""
         return self._by_id.get(pause_id)
 
-    def oldest_first(self) -> list[Pause]:
-        """All pauses, earliest pause first."""
-        return list(self._by_pause)
+    def oldest_first(self, at_least: int, paused_before: float) -> list[Pause]:
+        """The pauses that began first: at least so many, and all that began before a time."""
+        count = bisect.bisect_left(self._by_pause, paused_before, key=_paused)
+        return self._by_pause[: max(at_least, count)]
 
     def has_undecided(self) -> bool:
         """Whether a pause has no disposition yet."""

@@ -5,6 +5,11 @@ from vllm.v1.request import Request
 INTERRUPTED = "caesura:interrupted"
 """Stop reason of a turn that appended tokens ended."""
 
+DETACHED = "caesura:detached"
+"""Stop reason with which a session that has been paused too long among too many is let go.
+
+Its engine request is over; the session itself goes on with a new one when it is resumed."""
+
 ENDPOINT_ARGUMENT = "caesura_endpoint"
 """Key in `SamplingParams.extra_args` (`vllm_xargs` over HTTP): what the pause waits for."""
 

@@ -32,9 +32,9 @@ from caesura.engine.config import CaesuraConfig, check_supported
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.continuations import Continuations
 from caesura.engine.integrity import check_idle
-from caesura.engine.keeper import ParkedBlocks, PauseKeeper
+from caesura.engine.keeper import ParkedSessions, PauseKeeper
 from caesura.engine.metrics import PauseMetrics
-from caesura.engine.protocol import INTERRUPTED, endpoint_of
+from caesura.engine.protocol import DETACHED, INTERRUPTED, endpoint_of
 from caesura.engine.queues import ArrivalQueue, move_to_arrival_position
 from caesura.engine.tool_names import ToolNames
 from caesura.engine.versions import require_tested_vllm
@@ -72,7 +72,9 @@ class InterceptScheduler(AsyncScheduler):
             config=config,
             kv_cache_manager=self.kv_cache_manager,
             block_size=self.block_size,
-            parked=ParkedBlocks(self._request_blocks_can_be_freed, self._free_parked_blocks),
+            parked=ParkedSessions(
+                self._request_blocks_can_be_freed, self._free_parked_blocks, self._detach
+            ),
             transfers=connector.transfers if connector is not None else None,
             metrics=self.metrics,
             clock=self.clock,
@@ -85,12 +87,13 @@ class InterceptScheduler(AsyncScheduler):
         self._returned: set[str] = set()  # requests that resumed a pause: ordered by arrival
         self._stopped: list[Request] = []
         self._released: list[Request] = []
+        self._detached: list[Request] = []
         self._gauges_published_seconds = 0.0
         if self.policy == SchedulingPolicy.FCFS:
             self.waiting = ArrivalQueue(self._returned)
             self.kv_holding_waiting = ArrivalQueue(self._returned)
         self._allocator = ReclaimingAllocator(
-            self.kv_cache_manager, self.keeper, lambda: bool(self.running)
+            self.kv_cache_manager, self.keeper, lambda: bool(self.running), self._release_waiting
         )
         self._allocator.install()
 
@@ -168,6 +171,9 @@ class InterceptScheduler(AsyncScheduler):
         for request in stopped:
             if not request.is_finished():
                 self._settle_stopped(request, outputs)
+        for request in self._detached:
+            _emit(outputs, request, FinishReason.ABORT, DETACHED)
+        self._detached.clear()
         self._publish_metrics(outputs)
         if self.config.check_integrity and not self.requests:
             check_idle(self)
@@ -215,6 +221,10 @@ class InterceptScheduler(AsyncScheduler):
 
     def _settle_stopped(self, request: Request, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Continue a stopped session with the tokens that wait for it, or park it."""
+        if self.use_v2_model_runner:
+            # Give the model runner's slot back: others may be admitted before the session,
+            # and it is sent as a new request then.
+            self.reset_preempted_req_ids.add(request.request_id)
         appended = 0
         assert request.streaming_queue is not None
         while request.streaming_queue:
@@ -241,10 +251,15 @@ class InterceptScheduler(AsyncScheduler):
         endpoint = endpoint_of(request) or self.continuations.tool_called(request) or "client"
         request.status = RequestStatus.WAITING_FOR_STREAMING_REQ
         self.parked[request.request_id] = request
-        if self.use_v2_model_runner:
-            # Give the model runner's slot back; the resume is sent as a new request.
-            self.reset_preempted_req_ids.add(request.request_id)
         self.keeper.begin(request, endpoint, request.num_computed_tokens, in_place=True)
+
+    def _detach(self, request: Request) -> None:
+        """Let a parked session go: it goes on with a new request when it is resumed."""
+        pause = self.keeper.table.get(request.request_id)
+        assert pause is not None
+        self.keeper.forget(pause)
+        self.finish_requests(request.request_id, RequestStatus.FINISHED_ABORTED)
+        self._detached.append(request)
 
     def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
         """Append tokens to a session, keeping all that it has (vLLM drops the last token)."""
@@ -311,18 +326,40 @@ class InterceptScheduler(AsyncScheduler):
         return len(self.requests) - len(self.parked) > num_running + num_waiting
 
     def _free_parked_blocks(self, request: Request) -> None:
-        """Release a parked or returning session's own blocks."""
+        """Release the own blocks of a parked session or of a waiting request."""
         self._free_request_blocks(request)
         request.num_computed_tokens = 0
         if request.request_id not in self.parked:
             self._released.append(request)
 
+    def _release_waiting(self, needy: Request) -> bool:
+        """Nothing runs and no hold is left to break: a waiting request gives its blocks back.
+
+        Sessions that were interrupted, and requests whose host copies were loaded, wait with
+        blocks of their own and are not pauses. If each of them needs more, none would start.
+        """
+        holders = [
+            request
+            for request in self.kv_holding_waiting
+            if request is not needy
+            and request.num_computed_tokens > 0
+            and request.status in (RequestStatus.WAITING, RequestStatus.PREEMPTED)
+            and self.keeper.table.claimed_by(request.request_id) is None
+            and self._request_blocks_can_be_freed(request)
+        ]
+        if not holders:
+            return False
+        last = max(holders, key=lambda request: (request.priority, request.arrival_time))
+        self._free_parked_blocks(last)
+        self._inflight_prefills.discard(last)
+        return True
+
     def _requeue_released(self, request: Request) -> None:
-        """A returning session lost its blocks: it waits with those that hold none."""
-        if request.num_computed_tokens == 0 and request in self.kv_holding_waiting:
-            if request.status == RequestStatus.WAITING:
-                self.kv_holding_waiting.remove_request(request)
-                self.waiting.add_request(request)
+        """A waiting request lost its blocks: it waits with those that hold none."""
+        if self._holds_kv_blocks(request) or request not in self.kv_holding_waiting:
+            return
+        self.kv_holding_waiting.remove_request(request)
+        self.waiting.add_request(request)
 
     def _publish_metrics(self, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Send this step's counts with vLLM's stats, after the sessions were settled."""

@@ -15,8 +15,14 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
-from caesura.engine.protocol import ENDPOINT_ARGUMENT, INTERRUPTED
-from caesura.session.errors import ContextFull, DuplicateSession, EngineFailed, SessionClosed
+from caesura.engine.protocol import DETACHED, ENDPOINT_ARGUMENT, INTERRUPTED
+from caesura.session.errors import (
+    ContextFull,
+    DuplicateSession,
+    EngineFailed,
+    SessionClosed,
+    SessionDetached,
+)
 from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason
 
 
@@ -65,13 +71,21 @@ class _Outputs:
     """
 
     def __init__(self, collector: RequestOutputCollector) -> None:
+        self.detached = False
         self._collector = collector
         self._queue: asyncio.Queue[RequestOutput | Exception | None] = asyncio.Queue()
         self._turn_begins = True
-        collector.put = self._queue.put_nowait  # type: ignore[method-assign,assignment]
+        collector.put = self._put
         early = collector.get_nowait()
         if early is not None:
-            self._queue.put_nowait(cast(RequestOutput, early))
+            self._put(cast(RequestOutput, early))
+
+    def _put(self, output: RequestOutput | Exception) -> None:
+        if isinstance(output, RequestOutput) and output.outputs:
+            self.detached |= output.outputs[0].stop_reason == DETACHED
+            if self.detached:
+                return
+        self._queue.put_nowait(output)
 
     @property
     def request_id(self) -> str:
@@ -142,8 +156,8 @@ class _InPlaceStream:
     ) -> None:
         params = to_vllm(sampling, endpoint)
         self._put(token_ids, params)
-        collector = await self._llm.add_request(self._session_id, self._chunks(), params)
         self._open.add(self._session_id)
+        collector = await self._llm.add_request(self._session_id, self._chunks(), params)
         self._outputs = _Outputs(collector)
 
     async def deltas(self) -> AsyncIterator[Delta]:
@@ -163,10 +177,14 @@ class _InPlaceStream:
 
         Raises:
             SessionClosed: the session is over.
+            SessionDetached: the engine let the paused session go.
             ContextFull: the tokens leave no room to generate.
         """
         if self._closed:
             raise SessionClosed(f"session {self._session_id} is closed")
+        assert self._outputs is not None
+        if self._outputs.detached:
+            raise SessionDetached(f"session {self._session_id} was let go while it was paused")
         require_room(self._llm, self._tokens + len(token_ids))
         self._put(token_ids, to_vllm(sampling, endpoint))
 
@@ -279,6 +297,5 @@ def require_room(llm: AsyncLLM, tokens: int) -> None:
     longest = llm.model_config.max_model_len
     if tokens >= longest:
         raise ContextFull(
-            f"a context of {tokens} tokens leaves no room to generate; this model serves "
-            f"{longest}"
+            f"a context of {tokens} tokens leaves no room to generate; this model serves {longest}"
         )

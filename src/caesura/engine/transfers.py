@@ -11,29 +11,8 @@ from dataclasses import dataclass, field
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
 
+from caesura.engine.copy_batch import CopyBatch
 from caesura.engine.host_pool import HostPool
-
-
-@dataclass(slots=True)
-class CopyBatch:
-    """The copies of one iteration, as sent to the workers.
-
-    Attributes:
-        id: increasing number.
-        loads: pairs (host slot, device block).
-        stores: pairs (device block, host slot).
-        finished_loads: requests whose last load is in this batch.
-    """
-
-    id: int
-    loads: list[tuple[int, int]] = field(default_factory=list)
-    stores: list[tuple[int, int]] = field(default_factory=list)
-    finished_loads: list[str] = field(default_factory=list)
-
-    @property
-    def num_blocks(self) -> int:
-        """Blocks copied, both ways."""
-        return len(self.loads) + len(self.stores)
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +84,8 @@ class Transfers:
         self._copy_outs: dict[str, _CopyOut] = {}
         self._queue: deque[_CopyOut] = deque()
         self._loads: deque[_Load] = deque()
+        self._urgent: list[tuple[BlockHash, int]] = []
+        self._urgent_under_way: dict[int, list[BlockHash]] = {}
         self._loading: dict[str, _Load] = {}
         self._issued: dict[int, list[_IssuedStore]] = {}
         self._awaiting: dict[BlockHash, list[_CopyOut]] = {}
@@ -157,13 +138,21 @@ class Transfers:
         if job.all_issued and job in self._queue:
             self._queue.remove(job)
 
-    def load(self, request_id: str, block_hashes: list[BlockHash], device_blocks: list[int]) -> None:
+    def load(
+        self, request_id: str, block_hashes: list[BlockHash], device_blocks: list[int]
+    ) -> None:
         """Queue loads of host copies into device blocks for a request."""
         slots = [self.host.pin(block_hash) for block_hash in block_hashes]
         pairs = deque(zip(slots, device_blocks, strict=True))
         load = _Load(request_id, pairs, block_hashes)
         self._loads.append(load)
         self._loading[request_id] = load
+
+    def load_urgently(self, block_hashes: list[BlockHash], device_blocks: list[int]) -> None:
+        """Load host copies in this iteration, whatever the budget: its computation reads them."""
+        for block_hash, block in zip(block_hashes, device_blocks, strict=True):
+            self.host.pin(block_hash)
+            self._urgent.append((block_hash, block))
 
     @property
     def pending(self) -> bool:
@@ -173,12 +162,16 @@ class Transfers:
     def next_batch(self) -> CopyBatch | None:
         """The copies of this iteration, None when there are none."""
         batch = CopyBatch(self._next_batch_id)
+        urgent, self._urgent = self._urgent, []
+        batch.urgent_loads = [(self.host.slot_of(key), block) for key, block in urgent]
         self._take_loads(batch)
         stores = self._take_stores(batch)
         if batch.num_blocks == 0:
             return None
         self._next_batch_id += 1
         self._issued[batch.id] = stores
+        if urgent:
+            self._urgent_under_way[batch.id] = [block_hash for block_hash, _ in urgent]
         return batch
 
     def _take_loads(self, batch: CopyBatch) -> None:
@@ -238,6 +231,9 @@ class Transfers:
                 continue
             del self._reports[batch_id]
             stores = self._issued.pop(batch_id, [])
+            loaded = self._urgent_under_way.pop(batch_id, [])
+            self.loaded_blocks_total += len(loaded)
+            self.host.unpin(loaded)
             succeeded = batch_id not in self._failed
             self._failed.discard(batch_id)
             for store in stores:

@@ -1,6 +1,10 @@
 """Pure decisions: what becomes of the KV context of a paused session."""
 
-from caesura.policy.registry import DEFAULT_POLICY, make_policy, policy_names
+from caesura.policy.registry import (
+    make_policy,
+    policy_names,
+    policy_options,
+)
 from caesura.policy.types import (
     Action,
     CostModel,
@@ -15,7 +19,6 @@ from caesura.policy.types import (
 )
 
 __all__ = [
-    "DEFAULT_POLICY",
     "Action",
     "CostModel",
     "Demand",
@@ -28,4 +31,5 @@ __all__ = [
     "Snapshot",
     "make_policy",
     "policy_names",
+    "policy_options",
 ]

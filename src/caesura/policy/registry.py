@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 from collections.abc import Mapping
+from typing import Any
 
 from caesura.policy.baselines import Discard, End, Preserve, Swap, Ttl
 from caesura.policy.reclaim import ReclaimRule
@@ -10,12 +11,16 @@ from caesura.policy.types import Policy
 
 _POLICIES = {policy.name: policy for policy in (End, Discard, Preserve, Swap, Ttl)}
 
-DEFAULT_POLICY = Swap.name
-
 
 def policy_names() -> list[str]:
     """The names that `make_policy` takes."""
     return list(_POLICIES)
+
+
+def policy_options(name: str) -> set[str]:
+    """Names of the options that a policy takes."""
+    fields = {field.name for field in dataclasses.fields(ReclaimRule)}
+    return fields | {field.name for field in dataclasses.fields(_policy_class(name))} - {"reclaim"}
 
 
 def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy:
@@ -29,7 +34,7 @@ def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy
     Raises:
         ValueError: no such policy, or no such option; the message lists what there is.
     """
-    policy = _POLICIES.get(name) or _import_policy(name)
+    policy = _policy_class(name)
     rule_fields = {field.name for field in dataclasses.fields(ReclaimRule)}
     own_fields = {field.name for field in dataclasses.fields(policy)} - {"reclaim"}
     options = dict(options or {})
@@ -40,10 +45,14 @@ def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy
             f"policy {name!r} has no option {', '.join(sorted(unknown))}; it takes: {known}"
         )
     rule = ReclaimRule(**{key: options[key] for key in options.keys() & rule_fields})
-    return policy(reclaim=rule, **{key: options[key] for key in options.keys() & own_fields})
+    own = {key: options[key] for key in options.keys() & own_fields}
+    made: Policy = policy(reclaim=rule, **own)
+    return made
 
 
-def _import_policy(name: str) -> type:
+def _policy_class(name: str) -> type[Any]:
+    if name in _POLICIES:
+        return _POLICIES[name]
     module_name, separator, class_name = name.partition(":")
     if not separator:
         raise ValueError(

@@ -7,6 +7,7 @@ from caesura.session.errors import (
     NotGenerating,
     NotPaused,
     SessionClosed,
+    SessionDetached,
     SessionError,
     UnknownSession,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "Sampling",
     "Session",
     "SessionClosed",
+    "SessionDetached",
     "SessionError",
     "SessionState",
     "StopReason",

@@ -13,6 +13,13 @@ class SessionClosed(SessionError):
     """The session was closed, or its engine request ended; it accepts no more tokens."""
 
 
+class SessionDetached(SessionError):
+    """The engine let a paused session go, for lack of room to remember it.
+
+    Raised by `EngineStream.extend`; `Session.resume` opens a new stream with its transcript.
+    """
+
+
 class NotPaused(SessionError):
     """`resume` was called while the session generates: use `interrupt` instead."""
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from caesura.session.errors import NotGenerating, NotPaused, SessionClosed
+from caesura.session.errors import NotGenerating, NotPaused, SessionClosed, SessionDetached
 from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, TokenEngine
 
 
@@ -33,11 +33,17 @@ class Session:
     """
 
     def __init__(
-        self, session_id: str, stream: EngineStream, token_ids: Sequence[int], sampling: Sampling
+        self,
+        engine: TokenEngine,
+        session_id: str,
+        stream: EngineStream,
+        token_ids: Sequence[int],
+        sampling: Sampling,
     ) -> None:
         self.id = session_id
         self.transcript: list[int] = list(token_ids)
         self.stop: StopReason | None = None
+        self._engine = engine
         self._stream = stream
         self._deltas = stream.deltas()
         self._sampling = sampling
@@ -71,7 +77,7 @@ class Session:
         _require_tokens(token_ids)
         session_id = session_id or f"session-{uuid.uuid4().hex}"
         stream = await engine.open(session_id, token_ids, sampling, endpoint)
-        return cls(session_id, stream, token_ids, sampling)
+        return cls(engine, session_id, stream, token_ids, sampling)
 
     @property
     def state(self) -> SessionState:
@@ -116,7 +122,10 @@ class Session:
         if self._turns_running:
             raise NotPaused(f"session {self.id} is generating; use interrupt() to inject tokens")
         _require_tokens(token_ids)
-        await self._extend(token_ids, sampling, endpoint)
+        try:
+            await self._extend(token_ids, sampling, endpoint)
+        except SessionDetached:
+            await self._reopen([*self.transcript, *token_ids], sampling, endpoint)
         self.transcript.extend(token_ids)
 
     async def interrupt(
@@ -146,6 +155,17 @@ class Session:
             if self._unseen:  # empty when a turn ended meanwhile
                 self._unseen.pop()
             raise
+
+    async def _reopen(
+        self, token_ids: Sequence[int], sampling: Sampling | None, endpoint: str | None
+    ) -> None:
+        """Go on in a new stream: the engine let the paused session go."""
+        await self._stream.close()
+        sampling = sampling or self._sampling
+        self._stream = await self._engine.open(self.id, token_ids, sampling, endpoint)
+        self._deltas = self._stream.deltas()
+        self._sampling = sampling
+        self._turns_running = 1
 
     async def close(self) -> None:
         """End the session at any moment. Closing twice is allowed."""

@@ -45,7 +45,7 @@ from caesura.demo.model import demo_model_path
 from caesura.engine.config import SECTION
 from caesura.engine.flags import kv_transfer_config
 from caesura.engine.integrity import check_idle
-from caesura.engine.protocol import ENDPOINT_ARGUMENT, INTERRUPTED
+from caesura.engine.protocol import DETACHED, ENDPOINT_ARGUMENT, INTERRUPTED
 from caesura.engine.scheduler import InterceptScheduler
 
 BLOCK_SIZE = 16
@@ -142,6 +142,7 @@ def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
         SECTION: {
             "host_memory": shape.host_blocks * page,
             "copy_budget": shape.budget_blocks * page,
+            "load_in_step": False,
             **shape.options,
         }
     }
@@ -330,7 +331,7 @@ class Harness:
         patience_seconds: virtual time without any output after which the engine is stuck.
     """
 
-    patience_seconds = 120.0
+    patience_seconds = 30.0
 
     def __init__(self, engine: VirtualEngine) -> None:
         self.engine = engine
@@ -457,12 +458,14 @@ class SessionClient(Client):
         rng: random.Random,
     ) -> None:
         self.name = name
+        self.request_id = name
         self.transcript = Transcript(prompt)
         self.appended = 1
         self.finished = 0
         self.stop_reasons: list[int | str | None] = []
         self._harness = harness
         self._turns = turns
+        self._interrupts = 2 * turns
         self._habits = habits
         self._rng = rng
         self._pending: deque[list[int]] = deque()
@@ -482,6 +485,12 @@ class SessionClient(Client):
         else:
             self.transcript.append(tokens)
             self._generating = True
+        if self.request_id not in self._harness.clients:  # it was detached: open it again
+            self.request_id += "'"
+            tokens = self.transcript.tokens
+            if len(tokens) >= self._harness.engine.shape.max_model_len:
+                self._end()
+                return
         self._send(tokens)
 
     def close(self) -> None:
@@ -489,6 +498,9 @@ class SessionClient(Client):
         if self.done or self._closing:
             return
         self._closing = True
+        if self.request_id not in self._harness.clients:
+            self._end()
+            return
         self._harness.engine.scheduler.add_request(self._request((), resumable=False))
         if not self._generating:
             self._end()
@@ -497,9 +509,14 @@ class SessionClient(Client):
         """Go away at any moment."""
         if not self.done:
             self.done = True
-            self._harness.abort(self.name, mid_step=self._rng.random() < 0.5)
+            if self.request_id in self._harness.clients:
+                self._harness.abort(self.request_id, mid_step=self._rng.random() < 0.5)
 
     def receive(self, output: EngineCoreOutput) -> None:
+        if output.stop_reason == DETACHED:
+            assert not self._generating, f"{self.name} was detached while it generates"
+            del self._harness.clients[self.request_id]
+            return
         assert self._generating, f"{self.name} generates without being asked"
         self.transcript.take(self.name, output.new_token_ids)
         if output.finish_reason is None:
@@ -548,12 +565,13 @@ class SessionClient(Client):
     def _send(self, tokens: Sequence[int]) -> None:
         self._harness.send(self, self._request(tokens, resumable=True))
         for _ in range(2):
-            if self._rng.random() < self._habits.interrupt_rate:
+            if self._interrupts > 0 and self._rng.random() < self._habits.interrupt_rate:
+                self._interrupts -= 1
                 self._harness.after(self._rng.uniform(0, 0.3), self._interrupt)
 
     def _request(self, tokens: Sequence[int], *, resumable: bool) -> Request:
         return self._harness.engine.request(
-            self.name,
+            self.request_id,
             tokens,
             max_tokens=self._rng.randint(1, self._habits.max_tokens),
             stop_tokens=self._habits.stop_tokens,
@@ -564,7 +582,7 @@ class SessionClient(Client):
     def _end(self) -> None:
         self.done = True
         assert self._closing or self.finished <= self.appended
-        self._harness.clients.pop(self.name, None)
+        self._harness.clients.pop(self.request_id, None)
 
 
 class ConversationClient(Client):

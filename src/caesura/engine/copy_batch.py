@@ -1,0 +1,27 @@
+"""The copies of one iteration, as the scheduler sends them to the workers."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class CopyBatch:
+    """The copies of one iteration.
+
+    Attributes:
+        id: increasing number.
+        urgent_loads: pairs (host slot, device block) that this iteration's computation reads.
+        loads: pairs (host slot, device block) for requests that wait for them.
+        stores: pairs (device block, host slot).
+        finished_loads: requests whose last load is in this batch.
+    """
+
+    id: int
+    urgent_loads: list[tuple[int, int]] = field(default_factory=list)
+    loads: list[tuple[int, int]] = field(default_factory=list)
+    stores: list[tuple[int, int]] = field(default_factory=list)
+    finished_loads: list[str] = field(default_factory=list)
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks copied, both ways."""
+        return len(self.urgent_loads) + len(self.loads) + len(self.stores)
