@@ -72,7 +72,7 @@ def server(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     }
     command = [sys.executable, "-m", "caesura.cli", "serve", model_path]
-    command += ["--policy", "swap", "--host-memory", str(kv_bytes(64))]
+    command += ["--policy", "swap", "--host-memory", str(kv_bytes(1024))]
     command += ["--port", str(port), "--host", "127.0.0.1", "--dtype", "float32"]
     command += ["--kv-cache-memory-bytes", str(kv_bytes(64)), "--max-model-len", "1536"]
     command += ["--enforce-eager", "--served-model-name", "demo"]

@@ -35,6 +35,7 @@ from caesura.engine.copy_batch import CopyBatch
 from caesura.engine.host_pool import HostPool
 from caesura.engine.metrics import PausePrometheus, PauseStats
 from caesura.engine.transfers import Transfers
+from caesura.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from vllm.forward_context import ForwardContext
@@ -95,9 +96,20 @@ class CaesuraConnector(KVConnectorBase_V1):
         self._num_workers = world_size
         self.num_slots = self.config.host_memory // world_size // self._block_bytes
         self._budget_blocks = self.config.copy_budget // self._block_bytes
+        # A load that fails within an iteration takes that iteration back. With another one under
+        # way, or on the second model runner (which counts for itself), that cannot be done.
+        in_order = not (
+            vllm_config.scheduler_config.async_scheduling or vllm_config.use_v2_model_runner
+        )
         self._load_in_step = self.config.load_in_step
         if self._load_in_step is None:
-            self._load_in_step = current_platform.is_cpu() and not self.config.copy_thread
+            on_cpu = current_platform.is_cpu() and not self.config.copy_thread
+            self._load_in_step = on_cpu and in_order
+        elif self._load_in_step and not in_order:
+            raise ConfigurationError(
+                "load_in_step works without asynchronous scheduling and with the first model "
+                "runner only; leave it out"
+            )
         self._loads_of: dict[str, tuple[int, list[BlockHash]]] = {}
         self._batches: dict[int, CopyBatch] = {}
         self._received: set[str] = set()
@@ -123,7 +135,7 @@ class CaesuraConnector(KVConnectorBase_V1):
     ) -> tuple[int | None, bool]:
         """Tokens after the locally cached ones that have a host copy, and whether they are
         loaded before the request is scheduled (else in the iteration that schedules it)."""
-        if self.transfers is None:
+        if self.transfers is None or self.transfers.has_failed(request.request_id):
             return 0, False
         first = num_computed_tokens // self._block_size
         # The last token is always computed: its logits give the next one.
@@ -141,7 +153,10 @@ class CaesuraConnector(KVConnectorBase_V1):
         self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int
     ) -> None:
         """Queue the loads into the blocks that were allocated for them."""
-        if num_external_tokens == 0 or self.transfers is None:
+        if self.transfers is None:
+            return
+        if num_external_tokens == 0:
+            self.transfers.forgive(request.request_id)
             return
         first, block_hashes = self._loads_of.pop(request.request_id)
         block_ids = blocks.get_block_ids()[0][first : first + len(block_hashes)]
@@ -160,10 +175,18 @@ class CaesuraConnector(KVConnectorBase_V1):
         """Take the workers' reports."""
         if self.transfers is None:
             return
-        self.transfers.finish_loads(connector_output.finished_recving or set())
         report = connector_output.kv_connector_worker_meta
         if isinstance(report, CopyReport):
             self.transfers.finish_stores(report.completed, report.failed)
+        self.transfers.finish_loads(connector_output.finished_recving or set())
+
+    def request_finished(
+        self, request: "Request", block_ids: list[int]
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """A request is over; its blocks need not wait for any copy."""
+        if self.transfers is not None:
+            self.transfers.forgive(request.request_id)
+        return False, None
 
     def has_pending_push_work(self) -> bool:
         """Keep the engine stepping while copies are queued or under way."""

@@ -7,6 +7,7 @@ block pool and the host copies, and nothing of queues or steps: those are the sc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_manager import KVCacheManager
@@ -125,8 +126,20 @@ class PauseKeeper:
             return
         plan = self.policy.plan(self.snapshot())
         self._review_seconds = plan.review_seconds
+        later = set()
         for action in plan.actions:
-            self._act(action, HoldEnding.EXPIRED if action.expired else HoldEnding.DECIDED)
+            ending = HoldEnding.EXPIRED if action.expired else HoldEnding.DECIDED
+            if not self._act(action, ending):
+                later.add(action.pause_id)
+        if later:
+            self._review_seconds = now  # ask again when the iteration in flight is over
+        for pause in self.table.undecided():
+            if pause.id not in later:
+                self.table.decided(pause, Disposition.PRESERVE)
+
+    def has_work(self) -> bool:
+        """Whether a step of the engine would do something for a pause, though nothing runs."""
+        return self.table.has_undecided() or bool(self._postponed)
 
     def snapshot(self, demand: Demand | None = None) -> Snapshot:
         """What the policy decides from."""
@@ -143,7 +156,11 @@ class PauseKeeper:
         return Snapshot(self.clock(), self.table, device, host, self.timer.costs(), demand)
 
     def reclaim(self, request: Request, missing_blocks: int, *, running: bool, idle: bool) -> bool:
-        """A request lacks blocks: break holds as the policy ranks them. True if it is met."""
+        """A request lacks blocks: break holds as the policy ranks them.
+
+        Returns:
+            Whether enough was freed to try again. The demand lasts until `forget_demand`.
+        """
         now = self.clock()
         since, retry_at = self._unmet.get(request.request_id, (now, now))
         if now < retry_at and not running:
@@ -156,26 +173,33 @@ class PauseKeeper:
             waited_seconds=now - since,
             engine_idle=idle,
         )
+        self._unmet[request.request_id] = since, now
         wanted = self._pool.get_num_free_blocks() + missing_blocks
         own = self.table.claimed_by(request.request_id)
+        own_action = None
         for action in self.policy.plan(self.snapshot(demand)).actions:
             if own is not None and action.pause_id == own.id:
+                own_action = action
                 continue
             self._act(action, HoldEnding.RELEASED)
             if self._pool.get_num_free_blocks() >= wanted:
-                self._unmet.pop(request.request_id, None)
                 return True
+        if own_action is not None and own is not None and isinstance(own.hold, References):
+            # Everything else is gone. The hold may be on blocks that the prefix cache has twice,
+            # and gives the request the other ones: it must not wait for its own hold.
+            self._act(own_action, HoldEnding.RELEASED)
+            return True
         self._unmet[request.request_id] = since, now + self.RETRY_SECONDS
         return False
 
-    def _act(self, action: Action, ending: HoldEnding) -> None:
+    def _act(self, action: Action, ending: HoldEnding) -> bool:
+        """Carry out a decision; False when it has to wait for an iteration in flight."""
         pause = self.table.get(action.pause_id)
         if pause is None:
-            return
+            return True
         discard = action.disposition is Disposition.DISCARD
         if discard and pause.hold is not None and not self._may_release(pause):
-            self._review_seconds = self.clock()  # ask again when the iteration is over
-            return
+            return False
         if pause.disposition != action.disposition:
             self._metrics.count("dispositions", labels=(pause.endpoint, action.disposition))
         self.table.decided(pause, action.disposition)
@@ -183,6 +207,7 @@ class PauseKeeper:
             self.release(pause, ending, action.keep_tokens, action.forget)
         elif action.disposition is Disposition.SWAP:
             self._copy_out(pause)
+        return True
 
     def _may_release(self, pause: Pause) -> bool:
         if isinstance(pause.hold, OwnBlocks):
@@ -224,7 +249,7 @@ class PauseKeeper:
         full = full_blocks(pause.hold.blocks())
         if full and self.transfers.progress(pause.id) is None:
             self.transfers.copy_out(pause.id, full, pause.block_hashes)
-            self._settle_copy(pause)
+        self._settle_copy(pause)
 
     def settle_copies(self) -> None:
         """Release the device blocks of contexts whose copies are complete."""
@@ -263,11 +288,21 @@ class PauseKeeper:
         self._metrics.count("recomputed_tokens", pause.context_tokens - found - loaded)
         self._end(pause, PauseEnding.RESUMED, HoldEnding.RESUMED)
 
-    def claim(self, pause: Pause, request_id: str) -> None:
-        """The session's tokens have arrived: it returns as request `request_id`."""
+    def claim(self, pause: Pause, request: Request) -> None:
+        """The session's tokens have arrived: it returns as this request.
+
+        Of a client's context only what the request still begins with stays held: a client may
+        render its history differently, and the last token is computed in any case.
+        """
         if self.transfers is not None:
             self.transfers.stop_copying(pause.id)
-        self.table.claim(pause, request_id)
+        self.table.claim(pause, request.request_id)
+        if not pause.in_place and pause.hold is not None:
+            pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            usable_tokens = min(same * self._block_size, request.num_tokens - 1)
+            if usable_tokens < pause.held_tokens:
+                self.release(pause, HoldEnding.RESUMED, usable_tokens)
 
     def cancel(self, pause: Pause) -> None:
         """A paused or returning session was closed or aborted."""

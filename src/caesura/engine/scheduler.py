@@ -14,6 +14,7 @@ that never pause:
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -88,6 +89,8 @@ class InterceptScheduler(AsyncScheduler):
         self._stopped: list[Request] = []
         self._released: list[Request] = []
         self._detached: list[Request] = []
+        self._step_starts: deque[float] = deque()  # of the steps under way
+        self._step_ended_seconds = 0.0
         self._gauges_published_seconds = 0.0
         if self.policy == SchedulingPolicy.FCFS:
             self.waiting = ArrivalQueue(self._returned)
@@ -115,7 +118,7 @@ class InterceptScheduler(AsyncScheduler):
             return
         pause = self.keeper.table.get(session.request_id)
         assert pause is not None
-        self.keeper.claim(pause, session.request_id)
+        self.keeper.claim(pause, session)
         del self.parked[session.request_id]
         if self.keeper.policy.original_arrival:
             self._returned.add(session.request_id)
@@ -136,7 +139,7 @@ class InterceptScheduler(AsyncScheduler):
         pause = self.continuations.find(request)
         if pause is None:
             return
-        self.keeper.claim(pause, request.request_id)
+        self.keeper.claim(pause, request)
         if self.keeper.policy.original_arrival:
             request.arrival_time = pause.arrival_seconds
             self._returned.add(request.request_id)
@@ -145,14 +148,16 @@ class InterceptScheduler(AsyncScheduler):
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Decide about pauses, then schedule as vLLM does."""
-        self._step_started_seconds = self.clock()
+        self._step_starts.append(self.clock())
         self.keeper.settle_copies()
         self.keeper.decide()
         output = super().schedule(throttle_prefills)
-        admitted = {data.req_id for data in output.scheduled_new_reqs}
-        admitted |= output.scheduled_cached_reqs.resumed_req_ids
-        for request_id in admitted & self._returned:
-            move_to_arrival_position(self.running, self.requests[request_id])
+        resumed = output.scheduled_cached_reqs.resumed_req_ids
+        admitted = [data.req_id for data in output.scheduled_new_reqs]
+        admitted += [name for name in output.scheduled_cached_reqs.req_ids if name in resumed]
+        for request_id in admitted:
+            if request_id in self._returned:
+                move_to_arrival_position(self.running, self.requests[request_id])
         for request in self._released:
             self._requeue_released(request)
         self._released.clear()
@@ -163,14 +168,16 @@ class InterceptScheduler(AsyncScheduler):
     ) -> dict[int, EngineCoreOutputs]:
         """Take the step's results, then park or continue the sessions whose turn stopped."""
         outputs = super().update_from_output(scheduler_output, model_runner_output)
-        self.keeper.timer.observe(
-            scheduler_output.total_num_scheduled_tokens,
-            self.clock() - self._step_started_seconds,
-        )
+        now = self.clock()
+        # A step that was scheduled while another was under way began when that one ended.
+        began = max(self._step_starts.popleft(), self._step_ended_seconds)
+        self._step_ended_seconds = now
+        self.keeper.timer.observe(scheduler_output.total_num_scheduled_tokens, now - began)
         stopped, self._stopped = self._stopped, []
         for request in stopped:
             if not request.is_finished():
                 self._settle_stopped(request, outputs)
+        self.keeper.settle_copies()
         for request in self._detached:
             _emit(outputs, request, FinishReason.ABORT, DETACHED)
         self._detached.clear()
@@ -282,6 +289,26 @@ class InterceptScheduler(AsyncScheduler):
         if self.log_stats:
             session.record_event(EngineCoreEventType.QUEUED)
 
+    # Failed loads
+
+    def _handle_invalid_blocks(
+        self, invalid_block_ids: set[int], num_scheduled_tokens: dict[str, int]
+    ) -> set[str]:
+        """Loads failed: take back the iteration of the running requests that used them.
+
+        vLLM leaves their blocks in the prefix cache until they are computed again, and lets
+        requests that share one wait for nobody: both would be read too early.
+        """
+        failed = super()._handle_invalid_blocks(invalid_block_ids, num_scheduled_tokens)
+        for request_id in failed:
+            request = self.requests[request_id]
+            blocks = self.kv_cache_manager.get_block_ids(request_id)[0]
+            valid = next(i for i, block in enumerate(blocks) if block in invalid_block_ids)
+            request.num_computed_tokens = valid * self.block_size
+            request.num_output_placeholders = 0
+            self.kv_cache_manager.evict_blocks(set(blocks[valid:]))
+        return failed
+
     # Ends
 
     def finish_requests(
@@ -317,7 +344,12 @@ class InterceptScheduler(AsyncScheduler):
     # Parked sessions in vLLM's books
 
     def has_finished_requests(self) -> bool:
-        """vLLM takes requests outside of its queues for finished ones; parked ones are not."""
+        """Whether a step has something to do though nothing waits or runs.
+
+        vLLM takes requests outside of its queues for finished ones; parked ones are not.
+        """
+        if self.keeper.has_work():
+            return True
         if self.finished_req_ids or self.grammar_compile_error_reqs:
             return True
         if self.connector is None:

@@ -32,10 +32,26 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     require_tested_vllm(vllm_version)
     check_host_memory(config.host_memory)
     command = server_command(model, config, vllm_arguments, on_cpu=on_cpu())
-    from vllm.entrypoints.cli.main import main
+    _run_vllm(command)
+
+
+def _run_vllm(command: list[str]) -> None:
+    """vLLM's `serve` command. Its own `main` asks for a distribution named "vllm", which the
+    CPU build is not."""
+    from vllm.entrypoints.cli.serve import ServeSubcommand
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.logger import configure_logging_from_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     sys.argv = ["vllm", *command]
-    main()
+    cli_env_setup()
+    parser = FlexibleArgumentParser(prog="caesura", description="vLLM's options")
+    subcommand = ServeSubcommand()
+    subcommand.subparser_init(parser.add_subparsers(dest="subparser"))
+    arguments = parser.parse_args(command)
+    configure_logging_from_args(arguments)
+    subcommand.validate(arguments)
+    subcommand.cmd(arguments)
 
 
 def server_command(

@@ -39,7 +39,7 @@ class ToolNames:
             raise ConfigurationError(
                 f"tool parser {parser_name!r} does not fit this model's tokenizer: {error}"
             ) from error
-        self._request = ChatCompletionRequest(messages=[], model="", tool_choice="auto")
+        self._request = ChatCompletionRequest(messages=[], model="")
 
     def called(self, output_token_ids: Sequence[int]) -> list[str]:
         """Names of the tools that the output calls, in order; empty when it calls none."""

@@ -37,6 +37,7 @@ class _Load:
     request_id: str
     pairs: deque[tuple[int, int]]
     block_hashes: list[BlockHash]
+    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -87,6 +88,8 @@ class Transfers:
         self._urgent: list[tuple[BlockHash, int]] = []
         self._urgent_under_way: dict[int, list[BlockHash]] = {}
         self._loading: dict[str, _Load] = {}
+        self._loads_in: dict[int, list[_Load]] = {}  # batch -> loads with blocks in it
+        self._failed_loads: set[str] = set()
         self._issued: dict[int, list[_IssuedStore]] = {}
         self._awaiting: dict[BlockHash, list[_CopyOut]] = {}
         self._progressed: set[str] = set()
@@ -177,6 +180,7 @@ class Transfers:
     def _take_loads(self, batch: CopyBatch) -> None:
         while self._loads and batch.num_blocks < self._budget_blocks:
             load = self._loads[0]
+            self._loads_in.setdefault(batch.id, []).append(load)
             while load.pairs and batch.num_blocks < self._budget_blocks:
                 batch.loads.append(load.pairs.popleft())
             if not load.pairs:
@@ -214,12 +218,22 @@ class Transfers:
         return issued
 
     def finish_loads(self, request_ids: set[str]) -> None:
-        """The workers report that these requests' loads are complete (or failed)."""
+        """The workers report that these requests' loads are over; their batches are by now."""
         for request_id in request_ids:
             load = self._loading.pop(request_id, None)
             if load is not None:
                 self.loaded_blocks_total += len(load.block_hashes)
                 self.host.unpin(load.block_hashes)
+                if load.failed:
+                    self._failed_loads.add(request_id)
+
+    def has_failed(self, request_id: str) -> bool:
+        """Whether a load for the request failed: it computes what it lacks, and loads nothing."""
+        return request_id in self._failed_loads
+
+    def forgive(self, request_id: str) -> None:
+        """The request has blocks to compute in, or is gone: it may load again."""
+        self._failed_loads.discard(request_id)
 
     def finish_stores(self, completed: dict[int, int], failed: dict[int, int]) -> None:
         """The workers report finished batches: batch id -> number of ranks that report it."""
@@ -235,6 +249,8 @@ class Transfers:
             self.loaded_blocks_total += len(loaded)
             self.host.unpin(loaded)
             succeeded = batch_id not in self._failed
+            for load in self._loads_in.pop(batch_id, ()):
+                load.failed |= not succeeded
             self._failed.discard(batch_id)
             for store in stores:
                 self._finish_store(store, succeeded)

@@ -20,11 +20,12 @@ from vllm.v1.core.sched.output import CachedRequestData, SchedulerOutput
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 
 from caesura.engine.connector import CopyMetadata, CopyReport
-from caesura.engine.transfers import CopyBatch
+from caesura.engine.copy_batch import CopyBatch
 
 VOCAB_SIZE = 64
 PLACEHOLDER = -1
 GARBAGE = -2
+NONSENSE = VOCAB_SIZE
 
 _MASK = (1 << 61) - 1
 _EMPTY = 0x9E3779B97F4A7C15 & _MASK
@@ -282,10 +283,12 @@ class CopyBehaviour:
     Attributes:
         most_delay_steps: steps until a batch is reported, at most.
         failure_rate: part of the batches that fail, leaving garbage.
+        loads_fail: no load ever succeeds.
     """
 
     most_delay_steps: int = 0
     failure_rate: float = 0.0
+    loads_fail: bool = False
 
 
 @dataclass(slots=True)
@@ -315,6 +318,7 @@ class Launched:
 
     step: int
     forwards: list[Forward]
+    copy: _UnderWay | None = None
     connector_output: KVConnectorOutput | None = None
     sampled: dict[str, int] = field(default_factory=dict)
 
@@ -357,6 +361,7 @@ class VirtualDevice:
         self._pending: deque[Launched] = deque()
         self._transcripts: dict[str, _Transcript] = {}
         self._under_way: deque[_UnderWay] = deque()
+        self._spoiled: set[int] = set()  # device blocks that a failed load was to fill
 
     # Steps
 
@@ -367,7 +372,7 @@ class VirtualDevice:
         self._pending.append(launched)
         batch = self._batch(output)
         if batch is not None:
-            self._start_copies(batch, launched.step)
+            launched.copy = self._start_copies(batch, launched.step)
         if not self._asynchronous or self._rng.random() < 0.5:
             self._run_until(launched.step)
         self.runner.sampled(None if self._asynchronous else launched.sampled, launched.forwards)
@@ -392,11 +397,13 @@ class VirtualDevice:
     def _run_until(self, step: int) -> None:
         while self._pending and self._pending[0].step <= step:
             launched = self._pending.popleft()
+            copy = launched.copy
+            if copy is not None:
+                self._move(copy, copy.batch.urgent_loads, self.host, self.blocks)
             for forward in launched.forwards:
                 self._run(forward, launched)
-            for copy in self._under_way:
-                if copy.step == launched.step:
-                    self._copy_some(copy)
+            if copy is not None:
+                self._copy_some(copy)
 
     def _run(self, forward: Forward, launched: Launched) -> None:
         transcript = self._transcripts.setdefault(forward.request_id, _Transcript())
@@ -417,9 +424,10 @@ class VirtualDevice:
             block = forward.blocks[position // self._block_size]
             assert block != 0, f"{forward.request_id}: writes to the null block"
             self.blocks[block][position % self._block_size] = transcript.chain[position]
-        self._verify(forward, transcript.chain)
+        nonsense = self._reads_failed_load(forward, transcript.chain)
         if forward.samples:
-            transcript.sampled = next_token(transcript.chain)
+            # Nobody may ever see what was computed from a failed load.
+            transcript.sampled = NONSENSE if nonsense else next_token(transcript.chain)
             launched.sampled[forward.request_id] = transcript.sampled
 
     def _set_known(self, transcript: _Transcript, known: list[int]) -> None:
@@ -432,19 +440,31 @@ class VirtualDevice:
             transcript.chain = chain_of(tokens)
         transcript.tokens = tokens
 
-    def _verify(self, forward: Forward, chain: list[int]) -> None:
+    def _reads_failed_load(self, forward: Forward, chain: list[int]) -> bool:
+        """Check every position that the step reads.
+
+        Returns:
+            Whether it reads a load that failed, which the scheduler may not know yet.
+
+        Raises:
+            KvCorruption: it reads anything else that is not its own.
+        """
         size = self._block_size
-        for index in range(0, len(chain), size):
-            expected = chain[index : index + size]
-            found = self.blocks[forward.blocks[index // size]][: len(expected)]
-            if found != expected:
-                wrong = next(i for i, pair in enumerate(zip(found, expected, strict=True))
-                             if pair[0] != pair[1])
-                raise KvCorruption(
-                    f"{forward.request_id} reads at position {index + wrong} (block "
-                    f"{forward.blocks[index // size]}) what it did not write; its step has "
-                    f"positions {forward.start} to {len(chain) - 1}"
-                )
+        for first in range(0, len(chain), size):
+            block = forward.blocks[first // size]
+            expected = chain[first : first + size]
+            found = self.blocks[block][: len(expected)]
+            if found == expected:
+                continue
+            pairs = enumerate(zip(found, expected, strict=True))
+            wrong = next(index for index, (one, other) in pairs if one != other)
+            if found[wrong] == GARBAGE and block in self._spoiled:
+                return True
+            raise KvCorruption(
+                f"{forward.request_id} reads at position {first + wrong} (block {block}) what "
+                f"is not its own; its step has positions {forward.start} to {len(chain) - 1}"
+            )
+        return False
 
     # Copies
 
@@ -458,16 +478,18 @@ class VirtualDevice:
         metadata = output.kv_connector_metadata
         return metadata.batch if isinstance(metadata, CopyMetadata) else None
 
-    def _start_copies(self, batch: CopyBatch, step: int) -> None:
-        copy = _UnderWay(
-            batch,
-            step,
-            self._rng.randint(0, self._copies.most_delay_steps),
-            self._rng.random() < self._copies.failure_rate,
-        )
+    def _start_copies(self, batch: CopyBatch, step: int) -> _UnderWay:
+        loads = batch.loads or batch.urgent_loads
+        fails = self._rng.random() < self._copies.failure_rate
+        fails |= self._copies.loads_fail and bool(loads)
+        delay = self._rng.randint(0, self._copies.most_delay_steps)
+        copy = _UnderWay(batch, step, delay, fails)
         self._under_way.append(copy)
+        if fails:
+            self._spoiled.update(block for _, block in batch.urgent_loads)
         if self._rng.random() < 0.3:
             self._load(copy)  # the target blocks are idle: nothing needs to be waited for
+        return copy
 
     def _copy_some(self, copy: _UnderWay) -> None:
         if self._rng.random() < 0.5:
@@ -481,8 +503,12 @@ class VirtualDevice:
         report = CopyReport()
         for copy in self._under_way:
             copy.steps_left -= 1
+        finished = [copy for copy in self._under_way if copy.fails and copy.batch.urgent_loads]
+        for copy in finished:
+            self._under_way.remove(copy)
         while self._under_way and self._under_way[0].steps_left < 0:
-            copy = self._under_way.popleft()
+            finished.append(self._under_way.popleft())
+        for copy in finished:
             self._run_until(copy.step)
             self._load(copy)
             self._store(copy)
@@ -490,7 +516,8 @@ class VirtualDevice:
             assert output.finished_recving is not None
             output.finished_recving.update(copy.batch.finished_loads)
             if copy.fails:
-                output.invalid_block_ids.update(block for _, block in copy.batch.loads)
+                loads = copy.batch.urgent_loads + copy.batch.loads
+                output.invalid_block_ids.update(block for _, block in loads)
         if report.completed or report.failed:
             output.kv_connector_worker_meta = report
         return output

@@ -387,6 +387,8 @@ class Harness:
 
     def _route(self, output: EngineCoreOutput) -> None:
         client = self.clients.get(output.request_id)
+        if client is None and output.stop_reason == DETACHED:
+            return  # the session was closed in the same step
         assert client is not None or output.request_id in self.engine.aborts, (
             f"{output.request_id} gets outputs after its end"
         )
@@ -538,7 +540,7 @@ class SessionClient(Client):
         elif self._harness_turns_left():
             self._think()
         else:
-            self.close()
+            self._harness.after(0, self.close)
 
     def _harness_turns_left(self) -> bool:
         self._turns -= 1

@@ -78,6 +78,8 @@ def scenarios(
     options = dict(draw(_policies(connected)))
     options["keep_contexts"] = draw(st.sampled_from(("auto", "auto", "all", "none")))
     options["max_pauses"] = draw(st.sampled_from((2, 8, 4096)))
+    in_order = in_flight == 1 and runner is RunnerVersion.V1
+    options["load_in_step"] = in_order and draw(st.booleans())
     options["check_integrity"] = True
     shape = Shape(
         blocks=blocks,
@@ -93,6 +95,7 @@ def scenarios(
         copies=CopyBehaviour(
             most_delay_steps=draw(st.sampled_from((0, 1, 4, 20))),
             failure_rate=draw(st.sampled_from((0.0, 0.0, 0.2, 1.0))),
+            loads_fail=draw(st.integers(0, 9)) == 0,
         ),
         options=options,
     )
