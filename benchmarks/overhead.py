@@ -47,8 +47,8 @@ async def run(engine, seed: int) -> tuple[float, float]:
     return time.perf_counter() - started, sum(process.cpu_times()[:2]) - cpu_before
 
 
-async def main(out: str, rounds: int) -> None:
-    """Measure and write the figures."""
+async def main(rounds: int) -> dict[str, object]:
+    """Measure, and return the figures."""
     from caesura.engine.token_engines import ResubmittingEngine
 
     engines = {}
@@ -97,8 +97,7 @@ async def main(out: str, rounds: int) -> None:
         "throughput_ratio_caesura_to_stock": spread(ratios),
         "cpu_time_ratio_stock_to_caesura": spread(cpu_ratios),
     }
-    print(json.dumps(result, indent=1))
-    Path(out).write_text(json.dumps(result, indent=1))
+    return result
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -108,4 +107,6 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 20))
+    figures = asyncio.run(main(int(sys.argv[2]) if len(sys.argv) > 2 else 20))
+    print(json.dumps(figures, indent=1))
+    Path(sys.argv[1]).write_text(json.dumps(figures, indent=1))

@@ -127,7 +127,7 @@ def _engine_log(policy: str) -> Iterator[Path]:
     The process inherits standard error as it is while it starts. If it does not start, the end
     of the file is part of the error.
     """
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     path = Path(tempfile.gettempdir()) / f"caesura-engine-{policy}-{os.getpid()}.log"
     sys.stderr.flush()

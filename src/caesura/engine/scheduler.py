@@ -289,7 +289,20 @@ class InterceptScheduler(AsyncScheduler):
         if self.log_stats:
             session.record_event(EngineCoreEventType.QUEUED)
 
-    # Failed loads
+    # Preemption and failed loads: nothing that was not computed may be found by its hash
+
+    def _preempt_request(
+        self, request: Request, timestamp: float, drop_stale_output: bool = False
+    ) -> None:
+        """As vLLM's, but what this very step was to compute is not found by anybody.
+
+        vLLM enters blocks into the prefix cache when it schedules them. Under priority
+        scheduling a request may be preempted after that, in the same step.
+        """
+        blocks = self.kv_cache_manager.get_block_ids(request.request_id)[0]
+        first = request.num_computed_tokens // self.block_size
+        self.kv_cache_manager.evict_blocks(set(blocks[first:]))
+        super()._preempt_request(request, timestamp, drop_stale_output)
 
     def _handle_invalid_blocks(
         self, invalid_block_ids: set[int], num_scheduled_tokens: dict[str, int]

@@ -5,33 +5,28 @@
 
 import os
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
-from engine.virtual.device import CopyBehaviour, RunnerVersion
-from engine.virtual.harness import (
-    BLOCK_SIZE,
-    Client,
-    ConversationClient,
-    Habits,
-    Harness,
-    SessionClient,
-    Shape,
-    VirtualEngine,
-)
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
+
+from engine.virtual.clients import ConversationClient, Habits, SessionClient
+from engine.virtual.device import CopyBehaviour
+from engine.virtual.engine import BLOCK_SIZE, Shape, VirtualEngine
+from engine.virtual.harness import Client, Harness
+from engine.virtual.runners import RunnerVersion
 
 CHAOS = "engine.virtual.chaos:Chaos"
 RECLAIM = {"patience_floor_seconds": 0.1, "starvation_seconds": 1.0}
 
 _MORE = int(os.environ.get("CAESURA_SCENARIOS", "0"))
 _random_schedules = settings(
-    max_examples=_MORE or 30,
+    max_examples=_MORE or 200,
     derandomize=not _MORE,
     deadline=None,
     database=None,
-    phases=[Phase.generate] if os.environ.get("NOSHRINK") else [Phase.explicit, Phase.generate, Phase.shrink],
+    phases=[Phase.explicit, Phase.generate, *([] if _MORE else [Phase.shrink])],
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
@@ -68,9 +63,7 @@ def _policies(connected: bool) -> st.SearchStrategy[dict[str, object]]:
 
 
 @st.composite
-def scenarios(
-    draw: st.DrawFn, in_flight: int, runner: RunnerVersion, connected: bool
-) -> Scenario:
+def scenarios(draw: st.DrawFn, in_flight: int, runner: RunnerVersion, connected: bool) -> Scenario:
     """Mostly too many clients for too little memory."""
     longest = draw(st.integers(3, 16))
     blocks = longest + draw(st.sampled_from((0, 0, 1, 3, 8, 24)))

@@ -1,0 +1,170 @@
+"""Sessions on the real engine: limits, typed errors, forward progress."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from caesura.engine.config import CaesuraConfig
+from caesura.engine.launch import Engine, EngineSettings
+from caesura.session import (
+    ContextFull,
+    DuplicateSession,
+    NotGenerating,
+    NotPaused,
+    Sampling,
+    Session,
+    SessionClosed,
+    StopReason,
+)
+
+from .conftest import BLOCK_SIZE, KV_BLOCKS, Control, EngineLoop, kv_bytes, launch, stop
+
+pytestmark = pytest.mark.engine
+
+MAX_PAUSES = 25
+STARVATION_SECONDS = 2.0
+CONTEXT_TOKENS = (KV_BLOCKS - 1) * BLOCK_SIZE
+TEN = Sampling(max_tokens=10, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def engine(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
+    settings = EngineSettings(
+        model_path,
+        caesura=CaesuraConfig(
+            policy="preserve",
+            policy_options={
+                "patience_factor": 1e6,
+                "patience_floor_seconds": 1e6,  # no hold is ever past break-even
+                "starvation_seconds": STARVATION_SECONDS,
+            },
+            max_pauses=MAX_PAUSES,
+            check_integrity=True,
+        ),
+        kv_memory_bytes=kv_bytes(KV_BLOCKS),
+        dtype="float32",
+        max_model_len=CONTEXT_TOKENS,
+        max_num_seqs=4,
+        compute_threads=1,
+    )
+    engine = launch(engine_loop, settings)
+    yield engine
+    stop(engine_loop, engine)
+
+
+def prompt(seed: int, tokens: int) -> list[int]:
+    return [(seed * 7919 + index * 31) % 1000 for index in range(tokens)]
+
+
+async def until_pause(session: Session) -> list[int]:
+    tokens: list[int] = []
+    async for delta in session:
+        tokens += delta.token_ids
+    return tokens
+
+
+async def paused(engine: Engine, seed: int, tokens: int) -> Session:
+    session = await Session.open(engine.tokens, prompt(seed, tokens), TEN)
+    assert len(await until_pause(session)) == 10
+    return session
+
+
+def test_many_more_parked_sessions_than_the_engine_runs_or_remembers(
+    engine: Engine, control: Control, engine_loop: EngineLoop
+) -> None:
+    """Past `max_pauses` the engine lets sessions go; they go on as if it had not."""
+
+    async def scenario() -> None:
+        sessions = await asyncio.gather(*(paused(engine, seed, 20 + seed) for seed in range(80)))
+        assert engine.counts.totals["pause_endings|client|forgotten"] >= 80 - MAX_PAUSES
+        for session in sessions:
+            await session.resume(prompt(3, 5))
+        await asyncio.gather(*(until_pause(session) for session in sessions))
+        for seed, session in enumerate(sessions):
+            context = session.transcript[: 20 + seed + 10 + 5]
+            assert session.transcript[len(context) :] == await control.generate(context, 10)
+            await session.close()
+
+    engine_loop.run(scenario())
+
+
+def test_errors_are_typed_and_nothing_is_lost(engine: Engine, engine_loop: EngineLoop) -> None:
+    async def scenario() -> None:
+        session = await Session.open(engine.tokens, prompt(1, 30), TEN, session_id="one")
+        with pytest.raises(NotPaused):
+            await session.resume([1])
+        await until_pause(session)
+        before = list(session.transcript)
+        with pytest.raises(NotGenerating):
+            await session.interrupt([1])
+        with pytest.raises(DuplicateSession):
+            await Session.open(engine.tokens, [1, 2], TEN, session_id="one")
+        with pytest.raises(ContextFull, match=str(CONTEXT_TOKENS)):
+            await session.resume(prompt(2, CONTEXT_TOKENS))
+        with pytest.raises(ContextFull):
+            await Session.open(engine.tokens, prompt(2, CONTEXT_TOKENS), TEN)
+        assert session.transcript == before
+        await session.resume([5, 6])
+        assert len(await until_pause(session)) == 10
+        await session.close()
+        await session.close()
+        for call in (session.resume, session.interrupt):
+            with pytest.raises(SessionClosed):
+                await call([1])
+        again = await Session.open(engine.tokens, [1, 2, 3], TEN, session_id="one")
+        await again.close()
+
+    engine_loop.run(scenario())
+
+
+def test_a_context_that_fills_up_stops_by_length(engine: Engine, engine_loop: EngineLoop) -> None:
+    async def scenario() -> None:
+        tokens = prompt(4, CONTEXT_TOKENS - 6)
+        session = await Session.open(
+            engine.tokens, tokens, Sampling(max_tokens=100, ignore_eos=True)
+        )
+        await until_pause(session)
+        assert session.stop is StopReason.LENGTH
+        assert len(session.transcript) == CONTEXT_TOKENS
+        with pytest.raises(ContextFull):
+            await session.resume([1])
+        await session.close()
+
+    engine_loop.run(scenario())
+
+
+def test_a_pool_full_of_paused_sessions_lets_running_and_new_ones_on(
+    engine: Engine, engine_loop: EngineLoop
+) -> None:
+    """Earlier sessions hold all memory and no hold is past break-even: the bound applies."""
+
+    async def scenario() -> None:
+        sessions = [await paused(engine, seed, 180) for seed in range(6)]
+        longest = prompt(99, CONTEXT_TOKENS - 40)
+        started = time.monotonic()
+        newcomer = await Session.open(engine.tokens, longest, TEN)
+        assert len(await until_pause(newcomer)) == 10
+        # Nothing runs, so there is nobody to wait for: it starts at once.
+        assert time.monotonic() - started < STARVATION_SECONDS
+        await newcomer.close()
+        sessions += [await paused(engine, seed, 180) for seed in range(6, 11)]
+        runner = await Session.open(
+            engine.tokens, prompt(50, 40), Sampling(max_tokens=300, ignore_eos=True)
+        )
+        produced = 0
+        second = None
+        async for delta in runner:
+            produced += len(delta.token_ids)
+            if produced == 20:
+                started = time.monotonic()
+                second = await Session.open(engine.tokens, prompt(98, 600), TEN)
+        assert produced == 300, "a running request takes the blocks that it needs"
+        assert second is not None
+        assert len(await until_pause(second)) == 10
+        assert time.monotonic() - started < STARVATION_SECONDS + 8
+        for session in [*sessions, runner, second]:
+            await session.close()
+
+    engine_loop.run(scenario())

@@ -1,0 +1,287 @@
+"""vLLM's engine core in virtual time: the production scheduler on a virtual device.
+
+It steps as the engine core does, with one step or two in flight. Nothing sleeps: a step
+advances the clock.
+"""
+
+import copy
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from unittest.mock import patch
+
+import torch
+import vllm.envs
+from vllm.config import KVTransferConfig, VllmConfig
+from vllm.engine.arg_utils import EngineArgs
+from vllm.sampling_params import SamplingParams
+from vllm.v1.core.kv_cache_utils import BlockHash, get_block_hash
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.kv_cache_interface import (
+    FullAttentionSpec,
+    KVCacheConfig,
+    KVCacheGroupSpec,
+    KVCacheTensor,
+)
+from vllm.v1.request import Request, RequestStatus
+from vllm.v1.structured_output import StructuredOutputManager
+
+from caesura.demo.model import demo_model_path
+from caesura.engine.config import SECTION
+from caesura.engine.flags import kv_transfer_config
+from caesura.engine.integrity import check_idle
+from caesura.engine.protocol import ENDPOINT_ARGUMENT
+from caesura.engine.scheduler import InterceptScheduler
+from engine.virtual.device import CopyBehaviour, Launched, VirtualDevice, extend_chain
+from engine.virtual.runners import RunnerVersion
+
+BLOCK_SIZE = 16
+FIRST_SECONDS = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An engine: its size, its pipeline and its options.
+
+    Attributes:
+        blocks: device blocks that requests can use (one more is vLLM's null block).
+        in_flight: steps under way at most: 1 is synchronous, 2 asynchronous scheduling.
+        connected: a connector is configured.
+        host_blocks: host slots; 0 without a connector.
+        budget_blocks: blocks copied per step at most.
+        queue: vLLM's scheduling policy, "fcfs" or "priority".
+        options: Caesura's options beside those that follow from the rest.
+    """
+
+    blocks: int = 48
+    max_num_seqs: int = 4
+    max_num_batched_tokens: int = 64
+    max_model_len: int = 256
+    in_flight: int = 1
+    runner: RunnerVersion = RunnerVersion.V1
+    connected: bool = False
+    host_blocks: int = 0
+    budget_blocks: int = 4
+    queue: str = "fcfs"
+    copies: CopyBehaviour = field(default_factory=CopyBehaviour)
+    options: dict[str, object] = field(default_factory=lambda: {"policy": "preserve"})
+
+    def __post_init__(self) -> None:
+        assert self.blocks * BLOCK_SIZE >= self.max_model_len, "a request must fit the pool"
+
+
+@cache
+def base_config() -> VllmConfig:
+    """vLLM's configuration for a small model: slow to make, so it is made once."""
+    arguments = EngineArgs(
+        model=str(demo_model_path()),
+        block_size=BLOCK_SIZE,
+        enforce_eager=True,
+        skip_tokenizer_init=True,
+        distributed_executor_backend="uni",
+    )
+    return arguments.create_engine_config()
+
+
+@cache
+def _structured_output_manager() -> StructuredOutputManager:
+    return StructuredOutputManager(base_config())
+
+
+def kv_cache_config(blocks: int) -> KVCacheConfig:
+    """One layer of full attention in `blocks` blocks."""
+    spec = FullAttentionSpec(
+        block_size=BLOCK_SIZE, num_kv_heads=1, head_size=1, dtype=torch.float32
+    )
+    page = spec.page_size_bytes
+    tensor = KVCacheTensor(
+        size=blocks * page, layers=["layer"], layer_stride=blocks * page, block_stride=page
+    )
+    return KVCacheConfig(
+        num_blocks=blocks,
+        kv_cache_tensors=[tensor],
+        kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)],
+    )
+
+
+def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
+    """vLLM's configuration of an engine of that shape."""
+    config = copy.copy(base_config())
+    page = cache_config.kv_cache_groups[0].kv_cache_spec.page_size_bytes
+    config.model_config = copy.copy(config.model_config)
+    config.model_config.max_model_len = shape.max_model_len
+    config.scheduler_config = copy.copy(config.scheduler_config)
+    config.scheduler_config.max_num_seqs = shape.max_num_seqs
+    config.scheduler_config.max_num_batched_tokens = shape.max_num_batched_tokens
+    config.scheduler_config.max_num_scheduled_tokens = None
+    config.scheduler_config.async_scheduling = shape.in_flight > 1
+    config.scheduler_config.policy = shape.queue
+    config.scheduler_config.disable_hybrid_kv_cache_manager = True
+    config.cache_config = copy.copy(config.cache_config)
+    config.cache_config.num_gpu_blocks = cache_config.num_blocks
+    if shape.connected:
+        config.kv_transfer_config = KVTransferConfig(**kv_transfer_config())
+    config.additional_config = {
+        SECTION: {
+            "host_memory": shape.host_blocks * page,
+            "copy_budget": shape.budget_blocks * page,
+            "load_in_step": False,
+            **shape.options,
+        }
+    }
+    return config
+
+
+class VirtualClockScheduler(InterceptScheduler):
+    """The production scheduler on another clock."""
+
+    def __init__(self, *args: object, clock: Callable[[], float], **kwargs: object) -> None:
+        self.clock = clock
+        super().__init__(*args, **kwargs)
+
+
+class VirtualEngine:
+    """vLLM's engine core around a virtual device.
+
+    Args:
+        shape: what engine.
+        rng: decides what the device leaves open.
+        stock: vLLM's own scheduler instead of ours.
+    """
+
+    def __init__(self, shape: Shape, rng: random.Random, *, stock: bool = False) -> None:
+        self.shape = shape
+        self.now_seconds = FIRST_SECONDS
+        self.aborts: list[str] = []
+        self.on_schedule: Callable[[SchedulerOutput], None] | None = None
+        cache_config = kv_cache_config(shape.blocks + 1)
+        config = vllm_config(shape, cache_config)
+        arguments = (config, cache_config, _structured_output_manager(), BLOCK_SIZE)
+        with patch.object(vllm.envs, "VLLM_USE_V2_MODEL_RUNNER", shape.runner is RunnerVersion.V2):
+            self.scheduler: AsyncScheduler = (
+                AsyncScheduler(*arguments)
+                if stock
+                else VirtualClockScheduler(*arguments, clock=lambda: self.now_seconds)
+            )
+        assert self.scheduler.use_v2_model_runner == (shape.runner is RunnerVersion.V2)
+        self.device = VirtualDevice(
+            shape.blocks + 1,
+            BLOCK_SIZE,
+            shape.host_blocks,
+            shape.max_num_seqs,
+            shape.runner,
+            asynchronous=shape.in_flight > 1,
+            copies=shape.copies,
+            rng=rng,
+        )
+        self._queue: deque[tuple[SchedulerOutput, Launched]] = deque()
+        self._contents: dict[BlockHash, list[int]] = {}
+        self._rng = rng
+
+    def request(
+        self,
+        request_id: str,
+        prompt: Sequence[int],
+        *,
+        max_tokens: int,
+        stop_tokens: Sequence[int] = (),
+        resumable: bool = False,
+        session_id: str | None = None,
+        endpoint: str | None = None,
+        priority: int = 0,
+    ) -> Request:
+        """A request that arrives now."""
+        return Request(
+            request_id=request_id,
+            prompt_token_ids=list(prompt),
+            sampling_params=SamplingParams(
+                max_tokens=max_tokens,
+                stop_token_ids=list(stop_tokens),
+                extra_args={ENDPOINT_ARGUMENT: endpoint} if endpoint else None,
+            ),
+            pooling_params=None,
+            arrival_time=self.now_seconds,
+            priority=priority,
+            block_hasher=self._hash_blocks,
+            resumable=resumable,
+            session_id=session_id,
+        )
+
+    def has_work(self) -> bool:
+        """Whether the engine core would step."""
+        return self.scheduler.has_requests() or bool(self._queue)
+
+    def step(self) -> list[EngineCoreOutput]:
+        """Step once; with several steps in flight there may be no output yet."""
+        if self.scheduler.has_requests():
+            output = self.scheduler.schedule()
+            if self.on_schedule is not None:
+                self.on_schedule(output)
+            self._queue.append((output, self.device.launch(output)))
+            self.now_seconds += 0.004 + 1e-4 * output.total_num_scheduled_tokens
+            executed = output.total_num_scheduled_tokens > 0
+            if len(self._queue) < self.shape.in_flight and (
+                executed or self.scheduler.has_requests()
+            ):
+                return []
+        output, launched = self._queue.popleft()
+        result = self.device.result(launched)
+        aborts, self.aborts = self.aborts, []
+        if aborts:
+            self.scheduler.finish_requests(aborts, RequestStatus.FINISHED_ABORTED)
+        outputs = self.scheduler.update_from_output(output, result)
+        return _flat(outputs)
+
+    def _hash_blocks(self, request: Request) -> list[BlockHash]:
+        """Hashes of a request's new full blocks: what the last slot of each must hold."""
+        hashes: list[BlockHash] = []
+        chain = list(self._contents[request.block_hashes[-1]][-1:]) if request.block_hashes else []
+        start = len(request.block_hashes) * BLOCK_SIZE
+        for first in range(start, request.num_tokens - BLOCK_SIZE + 1, BLOCK_SIZE):
+            extend_chain(chain, request.all_token_ids[first : first + BLOCK_SIZE])
+            block_hash = BlockHash(chain[-1].to_bytes(8))
+            self._contents[block_hash] = chain[-BLOCK_SIZE:]
+            hashes.append(block_hash)
+        return hashes
+
+    def check_contents(self) -> None:
+        """When nothing is under way: what can be found by its hash is what the hash says."""
+        if self._queue or self.device.copying:
+            return
+        for block in self.scheduler.kv_cache_manager.block_pool.blocks:
+            if block.block_hash is not None:
+                expected = self._contents[get_block_hash(block.block_hash)]
+                assert self.device.blocks[block.block_id] == expected, f"{block} is not its hash"
+        if isinstance(self.scheduler, InterceptScheduler) and self.scheduler.keeper.transfers:
+            for block_hash, slot in self.scheduler.keeper.transfers.host._slots.items():
+                if slot.filled:
+                    found = self.device.host[slot.index]
+                    assert found == self._contents[block_hash], f"host slot {slot} is not its hash"
+
+    def idle_books(self) -> None:
+        """At the end: nothing is left of anybody, on the device, in host memory, anywhere."""
+        scheduler = self.scheduler
+        assert isinstance(scheduler, InterceptScheduler)
+        assert not self.has_work()
+        check_idle(scheduler)
+        for pause in list(scheduler.keeper.table):
+            scheduler.keeper.cancel(pause)
+        check_idle(scheduler)
+        pool = scheduler.kv_cache_manager.block_pool
+        assert pool.get_num_free_blocks() == self.shape.blocks, "device blocks are lost"
+        transfers = scheduler.keeper.transfers
+        if transfers is not None:
+            assert transfers.host.pinned_slots == 0, "host slots stay pinned"
+            assert transfers.host.available_slots == self.shape.host_blocks, "slots are lost"
+        assert not scheduler._inflight_prefills
+        assert not scheduler.deferred_waiting
+        self.device.launch(scheduler.schedule())  # tells the runner who is gone
+        assert self.device.runner.slots_used() == 0, "the model runner keeps requests"
+
+
+def _flat(outputs: dict[int, EngineCoreOutputs]) -> list[EngineCoreOutput]:
+    return [output for of_client in outputs.values() for output in of_client.outputs]

@@ -1,0 +1,115 @@
+"""Sessions and requests end at awkward moments, and leave nothing behind."""
+
+import pytest
+
+from engine.virtual.device import CopyBehaviour
+from engine.virtual.engine import Shape
+from engine.virtual.runners import RunnerVersion
+from engine.virtual.stage import Player, Stage, every_mode
+
+PRESERVE = {"policy": "preserve", "check_integrity": True}
+
+
+@every_mode()
+def test_a_returning_session_is_aborted(in_flight: int, runner: RunnerVersion) -> None:
+    stage = Stage(Shape(in_flight=in_flight, runner=runner, options=PRESERVE))
+    session = stage.session("session", 60)
+    stage.run()
+    stage.extend(session, 20)
+    stage.harness.abort("session", mid_step=False)
+    stage.run()
+    stage.engine.idle_books()
+
+
+@every_mode()
+def test_a_session_is_aborted_while_its_context_is_loaded(
+    in_flight: int, runner: RunnerVersion
+) -> None:
+    stage = Stage(loading_slowly(in_flight, runner))
+    session = stage.session("session", 100)
+    stage.run()
+    stage.forget_device_copies()
+    stage.extend(session, 20)
+    stage.harness.run(until=lambda: bool(stage.engine.device.copying))
+    stage.harness.abort("session", mid_step=False)
+    stage.run()
+    stage.engine.idle_books()
+
+
+@every_mode()
+def test_a_context_whose_copies_cannot_be_loaded_is_computed(
+    in_flight: int, runner: RunnerVersion
+) -> None:
+    shape = loading_slowly(in_flight, runner, CopyBehaviour(loads_fail=True))
+    stage = Stage(shape)
+    session = stage.session("session", 100)
+    stage.run()
+    stage.forget_device_copies()
+    stage.extend(session, 20)
+    stage.run()
+    assert session.turns == 2
+
+
+def test_a_load_that_fails_in_its_step_takes_the_step_back() -> None:
+    shape = Shape(
+        connected=True,
+        host_blocks=64,
+        budget_blocks=16,
+        copies=CopyBehaviour(loads_fail=True),
+        options={"policy": "swap", "load_in_step": True, "check_integrity": True},
+    )
+    stage = Stage(shape)
+    session = stage.session("session", 100)
+    stage.run()
+    stage.forget_device_copies()
+    stage.extend(session, 20, max_tokens=5)
+    twin = Player(stage.harness, "twin", session.transcript.tokens)
+    stage.submit(twin, 5)
+    stage.run()
+    assert session.turns == 2
+    assert twin.turns == 1
+
+
+def test_what_a_preempted_request_did_not_compute_is_not_found_by_anybody() -> None:
+    """Under priority scheduling a request may be preempted after it was scheduled."""
+    stage = Stage(Shape(max_num_batched_tokens=32, queue="priority", options=PRESERVE))
+    player = stage.request("request", 100, max_tokens=3)
+    request = stage.scheduler.requests["request"]
+    stage.harness.run(until=lambda: request.num_computed_tokens == 32)
+    assert stage.scheduler.kv_cache_manager.allocate_slots(request, 40) is not None
+    stage.scheduler.running.remove(request)
+    stage.scheduler._preempt_request(request, 0.0)
+    stage.run()
+    assert player.turns == 1
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_interrupted_sessions_give_their_slots_back(in_flight: int) -> None:
+    """A session that returns may be admitted before one that was just interrupted."""
+    stage = Stage(
+        Shape(max_num_seqs=1, in_flight=in_flight, runner=RunnerVersion.V2, options=PRESERVE)
+    )
+    old = stage.session("old", 30)
+    stage.run()
+    young = stage.session("young", 30, max_tokens=20)
+    stage.harness.run(until=lambda: young.tokens > 3)
+    stage.extend(old, 10)
+    chunk = stage.append_later(young, 10)
+    stage.harness.run(until=lambda: young.turns > 0)
+    young.transcript.append(chunk)
+    stage.run()
+    assert [old.turns, young.turns] == [2, 2]
+
+
+def loading_slowly(
+    in_flight: int, runner: RunnerVersion, copies: CopyBehaviour | None = None
+) -> Shape:
+    return Shape(
+        in_flight=in_flight,
+        runner=runner,
+        connected=True,
+        host_blocks=64,
+        budget_blocks=16,
+        copies=copies or CopyBehaviour(most_delay_steps=8),
+        options={"policy": "swap", "load_in_step": False, "check_integrity": True},
+    )
