@@ -52,20 +52,29 @@ class Continuations:
             return None
         if self._keep is KeepContexts.NONE or not _ended_by_itself(request):
             return None
-        endpoint = endpoint_of(request) or self.tool_called(request)
+        endpoint = self._named_endpoint(request)
         if endpoint is not None:
-            return self.limited(endpoint)
+            return endpoint
         expected = request.session_id is not None or request.request_id in self._continuing
         return CLIENT if expected or self._keep is KeepContexts.ALL else None
 
-    def tool_called(self, request: Request) -> str | None:
+    def waits_for(self, session: Request) -> str:
+        """What a session in place waits for when its turn has stopped."""
+        return self._named_endpoint(session) or CLIENT
+
+    def _named_endpoint(self, request: Request) -> str | None:
+        """What the request says that it waits for, or the tool that its output calls."""
+        endpoint = endpoint_of(request) or self._tool_called(request)
+        return None if endpoint is None else self._limited(endpoint)
+
+    def _tool_called(self, request: Request) -> str | None:
         """The tool that the request's output calls; several are joined with "+"."""
         if self._tool_names is None or not request.num_output_tokens:
             return None
         names = self._tool_names.called(list(request.output_token_ids))
-        return self.limited("+".join(sorted(set(names)))) if names else None
+        return "+".join(sorted(set(names))) if names else None
 
-    def limited(self, endpoint: str) -> str:
+    def _limited(self, endpoint: str) -> str:
         """The endpoint, or "other" past a number of names: a model may invent any."""
         if endpoint not in self._endpoints and len(self._endpoints) >= MAX_ENDPOINTS:
             return OTHER

@@ -16,6 +16,7 @@ that never pause:
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from vllm.logger import init_logger
@@ -35,7 +36,7 @@ from caesura.engine.continuations import Continuations
 from caesura.engine.integrity import check_idle
 from caesura.engine.keeper import ParkedSessions, PauseKeeper
 from caesura.engine.metrics import PauseMetrics
-from caesura.engine.protocol import DETACHED, INTERRUPTED, endpoint_of
+from caesura.engine.protocol import DETACHED, INTERRUPTED
 from caesura.engine.queues import ArrivalQueue, move_to_arrival_position
 from caesura.engine.tool_names import ToolNames
 from caesura.engine.versions import require_tested_vllm
@@ -255,7 +256,7 @@ class InterceptScheduler(AsyncScheduler):
         _emit(outputs, request, FinishReason.ABORT, None)
 
     def _park(self, request: Request) -> None:
-        endpoint = endpoint_of(request) or self.continuations.tool_called(request) or "client"
+        endpoint = self.continuations.waits_for(request)
         request.status = RequestStatus.WAITING_FOR_STREAMING_REQ
         self.parked[request.request_id] = request
         self.keeper.begin(request, endpoint, request.num_computed_tokens, in_place=True)
@@ -274,6 +275,10 @@ class InterceptScheduler(AsyncScheduler):
         assert session.prompt_token_ids is not None
         session.prompt_token_ids.extend(outputs)
         session._output_token_ids.clear()
+        for feature in update.mm_features or ():
+            offset = feature.mm_position.offset + session.num_tokens
+            feature.mm_position = replace(feature.mm_position, offset=offset)
+            session.mm_features.append(feature)
         appended = list(update.prompt_token_ids or ())
         session.prompt_token_ids.extend(appended)
         session._all_token_ids.extend(appended)
