@@ -14,6 +14,7 @@ from caesura.session import (
     Sampling,
     Session,
     SessionClosed,
+    SessionDetached,
     SessionError,
     SessionState,
     StopReason,
@@ -323,3 +324,54 @@ def test_session_is_closed_when_its_engine_request_ends() -> None:
         assert session.state is SessionState.CLOSED
 
     asyncio.run(scenario())
+
+
+def test_a_session_that_is_let_go_goes_on_without_notice() -> None:
+    """Before its tokens are sent, and just after."""
+
+    class LetGo(FakeEngine):
+        """Detaches its first stream: at `extend`, or when the next delta is asked for."""
+
+        def __init__(self, late: bool) -> None:
+            super().__init__()
+            self.late = late
+            self.opened = 0
+
+        async def open(self, session_id, token_ids, sampling, endpoint=None):
+            self.opened += 1
+            stream = await super().open(session_id, token_ids, sampling, endpoint)
+            return Detaching(stream, self.late) if self.opened == 1 else stream
+
+    class Detaching:
+        def __init__(self, stream, late: bool) -> None:
+            self.stream, self.late, self.extended = stream, late, False
+
+        async def deltas(self):
+            async for delta in self.stream.deltas():
+                if self.extended:
+                    raise SessionDetached("late")
+                yield delta
+
+        async def extend(self, token_ids, sampling, endpoint=None):
+            if not self.late:
+                raise SessionDetached("early")
+            self.extended = True
+            await self.stream.extend(token_ids, sampling, endpoint)
+
+        async def close(self):
+            await self.stream.close()
+
+    async def scenario(late: bool) -> None:
+        engine = LetGo(late)
+        session = await Session.open(engine, PROMPT, THREE_TOKENS)
+        async for _ in session:
+            pass
+        context = [*session.transcript, 7, 8]
+        await session.resume([7, 8])
+        async for _ in session:
+            pass
+        assert engine.opened == 2
+        assert session.transcript == context + continuation(context, 3)
+
+    for late in (False, True):
+        asyncio.run(scenario(late))

@@ -13,7 +13,7 @@ from caesura.bench.run import run_bench
 from caesura.bench.settings import BenchSettings
 from caesura.demo.model import demo_model_path
 
-POLICIES = ("stock", "preserve", "swap")
+POLICIES = ("stock", "swap")
 COMPUTE_THREADS = 1
 
 
@@ -24,9 +24,9 @@ def demo_settings(out: Path) -> BenchSettings:
         policies=POLICIES,
         rates=(2.0,),
         seeds=(0,),
-        sessions=40,
+        sessions=50,
         scale_tokens=0.5,
-        scale_pauses=0.12,
+        scale_pauses=0.2,
         kv_memory_bytes=32 * 2**20,
         host_memory_bytes=2**30,
         json_path=out / "report.json",

@@ -124,7 +124,13 @@ def _support() -> Iterator[Finding]:
         "Supported",
         Verdict.GOOD,
         "models with one KV cache group of full attention (Llama, Qwen, Mistral without sliding "
-        "window, ...), tensor parallel, both model runners, prefix caching on",
+        "window, ...), prefix caching on",
+    )
+    yield Finding(
+        "By design",
+        Verdict.NOTE,
+        "CUDA, tensor parallel and vLLM's second model runner: built for and tested against a "
+        "virtual device, not yet run on GPUs",
     )
     yield Finding(
         "Not yet",

@@ -341,6 +341,15 @@ class PauseKeeper:
         self._metrics.count("pause_endings", labels=(pause.endpoint, ending))
         self._metrics.count("paused_seconds", elapsed, labels=(pause.endpoint,))
 
+    def forget_contexts(self, *, host_copies: bool) -> None:
+        """Break every hold, and drop what there is in host memory: pauses go on without."""
+        for pause in list(self.table):
+            if self._may_release(pause):
+                self.release(pause, HoldEnding.RELEASED)
+            if host_copies and self.transfers is not None:
+                self.transfers.end_pause(pause.id, forget=True)
+                pause.copied_blocks = 0
+
     def forget_demand(self, request_id: str) -> None:
         """The request no longer lacks blocks, or is gone."""
         self._unmet.pop(request_id, None)

@@ -90,6 +90,7 @@ class InterceptScheduler(AsyncScheduler):
         self._stopped: list[Request] = []
         self._released: list[Request] = []
         self._detached: list[Request] = []
+        self._let_go: set[str] = set()  # detached; until the client has given the request up
         self._step_starts: deque[float] = deque()  # of the steps under way
         self._step_ended_seconds = 0.0
         self._gauges_published_seconds = 0.0
@@ -109,6 +110,8 @@ class InterceptScheduler(AsyncScheduler):
         if session is not None:
             self._extend_parked(session, StreamingUpdate.from_request(request))
             return
+        if request.request_id in self._let_go:
+            return  # sent before the client learned of it: it starts again from its transcript
         if request.request_id not in self.requests and not request.resumable:
             self._claim_pause(request)
         super().add_request(request)
@@ -168,6 +171,9 @@ class InterceptScheduler(AsyncScheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         """Take the step's results, then park or continue the sessions whose turn stopped."""
+        copies = model_runner_output.kv_connector_output
+        if copies is not None and copies.invalid_block_ids:
+            self._hide_failed_loads(scheduler_output, copies.invalid_block_ids)
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         now = self.clock()
         # A step that was scheduled while another was under way began when that one ended.
@@ -268,6 +274,7 @@ class InterceptScheduler(AsyncScheduler):
         self.keeper.forget(pause)
         self.finish_requests(request.request_id, RequestStatus.FINISHED_ABORTED)
         self._detached.append(request)
+        self._let_go.add(request.request_id)
 
     def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
         """Append tokens to a session, keeping all that it has (vLLM drops the last token)."""
@@ -312,10 +319,9 @@ class InterceptScheduler(AsyncScheduler):
     def _handle_invalid_blocks(
         self, invalid_block_ids: set[int], num_scheduled_tokens: dict[str, int]
     ) -> set[str]:
-        """Loads failed: take back the iteration of the running requests that used them.
+        """Loads failed: take back the step of every running request that read them.
 
-        vLLM leaves their blocks in the prefix cache until they are computed again, and lets
-        requests that share one wait for nobody: both would be read too early.
+        vLLM does so for the first of those that share a block, and lets the others go on.
         """
         failed = super()._handle_invalid_blocks(invalid_block_ids, num_scheduled_tokens)
         for request_id in failed:
@@ -324,8 +330,25 @@ class InterceptScheduler(AsyncScheduler):
             valid = next(i for i, block in enumerate(blocks) if block in invalid_block_ids)
             request.num_computed_tokens = valid * self.block_size
             request.num_output_placeholders = 0
-            self.kv_cache_manager.evict_blocks(set(blocks[valid:]))
         return failed
+
+    def _hide_failed_loads(self, output: SchedulerOutput, invalid_block_ids: set[int]) -> None:
+        """What a step failed to load, and what it computed from that, is found by nobody.
+
+        vLLM enters the blocks of loads within a step into the prefix cache when it schedules
+        them. The request may be gone by now, so the step's own record says which they are.
+        """
+        cached = output.scheduled_cached_reqs
+        tables = [data.block_ids[0] for data in output.scheduled_new_reqs]
+        tables += [
+            blocks[0]
+            for request_id, blocks in zip(cached.req_ids, cached.new_block_ids, strict=True)
+            if blocks is not None and request_id in cached.resumed_req_ids
+        ]
+        for blocks in tables:
+            first = next((i for i, block in enumerate(blocks) if block in invalid_block_ids), None)
+            if first is not None:
+                self.kv_cache_manager.evict_blocks(set(blocks[first:]))
 
     # Ends
 
@@ -337,6 +360,7 @@ class InterceptScheduler(AsyncScheduler):
             request_ids = (request_ids,)
         ids = list(self.requests if request_ids is None else request_ids)
         for request_id in ids:
+            self._let_go.discard(request_id)
             session = self.parked.pop(request_id, None)
             if session is not None:
                 session.status = RequestStatus.WAITING
@@ -358,6 +382,13 @@ class InterceptScheduler(AsyncScheduler):
         self.continuations.discard(request.request_id)
         self.keeper.forget_demand(request.request_id)
         return super()._free_request(request, delay_free_blocks)
+
+    def reset_prefix_cache(
+        self, reset_running_requests: bool = False, reset_connector: bool = False
+    ) -> bool:
+        """Forget all cached contexts, those of paused sessions too (after new weights)."""
+        self.keeper.forget_contexts(host_copies=reset_connector)
+        return super().reset_prefix_cache(reset_running_requests, reset_connector)
 
     # Parked sessions in vLLM's books
 

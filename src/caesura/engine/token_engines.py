@@ -81,10 +81,9 @@ class _Outputs:
             self._put(cast(RequestOutput, early))
 
     def _put(self, output: RequestOutput | Exception) -> None:
-        if isinstance(output, RequestOutput) and output.outputs:
-            self.detached |= output.outputs[0].stop_reason == DETACHED
-            if self.detached:
-                return
+        if _is_detached(output):
+            self.detached = True
+            output = SessionDetached("the engine let the paused session go")
         self._queue.put_nowait(output)
 
     @property
@@ -96,6 +95,8 @@ class _Outputs:
         output = await self._queue.get()
         if output is None:
             return None
+        if isinstance(output, SessionDetached):
+            raise output
         if isinstance(output, Exception):
             raise EngineFailed(str(output)) from output
         if not isinstance(output, RequestOutput) or not output.outputs:
@@ -108,6 +109,11 @@ class _Outputs:
         """Stop feeding the request, and let a waiting consumer see that it is over."""
         self._collector.close()
         self._queue.put_nowait(None)
+
+
+def _is_detached(output: RequestOutput | Exception) -> bool:
+    completions = output.outputs if isinstance(output, RequestOutput) else []
+    return bool(completions) and completions[0].stop_reason == DETACHED
 
 
 class InPlaceEngine:

@@ -16,7 +16,8 @@ class SessionClosed(SessionError):
 class SessionDetached(SessionError):
     """The engine let a paused session go, for lack of room to remember it.
 
-    Raised by `EngineStream.extend`; `Session.resume` opens a new stream with its transcript.
+    Raised by a stream when it is extended or iterated; `Session` then opens a new one with its
+    transcript, and its user does not notice.
     """
 
 

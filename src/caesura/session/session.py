@@ -97,6 +97,13 @@ class Session:
             except StopAsyncIteration:
                 self._closed = True
                 return
+            except SessionDetached:
+                # It was let go just when it was resumed: what was sent was not received.
+                for token_ids in self._unseen:
+                    self.transcript.extend(token_ids)
+                self._unseen.clear()
+                await self._reopen(self.transcript, None, None)
+                continue
             self.transcript.extend(delta.token_ids)
             if delta.stop is not None:
                 self.stop = delta.stop

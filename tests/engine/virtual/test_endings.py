@@ -101,6 +101,48 @@ def test_interrupted_sessions_give_their_slots_back(in_flight: int) -> None:
     assert [old.turns, young.turns] == [2, 2]
 
 
+@every_mode()
+def test_tokens_for_a_session_that_was_just_let_go_do_not_start_another(
+    in_flight: int, runner: RunnerVersion
+) -> None:
+    """They would be taken for a whole prompt."""
+    options = PRESERVE | {"max_pauses": 1}
+    stage = Stage(Shape(in_flight=in_flight, runner=runner, options=options))
+    first = stage.session("first", 40)
+    stage.run()
+    second = stage.session("second", 40)
+    stage.run()
+    assert (first.detached, second.detached) == (True, False)
+    stage.append_later(first, 10)
+    stage.run()
+    assert first.turns == 1
+    assert "first" not in stage.scheduler.requests
+
+
+@every_mode()
+def test_a_reset_of_the_prefix_cache_forgets_paused_contexts(
+    in_flight: int, runner: RunnerVersion
+) -> None:
+    shape = Shape(
+        in_flight=in_flight,
+        runner=runner,
+        connected=True,
+        host_blocks=64,
+        budget_blocks=16,
+        options={"policy": "swap", "check_integrity": True},
+    )
+    stage = Stage(shape)
+    session = stage.session("session", 100)
+    stage.run()
+    host = stage.scheduler.keeper.transfers.host
+    assert host.used_slots > 0
+    assert stage.scheduler.reset_prefix_cache(reset_connector=True)
+    assert host.used_slots == 0
+    stage.extend(session, 20)
+    stage.run()
+    assert session.turns == 2
+
+
 def loading_slowly(
     in_flight: int, runner: RunnerVersion, copies: CopyBehaviour | None = None
 ) -> Shape:
