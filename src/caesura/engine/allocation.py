@@ -9,6 +9,8 @@ from vllm.v1.request import Request, RequestStatus
 
 from caesura.engine.keeper import PauseKeeper
 
+HEADROOM_BLOCKS_PER_REQUEST = 2
+
 
 class ReclaimingAllocator:
     """Stands in for `KVCacheManager.allocate_slots`.
@@ -19,7 +21,7 @@ class ReclaimingAllocator:
     Args:
         manager: vLLM's KV cache manager.
         keeper: the pauses.
-        anything_runs: whether any request is running.
+        num_running: how many requests are running.
         release_waiting: make a waiting request other than this one give its blocks back; False
             when there is none.
     """
@@ -28,12 +30,12 @@ class ReclaimingAllocator:
         self,
         manager: KVCacheManager,
         keeper: PauseKeeper,
-        anything_runs: Callable[[], bool],
+        num_running: Callable[[], int],
         release_waiting: Callable[[Request], bool],
     ) -> None:
         self._manager = manager
         self._keeper = keeper
-        self._anything_runs = anything_runs
+        self._num_running = num_running
         self._release_waiting = release_waiting
         self._allocate = manager.allocate_slots
 
@@ -45,19 +47,36 @@ class ReclaimingAllocator:
         self, request: Request, num_new_tokens: int, **options: Any
     ) -> KVCacheBlocks | None:
         """As vLLM's, but holds are broken before it fails, and nobody waits for ever."""
+        headroom = self._headroom_blocks(request)
+        if headroom:
+            options["reserved_blocks"] = options.get("reserved_blocks", 0) + headroom
         blocks = self._allocate(request, num_new_tokens, **options)
         if blocks is None and len(self._keeper.table) > 0:
             missing = self._missing_blocks(request, num_new_tokens, options)
             running = request.status == RequestStatus.RUNNING
             if self._keeper.reclaim(
-                request, missing, running=running, idle=not self._anything_runs()
+                request, missing, running=running, idle=not self._num_running()
             ):
                 blocks = self._allocate(request, num_new_tokens, **options)
-        while blocks is None and not self._anything_runs() and self._release_waiting(request):
+        while blocks is None and not self._num_running() and self._release_waiting(request):
             blocks = self._allocate(request, num_new_tokens, **options)
         if blocks is not None:
             self._end_pause_of(request, options)
         return blocks
+
+    def _headroom_blocks(self, request: Request) -> int:
+        """Blocks that stay free for the running requests when a waiting one is admitted.
+
+        Contexts that are copied out leave room at once, and vLLM fills all of it. The next block
+        that a running request needs then costs the preemption of another, whose whole context
+        is computed again. Where holds are left, running requests take from those instead; and
+        without any pause vLLM's own admission stands.
+        """
+        running = self._num_running()
+        if request.status == RequestStatus.RUNNING or not running or not len(self._keeper.table):
+            return 0
+        wanted = HEADROOM_BLOCKS_PER_REQUEST * running
+        return max(0, wanted - self._keeper.held_blocks(wanted))
 
     def _end_pause_of(self, request: Request, options: dict[str, Any]) -> None:
         self._keeper.forget_demand(request.request_id)

@@ -350,6 +350,15 @@ class PauseKeeper:
                 self.transfers.end_pause(pause.id, forget=True)
                 pause.copied_blocks = 0
 
+    def held_blocks(self, at_most: int) -> int:
+        """Device blocks that holds keep, counted up to a number."""
+        held = 0
+        for pause in self.table.held_latest_arrival_first():
+            held += pause.held_tokens // self._block_size
+            if held >= at_most:
+                break
+        return min(held, at_most)
+
     def forget_demand(self, request_id: str) -> None:
         """The request no longer lacks blocks, or is gone."""
         self._unmet.pop(request_id, None)

@@ -98,7 +98,7 @@ class InterceptScheduler(AsyncScheduler):
             self.waiting = ArrivalQueue(self._returned)
             self.kv_holding_waiting = ArrivalQueue(self._returned)
         self._allocator = ReclaimingAllocator(
-            self.kv_cache_manager, self.keeper, lambda: bool(self.running), self._release_waiting
+            self.kv_cache_manager, self.keeper, lambda: len(self.running), self._release_waiting
         )
         self._allocator.install()
 
