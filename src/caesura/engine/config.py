@@ -115,14 +115,12 @@ class CaesuraConfig(BaseModel):
 
 def block_bytes(kv_cache_config: KVCacheConfig) -> int:
     """Bytes of one KV block over all layers, on one rank."""
-    sizes = {(tensor.size, tensor.block_stride) for tensor in kv_cache_config.kv_cache_tensors}
-    if not sizes or kv_cache_config.num_blocks == 0:
+    if not kv_cache_config.kv_cache_tensors or kv_cache_config.num_blocks == 0:
         raise ConfigurationError("this model has no KV cache: there is nothing to pause")
-    per_layer = sum(
+    return sum(
         group.kv_cache_spec.page_size_bytes * len(group.layer_names)
         for group in kv_cache_config.kv_cache_groups
     )
-    return per_layer
 
 
 def check_supported(

@@ -85,10 +85,6 @@ class HostPool:
         self._unpinned.pop(block_hash, None)
         self._free.append(slot.index)
 
-    def slot_of(self, block_hash: BlockHash) -> int:
-        """The slot of the block's copy."""
-        return self._slots[block_hash].index
-
     def pin(self, block_hash: BlockHash) -> int:
         """Rely on the block's copy until `unpin`; returns its slot."""
         slot = self._slots[block_hash]

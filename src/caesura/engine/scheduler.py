@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from vllm.logger import init_logger
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.request_queue import SchedulingPolicy
@@ -41,8 +40,6 @@ from caesura.engine.queues import ArrivalQueue, move_to_arrival_position
 from caesura.engine.tool_names import ToolNames
 from caesura.engine.versions import require_tested_vllm
 from caesura.policy import make_policy
-
-logger = init_logger(__name__)
 
 GAUGE_INTERVAL_SECONDS = 0.2
 

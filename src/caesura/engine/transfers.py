@@ -31,6 +31,11 @@ class _CopyOut:
     def all_issued(self) -> bool:
         return self.next_block >= len(self.blocks)
 
+    def truncate(self, end: int) -> None:
+        """Copy nothing from block `end` on."""
+        del self.blocks[end:]
+        del self.block_hashes[end:]
+
 
 @dataclass(slots=True)
 class _Load:
@@ -85,7 +90,7 @@ class Transfers:
         self._copy_outs: dict[str, _CopyOut] = {}
         self._queue: deque[_CopyOut] = deque()
         self._loads: deque[_Load] = deque()
-        self._urgent: list[tuple[BlockHash, int]] = []
+        self._urgent: list[tuple[BlockHash, int, int]] = []  # hash, host slot, device block
         self._urgent_under_way: dict[int, list[BlockHash]] = {}
         self._loading: dict[str, _Load] = {}
         self._loads_in: dict[int, list[_Load]] = {}  # batch -> loads with blocks in it
@@ -104,11 +109,6 @@ class Transfers:
         job = _CopyOut(pause_id, blocks, block_hashes[: len(blocks)])
         self._copy_outs[pause_id] = job
         self._queue.append(job)
-
-    def is_copying(self, pause_id: str) -> bool:
-        """Whether blocks of the pause are still to be copied out."""
-        job = self._copy_outs.get(pause_id)
-        return job is not None and not (job.all_issued and job.in_flight == 0)
 
     def end_pause(self, pause_id: str, forget: bool) -> None:
         """The pause is over: copy no more, and rely on its copies no longer.
@@ -135,9 +135,7 @@ class Transfers:
         job = self._copy_outs.get(pause_id)
         if job is None:
             return
-        end = max(job.next_block, keep_blocks)
-        del job.blocks[end:]
-        del job.block_hashes[end:]
+        job.truncate(max(job.next_block, keep_blocks))
         if job.all_issued and job in self._queue:
             self._queue.remove(job)
 
@@ -154,8 +152,7 @@ class Transfers:
     def load_urgently(self, block_hashes: list[BlockHash], device_blocks: list[int]) -> None:
         """Load host copies in this iteration, whatever the budget: its computation reads them."""
         for block_hash, block in zip(block_hashes, device_blocks, strict=True):
-            self.host.pin(block_hash)
-            self._urgent.append((block_hash, block))
+            self._urgent.append((block_hash, self.host.pin(block_hash), block))
 
     @property
     def pending(self) -> bool:
@@ -166,7 +163,7 @@ class Transfers:
         """The copies of this iteration, None when there are none."""
         batch = CopyBatch(self._next_batch_id)
         urgent, self._urgent = self._urgent, []
-        batch.urgent_loads = [(self.host.slot_of(key), block) for key, block in urgent]
+        batch.urgent_loads = [(slot, block) for _, slot, block in urgent]
         self._take_loads(batch)
         stores = self._take_stores(batch)
         if batch.num_blocks == 0:
@@ -174,7 +171,7 @@ class Transfers:
         self._next_batch_id += 1
         self._issued[batch.id] = stores
         if urgent:
-            self._urgent_under_way[batch.id] = [block_hash for block_hash, _ in urgent]
+            self._urgent_under_way[batch.id] = [block_hash for block_hash, _, _ in urgent]
         return batch
 
     def _take_loads(self, batch: CopyBatch) -> None:
@@ -202,8 +199,7 @@ class Transfers:
                     slot = self.host.reserve(block_hash)  # pinned until the copy is complete
                     if slot is None:
                         # Host memory is full of copies that others rely on: keep the front.
-                        del job.blocks[job.next_block :]
-                        del job.block_hashes[job.next_block :]
+                        job.truncate(job.next_block)
                         break
                     self.host.pin(block_hash)
                     self._pool.touch([block])
@@ -272,8 +268,7 @@ class Transfers:
                 position = other.pinned.index(store.block_hash)
                 self.host.unpin(other.pinned[position + 1 :])
                 del other.pinned[position:]
-                del other.blocks[position:]
-                del other.block_hashes[position:]
+                other.truncate(position)
                 other.next_block = position
         self.host.drop(store.block_hash)
 

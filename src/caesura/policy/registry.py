@@ -35,17 +35,16 @@ def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy
         ValueError: no such policy, or no such option; the message lists what there is.
     """
     policy = _policy_class(name)
-    rule_fields = {field.name for field in dataclasses.fields(ReclaimRule)}
-    own_fields = {field.name for field in dataclasses.fields(policy)} - {"reclaim"}
     options = dict(options or {})
-    unknown = options.keys() - rule_fields - own_fields
+    unknown = options.keys() - policy_options(name)
     if unknown:
-        known = ", ".join(sorted(rule_fields | own_fields))
+        known = ", ".join(sorted(policy_options(name)))
         raise ValueError(
             f"policy {name!r} has no option {', '.join(sorted(unknown))}; it takes: {known}"
         )
+    rule_fields = {field.name for field in dataclasses.fields(ReclaimRule)}
     rule = ReclaimRule(**{key: options[key] for key in options.keys() & rule_fields})
-    own = {key: options[key] for key in options.keys() & own_fields}
+    own = {key: options[key] for key in options.keys() - rule_fields}
     made: Policy = policy(reclaim=rule, **own)
     return made
 
