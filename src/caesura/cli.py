@@ -1,5 +1,6 @@
-"""The command line: `caesura serve | bench | demo | doctor`."""
+"""The command line: `caesura serve | bench | calibrate | demo | doctor`."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -164,6 +165,52 @@ def demo(
     from caesura.demo.run import run_demo
 
     run_demo(out, _command_line())
+
+
+@app.command(epilog="Example: caesura calibrate --json profile.json --out out/calibration")
+def calibrate(
+    model: Annotated[str, typer.Option(help="A path or name, or demo.")] = "demo",
+    kv_memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Device memory for KV caches, such as 128MiB: bounds the contexts that are "
+            "measured. Default: 128MiB for demo, else what vLLM chooses."
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Compute threads on CPU.")] = 1,
+    dtype: Annotated[str, typer.Option(help="Data type of the model.")] = "float32",
+    max_num_batched_tokens: Annotated[
+        int, typer.Option(min=16, help="Query tokens per iteration at most.")
+    ] = 512,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Time for measuring iterations, about.")
+    ] = 20.0,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write the profile to this file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a plot to this directory.")] = None,
+) -> None:
+    """Measure what iterations and copies cost here: a device profile for `caesura simulate`.
+
+    Runs the real engine in this process, on an otherwise idle machine. Takes about a minute.
+    """
+    # Read when torch and vLLM are imported.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from caesura.bench.calibration import CalibrationSettings, run_calibration
+    from caesura.units import parse_size
+
+    settings = CalibrationSettings(
+        model=model,
+        kv_memory_bytes=None if kv_memory is None else parse_size(kv_memory),
+        threads=threads,
+        dtype=dtype,
+        max_num_batched_tokens=max_num_batched_tokens,
+        seconds=seconds,
+        json_path=json_path,
+        output_dir=out,
+    )
+    run_calibration(settings, command=_command_line())
 
 
 @app.command()

@@ -9,6 +9,8 @@ class CopyBatch:
 
     Attributes:
         id: increasing number.
+        urgent_stores: pairs (device block, host slot) of blocks that are overwritten from this
+            iteration on: they are copied before anything else.
         urgent_loads: pairs (host slot, device block) that this iteration's computation reads.
         loads: pairs (host slot, device block) for requests that wait for them.
         stores: pairs (device block, host slot).
@@ -16,6 +18,7 @@ class CopyBatch:
     """
 
     id: int
+    urgent_stores: list[tuple[int, int]] = field(default_factory=list)
     urgent_loads: list[tuple[int, int]] = field(default_factory=list)
     loads: list[tuple[int, int]] = field(default_factory=list)
     stores: list[tuple[int, int]] = field(default_factory=list)
@@ -24,4 +27,5 @@ class CopyBatch:
     @property
     def num_blocks(self) -> int:
         """Blocks copied, both ways."""
-        return len(self.urgent_loads) + len(self.loads) + len(self.stores)
+        urgent = len(self.urgent_stores) + len(self.urgent_loads)
+        return urgent + len(self.loads) + len(self.stores)

@@ -1,0 +1,149 @@
+"""Closed-loop replay of a workload in virtual time, on the scheduler without a model.
+
+The same loop as `replay.py` on another clock: turn k is submitted when turn k-1 has finished
+and the pause after it is over.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from caesura.bench.replay import Ending, ReplayProgress, ReplayRecord, SessionRecord, TurnRecord
+from caesura.bench.workload import Segment, SessionSpec
+from caesura.engine.headless import HeadlessEngine
+
+
+@dataclass(slots=True)
+class _Turn:
+    segment: Segment
+    submitted_at: float
+    output_tokens: int = 0
+    first_token_at: float | None = None
+    finished_at: float | None = None
+
+    def record(self) -> TurnRecord:
+        return TurnRecord(
+            self.segment.append_tokens,
+            self.output_tokens,
+            self.submitted_at,
+            self.first_token_at,
+            self.finished_at,
+            self.segment.endpoint,
+            None,
+        )
+
+
+@dataclass(slots=True)
+class _Player:
+    """Plays one session."""
+
+    name: str
+    spec: SessionSpec
+    arrives_at: float
+    in_place: bool
+    turns: list[_Turn] = field(default_factory=list)
+    context_tokens: int = 0
+
+    def submit(self, engine: HeadlessEngine) -> None:
+        segment = self.spec.segments[len(self.turns)]
+        turn = _Turn(segment, engine.now_seconds)
+        self.turns.append(turn)
+        new_tokens = segment.append_tokens
+        self.context_tokens += new_tokens
+        engine.submit(
+            self.request_id,
+            self.name,
+            new_tokens if self.in_place else self.context_tokens,
+            segment.output_tokens,
+            resumable=self.in_place,
+            endpoint=segment.endpoint,
+        )
+
+    @property
+    def request_id(self) -> str:
+        return self.name if self.in_place else f"{self.name}/{len(self.turns)}"
+
+    def receive(self, tokens: int, over: bool, now: float) -> None:
+        turn = self.turns[-1]
+        if tokens and turn.first_token_at is None:
+            turn.first_token_at = now
+        turn.output_tokens += tokens
+        self.context_tokens += tokens
+        if over:
+            assert turn.output_tokens == turn.segment.output_tokens, (self.name, turn)
+            turn.finished_at = now
+
+    @property
+    def completed(self) -> bool:
+        return len(self.turns) == len(self.spec.segments) and self.turns[-1].finished_at is not None
+
+    def record(self) -> SessionRecord:
+        return SessionRecord(
+            self.spec.id,
+            self.spec.kind,
+            self.arrives_at,
+            tuple(turn.record() for turn in self.turns),
+            Ending.COMPLETED if self.completed else Ending.TIME_LIMIT,
+        )
+
+
+def virtual_replay(
+    engine: HeadlessEngine,
+    names: Sequence[str],
+    sessions: Sequence[SessionSpec],
+    arrivals_seconds: Sequence[float],
+    *,
+    in_place: bool,
+    on_progress: Callable[[ReplayProgress], None] | None = None,
+) -> ReplayRecord:
+    """Replay sessions until all of them are over.
+
+    Args:
+        engine: where they run; its clock goes on from where it is.
+        names: a unique name for each session, by which the engine hashes its blocks.
+        sessions: what they do.
+        arrivals_seconds: when each arrives.
+        in_place: sessions pause in place; else each turn is a request with the whole context.
+        on_progress: called now and then.
+    """
+    players = [
+        _Player(name, spec, arrival, in_place)
+        for name, spec, arrival in zip(names, sessions, arrivals_seconds, strict=True)
+    ]
+    due: list[tuple[float, int]] = [(p.arrives_at, i) for i, p in enumerate(players)]
+    heapq.heapify(due)
+    active: dict[str, int] = {}
+    started_at = engine.now_seconds
+    finished = output_tokens = 0
+    while due or active or engine.has_work():
+        while due and due[0][0] <= engine.now_seconds:
+            _, index = heapq.heappop(due)
+            player = players[index]
+            player.submit(engine)
+            active[player.request_id] = index
+        if not engine.has_work():
+            if not due:
+                break
+            engine.now_seconds = due[0][0]
+            continue
+        for request_id, tokens, over in engine.step(due[0][0] if due else float("inf")):
+            index = active[request_id]
+            player = players[index]
+            player.receive(tokens, over, engine.now_seconds)
+            output_tokens += tokens
+            if not over:
+                continue
+            del active[request_id]
+            pause_seconds = player.turns[-1].segment.pause_seconds
+            if pause_seconds is not None:
+                heapq.heappush(due, (engine.now_seconds + pause_seconds, index))
+                continue
+            finished += 1
+            if in_place:
+                engine.close(request_id)
+        if on_progress is not None and engine.steps % 500 == 0:
+            started = sum(bool(player.turns) for player in players)
+            on_progress(ReplayProgress(len(players), started, finished, output_tokens))
+    return ReplayRecord(
+        tuple(player.record() for player in players), started_at, engine.now_seconds
+    )

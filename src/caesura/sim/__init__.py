@@ -1,0 +1,1 @@
+"""Virtual time: the production scheduler with a modelled device."""

@@ -1,0 +1,238 @@
+"""Device profiles by name: published measurements, and rooflines from data sheets.
+
+A roofline profile says what an iteration takes at best, times the utilisation assumed below:
+computing a token costs two operations per weight, an iteration reads all weights once, and
+decoding reads the context of each sequence.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from caesura.policy.profile import DeviceProfile
+
+# Assumptions. With them Llama-3.1-8B on an H100 takes 0.027 ms per token and 5.2 ms per iteration.
+COMPUTE_UTILISATION = 0.6  # of peak operations, large matrix products of a prefill
+BANDWIDTH_UTILISATION = 0.92  # of peak device memory bandwidth, streaming weights and KV
+LINK_UTILISATION = 0.8  # of the link's raw rate, large copies from page-locked memory
+EFFICIENCY_PER_DOUBLING = 0.9  # tensor parallel: what all-reduces leave each time it doubles
+MEMORY_UTILISATION = 0.9  # vLLM's gpu_memory_utilization
+
+BYTES_PER_ELEMENT = 2  # bfloat16 weights and KV
+TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a data sheet says of one device. Rates are peaks, per second."""
+
+    memory_bytes: int
+    dense_bf16_operations: float
+    memory_bandwidth_bytes: float
+    link_bytes: float  # to host memory, one way
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A transformer with full attention; sizes from its published configuration."""
+
+    parameters: int
+    layers: int
+    query_width: int  # query heads x head size
+    kv_width: int  # KV heads x head size
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights."""
+        return self.parameters * BYTES_PER_ELEMENT
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values of one token, over all layers."""
+        return 2 * self.layers * self.kv_width * BYTES_PER_ELEMENT
+
+
+DEVICES = {
+    # NVIDIA A100 data sheet, 80GB SXM: 312 TFLOPS bf16, 2,039 GB/s; PCIe Gen4 64 GB/s both ways.
+    "a100-80gb": Device(80 * 10**9, 312e12, 2.039e12, 32e9),
+    # NVIDIA H100 data sheet, SXM: 1,979 TFLOPS bf16 with sparsity, half of it dense; 3.35 TB/s;
+    # PCIe Gen5 128 GB/s both ways.
+    "h100-80gb": Device(80 * 10**9, 989.5e12, 3.35e12, 64e9),
+    # NVIDIA H200 data sheet, SXM: 141 GB, 4.8 TB/s; computes and is linked as the H100.
+    "h200": Device(141 * 10**9, 989.5e12, 4.8e12, 64e9),
+}
+
+MODELS = {
+    "llama-3.1-8b": Model(8_030_261_248, 32, 32 * 128, 8 * 128),
+    "llama-3.1-70b": Model(70_553_706_496, 80, 64 * 128, 8 * 128),
+    "gpt-j-6b": Model(6_050_882_784, 28, 4096, 4096),
+    "vicuna-13b": Model(13_015_864_320, 40, 5120, 5120),
+}
+
+
+def _paper(model: str, gpus: int, a_ms: float, c_ms: float, swap_tokens: int) -> DeviceProfile:
+    """A profile of InferCept's released code (WukLab/InferCept): A100, S = 384.
+
+    It gives the copies as `swap_tokens` in and out per iteration. That is the number for the
+    time of an iteration at saturation, where both of its models come to 10.0 GB/s.
+    """
+    saturation = 384
+    kv_bytes = MODELS[model].kv_bytes_per_token
+    seconds = (a_ms * saturation + c_ms) / 1e3
+    return DeviceProfile(
+        name="a100-80gb" if gpus == 1 else f"{gpus} x a100-80gb",
+        model=model,
+        measured=True,
+        seconds_per_iteration=c_ms / 1e3,
+        seconds_per_query_token=a_ms / 1e3,
+        seconds_per_context_token=0.0,
+        seconds_per_sequence=0.0,
+        saturation_tokens=saturation,
+        kv_bytes_per_token=kv_bytes,
+        link_bytes_per_second=swap_tokens * kv_bytes / seconds,
+        link_overlaps=True,
+        defaults=frozenset(
+            {
+                "seconds_per_context_token",
+                "seconds_per_sequence",
+                "seconds_per_attention_pair",
+                "kv_bytes_per_token",
+            }
+        ),
+    )
+
+
+PUBLISHED = {
+    ("a100-80gb", "gpt-j-6b", 1): _paper("gpt-j-6b", 1, 0.0463, 10.0, 605),
+    ("a100-80gb", "vicuna-13b", 2): _paper("vicuna-13b", 2, 0.0279, 15.4, 319),
+}
+
+
+def device_profile(
+    device: str, model: str | None = None, tensor_parallel: int | None = None
+) -> DeviceProfile:
+    """The profile of a device with a model.
+
+    A published measurement where there is one, else a roofline.
+
+    Args:
+        device: a name of `DEVICES`, or the path of a file that `caesura calibrate` wrote.
+        model: a name of `MODELS`; for a file it may be left out, else it must be the file's.
+        tensor_parallel: devices that share the model. By default as published, else as few as
+            hold the weights.
+
+    Raises:
+        ValueError: unknown names, a file that is no profile, or a model that does not fit.
+    """
+    if device not in DEVICES and (device.endswith(".json") or Path(device).is_file()):
+        profile = DeviceProfile.load(device)
+        if model is not None and model != profile.model:
+            raise ValueError(f"{device} is the profile of {profile.model!r}, not of {model!r}")
+        return profile
+    the_device, the_model = _find(device, model)
+    assert model is not None
+    if tensor_parallel is None:
+        for size in TENSOR_PARALLEL_SIZES:
+            if (device, model, size) in PUBLISHED:
+                return PUBLISHED[device, model, size]
+        tensor_parallel = _fewest_devices(device, model)
+    kv_bytes_that_fit(device, model, tensor_parallel)
+    published = PUBLISHED.get((device, model, tensor_parallel))
+    if published is not None:
+        return published
+    profile = roofline(device, the_device, model, the_model)
+    return _parallel(profile, tensor_parallel) if tensor_parallel > 1 else profile
+
+
+def roofline(device_name: str, device: Device, model_name: str, model: Model) -> DeviceProfile:
+    """What one device does with a model, from data sheets and the assumptions above.
+
+    The saturation point is where computing takes as long as reading the weights.
+    """
+    operations = device.dense_bf16_operations * COMPUTE_UTILISATION
+    bandwidth = device.memory_bandwidth_bytes * BANDWIDTH_UTILISATION
+    per_token = 2 * model.parameters / operations
+    per_iteration = model.weight_bytes / bandwidth
+    return DeviceProfile(
+        name=device_name,
+        model=model_name,
+        measured=False,
+        seconds_per_iteration=per_iteration,
+        seconds_per_query_token=per_token,
+        seconds_per_context_token=model.kv_bytes_per_token / bandwidth,
+        seconds_per_sequence=0.0,
+        saturation_tokens=round(per_iteration / per_token),
+        kv_bytes_per_token=model.kv_bytes_per_token,
+        link_bytes_per_second=device.link_bytes * LINK_UTILISATION,
+        link_overlaps=True,
+        # A score and a weighted value: a multiplication and an addition per element for each.
+        seconds_per_attention_pair=4 * model.layers * model.query_width / operations,
+    )
+
+
+def kv_bytes_that_fit(device: str, model: str, tensor_parallel: int = 1) -> int:
+    """Bytes of KV cache beside the weights, over all devices.
+
+    Raises:
+        ValueError: unknown names, or the model does not fit.
+    """
+    the_device, the_model = _find(device, model)
+    if tensor_parallel not in TENSOR_PARALLEL_SIZES:
+        raise ValueError(
+            f"tensor parallel of {tensor_parallel}: choose {_listed(TENSOR_PARALLEL_SIZES)}"
+        )
+    usable = int(the_device.memory_bytes * MEMORY_UTILISATION) * tensor_parallel
+    if usable <= the_model.weight_bytes:
+        fitting = [
+            size
+            for size in TENSOR_PARALLEL_SIZES
+            if the_device.memory_bytes * MEMORY_UTILISATION * size > the_model.weight_bytes
+        ]
+        advice = f"use tensor parallel of {fitting[0]}" if fitting else "use a larger device"
+        raise ValueError(
+            f"{model} does not fit on {tensor_parallel} x {device}: its weights take "
+            f"{the_model.weight_bytes / 1e9:.1f} GB of {usable / 1e9:.1f} GB; {advice}"
+        )
+    return usable - the_model.weight_bytes
+
+
+def _parallel(profile: DeviceProfile, devices: int) -> DeviceProfile:
+    """The profile on several devices; each has its own link, and all-reduces cost the rest."""
+    doublings = devices.bit_length() - 1
+    speedup = devices * EFFICIENCY_PER_DOUBLING**doublings
+    return replace(
+        profile,
+        name=f"{devices} x {profile.name}",
+        seconds_per_iteration=profile.seconds_per_iteration / speedup,
+        seconds_per_query_token=profile.seconds_per_query_token / speedup,
+        seconds_per_context_token=profile.seconds_per_context_token / speedup,
+        seconds_per_attention_pair=profile.seconds_per_attention_pair / speedup,
+        link_bytes_per_second=profile.link_bytes_per_second * devices,
+    )
+
+
+def _fewest_devices(device: str, model: str) -> int:
+    for size in TENSOR_PARALLEL_SIZES:
+        try:
+            kv_bytes_that_fit(device, model, size)
+        except ValueError:
+            continue
+        return size
+    kv_bytes_that_fit(device, model, TENSOR_PARALLEL_SIZES[-1])
+    raise AssertionError("unreachable")
+
+
+def _find(device: str, model: str | None) -> tuple[Device, Model]:
+    if device not in DEVICES:
+        raise ValueError(
+            f"unknown device {device!r}; choose {_listed(DEVICES)}, or give the path of a file "
+            "that `caesura calibrate --json PROFILE.json` wrote"
+        )
+    if model not in MODELS:
+        raise ValueError(f"unknown model {model!r}; choose {_listed(MODELS)}")
+    return DEVICES[device], MODELS[model]
+
+
+def _listed(names: Iterable[object]) -> str:
+    *most, last = (str(name) for name in names)
+    return f"{', '.join(most)} or {last}" if most else last
