@@ -4,7 +4,7 @@ import dataclasses
 import random
 from typing import ClassVar
 
-from caesura.policy import Action, Disposition, Plan, Snapshot
+from caesura.policy import Action, CostModel, Disposition, Plan, Snapshot
 from caesura.policy.reclaim import ReclaimRule
 
 
@@ -21,6 +21,9 @@ class ChaosPolicy:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+
+    def saves_preempted(self, costs: CostModel) -> bool:
+        return self._random.random() < 0.7
 
     def plan(self, snapshot: Snapshot) -> Plan:
         if snapshot.demand is not None:

@@ -69,11 +69,13 @@ class ReclaimingAllocator:
 
         Contexts that are copied out leave room at once, and vLLM fills all of it. The next block
         that a running request needs then costs the preemption of another, whose whole context
-        is computed again. Where holds are left, running requests take from those instead; and
+        is computed again, unless that is saved. Where holds are left, running requests take from those instead; and
         without any pause vLLM's own admission stands.
         """
         running = self._num_running()
         if request.status == RequestStatus.RUNNING or not running or not len(self._keeper.table):
+            return 0
+        if self._keeper.saves_preempted():
             return 0
         wanted = HEADROOM_BLOCKS_PER_REQUEST * running
         return max(0, wanted - self._keeper.held_blocks(wanted))

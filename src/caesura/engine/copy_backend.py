@@ -8,7 +8,7 @@ copy moves all of it, so layouts and models do not matter here.
 import queue
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -35,8 +35,8 @@ class CopyBackend(Protocol):
     """Copies blocks between the device and host memory."""
 
     def start_loads(self, batch: CopyBatch) -> None:
-        """Start the host-to-device copies of a batch. Urgent ones are in effect on return, for
-        whatever is computed on the current stream from then on."""
+        """Make the urgent copies of a batch, then start its loads. Urgent ones are in effect on
+        return, for whatever is computed on the current stream from then on."""
         ...
 
     def start_stores(self, batch: CopyBatch) -> None:
@@ -129,9 +129,10 @@ class BoundedCopies:
         self._broken = False
 
     def start_loads(self, batch: CopyBatch) -> None:
-        """Copy the batch's loads."""
+        """Copy what is overwritten from now on, then the batch's loads."""
+        saved = self._try_copy(batch.urgent_stores, self._device, self._host)
         pairs = batch.urgent_loads + batch.loads
-        self._broken = not self._try_copy(pairs, self._host, self._device)
+        self._broken = not self._try_copy(pairs, self._host, self._device) or not saved
 
     def start_stores(self, batch: CopyBatch) -> None:
         """Copy the batch's stores and report the batch."""
@@ -161,17 +162,24 @@ class BoundedCopies:
 
 
 class ThreadedCopies:
-    """Copies in a worker thread, beside the computation. Takes no urgent loads."""
+    """Copies in a worker thread, beside the computation. Takes no urgent copies."""
 
     def __init__(self, device: list[torch.Tensor], host: list[torch.Tensor]) -> None:
         self._copies = BoundedCopies(device, host)
+        self._saves = BoundedCopies(device, host)
+        self._unsaved: set[int] = set()
         self._batches: queue.SimpleQueue[CopyBatch | None] = queue.SimpleQueue()
         self._finished: queue.SimpleQueue[FinishedBatches] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="caesura-copies", daemon=True)
         self._thread.start()
 
     def start_loads(self, batch: CopyBatch) -> None:
-        """Loads start with the stores of the same batch."""
+        """Save what is overwritten from now on; loads start with the stores of the batch."""
+        if batch.urgent_stores:
+            saves = CopyBatch(batch.id, urgent_stores=batch.urgent_stores)
+            self._saves.start_loads(saves)
+            self._saves.start_stores(saves)
+            self._unsaved.update(self._saves.poll().failed)
 
     def start_stores(self, batch: CopyBatch) -> None:
         """Queue the whole batch."""
@@ -193,6 +201,11 @@ class ThreadedCopies:
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            self._copies.start_loads(batch)
-            self._copies.start_stores(batch)
-            self._finished.put(self._copies.poll())
+            rest = replace(batch, urgent_stores=[])
+            self._copies.start_loads(rest)
+            self._copies.start_stores(rest)
+            finished = self._copies.poll()
+            if batch.id in self._unsaved:
+                self._unsaved.discard(batch.id)
+                finished = FinishedBatches(failed=[batch.id])
+            self._finished.put(finished)

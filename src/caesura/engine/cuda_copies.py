@@ -2,7 +2,9 @@
 
 Uses vLLM's batched copy (`cuMemcpyBatchAsync`): one driver call per batch and direction,
 whatever the number of blocks and layers. Copies out wait for the computation that wrote the
-blocks; loads do not, since their target blocks are idle.
+blocks; loads wait for the computation before them, which may still use their target blocks.
+Blocks that are overwritten from this iteration on are copied out on a stream of their own, and
+the computation waits for that.
 """
 
 from collections import deque
@@ -18,55 +20,69 @@ from vllm.v1.simple_kv_offload.cuda_mem_ops import (
 from caesura.engine.copy_backend import FinishedBatches
 from caesura.engine.copy_batch import CopyBatch
 
+Regions = dict[str, torch.Tensor]
+
+
+class _Channel:
+    """Copies one way on a stream of its own."""
+
+    def __init__(
+        self, source: Regions, target: Regions, stream: torch.cuda.Stream, access_order: int
+    ) -> None:
+        self.stream = stream
+        self._params = build_params(source, target, stream, access_order)
+
+    def copy(self, pairs: list[tuple[int, int]]) -> torch.cuda.Event:
+        """Start copies behind the current stream; returns the event of their end.
+
+        Raises:
+            RuntimeError: the driver refused them.
+        """
+        self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
+        sources, targets = zip(*pairs, strict=True)
+        copy_blocks(list(sources), list(targets), self._params)
+        event = torch.cuda.Event()
+        event.record(self.stream)
+        return event
+
 
 class CudaCopies:
-    """Copies on two side streams of the lowest priority, one per direction."""
+    """Copies on side streams: one of the lowest priority per direction, and an urgent one."""
 
     def __init__(self, device: list[torch.Tensor], host: list[torch.Tensor]) -> None:
-        lowest_priority, _ = torch.cuda.Stream.priority_range()
+        lowest, highest = torch.cuda.Stream.priority_range()
         self._device = device[0].device
-        self._load_stream = torch.cuda.Stream(self._device, priority=lowest_priority)
-        self._store_stream = torch.cuda.Stream(self._device, priority=lowest_priority)
+        self._host = host  # pinned memory lives as long as the copies
         on_device = {str(index): region for index, region in enumerate(device)}
         on_host = {str(index): region for index, region in enumerate(host)}
-        self._load_params = build_params(
-            on_host, on_device, self._load_stream, CU_MEMCPY_SRC_ACCESS_ORDER_ANY
-        )
-        self._store_params = build_params(
-            on_device, on_host, self._store_stream, CU_MEMCPY_SRC_ACCESS_ORDER_STREAM
-        )
-        self._host = host  # pinned memory lives as long as the copies
+
+        def outwards(priority: int) -> _Channel:
+            stream = torch.cuda.Stream(self._device, priority=priority)
+            return _Channel(on_device, on_host, stream, CU_MEMCPY_SRC_ACCESS_ORDER_STREAM)
+
+        load_stream = torch.cuda.Stream(self._device, priority=lowest)
+        self._loads = _Channel(on_host, on_device, load_stream, CU_MEMCPY_SRC_ACCESS_ORDER_ANY)
+        self._stores = outwards(lowest)
+        self._saves = outwards(highest)
+        self._events: dict[int, list[torch.cuda.Event]] = {}
         self._under_way: deque[tuple[int, list[torch.cuda.Event]]] = deque()
-        self._load_events: dict[int, torch.cuda.Event] = {}
         self._failed: list[int] = []
 
     def start_loads(self, batch: CopyBatch) -> None:
-        """Start host-to-device copies; device blocks that receive them are not in use."""
+        """Save what is overwritten from now on, and start host-to-device copies."""
         assert not batch.urgent_loads, "loads overlap with computation on CUDA"
-        if not batch.loads:
-            return
-        # Blocks may have been freed by an iteration that is still running: order behind it.
-        self._load_stream.wait_stream(torch.cuda.current_stream(self._device))
-        slots, blocks = zip(*batch.loads, strict=True)
-        if self._copied(batch, list(slots), list(blocks), loading=True):
-            event = torch.cuda.Event()
-            event.record(self._load_stream)
-            self._load_events[batch.id] = event
+        self._events[batch.id] = []
+        if self._copied(batch.id, self._saves, batch.urgent_stores):
+            # Loads, and the computation of this iteration, write to the saved blocks.
+            torch.cuda.current_stream(self._device).wait_stream(self._saves.stream)
+        self._copied(batch.id, self._loads, batch.loads)
 
     def start_stores(self, batch: CopyBatch) -> None:
         """Start device-to-host copies, after the computation that wrote the blocks."""
-        events = [self._load_events.pop(batch.id)] if batch.id in self._load_events else []
-        if batch.id in self._failed:
-            return
-        if batch.stores:
-            self._store_stream.wait_stream(torch.cuda.current_stream(self._device))
-            blocks, slots = zip(*batch.stores, strict=True)
-            if not self._copied(batch, list(blocks), list(slots), loading=False):
-                return
-            event = torch.cuda.Event()
-            event.record(self._store_stream)
-            events.append(event)
-        self._under_way.append((batch.id, events))
+        self._copied(batch.id, self._stores, batch.stores)
+        events = self._events.pop(batch.id)
+        if batch.id not in self._failed:
+            self._under_way.append((batch.id, events))
 
     def poll(self) -> FinishedBatches:
         """Batches whose events have been reached, in order."""
@@ -78,16 +94,16 @@ class CudaCopies:
 
     def shutdown(self) -> None:
         """Wait for copies under way."""
-        self._load_stream.synchronize()
-        self._store_stream.synchronize()
+        for channel in (self._loads, self._stores, self._saves):
+            channel.stream.synchronize()
 
-    def _copied(
-        self, batch: CopyBatch, sources: list[int], targets: list[int], *, loading: bool
-    ) -> bool:
-        params = self._load_params if loading else self._store_params
+    def _copied(self, batch_id: int, channel: _Channel, pairs: list[tuple[int, int]]) -> bool:
+        """Start copies of a batch; False when there are none or the batch has failed."""
+        if not pairs or batch_id in self._failed:
+            return False
         try:
-            copy_blocks(sources, targets, params)
+            self._events[batch_id].append(channel.copy(pairs))
         except RuntimeError:
-            self._failed.append(batch.id)
+            self._failed.append(batch_id)
             return False
         return True

@@ -5,26 +5,17 @@ verifies every position). The scheduler, the KV cache manager, the block pool, t
 books and the policies are the ones that serve.
 """
 
-import copy
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Protocol
 
-import torch
 from vllm.config import KVTransferConfig, VllmConfig
-from vllm.engine.arg_utils import EngineArgs
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.kv_cache_utils import BlockHash
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
-from vllm.v1.kv_cache_interface import (
-    FullAttentionSpec,
-    KVCacheConfig,
-    KVCacheGroupSpec,
-    KVCacheTensor,
-)
+from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.simple_kv_offload.metadata import (
@@ -33,14 +24,20 @@ from vllm.v1.simple_kv_offload.metadata import (
 )
 from vllm.v1.structured_output import StructuredOutputManager
 
-from caesura.engine.config import SECTION, CaesuraConfig
+from caesura.engine.config import SECTION, CaesuraConfig, modelled_host_memory
 from caesura.engine.connector import CopyMetadata, CopyReport
 from caesura.engine.flags import additional_config, kv_transfer_config
+from caesura.engine.headless_config import kv_cache_config, scheduler_config
+from caesura.engine.headless_decodes import ShortcutScheduler
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
+from caesura.policy.profile import attention_pairs
 
 TOKEN = 0
 """What the modelled device samples: contents play no part in scheduling."""
+
+_SAMPLED = [TOKEN]
+_NOTHING_SAMPLED: list[int] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +82,8 @@ class Step:
         query_tokens: tokens computed.
         context_tokens: tokens of KV that attention reads, over all requests.
         sequences: requests in the batch.
+        attention_pairs: over the requests with more than one token computed, pairs of such a
+            token and one before it (`policy.profile.attention_pairs`).
         load_bytes: host to device, asked for in this iteration.
         urgent_bytes: copies that this very iteration waits for, either way.
         store_bytes: device to host.
@@ -93,6 +92,7 @@ class Step:
     query_tokens: int
     context_tokens: int
     sequences: int
+    attention_pairs: int = 0
     load_bytes: int = 0
     urgent_bytes: int = 0
     store_bytes: int = 0
@@ -124,51 +124,16 @@ class _Copies:
     store_event: int | None = None
 
 
-@cache
-def _base_config(model: str, block_size: int) -> VllmConfig:
-    """vLLM's configuration for a model: slow to make, so it is made once."""
-    arguments = EngineArgs(
-        model=model,
-        block_size=block_size,
-        enforce_eager=True,
-        skip_tokenizer_init=True,
-        distributed_executor_backend="uni",
-    )
-    return arguments.create_engine_config()
-
-
-def kv_cache_config(blocks: int, block_size: int, bytes_per_token: int) -> KVCacheConfig:
-    """One layer of full attention in `blocks` blocks."""
-    spec = FullAttentionSpec(
-        block_size=block_size,
-        num_kv_heads=1,
-        head_size=max(1, bytes_per_token // 8),
-        dtype=torch.float32,
-    )
-    page = spec.page_size_bytes
-    tensor = KVCacheTensor(
-        size=blocks * page, layers=["layer"], layer_stride=blocks * page, block_stride=page
-    )
-    return KVCacheConfig(
-        num_blocks=blocks,
-        kv_cache_tensors=[tensor],
-        kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)],
-    )
-
-
 def _vllm_config(settings: HeadlessSettings, cache_config: KVCacheConfig) -> VllmConfig:
-    config = copy.copy(_base_config(settings.model, settings.block_size))
-    config.model_config = copy.copy(config.model_config)
-    config.model_config.max_model_len = settings.max_model_len
-    scheduler = config.scheduler_config = copy.copy(config.scheduler_config)
-    scheduler.max_num_seqs = settings.max_num_seqs
-    scheduler.max_num_batched_tokens = settings.max_num_batched_tokens
-    scheduler.max_num_scheduled_tokens = None
-    scheduler.async_scheduling = False
-    scheduler.disable_hybrid_kv_cache_manager = True
-    config.cache_config = copy.copy(config.cache_config)
-    config.cache_config.num_gpu_blocks = cache_config.num_blocks
-    config.cache_config.enable_prefix_caching = settings.prefix_caching
+    config = scheduler_config(
+        settings.model,
+        settings.block_size,
+        cache_config,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_model_len=settings.max_model_len,
+        prefix_caching=settings.prefix_caching,
+    )
     if settings.caesura is not None:
         config.kv_transfer_config = KVTransferConfig(**kv_transfer_config())
         config.additional_config = additional_config(settings.caesura)
@@ -182,12 +147,16 @@ def _vllm_config(settings: HeadlessSettings, cache_config: KVCacheConfig) -> Vll
     return config
 
 
-class _VirtualClockScheduler(InterceptScheduler):
+class VirtualClockScheduler(InterceptScheduler):
     """The production scheduler on another clock."""
 
     def __init__(self, *args: object, clock: Callable[[], float], **kwargs: object) -> None:
         self.clock = clock
         super().__init__(*args, **kwargs)
+
+
+class _HeadlessScheduler(VirtualClockScheduler, ShortcutScheduler):
+    """Ours around vLLM's with the shortcut."""
 
 
 class HeadlessEngine:
@@ -203,6 +172,8 @@ class HeadlessEngine:
         now_seconds: the virtual clock.
         steps: iterations so far.
         scheduled_tokens: tokens computed so far.
+        loaded_tokens, stored_tokens: tokens copied so far, from and to host memory, without
+            those that an iteration waited for.
     """
 
     IDLE_STEP_SECONDS = 0.002
@@ -217,17 +188,20 @@ class HeadlessEngine:
         self.now_seconds = 0.0
         self.steps = 0
         self.scheduled_tokens = 0
+        self.loaded_tokens = 0
+        self.stored_tokens = 0
         cache_config = kv_cache_config(
             settings.num_blocks + 1, settings.block_size, settings.kv_bytes_per_token
         )
         self._block_bytes = cache_config.kv_cache_groups[0].kv_cache_spec.page_size_bytes
         config = _vllm_config(settings, cache_config)
         arguments = (config, cache_config, StructuredOutputManager(config), settings.block_size)
-        self.scheduler: AsyncScheduler = (
-            AsyncScheduler(*arguments)
-            if settings.caesura is None
-            else _VirtualClockScheduler(*arguments, clock=lambda: self.now_seconds)
-        )
+        with modelled_host_memory():
+            self.scheduler: AsyncScheduler = (
+                ShortcutScheduler(*arguments)
+                if settings.caesura is None
+                else _HeadlessScheduler(*arguments, clock=lambda: self.now_seconds)
+            )
         self._device = device
         self._hash_block = hash_block
         self._copies: list[tuple[float, int, _Copies]] = []
@@ -251,6 +225,8 @@ class HeadlessEngine:
 
         def hash_new_blocks(request: Request) -> list[BlockHash]:
             first, stop = len(request.block_hashes), request.num_tokens // block_size
+            if first == stop:
+                return []
             return [BlockHash(self._hash_block(session, index)) for index in range(first, stop)]
 
         request = Request(
@@ -305,14 +281,15 @@ class HeadlessEngine:
         tokens = output.total_num_scheduled_tokens
         self.steps += 1
         self.scheduled_tokens += tokens
-        cached = output.scheduled_cached_reqs
-        context = sum(cached.num_computed_tokens)
-        context += sum(data.num_computed_tokens for data in output.scheduled_new_reqs)
         loads, urgent, stores, copies = self._copies_of(output)
+        self.loaded_tokens += loads * self.settings.block_size
+        self.stored_tokens += stores * self.settings.block_size
+        context, pairs = _attention_of(output)
         step = Step(
             query_tokens=tokens,
-            context_tokens=context + tokens,
+            context_tokens=context,
             sequences=len(output.num_scheduled_tokens),
+            attention_pairs=pairs,
             load_bytes=loads * self._block_bytes,
             urgent_bytes=urgent * self._block_bytes,
             store_bytes=stores * self._block_bytes,
@@ -339,7 +316,7 @@ class HeadlessEngine:
 
     @staticmethod
     def _copies_of(output: SchedulerOutput) -> tuple[int, int, int, _Copies | None]:
-        """Blocks loaded, copied urgently (before the iteration computes), stored; what to report."""
+        """Blocks loaded, copied before the iteration computes, and stored; what to report."""
         metadata = output.kv_connector_metadata
         if isinstance(metadata, CopyMetadata) and metadata.batch is not None:
             batch = metadata.batch
@@ -371,7 +348,8 @@ class HeadlessEngine:
             req_ids=ids,
             req_id_to_index={request_id: index for index, request_id in enumerate(ids)},
             sampled_token_ids=[
-                [] if requests[request_id].is_prefill_chunk else [TOKEN] for request_id in ids
+                _NOTHING_SAMPLED if requests[request_id].is_prefill_chunk else _SAMPLED
+                for request_id in ids
             ],
             kv_connector_output=self._finished_copies() if self._copies else None,
         )
@@ -410,3 +388,20 @@ def total(counts: dict[str, Any], name: str) -> int:
     return int(sum(v for key, v in counts.items() if key.split("|", 1)[0] == name))
 
 
+def _attention_of(output: SchedulerOutput) -> tuple[int, int]:
+    """Tokens of context that a step's attention reads, and its pairs of prefill attention."""
+    cached, scheduled = output.scheduled_cached_reqs, output.num_scheduled_tokens
+    tokens = output.total_num_scheduled_tokens
+    context = sum(cached.num_computed_tokens) + tokens
+    context += sum(data.num_computed_tokens for data in output.scheduled_new_reqs)
+    if tokens == len(scheduled):
+        return context, 0  # decoding only
+    pairs = sum(
+        attention_pairs(scheduled[request_id], computed)
+        for request_id, computed in zip(cached.req_ids, cached.num_computed_tokens, strict=True)
+    )
+    pairs += sum(
+        attention_pairs(scheduled[data.req_id], data.num_computed_tokens)
+        for data in output.scheduled_new_reqs
+    )
+    return context, pairs

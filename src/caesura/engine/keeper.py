@@ -228,6 +228,9 @@ class PauseKeeper:
         keep_blocks = min(keep_tokens // self._block_size, len(full_blocks(blocks)))
         if self.transfers is not None:
             self.transfers.stop_copying(pause.id, keep_blocks)
+            if ending is HoldEnding.RELEASED and self.saves_preempted():
+                dropped = full_blocks(blocks[keep_blocks:])
+                self.transfers.save(dropped, pause.block_hashes[keep_blocks:])
         if isinstance(hold, OwnBlocks):
             assert pause.request is not None
             front = References(self._pool, blocks[:keep_blocks], self._block_size)
@@ -276,6 +279,19 @@ class PauseKeeper:
             self.release(pause, HoldEnding.COPIED)
         else:
             self._postponed.add(pause.id)
+
+    def saves_preempted(self) -> bool:
+        """Whether a preempted context is copied out rather than computed again."""
+        return self.transfers is not None and self.policy.saves_preempted(self.timer.costs())
+
+    def save_preempted(self, request: Request) -> None:
+        """A running request gives its blocks back: copy what is computed, if that is cheaper
+        than computing it again. Called while its blocks are still its own."""
+        if not self.saves_preempted():
+            return
+        assert self.transfers is not None
+        blocks = full_blocks(self._kv_cache_manager.get_blocks(request.request_id).blocks[0])
+        self.transfers.save(blocks, request.block_hashes)
 
     # Ends
 
@@ -345,7 +361,7 @@ class PauseKeeper:
         """Break every hold, and drop what there is in host memory: pauses go on without."""
         for pause in list(self.table):
             if self._may_release(pause):
-                self.release(pause, HoldEnding.RELEASED)
+                self.release(pause, HoldEnding.CANCELLED)
             if host_copies and self.transfers is not None:
                 self.transfers.end_pause(pause.id, forget=True)
                 pause.copied_blocks = 0

@@ -21,7 +21,7 @@ class HoldEnding(StrEnum):
     EXPIRED = "expired"  # the policy's time limit for it ran out
     COPIED = "copied"  # the context is in host memory now
     RELEASED = "released"  # a request needed the memory
-    CANCELLED = "cancelled"  # the session was closed or aborted, or its pause forgotten
+    CANCELLED = "cancelled"  # its session was closed or aborted, or its context forgotten
 
 
 class PauseEnding(StrEnum):

@@ -88,6 +88,7 @@ class InterceptScheduler(AsyncScheduler):
         self._released: list[Request] = []
         self._detached: list[Request] = []
         self._let_go: set[str] = set()  # detached; until the client has given the request up
+        self._scheduling = False  # contexts that are reset outside of a step are not to be kept
         self._step_starts: deque[float] = deque()  # of the steps under way
         self._step_ended_seconds = 0.0
         self._gauges_published_seconds = 0.0
@@ -152,7 +153,9 @@ class InterceptScheduler(AsyncScheduler):
         self._step_starts.append(self.clock())
         self.keeper.settle_copies()
         self.keeper.decide()
+        self._scheduling = True
         output = super().schedule(throttle_prefills)
+        self._scheduling = False
         resumed = output.scheduled_cached_reqs.resumed_req_ids
         admitted = [data.req_id for data in output.scheduled_new_reqs]
         admitted += [name for name in output.scheduled_cached_reqs.req_ids if name in resumed]
@@ -303,7 +306,8 @@ class InterceptScheduler(AsyncScheduler):
     def _preempt_request(
         self, request: Request, timestamp: float, drop_stale_output: bool = False
     ) -> None:
-        """As vLLM's, but what this very step was to compute is not found by anybody.
+        """As vLLM's, but what this very step was to compute is not found by anybody, and what
+        is computed may be copied out before it is overwritten.
 
         vLLM enters blocks into the prefix cache when it schedules them. Under priority
         scheduling a request may be preempted after that, in the same step.
@@ -311,7 +315,14 @@ class InterceptScheduler(AsyncScheduler):
         blocks = self.kv_cache_manager.get_block_ids(request.request_id)[0]
         first = request.num_computed_tokens // self.block_size
         self.kv_cache_manager.evict_blocks(set(blocks[first:]))
+        if self._scheduling and self._pauses_in_use(request):
+            self.keeper.save_preempted(request)
         super()._preempt_request(request, timestamp, drop_stale_output)
+
+    def _pauses_in_use(self, request: Request) -> bool:
+        """Whether anything pauses here; else vLLM's own path is taken, step for step."""
+        returned = request.request_id in self._returned
+        return returned or request.resumable or len(self.keeper.table) > 0
 
     def _handle_invalid_blocks(
         self, invalid_block_ids: set[int], num_scheduled_tokens: dict[str, int]

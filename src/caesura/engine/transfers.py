@@ -6,6 +6,7 @@ device blocks until they are complete, so a hold may be released at any moment.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from vllm.v1.core.block_pool import BlockPool
@@ -92,6 +93,8 @@ class Transfers:
         self._loads: deque[_Load] = deque()
         self._urgent: list[tuple[BlockHash, int, int]] = []  # hash, host slot, device block
         self._urgent_under_way: dict[int, list[BlockHash]] = {}
+        self._saves: list[tuple[BlockHash, int, int]] = []  # hash, device block, host slot
+        self._saves_under_way: dict[int, list[BlockHash]] = {}
         self._loading: dict[str, _Load] = {}
         self._loads_in: dict[int, list[_Load]] = {}  # batch -> loads with blocks in it
         self._failed_loads: set[str] = set()
@@ -154,14 +157,32 @@ class Transfers:
         for block_hash, block in zip(block_hashes, device_blocks, strict=True):
             self._urgent.append((block_hash, self.host.pin(block_hash), block))
 
+    def save(self, blocks: list[KVCacheBlock], block_hashes: list[BlockHash]) -> None:
+        """Copy blocks that are given away now, before this iteration overwrites them.
+
+        Whatever the budget: the alternative is to compute them again. Blocks with a copy are
+        skipped; where host memory is full of copies that others rely on, the front is kept.
+        """
+        for block, block_hash in zip(blocks, block_hashes, strict=False):
+            if block_hash in self.host:
+                continue
+            slot = self.host.reserve(block_hash)
+            if slot is None:
+                return
+            self._saves.append((block_hash, block.block_id, slot))
+
     @property
     def pending(self) -> bool:
         """Whether anything is queued or under way."""
-        return bool(self._queue or self._loads or self._loading or self._issued)
+        return bool(
+            self._queue or self._loads or self._loading or self._issued or self._saves
+        )
 
     def next_batch(self) -> CopyBatch | None:
         """The copies of this iteration, None when there are none."""
         batch = CopyBatch(self._next_batch_id)
+        saves, self._saves = self._saves, []
+        batch.urgent_stores = [(block, slot) for _, block, slot in saves]
         urgent, self._urgent = self._urgent, []
         batch.urgent_loads = [(slot, block) for _, slot, block in urgent]
         self._take_loads(batch)
@@ -170,6 +191,8 @@ class Transfers:
             return None
         self._next_batch_id += 1
         self._issued[batch.id] = stores
+        if saves:
+            self._saves_under_way[batch.id] = [block_hash for block_hash, _, _ in saves]
         if urgent:
             self._urgent_under_way[batch.id] = [block_hash for block_hash, _, _ in urgent]
         return batch
@@ -248,29 +271,45 @@ class Transfers:
             for load in self._loads_in.pop(batch_id, ()):
                 load.failed |= not succeeded
             self._failed.discard(batch_id)
+            self._finish_saves(self._saves_under_way.pop(batch_id, ()), succeeded)
             for store in stores:
                 self._finish_store(store, succeeded)
+
+    def _finish_saves(self, block_hashes: Iterable[BlockHash], succeeded: bool) -> None:
+        for block_hash in block_hashes:
+            self._note_progress(self._awaiting.pop(block_hash, ()))
+            if succeeded:
+                self.copied_blocks_total += 1
+                self.host.fill(block_hash)
+                self.host.unpin([block_hash])
+            else:
+                self._drop_failed(block_hash)
 
     def _finish_store(self, store: _IssuedStore, succeeded: bool) -> None:
         job = store.job
         job.in_flight -= 1
         self._pool.free_blocks([store.block])
-        waiting = [job, *self._awaiting.pop(store.block_hash, ())]
-        self._progressed.update(other.pause_id for other in waiting if not other.abandoned)
+        self._note_progress([job, *self._awaiting.pop(store.block_hash, ())])
         if succeeded:
             self.copied_blocks_total += 1
             self.host.fill(store.block_hash)
             self.host.unpin([store.block_hash], forget=job.abandoned)
             return
-        # A failed copy: nobody can rely on it, and the rest of the context is of no use.
+        self._drop_failed(store.block_hash)
+
+    def _drop_failed(self, block_hash: BlockHash) -> None:
+        """A failed copy: nobody can rely on it, and the rest of the context is of no use."""
         for other in self._copy_outs.values():
-            if store.block_hash in other.pinned:
-                position = other.pinned.index(store.block_hash)
+            if block_hash in other.pinned:
+                position = other.pinned.index(block_hash)
                 self.host.unpin(other.pinned[position + 1 :])
                 del other.pinned[position:]
                 other.truncate(position)
                 other.next_block = position
-        self.host.drop(store.block_hash)
+        self.host.drop(block_hash)
+
+    def _note_progress(self, jobs: Iterable[_CopyOut]) -> None:
+        self._progressed.update(job.pause_id for job in jobs if not job.abandoned)
 
     def progress(self, pause_id: str) -> CopiedContext | None:
         """How much of a pause's context has a host copy, None when none was asked for."""

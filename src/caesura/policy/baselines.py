@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from caesura.policy.reclaim import ReclaimRule
-from caesura.policy.types import Action, Disposition, PauseView, Plan, Snapshot
+from caesura.policy.types import Action, CostModel, Disposition, PauseView, Plan, Snapshot
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,10 @@ class _Baseline:
     original_arrival: ClassVar[bool] = True
 
     reclaim: ReclaimRule = field(default_factory=ReclaimRule)
+
+    def saves_preempted(self, costs: CostModel) -> bool:
+        """No: as vLLM does, it is computed again."""
+        return False
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Decide about new pauses, or release what a demand needs."""
@@ -58,9 +62,13 @@ class Preserve(_Baseline):
 
 
 class Swap(_Baseline):
-    """Copy every paused context to host memory and free its blocks."""
+    """Copy every paused context to host memory and free its blocks, preempted ones too."""
 
     name = "swap"
+
+    def saves_preempted(self, costs: CostModel) -> bool:
+        """Yes."""
+        return True
 
     def _decide(self, pause: PauseView) -> Action:
         return Action(pause.id, Disposition.SWAP)

@@ -193,6 +193,11 @@ class Policy(Protocol):
     name: str
     original_arrival: bool
 
+    def saves_preempted(self, costs: CostModel) -> bool:
+        """Whether a preempted request's context is copied to host memory, when there is any,
+        instead of being computed again."""
+        ...
+
     def plan(self, snapshot: Snapshot) -> Plan:
         """Decide from a snapshot. Called when a pause begins, when a review is due, and with
         `snapshot.demand` set when a request lacks device memory."""

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from caesura.policy import Action, Disposition, PauseView, Plan, Snapshot
+from caesura.policy import Action, CostModel, Disposition, PauseView, Plan, Snapshot
 from caesura.policy.reclaim import ReclaimRule
 
 
@@ -26,6 +26,9 @@ class Chaos:
 
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)
+
+    def saves_preempted(self, costs: CostModel) -> bool:
+        return self._rng.random() < 0.7
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Decide about some pauses, and say when to be asked again."""

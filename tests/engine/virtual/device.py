@@ -72,6 +72,7 @@ class _UnderWay:
     step: int
     steps_left: int
     fails: bool
+    saved: bool = False
     loaded: bool = False
     stored: bool = False
 
@@ -174,6 +175,7 @@ class VirtualDevice:
             launched = self._pending.popleft()
             copy = launched.copy
             if copy is not None:
+                self._save(copy)
                 self._move(copy, copy.batch.urgent_loads, self.host, self.blocks)
             for forward in launched.forwards:
                 self._run(forward, launched)
@@ -263,7 +265,11 @@ class VirtualDevice:
         if fails:
             self._spoiled.update(block for _, block in batch.urgent_loads)
         if self._rng.random() < 0.3:
-            self._load(copy)  # the target blocks are idle: nothing needs to be waited for
+            # The target blocks are idle, but what was in them may have to be saved before.
+            if any(other.batch.urgent_stores for other in self._under_way):
+                self._run_until(step - 1)
+            self._save(copy)
+            self._load(copy)
         return copy
 
     def _copy_some(self, copy: _UnderWay) -> None:
@@ -296,6 +302,11 @@ class VirtualDevice:
         if report.completed or report.failed:
             output.kv_connector_worker_meta = report
         return output
+
+    def _save(self, copy: _UnderWay) -> None:
+        if not copy.saved:
+            copy.saved = True
+            self._move(copy, copy.batch.urgent_stores, self.blocks, self.host)
 
     def _load(self, copy: _UnderWay) -> None:
         if not copy.loaded:
