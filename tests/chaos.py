@@ -2,9 +2,18 @@
 
 import dataclasses
 import random
+from collections.abc import Iterable
 from typing import ClassVar
 
-from caesura.policy import Action, CostModel, Disposition, Plan, Snapshot
+from caesura.policy import (
+    Action,
+    AttainedService,
+    CostModel,
+    Disposition,
+    Plan,
+    SessionOrder,
+    Snapshot,
+)
 from caesura.policy.reclaim import ReclaimRule
 
 
@@ -13,7 +22,7 @@ class ChaosPolicy:
     """Any disposition for any pause at any time, also in part; the usual rule under demand."""
 
     name: ClassVar[str] = "chaos"
-    original_arrival: ClassVar[bool] = True
+    order: ClassVar[SessionOrder] = AttainedService(0.01, 0.05)
 
     reclaim: ReclaimRule = dataclasses.field(default_factory=ReclaimRule)
     seed: float = 0
@@ -22,7 +31,15 @@ class ChaosPolicy:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
 
-    def saves_preempted(self, costs: CostModel) -> bool:
+    def copies_given_up(
+        self, snapshot: Snapshot, tokens: int, pause: PauseView | None
+    ) -> Iterable[str]:
+        return [other.id for other in snapshot.pauses if self._random.random() < 0.3]
+
+    def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
+        assert elapsed_seconds >= 0
+
+    def saves_contexts(self, costs: CostModel) -> bool:
         return self._random.random() < 0.7
 
     def plan(self, snapshot: Snapshot) -> Plan:

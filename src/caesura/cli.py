@@ -1,4 +1,4 @@
-"""The command line: `caesura serve | bench | calibrate | demo | doctor`."""
+"""The command line: `caesura serve | bench | simulate | calibrate | demo | doctor`."""
 
 import os
 import shlex
@@ -30,12 +30,12 @@ def serve(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="What `vllm serve` takes: a name or a path.")],
     policy: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="What becomes of paused contexts: end, discard, preserve, swap, ttl. "
-            "Default: swap with host memory, else preserve."
+            help="What becomes of paused contexts: end, discard, preserve, swap, ttl, infercept, "
+            "min-waste."
         ),
-    ] = None,
+    ] = "min-waste",
     host_memory: Annotated[
         str, typer.Option(help="Host memory for copies of paused contexts, such as 64GiB.")
     ] = "0",
@@ -63,7 +63,7 @@ def serve(
     from caesura.units import parse_size
 
     config = _caesura_config(
-        policy=policy or "",
+        policy=policy,
         policy_options=_numbers(policy_option or []),
         host_memory=parse_size(host_memory),
         keep_contexts=keep_contexts,
@@ -88,7 +88,7 @@ def bench(
         str,
         typer.Option(
             help="Comma-separated: stock and stock-no-cache (vLLM without Caesura), end, "
-            "discard, preserve, swap, ttl."
+            "discard, preserve, swap, ttl, infercept, min-waste."
         ),
     ] = "stock,preserve,swap",
     rate: Annotated[
@@ -110,6 +110,13 @@ def bench(
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write report.md and plots to this directory.")
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a trace of all runs to this file, for https://ui.perfetto.dev: iterations, "
+            "copies, pauses. Engines of stock policies are not traced."
+        ),
     ] = None,
     shared_prefix: Annotated[
         int, typer.Option(min=0, help="First tokens that all sessions of a class share.")
@@ -150,9 +157,159 @@ def bench(
         time_limit_seconds=time_limit,
         json_path=json_path,
         output_dir=out,
+        trace_path=trace,
     )
     arms = Arms(settings, threads, dtype, _numbers(policy_option or []))
     run_bench(settings, arms.start, command=_command_line())
+
+
+@app.command(
+    epilog="Example: caesura simulate --policies stock,preserve,swap,infinite --rates 5,7,9 "
+    "--kv-memory 50GB --host-memory 8GB --json out/simulation.json --out out/simulation"
+)
+def simulate(
+    device: Annotated[
+        str,
+        typer.Option(
+            help="a100-80gb, h100-80gb, h200, or a profile of `caesura calibrate` (JSON)."
+        ),
+    ] = "a100-80gb",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="gpt-j-6b, vicuna-13b, llama-3.1-8b, llama-3.1-70b. Default: that of the "
+            "profile, else gpt-j-6b."
+        ),
+    ] = None,
+    tensor_parallel: Annotated[
+        int | None,
+        typer.Option(min=1, help="Devices that share the model. Default: as few as hold it."),
+    ] = None,
+    workload: Annotated[
+        str,
+        typer.Option(
+            help="A trace file (JSONL) or a preset: infercept-sample, infercept-mix, "
+            "coding-agent, tools."
+        ),
+    ] = "infercept-mix",
+    policies: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: stock, stock-no-cache, stock-host (vLLM without Caesura; with "
+            "its own CPU offloading), infinite (memory for everything), and any policy of "
+            "`caesura serve`. Default: all but end."
+        ),
+    ] = None,
+    rates: Annotated[
+        str, typer.Option(help="Session arrivals per second; comma-separated for several.")
+    ] = "5,7,9",
+    seeds: Annotated[str, typer.Option(help="Comma-separated; one run for each.")] = "0,1,2",
+    horizon: Annotated[
+        float, typer.Option(help="Sessions arrive for so many seconds; all are run to their end.")
+    ] = 160.0,
+    warmup: Annotated[
+        float, typer.Option(help="Sessions that arrive before this are not measured.")
+    ] = 40.0,
+    sessions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="So many sessions, all measured, with the arrivals of `caesura bench`, instead "
+            "of --horizon and --warmup.",
+        ),
+    ] = None,
+    scale_tokens: Annotated[float, typer.Option(help="Factor on all lengths.")] = 1.0,
+    scale_pauses: Annotated[float, typer.Option(help="Factor on all pauses.")] = 1.0,
+    max_context: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Truncate sessions to this many tokens. Default: what the memory holds."
+        ),
+    ] = None,
+    shared_prefix: Annotated[
+        int, typer.Option(min=0, help="First tokens that all sessions of a class share.")
+    ] = 0,
+    kv_memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory for KV caches over all devices, such as 50GB. Default: what fits beside "
+            "the weights."
+        ),
+    ] = None,
+    host_memory: Annotated[
+        str, typer.Option(help="Host memory for copies, such as 8GB; for stock-host too.")
+    ] = "8GB",
+    link: Annotated[
+        str | None,
+        typer.Option(help="To host memory, one way, such as 25GB/s. Default: the profile's."),
+    ] = None,
+    max_batched_tokens: Annotated[int, typer.Option(min=1, help="As in vLLM.")] = 2048,
+    max_seqs: Annotated[int, typer.Option(min=1, help="As in vLLM.")] = 256,
+    block_size: Annotated[int, typer.Option(min=1, help="As in vLLM.")] = 16,
+    policy_option: Annotated[
+        list[str] | None,
+        typer.Option(help="A number for all policies that have it, such as ttl_seconds=5."),
+    ] = None,
+    copy_budget: Annotated[
+        str, typer.Option(help="Bytes copied out and in per iteration and device at most.")
+    ] = "64MiB",
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once. Default: number of cores.")
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures to this file.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write report.md and plots to this directory.")
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a trace of all runs to this file, for https://ui.perfetto.dev: iterations, "
+            "copies, pauses. Of stock policies iterations only."
+        ),
+    ] = None,
+) -> None:
+    """Compare policies in virtual time: the scheduler that serves, on a device that is modelled.
+
+    No GPU and no model is needed. docs/simulator.md says what is modelled and what is not.
+    """
+    from caesura.bench.simulate import run_simulation
+    from caesura.bench.simulation_settings import SimulationSettings, all_policies
+    from caesura.sim.devices import simulated_device
+    from caesura.units import parse_size
+
+    simulated = simulated_device(device, model, tensor_parallel)
+    settings = SimulationSettings(
+        workload=workload,
+        policies=all_policies() if policies is None else tuple(_names(policies)),
+        rates=tuple(float(value) for value in _names(rates)),
+        seeds=tuple(int(value) for value in _names(seeds)),
+        device=device,
+        model=simulated.profile.model,
+        tensor_parallel=simulated.tensor_parallel,
+        horizon_seconds=horizon,
+        warmup_seconds=warmup,
+        sessions=sessions,
+        scale_tokens=scale_tokens,
+        scale_pauses=scale_pauses,
+        max_context_tokens=max_context,
+        shared_prefix_tokens=shared_prefix,
+        kv_memory_bytes=(
+            simulated.kv_memory_bytes() if kv_memory is None else parse_size(kv_memory)
+        ),
+        host_memory_bytes=parse_size(host_memory),
+        link_bytes_per_second=None if link is None else parse_size(link.removesuffix("/s")),
+        max_batched_tokens=max_batched_tokens,
+        max_seqs=max_seqs,
+        block_size=block_size,
+        policy_options=_numbers(policy_option or []),
+        copy_budget_bytes=parse_size(copy_budget),
+        json_path=json_path,
+        output_dir=out,
+        trace_path=trace,
+    )
+    run_simulation(settings, simulated.profile, command=_command_line(), processes=processes)
 
 
 @app.command()

@@ -28,6 +28,7 @@ class FakePause:
     held_tokens: int = 100
     context_tokens: int = 100
     copied_tokens: int = 0
+    copy_requested: bool = False
     endpoint: str = "tool"
     returning: bool = False
     disposition: Disposition | None = Disposition.PRESERVE
@@ -52,7 +53,7 @@ class FakeIndex(list[FakePause]):
 
 def snapshot(*pauses: FakePause, now: float = 100.0, demand: Demand | None = None) -> Snapshot:
     memory = Memory(10_000, 0)
-    return Snapshot(now, FakeIndex(pauses), memory, memory, COSTS, demand)
+    return Snapshot(now, FakeIndex(pauses), memory, memory, COSTS, demand=demand)
 
 
 DEMAND = Demand(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from caesura.bench.engines import EngineCounters, RunningEngine
 from caesura.bench.settings import BenchSettings
+from caesura.bench.traces import engine_part
 from caesura.demo.model import demo_model_path
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.launch import (
@@ -68,7 +69,9 @@ class Arms:
         )
         with _engine_log(policy) as log:
             engine = start_engine(settings)
-        return Arm(engine, log, stock=policy in STOCK_POLICIES)
+        stock = policy in STOCK_POLICIES
+        traced = self._settings.trace_path is not None and not stock
+        return Arm(engine, log, stock=stock, traced=traced)
 
     def _config(self, policy: str) -> CaesuraConfig:
         known = policy_options(policy)
@@ -78,6 +81,7 @@ class Arms:
                 "policy": policy,
                 "policy_options": options,
                 "host_memory": self._settings.host_memory_bytes,
+                "trace": engine_part(self._settings, policy),
             }
         )
 
@@ -85,13 +89,14 @@ class Arms:
 class Arm:
     """One engine of a comparison. Implements `RunningEngine`."""
 
-    def __init__(self, engine: Engine, log: Path, *, stock: bool) -> None:
+    def __init__(self, engine: Engine, log: Path, *, stock: bool, traced: bool = False) -> None:
         self.tokens: TokenEngine = engine.tokens
         self.vocab_size = engine.vocab_size
         self.max_context_tokens = engine.max_context_tokens
         self._engine = engine
         self._log = log
         self._stock = stock
+        self._traced = traced
 
     async def reset(self) -> None:
         """Forget cached contexts and counters."""
@@ -111,8 +116,12 @@ class Arm:
         )
 
     async def shutdown(self) -> None:
-        """Stop the engine."""
-        self._engine.shutdown()
+        """Stop the engine; the trace of the last run is written first."""
+        try:
+            if self._traced:
+                await self._engine.reset()
+        finally:
+            self._engine.shutdown()
         self._log.unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -21,6 +22,20 @@ from caesura.bench.stats import RunPlan
 from caesura.bench.workload import ClippedSessions
 
 
+def _progress(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", style="dim"),
+        console=console,
+    )
+
+
 class CompareDisplay:
     """Shows which run of how many is on, its sessions, the time elapsed and the time left.
 
@@ -29,17 +44,7 @@ class CompareDisplay:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}", style="dim"),
-            console=self.console,
-        )
+        self._progress = _progress(self.console)
         self._runs = self._progress.add_task("all runs", total=None, visible=False, detail="")
 
     def __enter__(self) -> Self:
@@ -76,10 +81,11 @@ class CompareDisplay:
         task = self._progress.add_task(name, total=None, detail="")
 
         def update(progress: ReplayProgress) -> None:
-            going_on = progress.started - progress.finished
-            detail = f"{going_on} open, {progress.output_tokens} tokens"
             self._progress.update(
-                task, total=progress.sessions, completed=progress.finished, detail=detail
+                task,
+                total=progress.sessions,
+                completed=progress.finished,
+                detail=_detail(progress),
             )
 
         try:
@@ -104,3 +110,50 @@ class CompareDisplay:
             yield
         finally:
             self._progress.remove_task(task)
+
+
+class SimulationDisplay:
+    """Shows how many simulated runs are done, and those that are on.
+
+    Use it as a context manager around a simulation.
+    """
+
+    def __init__(self, runs: int, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self._progress = _progress(self.console)
+        self._runs = self._progress.add_task("all runs", total=runs, detail="")
+        self._tasks: dict[RunPlan, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def running(self, plan: RunPlan, progress: ReplayProgress) -> None:
+        """A run has come so far."""
+        if plan not in self._tasks:
+            name = f"{plan.policy}, {plan.rate:g}/s, seed {plan.seed}"
+            self._tasks[plan] = self._progress.add_task(name, total=None, detail="")
+        self._progress.update(
+            self._tasks[plan],
+            total=progress.sessions,
+            completed=progress.finished,
+            detail=_detail(progress),
+        )
+
+    def done(self, plan: RunPlan) -> None:
+        """A run is over."""
+        if plan in self._tasks:
+            self._progress.remove_task(self._tasks.pop(plan))
+        self._progress.advance(self._runs)
+
+
+def _detail(progress: ReplayProgress) -> str:
+    return f"{progress.started - progress.finished} open, {progress.output_tokens} tokens"

@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito, which people with colour-blindness can tell 
 """
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from caesura.bench.replay import Ending, SessionRecord
-from caesura.bench.stats import RunOutcome, normalized_latencies_ms
+from caesura.bench.stats import RunOutcome, RunReport, normalized_latencies_ms
 
 _POLICY_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -26,6 +26,14 @@ _WAITING = "#D55E00"
 _PAUSE_COLOURS = ("#9AD0F0", "#F0E442", "#7FCFB6", "#E3B5CF", "#F3CB7A", "#B8B8B8")
 _LATENCY_LABEL = "normalized latency (ms per output token)"
 _TIMELINE_ROWS = 80
+_LINE_STYLES = ("-", "--", ":")
+
+_Value = Callable[[RunReport], float | None]
+_RATE_PANELS: tuple[tuple[str, bool, _Value], ...] = (
+    (f"mean {_LATENCY_LABEL}", True, lambda run: run.normalized_latency_ms.mean),
+    ("completed sessions/s", False, lambda run: run.completed_per_second),
+    ("mean TTFT of a resumed turn (ms)", True, lambda run: run.resume_ttft_ms.mean),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,63 @@ def save_plots(outcomes: Sequence[RunOutcome], output_dir: Path) -> list[Path]:
     for name, figure in figures.items():
         figure.savefig(output_dir / name, dpi=150)
     return [output_dir / name for name in figures]
+
+
+def save_rate_plots(outcomes: Sequence[RunOutcome], output_dir: Path) -> list[Path]:
+    """Draw what suits many policies and many sessions; returns the files."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    figures = {"rates.png": rates_figure(outcomes), "latency_ecdf.png": ecdf_figure(outcomes)}
+    for name, figure in figures.items():
+        figure.savefig(output_dir / name, dpi=150)
+    return [output_dir / name for name in figures]
+
+
+def rates_figure(outcomes: Sequence[RunOutcome]) -> Figure:
+    """Latency, throughput and resume TTFT against rate: median over seeds, band to the extremes."""
+    figure = _figure(14.0, 4.5)
+    panels = figure.subplots(1, 3)
+    rates = _rates(outcomes)
+    for axes, (label, logarithmic, value) in zip(panels, _RATE_PANELS, strict=True):
+        for index, policy in enumerate(_policies(outcomes)):
+            of_policy = [o for o in outcomes if o.plan.policy == policy]
+            spread = {
+                rate: [
+                    v
+                    for o in of_policy
+                    if o.plan.rate == rate and (v := value(o.report)) is not None
+                ]
+                for rate in rates
+            }
+            spread = {rate: values for rate, values in spread.items() if values}
+            colour = _POLICY_COLOURS[index % len(_POLICY_COLOURS)]
+            axes.plot(
+                list(spread),
+                [statistics.median(values) for values in spread.values()],
+                label=policy,
+                color=colour,
+                marker=_MARKERS[index % len(_MARKERS)],
+                linestyle=_LINE_STYLES[index // len(_POLICY_COLOURS) % len(_LINE_STYLES)],
+                markersize=4,
+            )
+            axes.fill_between(
+                list(spread),
+                [min(values) for values in spread.values()],
+                [max(values) for values in spread.values()],
+                color=colour,
+                alpha=0.12,
+                linewidth=0,
+            )
+        if logarithmic:
+            axes.set_yscale("log")
+            _plain_numbers(axes.yaxis)
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.set_xlabel("arrival rate (sessions/s)")
+        axes.set_ylabel(label)
+        _finish(axes)
+    figure.suptitle("Median over seeds; bands: lowest to highest seed", fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
+    return figure
 
 
 def latency_figure(outcomes: Sequence[RunOutcome]) -> Figure:

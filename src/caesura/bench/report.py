@@ -11,7 +11,7 @@ from rich.console import JustifyMethod
 from rich.table import Table
 
 from caesura.bench.machine import Machine
-from caesura.bench.settings import BenchSettings
+from caesura.bench.settings import ComparisonSettings
 from caesura.bench.stats import BASELINE_POLICY, PolicyRow, Ratio, RunReport, policy_rows
 from caesura.units import format_size
 
@@ -51,7 +51,7 @@ def write_json(
     command: str,
     machine: Machine,
     runs: Sequence[RunReport],
-    settings: BenchSettings,
+    settings: ComparisonSettings,
     planned_runs: int,
 ) -> None:
     """Write the results so far; the file is replaced at once and is valid at any moment."""
@@ -68,12 +68,14 @@ def write_json(
     os.replace(partial, path)
 
 
-def _public_settings(settings: BenchSettings) -> dict[str, object]:
+def _public_settings(settings: ComparisonSettings) -> dict[str, object]:
     """Settings that say what was measured; of paths only the last part."""
-    public = settings.model_dump(mode="json", exclude={"json_path", "output_dir"})
+    public = settings.model_dump(mode="json", exclude={"json_path", "output_dir", "trace_path"})
     public["workload"] = Path(settings.workload).name
-    if settings.model is not None and Path(settings.model).is_absolute():
-        public["model"] = Path(settings.model).name
+    for name in ("model", "device"):
+        value = public.get(name)
+        if isinstance(value, str) and Path(value).is_absolute():
+            public[name] = Path(value).name
     return public
 
 
@@ -102,7 +104,7 @@ def markdown_report(
     command: str,
     machine: Machine,
     runs: Sequence[RunReport],
-    settings: BenchSettings,
+    settings: ComparisonSettings,
     planned_runs: int,
     images: Sequence[Path],
 ) -> str:
@@ -124,11 +126,11 @@ def markdown_report(
     return "\n".join(lines) + "\n"
 
 
-def _workload_line(settings: BenchSettings) -> str:
+def _workload_line(settings: ComparisonSettings) -> str:
     shared = settings.shared_prefix_tokens
     sharing = f"the first {shared} tokens shared by class" if shared else "unique prompts"
     return (
-        f"Workload {Path(settings.workload).name}: {settings.sessions} sessions per run, "
+        f"Workload {Path(settings.workload).name}: {settings.extent}, "
         f"{len(settings.seeds)} seeds, lengths x {settings.scale_tokens:g}, "
         f"pauses x {settings.scale_pauses:g}, {sharing}; "
         f"KV memory {format_size(settings.kv_memory_bytes)}, "

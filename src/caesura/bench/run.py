@@ -2,18 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from caesura.bench.compare import compare, plan_runs
 from caesura.bench.display import CompareDisplay
 from caesura.bench.engines import EngineFactory
-from caesura.bench.machine import Machine, this_machine
+from caesura.bench.machine import this_machine
 from caesura.bench.plots import save_plots
-from caesura.bench.report import markdown_report, terminal_table, write_json
+from caesura.bench.results import Results
 from caesura.bench.settings import BenchSettings
-from caesura.bench.stats import RunOutcome, RunReport
+from caesura.bench.stats import RunReport
+from caesura.bench.traces import engine_parts, traced
 
 
 def run_bench(
@@ -43,64 +43,11 @@ def run_bench(
         KeyboardInterrupt: it was stopped.
     """
     display = CompareDisplay(console)
-    results = _Results(settings, command, this_machine())
+    plans = plan_runs(settings.policies, settings.rates, settings.seeds)
+    results = Results(settings, plans, command, this_machine(), save_plots)
     try:
-        with display:
+        with traced(settings, plans, engine_parts, display.console), display:
             asyncio.run(compare(settings, factory, on_outcome=results.add, display=display))
     finally:
         results.publish(display.console)
     return results.runs
-
-
-class _Results:
-    """The runs so far, and where they are written."""
-
-    def __init__(self, settings: BenchSettings, command: str, machine: Machine) -> None:
-        self._settings = settings
-        self._command = command
-        self._machine = machine
-        self._planned_runs = len(plan_runs(settings.policies, settings.rates, settings.seeds))
-        self._outcomes: list[RunOutcome] = []
-
-    @property
-    def runs(self) -> list[RunReport]:
-        return [outcome.report for outcome in self._outcomes]
-
-    def add(self, outcome: RunOutcome) -> None:
-        self._outcomes.append(outcome)
-        if self._settings.json_path is not None:
-            write_json(
-                self._settings.json_path,
-                command=self._command,
-                machine=self._machine,
-                runs=self.runs,
-                settings=self._settings,
-                planned_runs=self._planned_runs,
-            )
-
-    def publish(self, console: Console) -> None:
-        if not self._outcomes:
-            return
-        console.print(terminal_table(self.runs))
-        if len(self._outcomes) < self._planned_runs:
-            console.print(f"Partial: {len(self._outcomes)} of {self._planned_runs} runs.")
-        if self._settings.json_path is not None:
-            console.print(f"Figures: {self._settings.json_path}")
-        if self._settings.output_dir is not None:
-            console.print(f"Report: {self._write_report(self._settings.output_dir)}")
-
-    def _write_report(self, output_dir: Path) -> Path:
-        images = save_plots(self._outcomes, output_dir)
-        page = output_dir / "report.md"
-        page.write_text(
-            markdown_report(
-                command=self._command,
-                machine=self._machine,
-                runs=self.runs,
-                settings=self._settings,
-                planned_runs=self._planned_runs,
-                images=images,
-            ),
-            encoding="utf-8",
-        )
-        return page

@@ -8,9 +8,21 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from caesura.bench.replay import Ending, ReplayProgress, ReplayRecord, SessionRecord, TurnRecord
+from caesura.bench.replay import (
+    Ending,
+    ReplayError,
+    ReplayProgress,
+    ReplayRecord,
+    SessionRecord,
+    TurnRecord,
+)
 from caesura.bench.workload import Segment, SessionSpec
 from caesura.engine.headless import HeadlessEngine
+
+STUCK_STEPS = 100_000
+"""Steps in a row without an output and with nothing to wait for: nobody gets any further."""
+
+PROGRESS_STEPS = 500
 
 
 @dataclass(slots=True)
@@ -70,7 +82,12 @@ class _Player:
         turn.output_tokens += tokens
         self.context_tokens += tokens
         if over:
-            assert turn.output_tokens == turn.segment.output_tokens, (self.name, turn)
+            asked = turn.segment.output_tokens
+            if turn.output_tokens != asked:
+                raise ReplayError(
+                    f"session {self.name}, turn {len(self.turns)}: asked for {asked} tokens and "
+                    f"received {turn.output_tokens}"
+                )
             turn.finished_at = now
 
     @property
@@ -105,6 +122,9 @@ def virtual_replay(
         arrivals_seconds: when each arrives.
         in_place: sessions pause in place; else each turn is a request with the whole context.
         on_progress: called now and then.
+
+    Raises:
+        ReplayError: the scheduler generated something else than asked, or goes no further.
     """
     players = [
         _Player(name, spec, arrival, in_place)
@@ -114,7 +134,7 @@ def virtual_replay(
     heapq.heapify(due)
     active: dict[str, int] = {}
     started_at = engine.now_seconds
-    finished = output_tokens = 0
+    finished = output_tokens = idle_steps = 0
     while due or active or engine.has_work():
         while due and due[0][0] <= engine.now_seconds:
             _, index = heapq.heappop(due)
@@ -126,7 +146,14 @@ def virtual_replay(
                 break
             engine.now_seconds = due[0][0]
             continue
-        for request_id, tokens, over in engine.step(due[0][0] if due else float("inf")):
+        outputs = engine.step(due[0][0] if due else float("inf"))
+        idle_steps = 0 if outputs or due else idle_steps + 1
+        if idle_steps > STUCK_STEPS:
+            raise ReplayError(
+                f"{len(active)} sessions wait for ever at {engine.now_seconds:.1f} s: "
+                f"{', '.join(list(active)[:5])}"
+            )
+        for request_id, tokens, over in outputs:
             index = active[request_id]
             player = players[index]
             player.receive(tokens, over, engine.now_seconds)
@@ -141,7 +168,7 @@ def virtual_replay(
             finished += 1
             if in_place:
                 engine.close(request_id)
-        if on_progress is not None and engine.steps % 500 == 0:
+        if on_progress is not None and engine.steps % PROGRESS_STEPS == 0:
             started = sum(bool(player.turns) for player in players)
             on_progress(ReplayProgress(len(players), started, finished, output_tokens))
     return ReplayRecord(

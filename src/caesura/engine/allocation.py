@@ -47,13 +47,16 @@ class ReclaimingAllocator:
         self, request: Request, num_new_tokens: int, **options: Any
     ) -> KVCacheBlocks | None:
         """As vLLM's, but holds are broken before it fails, and nobody waits for ever."""
-        headroom = self._headroom_blocks(request)
+        running = request.status == RequestStatus.RUNNING
+        headroom = 0 if running else self._headroom_blocks()
         if headroom:
             options["reserved_blocks"] = options.get("reserved_blocks", 0) + headroom
         blocks = self._allocate(request, num_new_tokens, **options)
+        if blocks is not None and running:
+            self._keeper.forget_demand(request.request_id)
+            return blocks
         if blocks is None and len(self._keeper.table) > 0:
             missing = self._missing_blocks(request, num_new_tokens, options)
-            running = request.status == RequestStatus.RUNNING
             if self._keeper.reclaim(
                 request, missing, running=running, idle=not self._num_running()
             ):
@@ -64,18 +67,16 @@ class ReclaimingAllocator:
             self._end_pause_of(request, options)
         return blocks
 
-    def _headroom_blocks(self, request: Request) -> int:
+    def _headroom_blocks(self) -> int:
         """Blocks that stay free for the running requests when a waiting one is admitted.
 
         Contexts that are copied out leave room at once, and vLLM fills all of it. The next block
         that a running request needs then costs the preemption of another, whose whole context
-        is computed again, unless that is saved. Where holds are left, running requests take from those instead; and
-        without any pause vLLM's own admission stands.
+        is computed again, unless that is copied out too. Where holds are left, running requests
+        take from those instead; and without any pause vLLM's own admission stands.
         """
         running = self._num_running()
-        if request.status == RequestStatus.RUNNING or not running or not len(self._keeper.table):
-            return 0
-        if self._keeper.saves_preempted():
+        if not running or not len(self._keeper.table) or self._keeper.saves_contexts():
             return 0
         wanted = HEADROOM_BLOCKS_PER_REQUEST * running
         return max(0, wanted - self._keeper.held_blocks(wanted))

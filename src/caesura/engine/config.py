@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
@@ -12,7 +13,7 @@ from vllm.config import VllmConfig
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig
 
 from caesura.errors import ConfigurationError
-from caesura.policy import make_policy
+from caesura.policy import DEFAULT_POLICY, make_policy
 from caesura.units import format_size, parse_size
 
 SECTION = "caesura"
@@ -30,8 +31,7 @@ class CaesuraConfig(BaseModel):
     """Options under `caesura` in vLLM's `--additional-config`.
 
     Attributes:
-        policy: name of the policy (`caesura.policy.policy_names()`). By default swap, or
-            preserve where there is no host memory.
+        policy: name of the policy (`caesura.policy.policy_names()`).
         policy_options: numbers for the policy, such as `{"ttl_seconds": 5}`.
         host_memory: bytes of host memory for copies of paused contexts, over all ranks.
             Sizes such as "8GiB" are accepted. 0 turns host copies off.
@@ -45,11 +45,13 @@ class CaesuraConfig(BaseModel):
             computation anyway.
         copy_thread: on CPU, copy in a worker thread instead of between iterations.
         check_integrity: verify all books whenever the engine falls idle (for tests).
+        trace: file that a trace of the engine is written to, at shutdown and at each reset of the
+            prefix cache (the second goes to `NAME.1.json`, and so on). See docs/trace.md.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policy: str = ""
+    policy: str = DEFAULT_POLICY
     policy_options: dict[str, float] = Field(default_factory=dict)
     host_memory: int = Field(default=0, ge=0)
     copy_budget: int = Field(default=64 * 2**20, gt=0)
@@ -60,19 +62,12 @@ class CaesuraConfig(BaseModel):
     load_in_step: bool | None = None
     copy_thread: bool = False
     check_integrity: bool = False
+    trace: Path | None = None
 
     @field_validator("host_memory", "copy_budget", mode="before")
     @classmethod
     def _parse_size(cls, value: object) -> object:
         return parse_size(value) if isinstance(value, str) else value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _choose_policy(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and not data.get("policy"):
-            has_host_memory = data.get("host_memory") not in (None, 0, "0")
-            return {**data, "policy": "swap" if has_host_memory else "preserve"}
-        return data
 
     @model_validator(mode="after")
     def _check_policy(self) -> Self:

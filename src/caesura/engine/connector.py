@@ -59,15 +59,23 @@ class CopyMetadata(KVConnectorMetadata):
 
 @dataclass
 class CopyReport(KVConnectorWorkerMetadata):
-    """Workers to scheduler: number of ranks that completed, or failed, each batch."""
+    """Workers to scheduler: number of ranks that completed, or failed, each batch, and the
+    speed of copies: blocks, and the seconds that they took."""
 
     completed: dict[int, int] = field(default_factory=dict)
     failed: dict[int, int] = field(default_factory=dict)
+    copied_blocks: int = 0
+    copy_seconds: float = 0.0
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> "CopyReport":
         """Add another rank's report."""
         assert isinstance(other, CopyReport)
-        merged = CopyReport(dict(self.completed), dict(self.failed))
+        merged = CopyReport(
+            dict(self.completed),
+            dict(self.failed),
+            self.copied_blocks + other.copied_blocks,
+            self.copy_seconds + other.copy_seconds,
+        )
         for target, source in (
             (merged.completed, other.completed),
             (merged.failed, other.failed),
@@ -110,7 +118,7 @@ class CaesuraConnector(KVConnectorBase_V1):
                 "load_in_step works without asynchronous scheduling and with the first model "
                 "runner only; leave it out"
             )
-        self._loads_of: dict[str, tuple[int, list[BlockHash]]] = {}
+        self._matches: dict[str, tuple[int, list[BlockHash]]] = {}  # of this iteration
         self._batches: dict[int, CopyBatch] = {}
         self._received: set[str] = set()
         self._invalid_blocks: set[int] = set()
@@ -143,7 +151,12 @@ class CaesuraConnector(KVConnectorBase_V1):
         count = self.transfers.host.filled_run(request.block_hashes, first, stop)
         if count == 0:
             return 0, False
-        self._loads_of[request.request_id] = first, request.block_hashes[first : first + count]
+        self._drop_match(request.request_id)
+        block_hashes = request.block_hashes[first : first + count]
+        for block_hash in block_hashes:
+            # Making room for the request may copy others out: not over what it is to load.
+            self.transfers.host.pin(block_hash)
+        self._matches[request.request_id] = first, block_hashes
         return count * self._block_size, not self._loads_in_step(count)
 
     def _loads_in_step(self, num_blocks: int) -> bool:
@@ -157,18 +170,28 @@ class CaesuraConnector(KVConnectorBase_V1):
             return
         if num_external_tokens == 0:
             self.transfers.forgive(request.request_id)
+            self.transfers.release_saved(request.request_id)
             return
-        first, block_hashes = self._loads_of.pop(request.request_id)
+        first, block_hashes = self._matches[request.request_id]
         block_ids = blocks.get_block_ids()[0][first : first + len(block_hashes)]
         assert len(block_ids) * self._block_size == num_external_tokens
         if self._loads_in_step(len(block_hashes)):
             self.transfers.load_urgently(block_hashes, block_ids)
         else:
             self.transfers.load(request.request_id, block_hashes, block_ids)
+        self.transfers.release_saved(request.request_id)
+        self._drop_match(request.request_id)
+
+    def _drop_match(self, request_id: str) -> None:
+        """Rely no longer on the copies that were found for a request."""
+        match = self._matches.pop(request_id, None)
+        if match is not None and self.transfers is not None:
+            self.transfers.host.unpin(match[1])
 
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> CopyMetadata:
         """The copies of this iteration."""
-        self._loads_of.clear()
+        for request_id in list(self._matches):
+            self._drop_match(request_id)
         return CopyMetadata(self.transfers.next_batch() if self.transfers is not None else None)
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
@@ -178,6 +201,7 @@ class CaesuraConnector(KVConnectorBase_V1):
         report = connector_output.kv_connector_worker_meta
         if isinstance(report, CopyReport):
             self.transfers.finish_stores(report.completed, report.failed)
+            self.transfers.observe_speed(report.copied_blocks, report.copy_seconds)
         self.transfers.finish_loads(connector_output.finished_recving or set())
 
     def request_finished(
@@ -186,6 +210,7 @@ class CaesuraConnector(KVConnectorBase_V1):
         """A request is over; its blocks need not wait for any copy."""
         if self.transfers is not None:
             self.transfers.forgive(request.request_id)
+            self.transfers.release_saved(request.request_id)
         return False, None
 
     def has_pending_push_work(self) -> bool:
@@ -240,6 +265,8 @@ class CaesuraConnector(KVConnectorBase_V1):
         if self._backend is None:
             return KVConnectorTransferResults()
         finished = self._backend.poll()
+        self._report.copied_blocks += finished.copied_blocks
+        self._report.copy_seconds += finished.copy_seconds
         received: set[str] = set()
         for batch_id in finished.completed:
             received.update(self._batches.pop(batch_id).finished_loads)

@@ -8,6 +8,7 @@ the computation waits for that.
 """
 
 from collections import deque
+from dataclasses import dataclass
 
 import torch
 from vllm.v1.simple_kv_offload.cuda_mem_ops import (
@@ -23,6 +24,15 @@ from caesura.engine.copy_batch import CopyBatch
 Regions = dict[str, torch.Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    """Copies on a stream: how many blocks, and the events around them."""
+
+    blocks: int
+    begun: torch.cuda.Event
+    ended: torch.cuda.Event
+
+
 class _Channel:
     """Copies one way on a stream of its own."""
 
@@ -32,18 +42,19 @@ class _Channel:
         self.stream = stream
         self._params = build_params(source, target, stream, access_order)
 
-    def copy(self, pairs: list[tuple[int, int]]) -> torch.cuda.Event:
-        """Start copies behind the current stream; returns the event of their end.
+    def copy(self, pairs: list[tuple[int, int]]) -> _Copied:
+        """Start copies behind the current stream.
 
         Raises:
             RuntimeError: the driver refused them.
         """
         self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
         sources, targets = zip(*pairs, strict=True)
+        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun.record(self.stream)
         copy_blocks(list(sources), list(targets), self._params)
-        event = torch.cuda.Event()
-        event.record(self.stream)
-        return event
+        ended.record(self.stream)
+        return _Copied(len(pairs), begun, ended)
 
 
 class CudaCopies:
@@ -64,14 +75,14 @@ class CudaCopies:
         self._loads = _Channel(on_host, on_device, load_stream, CU_MEMCPY_SRC_ACCESS_ORDER_ANY)
         self._stores = outwards(lowest)
         self._saves = outwards(highest)
-        self._events: dict[int, list[torch.cuda.Event]] = {}
-        self._under_way: deque[tuple[int, list[torch.cuda.Event]]] = deque()
+        self._copies: dict[int, list[_Copied]] = {}
+        self._under_way: deque[tuple[int, list[_Copied]]] = deque()
         self._failed: list[int] = []
 
     def start_loads(self, batch: CopyBatch) -> None:
         """Save what is overwritten from now on, and start host-to-device copies."""
         assert not batch.urgent_loads, "loads overlap with computation on CUDA"
-        self._events[batch.id] = []
+        self._copies[batch.id] = []
         if self._copied(batch.id, self._saves, batch.urgent_stores):
             # Loads, and the computation of this iteration, write to the saved blocks.
             torch.cuda.current_stream(self._device).wait_stream(self._saves.stream)
@@ -80,16 +91,20 @@ class CudaCopies:
     def start_stores(self, batch: CopyBatch) -> None:
         """Start device-to-host copies, after the computation that wrote the blocks."""
         self._copied(batch.id, self._stores, batch.stores)
-        events = self._events.pop(batch.id)
+        copies = self._copies.pop(batch.id)
         if batch.id not in self._failed:
-            self._under_way.append((batch.id, events))
+            self._under_way.append((batch.id, copies))
 
     def poll(self) -> FinishedBatches:
         """Batches whose events have been reached, in order."""
         finished = FinishedBatches(failed=self._failed)
         self._failed = []
-        while self._under_way and all(event.query() for event in self._under_way[0][1]):
-            finished.completed.append(self._under_way.popleft()[0])
+        while self._under_way and all(copy.ended.query() for copy in self._under_way[0][1]):
+            batch_id, copies = self._under_way.popleft()
+            finished.completed.append(batch_id)
+            for copy in copies:
+                finished.copied_blocks += copy.blocks
+                finished.copy_seconds += copy.begun.elapsed_time(copy.ended) / 1000
         return finished
 
     def shutdown(self) -> None:
@@ -102,7 +117,7 @@ class CudaCopies:
         if not pairs or batch_id in self._failed:
             return False
         try:
-            self._events[batch_id].append(channel.copy(pairs))
+            self._copies[batch_id].append(channel.copy(pairs))
         except RuntimeError:
             self._failed.append(batch_id)
             return False

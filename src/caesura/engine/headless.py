@@ -8,6 +8,7 @@ books and the policies are the ones that serve.
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from vllm.config import KVTransferConfig, VllmConfig
@@ -31,6 +32,7 @@ from caesura.engine.headless_config import kv_cache_config, scheduler_config
 from caesura.engine.headless_decodes import ShortcutScheduler
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
+from caesura.engine.trace import NO_TRACE, Trace, TraceRecorder, levels_of
 from caesura.policy.profile import attention_pairs
 
 TOKEN = 0
@@ -55,6 +57,7 @@ class HeadlessSettings:
         caesura: Caesura's options; None for vLLM's own scheduler.
         offload_bytes: host memory of vLLM's own CPU offloading (write-through, LRU), 0 for none.
             Only without Caesura.
+        trace: file for a trace; see `HeadlessEngine.write_trace`.
     """
 
     model: str
@@ -67,6 +70,7 @@ class HeadlessSettings:
     prefix_caching: bool = True
     caesura: CaesuraConfig | None = None
     offload_bytes: int = 0
+    trace: Path | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -110,6 +114,11 @@ class StepTimes:
 class Device(Protocol):
     """Says how long things take."""
 
+    @property
+    def link_bytes_per_second(self) -> float:
+        """Copies between device and host memory, one way."""
+        ...
+
     def run(self, step: Step, now_seconds: float) -> StepTimes:
         """Start an iteration."""
         ...
@@ -138,6 +147,8 @@ def _vllm_config(settings: HeadlessSettings, cache_config: KVCacheConfig) -> Vll
         config.kv_transfer_config = KVTransferConfig(**kv_transfer_config())
         config.additional_config = additional_config(settings.caesura)
         config.additional_config[SECTION].setdefault("load_in_step", False)
+        if settings.trace is not None:
+            config.additional_config[SECTION]["trace"] = str(settings.trace)
     elif settings.offload_bytes:
         config.kv_transfer_config = KVTransferConfig(
             kv_connector="SimpleCPUOffloadConnector",
@@ -202,10 +213,33 @@ class HeadlessEngine:
                 if settings.caesura is None
                 else _HeadlessScheduler(*arguments, clock=lambda: self.now_seconds)
             )
+        self._trace = self._stock_trace()
         self._device = device
         self._hash_block = hash_block
+        if isinstance(self.scheduler, InterceptScheduler) and self.scheduler.keeper.transfers:
+            speed = device.link_bytes_per_second
+            self.scheduler.keeper.transfers.seconds_per_block = self._block_bytes / speed
         self._copies: list[tuple[float, int, _Copies]] = []
         self._copy_order = 0
+
+    def _stock_trace(self) -> Trace:
+        """A trace of what vLLM's own scheduler does; ours makes its own."""
+        path = self.settings.trace
+        if path is None or self.settings.caesura is not None:
+            return NO_TRACE
+        return TraceRecorder(
+            path,
+            "stock",
+            lambda: self.now_seconds,
+            lambda: levels_of(self.scheduler, None),
+            self._block_bytes,
+        )
+
+    def write_trace(self) -> None:
+        """Write the trace so far, if one was asked for."""
+        self._trace.write()
+        if isinstance(self.scheduler, InterceptScheduler):
+            self.scheduler.trace.write()
 
     # Requests
 
@@ -242,6 +276,7 @@ class HeadlessEngine:
             block_hasher=hash_new_blocks if self.settings.prefix_caching else None,
             resumable=resumable,
         )
+        self._trace.belongs_to(request_id, session)
         self.scheduler.add_request(request)
 
     def close(self, request_id: str) -> None:
@@ -264,6 +299,8 @@ class HeadlessEngine:
             `(request id, new tokens, turn is over)` of each request that got anything.
         """
         output = self.scheduler.schedule()
+        began = self.now_seconds
+        self._trace.scheduled(output, self.scheduler.requests)
         times = self._run(output)
         if output.total_num_scheduled_tokens:
             self.now_seconds += times.computed
@@ -271,6 +308,7 @@ class HeadlessEngine:
             self._jump(times, not_after)
         result = self._result(output)
         outputs = self.scheduler.update_from_output(output, result)
+        self._trace.iterated(began, self.now_seconds)
         return [
             (out.request_id, len(out.new_token_ids), out.finish_reason is not None)
             for of_client in outputs.values()

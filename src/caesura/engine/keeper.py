@@ -6,7 +6,7 @@ block pool and the host copies, and nothing of queues or steps: those are the sc
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from vllm.v1.core.block_pool import BlockPool
@@ -15,11 +15,18 @@ from vllm.v1.request import Request
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.costs import StepTimer
-from caesura.engine.holds import OwnBlocks, References, forget_blocks, full_blocks
+from caesura.engine.holds import (
+    OwnBlocks,
+    References,
+    forget_blocks,
+    full_blocks,
+    sole_blocks,
+)
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses import HoldEnding, Pause, PauseEnding, PauseTable
+from caesura.engine.trace import NO_TRACE, Trace
 from caesura.engine.transfers import Transfers
-from caesura.policy import Action, Demand, Disposition, Memory, Policy, Snapshot
+from caesura.policy import Action, CostModel, Demand, Disposition, Load, Memory, Policy, Service, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,21 @@ class ParkedSessions:
     detach: Callable[[Request], None]
 
 
+@dataclass(slots=True)
+class _UnmetDemand:
+    """A request lacks blocks that no hold gives up for it.
+
+    Attributes:
+        since_seconds: when it first did.
+        retry_seconds: when holds are looked at again.
+        missing_blocks: how many it lacked the last time.
+    """
+
+    since_seconds: float
+    retry_seconds: float
+    missing_blocks: int = 0
+
+
 class PauseKeeper:
     """Pauses of one engine.
 
@@ -47,6 +69,7 @@ class PauseKeeper:
         parked: frees the blocks of sessions in place.
         transfers: host copies; None without host memory.
         metrics: counts.
+        load: what the engine does and what waits for it.
         clock: monotonic seconds.
     """
 
@@ -61,6 +84,7 @@ class PauseKeeper:
         parked: ParkedSessions,
         transfers: Transfers | None,
         metrics: PauseMetrics,
+        load: Callable[[], Load],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.table = PauseTable()
@@ -73,16 +97,24 @@ class PauseKeeper:
         self._block_size = block_size
         self._parked = parked
         self.transfers = transfers
+        self.trace: Trace = NO_TRACE
         self._metrics = metrics
+        self._load = load
         self._review_seconds: float | None = None
         self._postponed: set[str] = set()  # copied, but an iteration in flight may write yet
         self._counted_copies = 0
-        self._unmet: dict[str, tuple[float, float]] = {}  # request -> (since, retry at)
+        self._unmet: dict[str, _UnmetDemand] = {}  # by request
 
     # Beginnings
 
     def begin(
-        self, request: Request, endpoint: str, computed_tokens: int, *, in_place: bool
+        self,
+        request: Request,
+        endpoint: str,
+        computed_tokens: int,
+        service: Service,
+        *,
+        in_place: bool,
     ) -> Pause:
         """A session pauses: enter it and hold its blocks until the policy has decided.
 
@@ -90,6 +122,7 @@ class PauseKeeper:
             request: the engine request; its blocks are still its own.
             endpoint: what it waits for.
             computed_tokens: tokens whose KV is on the device.
+            service: what its session has had so far.
             in_place: the request is parked; else it is about to be freed.
         """
         blocks = list(self._kv_cache_manager.get_blocks(request.request_id).blocks[0])
@@ -97,7 +130,7 @@ class PauseKeeper:
         pause = Pause(
             id=request.request_id,
             endpoint=endpoint,
-            arrival_seconds=request.arrival_time,
+            service=service,
             paused_seconds=self.clock(),
             context_tokens=computed_tokens,
             total_tokens=request.num_tokens,
@@ -113,6 +146,7 @@ class PauseKeeper:
             pause.hold = References(self._pool, full, self._block_size)
         self.table.add(pause)
         self._metrics.count("pauses", labels=(endpoint,))
+        self.trace.pause_began(pause)
         self._forget_surplus()
         return pause
 
@@ -153,7 +187,19 @@ class PauseKeeper:
             host = Memory(
                 pool.num_slots * self._block_size, pool.available_slots * self._block_size
             )
-        return Snapshot(self.clock(), self.table, device, host, self.timer.costs(), demand)
+        return Snapshot(
+            self.clock(), self.table, device, host, self.costs(), self._load(), demand
+        )
+
+    def costs(self) -> CostModel:
+        """What computing and copying cost, as measured so far."""
+        costs = self.timer.costs()
+        per_block = self.transfers.seconds_per_block if self.transfers is not None else None
+        if per_block is None:
+            return costs
+        return replace(
+            costs, seconds_per_copied_token=per_block / self._block_size, link_measured=True
+        )
 
     def reclaim(self, request: Request, missing_blocks: int, *, running: bool, idle: bool) -> bool:
         """A request lacks blocks: break holds as the policy ranks them.
@@ -162,18 +208,19 @@ class PauseKeeper:
             Whether enough was freed to try again. The demand lasts until `forget_demand`.
         """
         now = self.clock()
-        since, retry_at = self._unmet.get(request.request_id, (now, now))
-        if now < retry_at and not running:
+        unmet = self._unmet.get(request.request_id)
+        if unmet is None:
+            unmet = self._unmet[request.request_id] = _UnmetDemand(now, now)
+        if now < unmet.retry_seconds and not running:
             return False
         demand = Demand(
             request_id=request.request_id,
             tokens=missing_blocks * self._block_size,
             running=running,
             arrival_seconds=request.arrival_time,
-            waited_seconds=now - since,
+            waited_seconds=now - unmet.since_seconds,
             engine_idle=idle,
         )
-        self._unmet[request.request_id] = since, now
         wanted = self._pool.get_num_free_blocks() + missing_blocks
         own = self.table.claimed_by(request.request_id)
         own_action = None
@@ -189,8 +236,19 @@ class PauseKeeper:
             # and gives the request the other ones: it must not wait for its own hold.
             self._act(own_action, HoldEnding.RELEASED)
             return True
-        self._unmet[request.request_id] = since, now + self.RETRY_SECONDS
+        unmet.retry_seconds = now + self.RETRY_SECONDS
+        unmet.missing_blocks = wanted - self._pool.get_num_free_blocks()
         return False
+
+    def missing_blocks(self, request_id: str) -> int:
+        """Blocks that a waiting request lacked when it was last tried and got none."""
+        unmet = self._unmet.get(request_id)
+        return unmet.missing_blocks if unmet is not None else 0
+
+    def freeable_blocks(self, request: Request) -> int:
+        """Blocks that nobody else has: what preempting the request would free."""
+        blocks = self._kv_cache_manager.get_blocks(request.request_id).blocks[0]
+        return len(sole_blocks(list(blocks)))
 
     def _act(self, action: Action, ending: HoldEnding) -> bool:
         """Carry out a decision; False when it has to wait for an iteration in flight."""
@@ -202,11 +260,14 @@ class PauseKeeper:
             return False
         if pause.disposition != action.disposition:
             self._metrics.count("dispositions", labels=(pause.endpoint, action.disposition))
+            self.trace.decided(pause, action)
         self.table.decided(pause, action.disposition)
         if discard:
             self.release(pause, ending, action.keep_tokens, action.forget)
-        elif action.disposition is Disposition.SWAP:
+        elif action.disposition is Disposition.SWAP or action.copy:
             self._copy_out(pause)
+        if action.drop_copy:
+            self._drop_copy(pause.id)
         return True
 
     def _may_release(self, pause: Pause) -> bool:
@@ -228,9 +289,10 @@ class PauseKeeper:
         keep_blocks = min(keep_tokens // self._block_size, len(full_blocks(blocks)))
         if self.transfers is not None:
             self.transfers.stop_copying(pause.id, keep_blocks)
-            if ending is HoldEnding.RELEASED and self.saves_preempted():
+            if ending is HoldEnding.RELEASED and self.saves_contexts():
                 dropped = full_blocks(blocks[keep_blocks:])
-                self.transfers.save(dropped, pause.block_hashes[keep_blocks:])
+                self._make_host_room(len(dropped), pause)
+                self.transfers.save(pause.id, dropped, pause.block_hashes[keep_blocks:])
         if isinstance(hold, OwnBlocks):
             assert pause.request is not None
             front = References(self._pool, blocks[:keep_blocks], self._block_size)
@@ -240,6 +302,7 @@ class PauseKeeper:
             assert isinstance(hold, References)
             hold.trim(keep_blocks)
             pause.hold = hold if keep_blocks else None
+        self.trace.hold_broken(pause, ending, (len(blocks) - keep_blocks) * self._block_size)
         if forget:
             forget_blocks(self._pool, blocks[keep_blocks:])
         if pause.hold is None:
@@ -252,6 +315,7 @@ class PauseKeeper:
         full = full_blocks(pause.hold.blocks())
         if full and self.transfers.progress(pause.id) is None:
             self.transfers.copy_out(pause.id, full, pause.block_hashes)
+            pause.copy_requested = True
         self._settle_copy(pause)
 
     def settle_copies(self) -> None:
@@ -280,18 +344,46 @@ class PauseKeeper:
         else:
             self._postponed.add(pause.id)
 
-    def saves_preempted(self) -> bool:
+    def saves_contexts(self) -> bool:
         """Whether a preempted context is copied out rather than computed again."""
-        return self.transfers is not None and self.policy.saves_preempted(self.timer.costs())
+        return self.transfers is not None and self.policy.saves_contexts(self.costs())
+
+    def has_room_to_save(self, blocks: int) -> bool:
+        """Whether so many blocks could be copied out if they had to give way now."""
+        if self.transfers is None or not self.saves_contexts():
+            return False
+        return self.transfers.host.available_slots >= blocks
 
     def save_preempted(self, request: Request) -> None:
         """A running request gives its blocks back: copy what is computed, if that is cheaper
         than computing it again. Called while its blocks are still its own."""
-        if not self.saves_preempted():
+        if not self.saves_contexts():
             return
         assert self.transfers is not None
         blocks = full_blocks(self._kv_cache_manager.get_blocks(request.request_id).blocks[0])
-        self.transfers.save(blocks, request.block_hashes)
+        self._make_host_room(len(blocks), None)
+        self.transfers.save(request.request_id, blocks, request.block_hashes)
+
+    def _make_host_room(self, blocks: int, pause: Pause | None) -> None:
+        """Give copies up that are worth less than those that are about to be made.
+
+        Args:
+            blocks: how many slots are needed.
+            pause: whose context they are for; None for a request that waits to go on.
+        """
+        assert self.transfers is not None
+        lacking = blocks - self.transfers.host.available_slots
+        if lacking > 0:
+            tokens = lacking * self._block_size
+            for pause_id in self.policy.copies_given_up(self.snapshot(), tokens, pause):
+                self._drop_copy(pause_id)
+
+    def _drop_copy(self, pause_id: str) -> None:
+        pause = self.table.get(pause_id)
+        if pause is not None and self.transfers is not None:
+            self.transfers.end_pause(pause.id, forget=True)
+            pause.copied_blocks = 0
+            pause.copy_requested = False
 
     # Ends
 
@@ -302,6 +394,7 @@ class PauseKeeper:
         self._metrics.count("held_tokens", found)
         self._metrics.count("loaded_tokens", loaded)
         self._metrics.count("recomputed_tokens", pause.context_tokens - found - loaded)
+        self.trace.resumed(pause, found, loaded)
         self._end(pause, PauseEnding.RESUMED, HoldEnding.RESUMED)
 
     def claim(self, pause: Pause, request: Request) -> None:
@@ -313,6 +406,8 @@ class PauseKeeper:
         if self.transfers is not None:
             self.transfers.stop_copying(pause.id)
         self.table.claim(pause, request.request_id)
+        self.trace.claimed(pause)
+        self.policy.ended(pause.endpoint, self.clock() - pause.paused_seconds, returned=True)
         if not pause.in_place and pause.hold is not None:
             pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -343,6 +438,9 @@ class PauseKeeper:
 
     def _end(self, pause: Pause, ending: PauseEnding, hold_ending: HoldEnding) -> None:
         gone = ending is not PauseEnding.RESUMED
+        if not pause.returning:
+            elapsed_seconds = self.clock() - pause.paused_seconds
+            self.policy.ended(pause.endpoint, elapsed_seconds, returned=False)
         if isinstance(pause.hold, OwnBlocks):
             # Its request goes on with these blocks, or vLLM frees them with the request.
             self._metrics.count("hold_endings", labels=(hold_ending,))
@@ -353,6 +451,7 @@ class PauseKeeper:
             self.transfers.end_pause(pause.id, forget=gone)
         self._unmet.pop(pause.claimed_by or pause.id, None)
         self.table.remove(pause)
+        self.trace.pause_ended(pause, ending)
         elapsed = self.clock() - pause.paused_seconds
         self._metrics.count("pause_endings", labels=(pause.endpoint, ending))
         self._metrics.count("paused_seconds", elapsed, labels=(pause.endpoint,))

@@ -23,6 +23,7 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     "pause_endings": ("Pauses ended, by how.", ["endpoint", "ending"]),
     "dispositions": ("Decisions about paused contexts.", ["endpoint", "disposition"]),
     "hold_endings": ("Ends of holds on device blocks, by how.", ["ending"]),
+    "displacements": ("Running requests preempted for a session that ranks before them.", []),
     "interrupts": ("Interrupts injected into running generations.", []),
     "held_tokens": ("Tokens that a resume found on the device.", []),
     "loaded_tokens": ("Tokens that a resume loads from host memory.", []),

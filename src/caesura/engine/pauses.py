@@ -10,7 +10,7 @@ from vllm.v1.core.kv_cache_utils import BlockHash
 from vllm.v1.request import Request
 
 from caesura.engine.holds import Hold, sole_blocks
-from caesura.policy import Disposition
+from caesura.policy import Disposition, Service
 
 
 class HoldEnding(StrEnum):
@@ -39,7 +39,7 @@ class Pause:
     Attributes:
         id: the id of the engine request that paused.
         endpoint: what it waits for.
-        arrival_seconds: original arrival of the session, on the wall clock.
+        service: what its session has had when it paused.
         paused_seconds: when it paused, on the monotonic clock.
         context_tokens: tokens whose KV was on the device when it paused.
         total_tokens: all its tokens; the last sampled one has no KV yet.
@@ -51,13 +51,14 @@ class Pause:
             finished towards its client.
         hold: what keeps its blocks on the device, None when nothing does.
         copied_blocks: leading blocks that have a host copy.
+        copy_requested: a host copy was asked for, and not given up.
         disposition: what was decided last.
         claimed_by: id of the request that resumes it, once its tokens have arrived.
     """
 
     id: str
     endpoint: str
-    arrival_seconds: float
+    service: Service
     paused_seconds: float
     context_tokens: int
     total_tokens: int
@@ -68,8 +69,14 @@ class Pause:
     request: Request | None = None
     hold: Hold | None = None
     copied_blocks: int = 0
+    copy_requested: bool = False
     disposition: Disposition | None = None
     claimed_by: str | None = None
+
+    @property
+    def arrival_seconds(self) -> float:
+        """Original arrival of the session, on the wall clock."""
+        return self.service.arrival_seconds
 
     @property
     def in_place(self) -> bool:

@@ -1,61 +1,73 @@
-"""Waiting queues in which a returning session takes its original place."""
+"""Waiting queues in which sessions have a rank."""
+
+from collections.abc import Callable
 
 from vllm.v1.core.sched.request_queue import FCFSRequestQueue
 from vllm.v1.request import Request
 
 
-class ArrivalQueue(FCFSRequestQueue):
-    """First come, first served by original arrival.
+class RankedQueue(FCFSRequestQueue):
+    """vLLM's queue, in which requests that have a rank are put where it belongs.
 
-    Requests that never paused are queued exactly as stock vLLM queues them. A session that
-    returns from a pause is put before the first request that arrived later than it did.
+    Requests without a rank are queued exactly as stock vLLM queues them; others are put before
+    the first request of a higher rank (for requests without one: of a later arrival).
 
-    Attributes:
-        returned: ids of requests that have been paused; shared with the scheduler.
+    Args:
+        rank: a request's rank, None if it has none. It does not change while the request waits.
     """
 
-    def __init__(self, returned: set[str]) -> None:
+    def __init__(self, rank: Callable[[Request], float | None]) -> None:
         super().__init__()
-        self.returned = returned
+        self._rank = rank
 
     def add_request(self, request: Request) -> None:
-        """Queue a request: at the end, or by arrival if its session has paused before."""
-        if request.request_id in self.returned:
-            self._insert_by_arrival(request)
-        else:
+        """Queue a request: at the end, or by its rank."""
+        rank = self._rank(request)
+        if rank is None:
             self.append(request)
+        else:
+            self._insert(request, rank)
 
     def prepend_request(self, request: Request) -> None:
-        """Queue a preempted request: first, but behind returning sessions that came earlier."""
-        if request.request_id in self.returned:
-            self._insert_by_arrival(request)
+        """Queue a preempted request: by its rank, or first, but behind ranked ones before it."""
+        rank = self._rank(request)
+        if rank is not None:
+            self._insert(request, rank)
             return
         index = 0
         for queued in self:
-            if queued.request_id not in self.returned:
-                break
-            if queued.arrival_time > request.arrival_time:
+            ahead = self._rank(queued)
+            if ahead is None or ahead > request.arrival_time:
                 break
             index += 1
         self.insert(index, request)
 
-    def _insert_by_arrival(self, request: Request) -> None:
+    def _insert(self, request: Request, rank: float) -> None:
         for index, queued in enumerate(self):
-            if queued.arrival_time > request.arrival_time:
+            other = self._rank(queued)
+            if (queued.arrival_time if other is None else other) > rank:
                 self.insert(index, request)
                 return
         self.append(request)
 
 
-def move_to_arrival_position(running: list[Request], request: Request) -> None:
-    """Move a session that was just admitted to its place by arrival among the running.
+def move_to_rank(
+    running: list[Request], request: Request, rank: Callable[[Request], float | None]
+) -> None:
+    """Move a session that was just admitted to its place by rank among the running.
 
     The last of the running requests is preempted first, so an old session that has just
     resumed must not stay there.
     """
+
+    def place_of(other: Request) -> float:
+        found = rank(other)
+        return other.arrival_time if found is None else found
+
     running.remove(request)
+    own = place_of(request)
     for index, other in enumerate(running):
-        if other.arrival_time > request.arrival_time:
+        if place_of(other) > own:
             running.insert(index, request)
             return
     running.append(request)

@@ -35,11 +35,13 @@ from caesura.engine.continuations import Continuations
 from caesura.engine.integrity import check_idle
 from caesura.engine.keeper import ParkedSessions, PauseKeeper
 from caesura.engine.metrics import PauseMetrics
+from caesura.engine.pauses import Pause
 from caesura.engine.protocol import DETACHED, INTERRUPTED
-from caesura.engine.queues import ArrivalQueue, move_to_arrival_position
+from caesura.engine.queues import RankedQueue, move_to_rank
 from caesura.engine.tool_names import ToolNames
+from caesura.engine.trace import NO_TRACE, trace_engine
 from caesura.engine.versions import require_tested_vllm
-from caesura.policy import make_policy
+from caesura.policy import Load, Service, make_policy
 
 GAUGE_INTERVAL_SECONDS = 0.2
 
@@ -76,14 +78,16 @@ class InterceptScheduler(AsyncScheduler):
             ),
             transfers=connector.transfers if connector is not None else None,
             metrics=self.metrics,
+            load=self._load,
             clock=self.clock,
         )
+        self.trace = trace_engine(self, self.keeper, config.trace) if config.trace else NO_TRACE
         tool_names = None
         if config.tool_call_parser is not None:
             tool_names = ToolNames(self.vllm_config.model_config, config.tool_call_parser)
         self.continuations = Continuations(self.keeper, config.keep_contexts, tool_names)
         self.parked: dict[str, Request] = {}
-        self._returned: set[str] = set()  # requests that resumed a pause: ordered by arrival
+        self._services: dict[str, Service] = {}  # of sessions that have paused
         self._stopped: list[Request] = []
         self._released: list[Request] = []
         self._detached: list[Request] = []
@@ -93,12 +97,23 @@ class InterceptScheduler(AsyncScheduler):
         self._step_ended_seconds = 0.0
         self._gauges_published_seconds = 0.0
         if self.policy == SchedulingPolicy.FCFS:
-            self.waiting = ArrivalQueue(self._returned)
-            self.kv_holding_waiting = ArrivalQueue(self._returned)
+            self.waiting = RankedQueue(self._rank)
+            self.kv_holding_waiting = RankedQueue(self._rank)
         self._allocator = ReclaimingAllocator(
             self.kv_cache_manager, self.keeper, lambda: len(self.running), self._release_waiting
         )
         self._allocator.install()
+
+    def _load(self) -> Load:
+        """What runs, waits and is copied, for the policy."""
+        transfers = self.keeper.transfers
+        return Load(
+            running_requests=len(self.running),
+            running_tokens=sum(request.num_computed_tokens for request in self.running),
+            waiting_requests=len(self.waiting) + len(self.kv_holding_waiting),
+            link_backlog_tokens=transfers.backlog_blocks * self.block_size if transfers else 0,
+            copy_budget_tokens=transfers.budget_blocks * self.block_size if transfers else 0,
+        )
 
     # Arrivals
 
@@ -122,10 +137,10 @@ class InterceptScheduler(AsyncScheduler):
         assert pause is not None
         self.keeper.claim(pause, session)
         del self.parked[session.request_id]
-        if self.keeper.policy.original_arrival:
-            self._returned.add(session.request_id)
-        else:
+        if self.keeper.policy.order is None:
             session.arrival_time = update.arrival_time
+        else:
+            self._services[session.request_id] = self._service_after(pause)
         self._update_request_as_session(session, update)
         self._queue_session(session)
 
@@ -142,9 +157,29 @@ class InterceptScheduler(AsyncScheduler):
         if pause is None:
             return
         self.keeper.claim(pause, request)
-        if self.keeper.policy.original_arrival:
-            request.arrival_time = pause.arrival_seconds
-            self._returned.add(request.request_id)
+        if self.keeper.policy.order is not None:
+            request.arrival_time = pause.service.arrival_seconds
+            self._services[request.request_id] = self._service_after(pause)
+
+    def _service_after(self, pause: Pause) -> Service:
+        """What a session has had when its pause is over."""
+        elapsed = self.clock() - pause.paused_seconds
+        return replace(pause.service, paused_seconds=pause.service.paused_seconds + elapsed)
+
+    def _service(self, request: Request) -> Service:
+        """What the request's session has had until now."""
+        before = self._services.get(request.request_id) or Service(request.arrival_time)
+        return replace(before, output_tokens=before.output_tokens + request.num_output_tokens)
+
+    def _rank(self, request: Request) -> float | None:
+        """The request's rank by the policy's order; None where vLLM's own order holds."""
+        order = self.keeper.policy.order
+        if order is None:
+            return None
+        ranked = request.request_id in self._services
+        if not ranked and not (order.ranks_everyone and self._pauses_in_use(request)):
+            return None
+        return order.rank(self._service(request))
 
     # Steps
 
@@ -154,14 +189,16 @@ class InterceptScheduler(AsyncScheduler):
         self.keeper.settle_copies()
         self.keeper.decide()
         self._scheduling = True
+        self._displace()
         output = super().schedule(throttle_prefills)
         self._scheduling = False
+        self.trace.scheduled(output, self.requests)
         resumed = output.scheduled_cached_reqs.resumed_req_ids
         admitted = [data.req_id for data in output.scheduled_new_reqs]
         admitted += [name for name in output.scheduled_cached_reqs.req_ids if name in resumed]
         for request_id in admitted:
-            if request_id in self._returned:
-                move_to_arrival_position(self.running, self.requests[request_id])
+            if request_id in self._services:
+                move_to_rank(self.running, self.requests[request_id], self._rank)
         for request in self._released:
             self._requeue_released(request)
         self._released.clear()
@@ -189,6 +226,7 @@ class InterceptScheduler(AsyncScheduler):
             _emit(outputs, request, FinishReason.ABORT, DETACHED)
         self._detached.clear()
         self._publish_metrics(outputs)
+        self.trace.iterated(began, now)
         if self.config.check_integrity and not self.requests:
             check_idle(self)
         return outputs
@@ -246,6 +284,8 @@ class InterceptScheduler(AsyncScheduler):
             if update is None:
                 self._close_stopped(request, outputs)
                 return
+            if self.keeper.policy.order is not None:
+                self._services[request.request_id] = self._service(request)
             self._update_request_as_session(request, update)
             appended += 1
             if appended > 1:
@@ -265,7 +305,8 @@ class InterceptScheduler(AsyncScheduler):
         endpoint = self.continuations.waits_for(request)
         request.status = RequestStatus.WAITING_FOR_STREAMING_REQ
         self.parked[request.request_id] = request
-        self.keeper.begin(request, endpoint, request.num_computed_tokens, in_place=True)
+        computed = request.num_computed_tokens
+        self.keeper.begin(request, endpoint, computed, self._service(request), in_place=True)
 
     def _detach(self, request: Request) -> None:
         """Let a parked session go: it goes on with a new request when it is resumed."""
@@ -301,6 +342,37 @@ class InterceptScheduler(AsyncScheduler):
         if self.log_stats:
             session.record_event(EngineCoreEventType.QUEUED)
 
+    def _displace(self) -> None:
+        """Running requests that rank far behind a waiting one make room for it.
+
+        Only if they are enough, and only where what they give up is copied out.
+        """
+        queue = self.kv_holding_waiting or self.waiting
+        order = self.keeper.policy.order
+        if not queue or order is None or order.displacement_margin_seconds is None:
+            return
+        needy = queue.peek_request()
+        missing = self.keeper.missing_blocks(needy.request_id)
+        rank = self._rank(needy)
+        if not missing or rank is None or not self.keeper.saves_contexts():
+            return
+        needed = missing
+        limit = rank + order.displacement_margin_seconds
+        ranked = [(other, request) for request in self.running if (other := self._rank(request))]
+        victims = []
+        for other, request in sorted(ranked, key=lambda pair: pair[0], reverse=True):
+            if other <= limit or missing <= 0:
+                break
+            if self._request_blocks_can_be_freed(request):
+                victims.append(request)
+                missing -= self.keeper.freeable_blocks(request)
+        if missing > 0 or not self.keeper.has_room_to_save(needed - missing):
+            return
+        self.metrics.count("displacements", len(victims))
+        for request in victims:
+            self.running.remove(request)
+            self._preempt_request(request, time.monotonic())
+
     # Preemption and failed loads: nothing that was not computed may be found by its hash
 
     def _preempt_request(
@@ -321,7 +393,7 @@ class InterceptScheduler(AsyncScheduler):
 
     def _pauses_in_use(self, request: Request) -> bool:
         """Whether anything pauses here; else vLLM's own path is taken, step for step."""
-        returned = request.request_id in self._returned
+        returned = request.request_id in self._services
         return returned or request.resumable or len(self.keeper.table) > 0
 
     def _handle_invalid_blocks(
@@ -385,8 +457,8 @@ class InterceptScheduler(AsyncScheduler):
         endpoint = self.continuations.endpoint_at_end(request)
         if endpoint is not None:
             computed = request.num_computed_tokens - request.num_output_placeholders
-            self.keeper.begin(request, endpoint, computed, in_place=False)
-        self._returned.discard(request.request_id)
+            self.keeper.begin(request, endpoint, computed, self._service(request), in_place=False)
+        self._services.pop(request.request_id, None)
         self.continuations.discard(request.request_id)
         self.keeper.forget_demand(request.request_id)
         return super()._free_request(request, delay_free_blocks)
@@ -395,8 +467,14 @@ class InterceptScheduler(AsyncScheduler):
         self, reset_running_requests: bool = False, reset_connector: bool = False
     ) -> bool:
         """Forget all cached contexts, those of paused sessions too (after new weights)."""
+        self.trace.write()
         self.keeper.forget_contexts(host_copies=reset_connector)
         return super().reset_prefix_cache(reset_running_requests, reset_connector)
+
+    def shutdown(self) -> None:
+        """As vLLM's; a trace is written."""
+        self.trace.write()
+        super().shutdown()
 
     # Parked sessions in vLLM's books
 

@@ -14,6 +14,10 @@ from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
 
 from caesura.engine.copy_batch import CopyBatch
 from caesura.engine.host_pool import HostPool
+from caesura.engine.trace import NO_TRACE, Trace
+
+SPEED_MEMORY_BLOCKS = 256
+"""Blocks over which the measured speed of copies is averaged."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +75,12 @@ class CopiedContext:
 class Transfers:
     """Plans copies and keeps the books of those under way.
 
+    Attributes:
+        copied_blocks_total, loaded_blocks_total: blocks copied out and in so far.
+        seconds_per_block: time to copy a block one way, None before it was measured.
+        budget_blocks: blocks copied per iteration at most, out and in together.
+        trace: told of batches.
+
     Args:
         pool: the device's block pool.
         host: the host pool.
@@ -82,10 +92,12 @@ class Transfers:
         self, pool: BlockPool, host: HostPool, budget_blocks: int, num_workers: int = 1
     ) -> None:
         self.host = host
+        self.trace: Trace = NO_TRACE
         self.copied_blocks_total = 0
         self.loaded_blocks_total = 0
+        self.seconds_per_block: float | None = None  # one way, measured
         self._pool = pool
-        self._budget_blocks = max(1, budget_blocks)
+        self.budget_blocks = max(1, budget_blocks)
         self._num_workers = num_workers
         self._next_batch_id = 0
         self._copy_outs: dict[str, _CopyOut] = {}
@@ -95,6 +107,7 @@ class Transfers:
         self._urgent_under_way: dict[int, list[BlockHash]] = {}
         self._saves: list[tuple[BlockHash, int, int]] = []  # hash, device block, host slot
         self._saves_under_way: dict[int, list[BlockHash]] = {}
+        self._saved: dict[str, list[BlockHash]] = {}  # by request or pause
         self._loading: dict[str, _Load] = {}
         self._loads_in: dict[int, list[_Load]] = {}  # batch -> loads with blocks in it
         self._failed_loads: set[str] = set()
@@ -120,6 +133,7 @@ class Transfers:
             pause_id: which pause.
             forget: its session will not come back.
         """
+        self.release_saved(pause_id)
         job = self._copy_outs.pop(pause_id, None)
         if job is None:
             return
@@ -157,26 +171,55 @@ class Transfers:
         for block_hash, block in zip(block_hashes, device_blocks, strict=True):
             self._urgent.append((block_hash, self.host.pin(block_hash), block))
 
-    def save(self, blocks: list[KVCacheBlock], block_hashes: list[BlockHash]) -> None:
+    def save(self, owner: str, blocks: list[KVCacheBlock], block_hashes: list[BlockHash]) -> None:
         """Copy blocks that are given away now, before this iteration overwrites them.
 
-        Whatever the budget: the alternative is to compute them again. Blocks with a copy are
-        skipped; where host memory is full of copies that others rely on, the front is kept.
+        Whatever the budget: the alternative is to compute them again. Where host memory is full
+        of copies that others rely on, only the front is kept. The copies are relied on until
+        `release_saved`.
         """
+        kept = self._saved.setdefault(owner, [])
         for block, block_hash in zip(blocks, block_hashes, strict=False):
             if block_hash in self.host:
-                continue
-            slot = self.host.reserve(block_hash)
-            if slot is None:
-                return
-            self._saves.append((block_hash, block.block_id, slot))
+                self.host.pin(block_hash)
+            else:
+                slot = self.host.reserve(block_hash)  # pinned until the copy is complete
+                if slot is None:
+                    return
+                self.host.pin(block_hash)
+                self._saves.append((block_hash, block.block_id, slot))
+            kept.append(block_hash)
+
+    def release_saved(self, owner: str) -> None:
+        """The context is on the device again, or is not wanted any more."""
+        self.host.unpin(self._saved.pop(owner, ()))
+
+    def observe_speed(self, blocks: int, seconds: float) -> None:
+        """Copies of so many blocks took this long."""
+        if blocks <= 0:
+            return
+        measured = seconds / blocks
+        if self.seconds_per_block is None:
+            self.seconds_per_block = measured
+        weight = min(1.0, blocks / SPEED_MEMORY_BLOCKS)
+        self.seconds_per_block += weight * (measured - self.seconds_per_block)
+
+    @property
+    def backlog_blocks(self) -> int:
+        """Blocks whose copies, out or in, are queued or under way."""
+        queued = sum(len(job.blocks) - job.next_block for job in self._queue)
+        loading = sum(len(load.block_hashes) for load in self._loading.values())
+        return queued + loading + sum(map(len, self._issued.values()))
+
+    @property
+    def copied_ahead_blocks(self) -> int:
+        """Host slots that are kept for paused contexts."""
+        return sum(len(job.pinned) for job in self._copy_outs.values())
 
     @property
     def pending(self) -> bool:
         """Whether anything is queued or under way."""
-        return bool(
-            self._queue or self._loads or self._loading or self._issued or self._saves
-        )
+        return bool(self._queue or self._loads or self._loading or self._issued or self._saves)
 
     def next_batch(self) -> CopyBatch | None:
         """The copies of this iteration, None when there are none."""
@@ -195,13 +238,14 @@ class Transfers:
             self._saves_under_way[batch.id] = [block_hash for block_hash, _, _ in saves]
         if urgent:
             self._urgent_under_way[batch.id] = [block_hash for block_hash, _, _ in urgent]
+        self.trace.copies_launched(batch)
         return batch
 
     def _take_loads(self, batch: CopyBatch) -> None:
-        while self._loads and batch.num_blocks < self._budget_blocks:
+        while self._loads and batch.num_blocks < self.budget_blocks:
             load = self._loads[0]
             self._loads_in.setdefault(batch.id, []).append(load)
-            while load.pairs and batch.num_blocks < self._budget_blocks:
+            while load.pairs and batch.num_blocks < self.budget_blocks:
                 batch.loads.append(load.pairs.popleft())
             if not load.pairs:
                 self._loads.popleft()
@@ -209,9 +253,9 @@ class Transfers:
 
     def _take_stores(self, batch: CopyBatch) -> list[_IssuedStore]:
         issued: list[_IssuedStore] = []
-        while self._queue and batch.num_blocks < self._budget_blocks:
+        while self._queue and batch.num_blocks < self.budget_blocks:
             job = self._queue[0]
-            while not job.all_issued and batch.num_blocks < self._budget_blocks:
+            while not job.all_issued and batch.num_blocks < self.budget_blocks:
                 block_hash = job.block_hashes[job.next_block]
                 block = job.blocks[job.next_block]
                 if block_hash in self.host:
@@ -268,6 +312,7 @@ class Transfers:
             self.loaded_blocks_total += len(loaded)
             self.host.unpin(loaded)
             succeeded = batch_id not in self._failed
+            self.trace.copies_finished(batch_id, succeeded)
             for load in self._loads_in.pop(batch_id, ()):
                 load.failed |= not succeeded
             self._failed.discard(batch_id)
@@ -306,6 +351,11 @@ class Transfers:
                 del other.pinned[position:]
                 other.truncate(position)
                 other.next_block = position
+        for kept in self._saved.values():
+            if block_hash in kept:
+                position = kept.index(block_hash)
+                self.host.unpin(kept[position + 1 :])
+                del kept[position:]
         self.host.drop(block_hash)
 
     def _note_progress(self, jobs: Iterable[_CopyOut]) -> None:
@@ -325,5 +375,5 @@ class Transfers:
         return progressed
 
     def has_copies(self) -> bool:
-        """Whether any pause has copies (integrity check)."""
-        return bool(self._copy_outs)
+        """Whether any pause or request has copies (integrity check)."""
+        return bool(self._copy_outs or self._saved)

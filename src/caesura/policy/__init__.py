@@ -1,6 +1,8 @@
 """Pure decisions: what becomes of the KV context of a paused session."""
 
+from caesura.policy.order import AttainedService, OriginalArrival, Service, SessionOrder
 from caesura.policy.registry import (
+    DEFAULT_POLICY,
     make_policy,
     policy_names,
     policy_options,
@@ -10,6 +12,7 @@ from caesura.policy.types import (
     CostModel,
     Demand,
     Disposition,
+    Load,
     Memory,
     PauseIndex,
     PauseView,
@@ -19,15 +22,21 @@ from caesura.policy.types import (
 )
 
 __all__ = [
+    "DEFAULT_POLICY",
     "Action",
+    "AttainedService",
     "CostModel",
     "Demand",
     "Disposition",
+    "Load",
     "Memory",
+    "OriginalArrival",
     "PauseIndex",
     "PauseView",
     "Plan",
     "Policy",
+    "Service",
+    "SessionOrder",
     "Snapshot",
     "make_policy",
     "policy_names",

@@ -1,9 +1,10 @@
 """The policies that others are measured against (`policy.md`, section 3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from caesura.policy.order import OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Action, CostModel, Disposition, PauseView, Plan, Snapshot
 
@@ -13,13 +14,22 @@ class _Baseline:
     """One decision for every new pause; the reclaim rule under pressure."""
 
     name: ClassVar[str]
-    original_arrival: ClassVar[bool] = True
+    order: ClassVar[SessionOrder | None] = OriginalArrival()
 
     reclaim: ReclaimRule = field(default_factory=ReclaimRule)
 
-    def saves_preempted(self, costs: CostModel) -> bool:
-        """No: as vLLM does, it is computed again."""
+    def saves_contexts(self, costs: CostModel) -> bool:
+        """No: as in vLLM, it is computed again."""
         return False
+
+    def copies_given_up(
+        self, snapshot: Snapshot, tokens: int, pause: PauseView | None
+    ) -> Iterable[str]:
+        """None: first come, first served."""
+        return ()
+
+    def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
+        """Nothing is learned from it."""
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Decide about new pauses, or release what a demand needs."""
@@ -36,7 +46,7 @@ class End(_Baseline):
     session queues as a new arrival. What the prefix cache still has is used."""
 
     name = "end"
-    original_arrival = False
+    order = None
 
     def _decide(self, pause: PauseView) -> Action:
         return Action(pause.id, Disposition.DISCARD)
@@ -66,7 +76,7 @@ class Swap(_Baseline):
 
     name = "swap"
 
-    def saves_preempted(self, costs: CostModel) -> bool:
+    def saves_contexts(self, costs: CostModel) -> bool:
         """Yes."""
         return True
 

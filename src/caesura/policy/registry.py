@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from caesura.policy.baselines import Discard, End, Preserve, Swap, Ttl
+from caesura.policy.infercept import InferCept
+from caesura.policy.min_waste import MinWaste
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Policy
 
-_POLICIES = {policy.name: policy for policy in (End, Discard, Preserve, Swap, Ttl)}
+DEFAULT_POLICY = MinWaste.name
+_POLICIES = {
+    policy.name: policy for policy in (End, Discard, Preserve, Swap, Ttl, InferCept, MinWaste)
+}
 
 
 def policy_names() -> list[str]:

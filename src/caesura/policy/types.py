@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from caesura.policy.order import SessionOrder
+
 
 class Disposition(StrEnum):
     """What is done with the KV context of a paused session."""
@@ -29,6 +31,7 @@ class PauseView(Protocol):
         context_tokens: tokens whose KV was on the device when the pause began.
         held_tokens: leading tokens whose KV the hold keeps on the device now.
         copied_tokens: leading tokens that have a host copy now.
+        copy_requested: a host copy was asked for, and not given up.
         returning: its tokens have arrived; it waits to be scheduled.
         disposition: what was decided last, None before the first decision.
     """
@@ -47,6 +50,8 @@ class PauseView(Protocol):
     def held_tokens(self) -> int: ...
     @property
     def copied_tokens(self) -> int: ...
+    @property
+    def copy_requested(self) -> bool: ...
     @property
     def returning(self) -> bool: ...
     @property
@@ -92,11 +97,15 @@ class CostModel:
         seconds_per_token: `a`.
         seconds_per_iteration: `c`.
         measured: True when fitted to this engine's iterations, False for defaults.
+        seconds_per_copied_token: `T_swap` of one token, one way.
+        link_measured: as `measured`, for copies.
     """
 
     seconds_per_token: float
     seconds_per_iteration: float
     measured: bool = False
+    seconds_per_copied_token: float = 2e-5
+    link_measured: bool = False
 
     def forward_seconds(self, query_tokens: int) -> float:
         """`T_fwd` of an iteration with `query_tokens` tokens."""
@@ -125,6 +134,25 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What the engine does and what waits for it.
+
+    Attributes:
+        running_requests: requests in the batch.
+        running_tokens: their contexts.
+        waiting_requests: requests that wait to be admitted, returning sessions included.
+        link_backlog_tokens: tokens of copies, either way, that are queued or under way.
+        copy_budget_tokens: tokens copied per iteration at most, out and in together.
+    """
+
+    running_requests: int = 0
+    running_tokens: int = 0
+    waiting_requests: int = 0
+    link_backlog_tokens: int = 0
+    copy_budget_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state that a decision is taken from.
 
@@ -133,7 +161,8 @@ class Snapshot:
         pauses: every pause.
         device: device KV memory.
         host: host KV memory (0 tokens where there is none).
-        costs: what computing costs.
+        costs: what computing and copying cost.
+        load: what runs, waits and is copied.
         demand: set when a request lacks memory now; the plan then says what to release.
     """
 
@@ -142,6 +171,7 @@ class Snapshot:
     device: Memory
     host: Memory
     costs: CostModel
+    load: Load = field(default_factory=Load)
     demand: Demand | None = None
 
 
@@ -149,7 +179,8 @@ class Snapshot:
 class Action:
     """One decision about one pause.
 
-    `PRESERVE` keeps the hold as it is. `SWAP` copies the context to host memory and releases
+    `PRESERVE` keeps the hold as it is; with `copy` its context is copied out as well, so that it
+    can be released at once later (write-ahead). `SWAP` copies the context to host memory and releases
     the device blocks when the copy is complete. `DISCARD` releases them now.
 
     Attributes:
@@ -158,6 +189,8 @@ class Action:
         keep_tokens: for `DISCARD`: leading tokens that stay held (the tail is dropped).
         forget: for `DISCARD`: also remove the blocks that nobody else uses from the prefix
             cache, so that the resume computes them again even when they were not overwritten.
+        copy: for `PRESERVE`: copy the context to host memory, and keep the hold.
+        drop_copy: give the host copy up.
         expired: the policy's own time limit ended the hold (for the record of endings).
     """
 
@@ -165,6 +198,8 @@ class Action:
     disposition: Disposition
     keep_tokens: int = 0
     forget: bool = False
+    copy: bool = False
+    drop_copy: bool = False
     expired: bool = False
 
 
@@ -187,15 +222,36 @@ class Policy(Protocol):
 
     Attributes:
         name: what users select it by.
-        original_arrival: a returning session queues by its original arrival.
+        order: in which order sessions are served; None for vLLM's, each turn a new arrival.
     """
 
     name: str
-    original_arrival: bool
 
-    def saves_preempted(self, costs: CostModel) -> bool:
-        """Whether a preempted request's context is copied to host memory, when there is any,
-        instead of being computed again."""
+    @property
+    def order(self) -> SessionOrder | None:
+        """See above."""
+        ...
+
+    def saves_contexts(self, costs: CostModel) -> bool:
+        """Whether a context that has to give way (a preempted request's, or a hold that is
+        broken) is copied to host memory, where there is any, instead of being lost."""
+        ...
+
+    def copies_given_up(
+        self, snapshot: Snapshot, tokens: int, pause: PauseView | None
+    ) -> Iterable[str]:
+        """Host memory lacks so many tokens for a context that has to give way now: the pauses
+        whose copies are dropped for it.
+
+        Args:
+            snapshot: the state.
+            tokens: how much is lacking.
+            pause: whose context is to be copied; None for a request that waits to go on.
+        """
+        ...
+
+    def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
+        """A pause is over: its session's tokens have arrived, or it will not come back."""
         ...
 
     def plan(self, snapshot: Snapshot) -> Plan:

@@ -19,7 +19,7 @@ class ModelledDevice:
 
     def __init__(self, profile: DeviceProfile, link_bytes_per_second: float | None = None) -> None:
         self._profile = profile
-        self._bandwidth = link_bytes_per_second or profile.link_bytes_per_second
+        self.link_bytes_per_second = link_bytes_per_second or profile.link_bytes_per_second
         self._in_free_at = 0.0
         self._out_free_at = 0.0
 
@@ -28,20 +28,20 @@ class ModelledDevice:
         seconds = 0.0
         if step.query_tokens:
             seconds = self._profile.iteration_seconds(
-                step.query_tokens, step.context_tokens, step.sequences
+                step.query_tokens, step.context_tokens, step.sequences, step.attention_pairs
             )
         in_bytes = step.load_bytes + step.urgent_bytes
         if not self._profile.link_overlaps:
-            seconds += (in_bytes + step.store_bytes) / self._bandwidth
+            seconds += (in_bytes + step.store_bytes) / self.link_bytes_per_second
             return StepTimes(seconds, seconds, seconds)
         if in_bytes:
             starts = max(now_seconds, self._in_free_at)
-            self._in_free_at = starts + in_bytes / self._bandwidth
+            self._in_free_at = starts + in_bytes / self.link_bytes_per_second
         if step.urgent_bytes:
             seconds += self._in_free_at - now_seconds
         if step.store_bytes:
             starts = max(now_seconds + seconds, self._out_free_at)
-            self._out_free_at = starts + step.store_bytes / self._bandwidth
+            self._out_free_at = starts + step.store_bytes / self.link_bytes_per_second
         loaded = self._in_free_at - now_seconds if in_bytes else 0.0
         stored = self._out_free_at - now_seconds if step.store_bytes else 0.0
         return StepTimes(seconds, loaded, stored)

@@ -132,16 +132,25 @@ def device_profile(
     the_device, the_model = _find(device, model)
     assert model is not None
     if tensor_parallel is None:
-        for size in TENSOR_PARALLEL_SIZES:
-            if (device, model, size) in PUBLISHED:
-                return PUBLISHED[device, model, size]
-        tensor_parallel = _fewest_devices(device, model)
+        tensor_parallel = usual_tensor_parallel(device, model)
     kv_bytes_that_fit(device, model, tensor_parallel)
     published = PUBLISHED.get((device, model, tensor_parallel))
     if published is not None:
         return published
     profile = roofline(device, the_device, model, the_model)
     return _parallel(profile, tensor_parallel) if tensor_parallel > 1 else profile
+
+
+def usual_tensor_parallel(device: str, model: str) -> int:
+    """How many devices share a model by default: as published, else as few as hold the weights.
+
+    Raises:
+        ValueError: unknown names, or a model that does not fit.
+    """
+    for size in TENSOR_PARALLEL_SIZES:
+        if (device, model, size) in PUBLISHED:
+            return size
+    return _fewest_devices(device, model)
 
 
 def roofline(device_name: str, device: Device, model_name: str, model: Model) -> DeviceProfile:

@@ -1,9 +1,20 @@
 """A policy that decides at random, for tests: every decision must be harmless."""
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from caesura.policy import Action, CostModel, Disposition, PauseView, Plan, Snapshot
+from caesura.policy import (
+    Action,
+    AttainedService,
+    CostModel,
+    Disposition,
+    OriginalArrival,
+    PauseView,
+    Plan,
+    SessionOrder,
+    Snapshot,
+)
 from caesura.policy.reclaim import ReclaimRule
 
 
@@ -14,7 +25,7 @@ class Chaos:
     Attributes:
         seed: decides.
         restless: part of the pauses that are decided again at each review.
-        original_arrival: as in `Policy`.
+        order: as in `Policy`: any, by the seed.
     """
 
     name = "chaos"
@@ -22,12 +33,21 @@ class Chaos:
     reclaim: ReclaimRule = field(default_factory=ReclaimRule)
     seed: float = 0
     restless: float = 0.3
-    original_arrival: bool = True
 
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)
+        orders = (OriginalArrival(), AttainedService(0.01, 0.05), AttainedService(0.1, None))
+        self.order: SessionOrder | None = self._rng.choice((None, *orders))
 
-    def saves_preempted(self, costs: CostModel) -> bool:
+    def copies_given_up(
+        self, snapshot: Snapshot, tokens: int, pause: PauseView | None
+    ) -> Iterable[str]:
+        return [other.id for other in snapshot.pauses if self._rng.random() < 0.3]
+
+    def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
+        assert elapsed_seconds >= 0
+
+    def saves_contexts(self, costs: CostModel) -> bool:
         return self._rng.random() < 0.7
 
     def plan(self, snapshot: Snapshot) -> Plan:

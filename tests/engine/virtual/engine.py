@@ -4,7 +4,6 @@ It steps as the engine core does, with one step or two in flight. Nothing sleeps
 advances the clock.
 """
 
-import copy
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,27 +11,22 @@ from dataclasses import dataclass, field
 from functools import cache
 from unittest.mock import patch
 
-import torch
 import vllm.envs
 from vllm.config import KVTransferConfig, VllmConfig
-from vllm.engine.arg_utils import EngineArgs
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.kv_cache_utils import BlockHash, get_block_hash
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
-from vllm.v1.kv_cache_interface import (
-    FullAttentionSpec,
-    KVCacheConfig,
-    KVCacheGroupSpec,
-    KVCacheTensor,
-)
+from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
 from caesura.demo.model import demo_model_path
 from caesura.engine.config import SECTION
 from caesura.engine.flags import kv_transfer_config
+from caesura.engine.headless import VirtualClockScheduler
+from caesura.engine.headless_config import base_config, kv_cache_config, scheduler_config
 from caesura.engine.integrity import check_idle
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
@@ -75,54 +69,23 @@ class Shape:
 
 
 @cache
-def base_config() -> VllmConfig:
-    """vLLM's configuration for a small model: slow to make, so it is made once."""
-    arguments = EngineArgs(
-        model=str(demo_model_path()),
-        block_size=BLOCK_SIZE,
-        enforce_eager=True,
-        skip_tokenizer_init=True,
-        distributed_executor_backend="uni",
-    )
-    return arguments.create_engine_config()
-
-
-@cache
 def _structured_output_manager() -> StructuredOutputManager:
-    return StructuredOutputManager(base_config())
-
-
-def kv_cache_config(blocks: int) -> KVCacheConfig:
-    """One layer of full attention in `blocks` blocks."""
-    spec = FullAttentionSpec(
-        block_size=BLOCK_SIZE, num_kv_heads=1, head_size=1, dtype=torch.float32
-    )
-    page = spec.page_size_bytes
-    tensor = KVCacheTensor(
-        size=blocks * page, layers=["layer"], layer_stride=blocks * page, block_stride=page
-    )
-    return KVCacheConfig(
-        num_blocks=blocks,
-        kv_cache_tensors=[tensor],
-        kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)],
-    )
+    return StructuredOutputManager(base_config(str(demo_model_path()), BLOCK_SIZE))
 
 
 def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
     """vLLM's configuration of an engine of that shape."""
-    config = copy.copy(base_config())
+    config = scheduler_config(
+        str(demo_model_path()),
+        BLOCK_SIZE,
+        cache_config,
+        max_num_seqs=shape.max_num_seqs,
+        max_num_batched_tokens=shape.max_num_batched_tokens,
+        max_model_len=shape.max_model_len,
+        asynchronous=shape.in_flight > 1,
+        queue=shape.queue,
+    )
     page = cache_config.kv_cache_groups[0].kv_cache_spec.page_size_bytes
-    config.model_config = copy.copy(config.model_config)
-    config.model_config.max_model_len = shape.max_model_len
-    config.scheduler_config = copy.copy(config.scheduler_config)
-    config.scheduler_config.max_num_seqs = shape.max_num_seqs
-    config.scheduler_config.max_num_batched_tokens = shape.max_num_batched_tokens
-    config.scheduler_config.max_num_scheduled_tokens = None
-    config.scheduler_config.async_scheduling = shape.in_flight > 1
-    config.scheduler_config.policy = shape.queue
-    config.scheduler_config.disable_hybrid_kv_cache_manager = True
-    config.cache_config = copy.copy(config.cache_config)
-    config.cache_config.num_gpu_blocks = cache_config.num_blocks
     if shape.connected:
         config.kv_transfer_config = KVTransferConfig(**kv_transfer_config())
     config.additional_config = {
@@ -134,14 +97,6 @@ def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
         }
     }
     return config
-
-
-class VirtualClockScheduler(InterceptScheduler):
-    """The production scheduler on another clock."""
-
-    def __init__(self, *args: object, clock: Callable[[], float], **kwargs: object) -> None:
-        self.clock = clock
-        super().__init__(*args, **kwargs)
 
 
 class VirtualEngine:
@@ -158,7 +113,7 @@ class VirtualEngine:
         self.now_seconds = FIRST_SECONDS
         self.aborts: list[str] = []
         self.on_schedule: Callable[[SchedulerOutput], None] | None = None
-        cache_config = kv_cache_config(shape.blocks + 1)
+        cache_config = kv_cache_config(shape.blocks + 1, BLOCK_SIZE)
         config = vllm_config(shape, cache_config)
         arguments = (config, cache_config, _structured_output_manager(), BLOCK_SIZE)
         with patch.object(vllm.envs, "VLLM_USE_V2_MODEL_RUNNER", shape.runner is RunnerVersion.V2):

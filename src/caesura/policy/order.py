@@ -1,0 +1,83 @@
+"""In which order sessions are served: who waits, and who is preempted."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+
+@dataclass(slots=True)
+class Service:
+    """What a session has had so far.
+
+    Attributes:
+        arrival_seconds: original arrival of the session.
+        paused_seconds: time that it has spent in pauses, when it wanted nothing.
+        output_tokens: tokens generated for it.
+    """
+
+    arrival_seconds: float
+    paused_seconds: float = 0.0
+    output_tokens: int = 0
+
+
+class SessionOrder(Protocol):
+    """Ranks sessions: the lowest rank is served first.
+
+    Attributes:
+        ranks_everyone: requests that never paused are ranked too, as soon as any session
+            pauses; else they keep the places that vLLM gives them.
+        displacement_margin_seconds: a running request makes room for a waiting one whose rank
+            is lower by more than this, if its context can be copied out; None for never.
+    """
+
+    @property
+    def ranks_everyone(self) -> bool:
+        """See above."""
+        ...
+
+    @property
+    def displacement_margin_seconds(self) -> float | None:
+        """See above."""
+        ...
+
+    def rank(self, service: Service) -> float:
+        """A time on the clock of arrivals; must not decrease while the session is served."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalArrival:
+    """First come, first served by the arrival of the session (InferCept, section 4.4)."""
+
+    ranks_everyone: ClassVar[bool] = False
+    displacement_margin_seconds: ClassVar[float | None] = None
+
+    def rank(self, service: Service) -> float:
+        """The original arrival."""
+        return service.arrival_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class AttainedService:
+    """Least attained service first, per session, with a bounded handicap.
+
+    First come first served makes a session that wants a few tokens wait behind those that want
+    thousands, and nobody knows beforehand which is which. What a session has already had is
+    known: its rank is the time at which it arrived, not counting its pauses, plus a handicap
+    for every token generated for it (least attained service, as for programs in Autellix, arXiv
+    2502.13965, section 4; a handicap that grows with the service instead of levels keeps a
+    session from waiting for ever: newer ones overtake it for no longer than its handicap).
+
+    Attributes:
+        handicap_seconds: per generated token. 0 is first come first served.
+        displacement_margin_seconds: see `SessionOrder`.
+    """
+
+    ranks_everyone: ClassVar[bool] = True
+
+    handicap_seconds: float = 0.2
+    displacement_margin_seconds: float | None = 2.0
+
+    def rank(self, service: Service) -> float:
+        """Arrival without pauses, plus the handicap."""
+        active_since = service.arrival_seconds + service.paused_seconds
+        return active_since + self.handicap_seconds * service.output_tokens

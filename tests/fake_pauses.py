@@ -1,0 +1,106 @@
+"""Paused contexts in memory, and an engine that does at once what a policy plans."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from caesura.policy import (
+    Action,
+    CostModel,
+    Demand,
+    Disposition,
+    Load,
+    Memory,
+    Plan,
+    Policy,
+    Snapshot,
+)
+
+NO_MEMORY = Memory(0, 0)
+
+
+@dataclass(eq=False)
+class FakePause:
+    id: str
+    paused_seconds: float = 0.0
+    held_tokens: int = 100
+    arrival_seconds: float = 0.0
+    copied_tokens: int = 0
+    endpoint: str = "tool"
+    copy_requested: bool = False
+    returning: bool = False
+    disposition: Disposition | None = None
+    shared_tokens: int = 0
+
+    @property
+    def context_tokens(self) -> int:
+        return self.held_tokens
+
+    def freeable_tokens(self) -> int:
+        return max(0, self.held_tokens - self.shared_tokens)
+
+
+class FakeIndex(list[FakePause]):
+    def undecided(self):
+        return iter([pause for pause in self if pause.disposition is None])
+
+    def held_latest_arrival_first(self):
+        held = [pause for pause in self if pause.held_tokens]
+        return iter(sorted(held, key=lambda pause: -pause.arrival_seconds))
+
+    def held_longest_pause_first(self):
+        held = [pause for pause in self if pause.held_tokens]
+        return iter(sorted(held, key=lambda pause: pause.paused_seconds))
+
+
+class FakeEngine:
+    """Asks a policy and carries its plans out; a swap is complete when it is told so."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        pauses: Iterable[FakePause] = (),
+        *,
+        costs: CostModel,
+        load: Load,
+        device: Memory = NO_MEMORY,
+        host: Memory = NO_MEMORY,
+    ) -> None:
+        self.policy = policy
+        self.pauses = FakeIndex(pauses)
+        self.costs, self.load, self.device, self.host = costs, load, device, host
+
+    def snapshot(self, now: float, demand: Demand | None = None) -> Snapshot:
+        return Snapshot(now, self.pauses, self.device, self.host, self.costs, self.load, demand)
+
+    def plan(self, now: float) -> Plan:
+        return self.policy.plan(self.snapshot(now))
+
+    def step(self, now: float) -> dict[str, Disposition]:
+        """Plan, carry out, and say what was decided; kept as they are is not mentioned."""
+        by_id = {pause.id: pause for pause in self.pauses}
+        decided = {}
+        for action in self.plan(now).actions:
+            pause = by_id[action.pause_id]
+            pause.disposition = action.disposition
+            if action.disposition is Disposition.DISCARD:
+                pause.held_tokens = action.keep_tokens
+            elif action.disposition is Disposition.SWAP or action.copy:
+                pause.copy_requested = True
+            if action.disposition is not Disposition.PRESERVE:
+                decided[action.pause_id] = action.disposition
+        return decided
+
+    def releases(self, demand: Demand, now: float = 0.0) -> list[Action]:
+        return list(self.policy.plan(self.snapshot(now, demand)).actions)
+
+
+def demand(tokens: int, **changes: object) -> Demand:
+    values: dict[str, object] = {
+        "request_id": "asking",
+        "tokens": tokens,
+        "running": False,
+        "arrival_seconds": 0.0,
+        "waited_seconds": 0.0,
+        "engine_idle": False,
+    }
+    return Demand(**{**values, **changes})  # type: ignore[arg-type]
