@@ -21,9 +21,12 @@ from caesura.bench.simulation_settings import SimulationSettings
 from caesura.bench.stats import RunPlan
 from caesura.bench.traces import engine_part, engine_parts, simulated_part, traced
 from caesura.engine.config import CaesuraConfig
+from caesura.engine.copy_batch import CopyBatch
 from caesura.engine.flags import additional_config
-from caesura.engine.trace import ITERATIONS, NO_TRACE, STILL_OPEN
+from caesura.engine.pauses import Pause, PauseEnding
+from caesura.engine.trace import ITERATIONS, NO_TRACE, STILL_OPEN, TraceRecorder
 from caesura.engine.trace_events import TraceEvents, section_path
+from caesura.policy import Service
 from caesura.sim.profiles import device_profile
 
 PROFILE = device_profile("a100-80gb", "gpt-j-6b")
@@ -46,10 +49,15 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Traced:
-    """A run and the events of its trace."""
+    """The events of a trace, and the run that they are of."""
 
-    outcome: SimulatedOutcome
+    run: SimulatedOutcome | None
     events: list[Event]
+
+    @property
+    def outcome(self) -> SimulatedOutcome:
+        assert self.run is not None
+        return self.run
 
     @property
     def iterations(self) -> list[Event]:
@@ -159,15 +167,103 @@ def test_sections_have_files_of_their_own() -> None:
     assert section_path(Path("out/swap.json"), 2) == Path("out/swap.2.json")
 
 
+# The recorder
+
+
+class Recording:
+    """A recorder on a clock that the test sets."""
+
+    def __init__(self, directory: Path) -> None:
+        self.now = 50.0
+        self.path = directory / "trace.json"
+        self.trace = TraceRecorder(
+            self.path, "swap", lambda: self.now, lambda: {}, block_bytes=1000, max_events=100
+        )
+
+    def pause(self, pause_id: str) -> Pause:
+        pause = Pause(
+            id=pause_id,
+            endpoint="tool",
+            service=Service(0.0),
+            paused_seconds=self.now,
+            context_tokens=32,
+            total_tokens=33,
+            prompt_tokens=20,
+            block_hashes=[],
+            block_size=16,
+        )
+        self.trace.pause_began(pause)
+        return pause
+
+    def events(self, section: int = 0) -> Traced:
+        return Traced(None, load(section_path(self.path, section))["traceEvents"])
+
+
+def test_a_client_that_sends_a_new_request_for_each_turn_has_one_track(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    for number in range(3):
+        pause = recording.pause(f"request-{number}")
+        recording.now += 2.0
+        pause.claimed_by = f"request-{number + 1}"
+        recording.trace.claimed(pause)
+        recording.now += 1.0
+        recording.trace.pause_ended(pause, PauseEnding.RESUMED)
+    recording.trace.write()
+    assert recording.events().tracks.keys() == {ITERATIONS, "request-0"}
+    on_track = recording.events().on_track("request-0")
+    assert [event["name"] for event in on_track] == ["tool", "returning"] * 3
+    assert [event["dur"] for event in on_track] == [3_000_000, 1_000_000] * 3
+
+
+def test_what_is_open_when_a_section_is_written_ends_with_it(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    pause = recording.pause("request")
+    recording.trace.copies_launched(CopyBatch(7, stores=[(1, 2), (3, 4)]))
+    recording.now += 1.0
+    recording.trace.write()
+    recording.trace.copies_finished(7, succeeded=True)
+    recording.trace.pause_ended(pause, PauseEnding.CANCELLED)
+    recording.trace.write()
+    (open_pause,) = recording.events().pauses
+    assert (open_pause["dur"], open_pause["args"]["ending"]) == (1_000_000, STILL_OPEN)
+    ((begin, end),) = recording.events().copies("copies out")
+    assert end["ts"] - begin["ts"] == 1_000_000
+    assert begin["args"] == {"blocks": 2, "bytes": 2000, "ending": STILL_OPEN}
+    assert not section_path(recording.path, 1).exists()  # nothing began in it
+
+
+def test_every_section_starts_at_zero(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    for _ in range(2):
+        recording.now += 1.0
+        pause = recording.pause("request")
+        recording.now += 1.0
+        recording.trace.pause_ended(pause, PauseEnding.CANCELLED)
+        recording.trace.write()
+    assert [recording.events(n).pauses[0]["ts"] for n in (0, 1)] == [1_000_000] * 2
+
+
+def test_the_ways_of_a_copy_are_told_apart(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    batch = CopyBatch(1, [(0, 0)], [(1, 1)], loads=[(2, 2)], stores=[(3, 3), (4, 4), (5, 5)])
+    recording.trace.copies_launched(batch)
+    recording.trace.copies_finished(1, succeeded=False)
+    recording.trace.write()
+    copies = {name: recording.events().copies(name) for name in COPIES}
+    blocks = {name: begin["args"]["blocks"] for name, ((begin, _),) in copies.items()}
+    assert blocks == {"copies out": 3, "copies in": 1, "urgent copies": 2}
+    assert {begin["args"]["ending"] for ((begin, _),) in copies.values()} == {"failed"}
+
+
 # A run
 
 
 @pytest.mark.parametrize("policy", ["stock", "preserve", "swap", "discard", "ttl"])
 def test_a_run_leaves_a_valid_trace(policy: str) -> None:
     traced_run = run(policy)
-    tids = {0, *traced_run.tracks.values()}
+    tids = set(traced_run.tracks.values())
     for event in traced_run.events:
-        assert {"ph", "name", "pid", "tid", "ts"} <= event.keys()
+        assert event.keys() >= {"ph", "name", "pid", "tid", "ts"}
         assert event["ph"] in "MXiCbe"
         assert event["tid"] in tids
         assert event["ts"] >= 0
@@ -251,14 +347,13 @@ def test_copies_out_are_those_that_were_counted() -> None:
     assert begin["args"]["bytes"] == begin["args"]["blocks"] * 16 * PROFILE.kv_bytes_per_token
 
 
-def test_where_the_link_cannot_overlap_no_copy_goes_on_into_another_iteration() -> None:
+def test_where_the_link_cannot_overlap_copies_are_over_with_their_iteration() -> None:
     traced_run = run("swap", link_overlaps=False)
-    computing = {(e["ts"], e["ts"] + e["dur"]) for e in traced_run.iterations}
+    ends = {event["ts"]: event["ts"] + event["dur"] for event in traced_run.iterations}
     pairs = [pair for name in COPIES for pair in traced_run.copies(name)]
-    assert pairs
-    for begin, end in pairs:
-        inside = [span for span in computing if begin["ts"] < span[1] and span[0] < end["ts"]]
-        assert len(inside) <= 1
+    with_computation = [(begin, end) for begin, end in pairs if begin["ts"] in ends]
+    assert with_computation
+    assert all(end["ts"] == ends[begin["ts"]] for begin, end in with_computation)
 
 
 def test_counters_show_queues_and_memory() -> None:
@@ -350,6 +445,9 @@ def test_simulate_writes_one_trace_of_all_runs(
     monkeypatch.setattr(sys, "argv", ["caesura", *command])
     cli.app(standalone_mode=False)
     slices = names_of(load(path))
+    tracks = [e for e in load(path)["traceEvents"] if e["name"] == "thread_name"]
+    assert len({(e["pid"], e["tid"]) for e in tracks}) == len(tracks)
+    assert [e["args"]["name"] for e in tracks if e["pid"] == e["tid"]] == [ITERATIONS] * 4
     assert slices.keys() == {f"{p} rate 6 seed {s}" for p in ("stock", "swap") for s in (0, 1)}
     assert all("decode" in names for names in slices.values())
     assert slices["stock rate 6 seed 0"] <= {"decode", "prefill", "recompute"}

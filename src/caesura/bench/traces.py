@@ -15,7 +15,7 @@ from rich.console import Console
 
 from caesura.bench.settings import ComparisonSettings
 from caesura.bench.stats import RunPlan
-from caesura.engine.trace_events import section_path, write_trace
+from caesura.engine.trace_events import PID, section_path, write_trace
 
 
 def engine_part(settings: ComparisonSettings, policy: str) -> Path | None:
@@ -81,8 +81,15 @@ def merge_traces(path: Path, parts: Mapping[RunPlan, Path]) -> list[str]:
     Returns:
         Names of the runs whose traces are truncated.
     """
-    records: list[dict[str, object]] = []
     truncated: dict[str, str] = {}
+    write_trace(path, _merged(parts, truncated), {"truncated": truncated})
+    return list(truncated)
+
+
+def _merged(
+    parts: Mapping[RunPlan, Path], truncated: dict[str, str]
+) -> Iterator[dict[str, object]]:
+    """The events of all parts, one part in memory at a time; notes which are truncated."""
     for pid, (plan, part) in enumerate(parts.items(), start=1):
         if not part.exists():
             continue
@@ -90,13 +97,11 @@ def merge_traces(path: Path, parts: Mapping[RunPlan, Path]) -> list[str]:
         name = f"{plan.policy} rate {plan.rate:g} seed {plan.seed}"
         if "truncated" in trace["otherData"]:
             truncated[name] = trace["otherData"]["truncated"]
-        records.append(_metadata("process_sort_index", pid, sort_index=pid))
+        yield _metadata("process_sort_index", pid, sort_index=pid)
         for record in trace["traceEvents"]:
             if record["name"] == "process_name":
                 record["args"]["name"] = f"{name} (truncated)" if name in truncated else name
-            records.append(record | {"pid": pid})
-    write_trace(path, records, {"truncated": truncated} if truncated else {})
-    return list(truncated)
+            yield record | {"pid": pid, "tid": pid + record["tid"] - PID}
 
 
 def _directory(trace_path: Path) -> Path:
@@ -104,4 +109,4 @@ def _directory(trace_path: Path) -> Path:
 
 
 def _metadata(kind: str, pid: int, **args: int) -> dict[str, object]:
-    return {"ph": "M", "name": kind, "pid": pid, "tid": 0, "ts": 0, "args": args}
+    return {"ph": "M", "name": kind, "pid": pid, "tid": pid, "ts": 0, "args": args}

@@ -6,14 +6,15 @@ a file is left open.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 MAX_EVENTS = 250_000
-"""Per section; about 50 MB of JSON. What comes later is counted and not kept."""
+"""Per section; about 40 MB of JSON. What comes later is counted and not kept."""
 
 PID = 1
+"""Of the process, and of its first track: viewers show a thread with the process's id first."""
 
 Args = Mapping[str, int | float | str]
 
@@ -28,7 +29,7 @@ class _Event:
     phase: str
     name: str
     ts: int
-    tid: int = 0
+    tid: int = PID
     duration: int = 0
     id: str = ""
     args: Args = field(default_factory=dict)
@@ -44,7 +45,7 @@ class _Event:
         if self.phase == "X":
             record["dur"] = self.duration
         elif self.phase == "i":
-            record["s"] = "t" if self.tid else "p"
+            record["s"] = "t"
         elif self.id:
             record["cat"] = self.name
             record["id2"] = {"local": self.id}  # ids count within the process only
@@ -119,13 +120,13 @@ class TraceEvents:
         other: dict[str, object] = {"clock": "seconds of the scheduler, 0 at the section's start"}
         if self.dropped:
             note = f"truncated: {self.dropped} later events were not kept"
-            records.append(_Event("i", note, self._full_since).to_json())
+            records.append(_Event("i", note, self._full_since).to_json() | {"s": "p"})
             other["truncated"] = note
         write_trace(path, records, other)
 
     def _metadata(self) -> list[dict[str, object]]:
         name = f"{self._name} (truncated)" if self.dropped else self._name
-        records = [_metadata_record("process_name", 0, name=name)]
+        records = [_metadata_record("process_name", PID, name=name)]
         for track, tid in self._tracks.items():
             records.append(_metadata_record("thread_name", tid, name=track))
             records.append(_metadata_record("thread_sort_index", tid, sort_index=tid))
@@ -142,17 +143,20 @@ class TraceEvents:
         return max(0, round((seconds - self._origin_seconds) * 1e6))
 
     def _tid(self, track: str) -> int:
-        return self._tracks.setdefault(track, len(self._tracks) + 1)
+        return self._tracks.setdefault(track, PID + len(self._tracks))
 
 
-def write_trace(path: Path, records: list[dict[str, object]], other: Mapping[str, object]) -> None:
-    """Write events as a trace file, one per line."""
+def write_trace(
+    path: Path, records: Iterable[Mapping[str, object]], other: Mapping[str, object]
+) -> None:
+    """Write events as a trace file, one per line, and what else is known once they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
-        file.write('{"displayTimeUnit": "ms", "otherData": ' + json.dumps(other))
-        file.write(', "traceEvents": [\n')
-        file.write(",\n".join(json.dumps(record) for record in records))
-        file.write("\n]}\n")
+        file.write('{"displayTimeUnit": "ms", "traceEvents": [')
+        for number, record in enumerate(records):
+            file.write(",\n" if number else "\n")
+            file.write(json.dumps(record))
+        file.write('\n], "otherData": ' + json.dumps(other) + "}\n")
 
 
 def _metadata_record(kind: str, tid: int, **args: int | str) -> dict[str, object]:

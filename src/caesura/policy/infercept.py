@@ -14,14 +14,14 @@ What differs here, since the engine does:
 * Only a context's own blocks count: what others share is not freed by giving it up.
 * Contexts are not looked at in vain: `_Watched.due_seconds` is when preserving becomes the
   greater waste. It is computed again when it comes, and for all when the load has fallen by
-  `LOAD_TOLERANCE`. So a decision falls in the iteration in which it is due, or, under a load that
-  falls, at most this share later.
+  `LOAD_TOLERANCE`. So a decision falls in the iteration in which it is due or, under a load that
+  falls, at most this share later. Ranking those that may be swapped looks at all, so a ranking
+  is used for `RANK_SECONDS`.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from itertools import chain
 from typing import ClassVar
 
 from caesura.policy.order import OriginalArrival, SessionOrder
@@ -37,6 +37,9 @@ from caesura.policy.waste import (
 
 LOAD_TOLERANCE = 0.25
 """A load that is lower by this share (by the break-even that it means) changes due times."""
+
+RANK_SECONDS = 0.1
+"""How long a ranking by waste is used."""
 
 SHARED_RECHECK_SECONDS = 1.0
 """How often a context that others share altogether is looked at."""
@@ -120,6 +123,8 @@ class InferCept:
         self.remaining_seconds: Callable[[str], float | None] | None = None
         self._watched: list[_Watched] = []  # a heap
         self._highest_break_even = 0.0  # of a chunk, under the loads that due times are for
+        self._ranking: list[_Watched] = []  # that may be swapped, the most wasteful last
+        self._ranked_seconds = float("-inf")
         self._smallest_tokens = float("inf")  # of the contexts that may want to be swapped
 
     def saves_contexts(self, costs: CostModel) -> bool:
@@ -249,29 +254,39 @@ class InferCept:
         free = snapshot.host.free_tokens - backlog
         if room <= 0 or free < self._smallest_tokens:
             return []
-        candidates = [
-            watched
-            for watched in chain(due, self._watched)
-            if watched.swap_seconds is None and watched.tokens and watched.is_held()
-        ]
-        wastes = [self._waste_until_due(watched, iteration) for watched in candidates]
-        chosen = []
-        for index in sorted(range(len(candidates)), key=wastes.__getitem__, reverse=True):
-            if room <= 0 or wastes[index] <= 0:
-                break
-            watched = candidates[index]
+        now = iteration.now_seconds
+        if not self._ranking or now - self._ranked_seconds >= RANK_SECONDS:
+            self._rank([*due, *self._watched], iteration)
+        chosen: list[Action] = []
+        too_large: list[_Watched] = []
+        while self._ranking and room > 0:
+            watched = self._ranking.pop()
+            if watched.swap_seconds is not None or not watched.is_held():
+                continue
             if watched.tokens > free:
+                too_large.append(watched)
                 continue
             chosen.append(Action(watched.pause.id, Disposition.SWAP))
             iterations = 1 + watched.tokens / snapshot.load.copy_budget_tokens
             iteration_seconds = iteration.costs.forward_seconds(int(self.saturation_tokens))
             watched.swap_seconds = COPY_PATIENCE * iterations * iteration_seconds
-            watched.swap_given_up_seconds = iteration.now_seconds + watched.swap_seconds
+            watched.swap_given_up_seconds = now + watched.swap_seconds
             room -= watched.tokens
             free -= watched.tokens
-        left = (watched.tokens for watched in candidates if watched.swap_seconds is None)
-        self._smallest_tokens = min(left, default=float("inf"))
+        self._ranking += reversed(too_large)
         return chosen
+
+    def _rank(self, watched: list[_Watched], iteration: _Iteration) -> None:
+        candidates = [
+            (self._waste_until_due(one, iteration), index, one)
+            for index, one in enumerate(watched)
+            if one.swap_seconds is None and one.tokens and one.is_held()
+        ]
+        candidates.sort()
+        self._ranked_seconds = iteration.now_seconds
+        self._ranking = [one for waste, _, one in candidates if waste > 0]
+        smallest = min((one.tokens for _, _, one in candidates), default=None)
+        self._smallest_tokens = float("inf") if smallest is None else smallest
 
     def _waste_until_due(self, watched: _Watched, iteration: _Iteration) -> float:
         """The least waste; until a context is due that is the waste of preserving it."""

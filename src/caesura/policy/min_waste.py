@@ -65,8 +65,8 @@ class MinWaste:
     name: ClassVar[str] = "min-waste"
 
     reclaim: ReclaimRule = field(default_factory=ReclaimRule)
-    handicap_seconds: float = 0.2
-    displacement_margin_seconds: float = 2.0
+    handicap_seconds: float = 1.0
+    displacement_margin_seconds: float = 20.0
     rank_every_seconds: float = 0.25
     review_every_seconds: float = 0.05
 

@@ -74,8 +74,8 @@ class AttainedService:
 
     ranks_everyone: ClassVar[bool] = True
 
-    handicap_seconds: float = 0.2
-    displacement_margin_seconds: float | None = 2.0
+    handicap_seconds: float = 1.0
+    displacement_margin_seconds: float | None = 20.0
 
     def rank(self, service: Service) -> float:
         """Arrival without pauses, plus the handicap."""
