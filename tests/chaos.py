@@ -10,6 +10,7 @@ from caesura.policy import (
     AttainedService,
     CostModel,
     Disposition,
+    PauseView,
     Plan,
     SessionOrder,
     Snapshot,

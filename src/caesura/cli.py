@@ -53,6 +53,13 @@ def serve(
     copy_budget: Annotated[
         str, typer.Option(help="Bytes copied out and in per engine iteration at most.")
     ] = "64MiB",
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="What `caesura calibrate` wrote for this model and machine: costs to start "
+            "from. They are measured while serving in any case."
+        ),
+    ] = None,
 ) -> None:
     """Serve a model with pauses: vLLM's OpenAI-compatible server, and any of its flags.
 
@@ -68,6 +75,7 @@ def serve(
         host_memory=parse_size(host_memory),
         keep_contexts=keep_contexts,
         copy_budget=parse_size(copy_budget),
+        profile=profile,
     )
     run_server(model, config, context.args)
 

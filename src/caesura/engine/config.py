@@ -44,6 +44,8 @@ class CaesuraConfig(BaseModel):
             instead of in one before it. By default on CPU, where loads cannot overlap with
             computation anyway.
         copy_thread: on CPU, copy in a worker thread instead of between iterations.
+        profile: a device profile that `caesura calibrate` wrote: what computing and copying are
+            taken to cost until this engine has measured it itself.
         check_integrity: verify all books whenever the engine falls idle (for tests).
         trace: file that a trace of the engine is written to, at shutdown and at each reset of the
             prefix cache (the second goes to `NAME.1.json`, and so on). See docs/trace.md.
@@ -61,6 +63,7 @@ class CaesuraConfig(BaseModel):
     forget_after_seconds: float = Field(default=3600.0, gt=0)
     load_in_step: bool | None = None
     copy_thread: bool = False
+    profile: str | None = None
     check_integrity: bool = False
     trace: Path | None = None
 

@@ -377,7 +377,7 @@ class HeadlessEngine:
         until = self.now_seconds + max(times.computed, self.IDLE_STEP_SECONDS)
         if self._copies:
             until = max(self.now_seconds, self._copies[0][0])
-        self.now_seconds = max(self.now_seconds, min(until, not_after))
+        self.now_seconds = max(self.now_seconds + times.computed, min(until, not_after))
 
     def _result(self, output: SchedulerOutput) -> ModelRunnerOutput:
         ids = list(output.num_scheduled_tokens)

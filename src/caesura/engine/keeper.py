@@ -14,7 +14,7 @@ from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.request import Request
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.costs import StepTimer
+from caesura.engine.costs import StepTimer, profiled_costs
 from caesura.engine.holds import (
     OwnBlocks,
     References,
@@ -26,7 +26,17 @@ from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses import HoldEnding, Pause, PauseEnding, PauseTable
 from caesura.engine.trace import NO_TRACE, Trace
 from caesura.engine.transfers import Transfers
-from caesura.policy import Action, CostModel, Demand, Disposition, Load, Memory, Policy, Service, Snapshot
+from caesura.policy import (
+    Action,
+    CostModel,
+    Demand,
+    Disposition,
+    Load,
+    Memory,
+    Policy,
+    Service,
+    Snapshot,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ class PauseKeeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.table = PauseTable()
-        self.timer = StepTimer()
+        self.timer = StepTimer(profiled_costs(config.profile))
         self.policy = policy
         self.clock = clock
         self._config = config
@@ -187,9 +197,7 @@ class PauseKeeper:
             host = Memory(
                 pool.num_slots * self._block_size, pool.available_slots * self._block_size
             )
-        return Snapshot(
-            self.clock(), self.table, device, host, self.costs(), self._load(), demand
-        )
+        return Snapshot(self.clock(), self.table, device, host, self.costs(), self._load(), demand)
 
     def costs(self) -> CostModel:
         """What computing and copying cost, as measured so far."""

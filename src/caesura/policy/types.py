@@ -180,8 +180,8 @@ class Action:
     """One decision about one pause.
 
     `PRESERVE` keeps the hold as it is; with `copy` its context is copied out as well, so that it
-    can be released at once later (write-ahead). `SWAP` copies the context to host memory and releases
-    the device blocks when the copy is complete. `DISCARD` releases them now.
+    can be released at once later (write-ahead). `SWAP` copies the context to host memory and
+    releases the device blocks when the copy is complete. `DISCARD` releases them now.
 
     Attributes:
         pause_id: which pause.
