@@ -354,11 +354,43 @@ def calibrate(
         Path | None, typer.Option("--json", help="Write the profile to this file.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write a plot to this directory.")] = None,
+    from_trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start no engine: fit iterations to a trace of `caesura bench --trace`, so that "
+            "what production adds to each is included. Needs --base."
+        ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --from-trace: a profile of the same machine and model, for KV size and link."
+        ),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="With --from-trace: whose runs are used, comma-separated. Default: all that "
+            "run Caesura's scheduler."
+        ),
+    ] = None,
 ) -> None:
     """Measure what iterations and copies cost here: a device profile for `caesura simulate`.
 
     Runs the real engine in this process, on an otherwise idle machine. Takes about a minute.
     """
+    if from_trace is not None or base is not None or policy is not None:
+        if from_trace is None or base is None:
+            raise ValueError("a profile under load needs both --from-trace and --base")
+        if out is not None:
+            raise ValueError("--from-trace writes no plot: leave out --out")
+        from caesura.bench.load_calibration import LoadCalibrationSettings, run_load_calibration
+
+        run_load_calibration(
+            LoadCalibrationSettings(from_trace, base, tuple(_names(policy or "")), json_path),
+            command=_command_line(),
+        )
+        return
     # Read when torch and vLLM are imported.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

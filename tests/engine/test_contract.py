@@ -16,6 +16,8 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.request import Request, StreamingUpdate
+from vllm.v1.worker.gpu.kv_connector import ActiveKVConnector
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from vllm.version import __version__ as vllm_version
 
 from caesura.engine.versions import base_version, require_tested_vllm
@@ -123,3 +125,10 @@ def test_other_versions_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CAESURA_ALLOW_UNTESTED_VLLM", "1")
     require_tested_vllm("0.99.0")
     assert base_version("0.32.0+cpu") == "0.32.0"
+
+
+def test_what_is_overwritten_can_be_saved_before_anything_is_computed_or_loaded() -> None:
+    first_runner = inspect.getsource(GPUModelRunner.execute_model)
+    assert first_runner.index(".handle_preemptions(") < first_runner.index("_update_states(")
+    second_runner = inspect.getsource(ActiveKVConnector.pre_forward)
+    assert second_runner.index(".handle_preemptions(") < second_runner.index("_start_load_kv(")

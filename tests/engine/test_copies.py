@@ -127,3 +127,30 @@ def test_copies_out_wait_for_the_computation_that_writes_the_blocks() -> None:
         for cache in caches.values():
             assert bool((cache[40] == value).all())
     backend.shutdown()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_saved_blocks_are_copied_before_they_are_overwritten(device: str) -> None:
+    caches, config = kv_cache(device)
+    regions = device_regions(caches, config)
+    for backend in (
+        [make_backend(regions, NUM_SLOTS)]
+        if device == "cuda"
+        else [make_backend(regions, NUM_SLOTS, use_thread) for use_thread in (False, True)]
+    ):
+        before = [region[3].clone() for region in regions]
+        batch = CopyBatch(0, urgent_stores=[(3, 7)])
+        backend.save(batch)
+        for region in regions:
+            region[3].zero_()  # what the iteration computes
+        backend.start_loads(batch)
+        backend.start_stores(batch)
+        wait(backend, 0)
+        back = CopyBatch(1, loads=[(7, 5)])
+        backend.save(back)
+        backend.start_loads(back)
+        backend.start_stores(back)
+        wait(backend, 1)
+        for region, content in zip(regions, before, strict=True):
+            assert torch.equal(region[5], content)
+        backend.shutdown()

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from caesura.bench.figure_units import UNITS
 from caesura.bench.machine import Machine, this_machine
 from caesura.demo.model import demo_model_path
 from caesura.engine.calibrate import Calibration, calibrate, copy_bandwidth
@@ -30,16 +31,6 @@ HOST_BYTES = 256 * 2**20
 FIT_MEMORY = -1  # vLLM: the longest context that the KV memory can hold
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")  # as plots.py
-_UNITS = {
-    "seconds_per_iteration": ("ms per iteration (c)", 1e3),
-    "seconds_per_query_token": ("ms per query token (a)", 1e3),
-    "seconds_per_context_token": ("µs per token of context (b)", 1e6),
-    "seconds_per_sequence": ("µs per sequence (s)", 1e6),
-    "seconds_per_attention_pair": ("ns per pair of prefill attention (p)", 1e9),
-    "saturation_tokens": ("saturation point, tokens (S)", 1),
-    "kv_bytes_per_token": ("KV bytes per token", 1),
-    "link_bytes_per_second": ("GB/s to or from host memory", 1e-9),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +115,7 @@ def figures_table(result: Calibration) -> Table:
     table.add_column("value", justify="right")
     table.add_column("source")
     for figure in FIGURES:
-        label, factor = _UNITS[figure]
+        label, factor = UNITS[figure]
         source = profile.source(figure)
         value = getattr(profile, figure) * factor
         if figure == "saturation_tokens":

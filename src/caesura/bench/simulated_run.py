@@ -144,6 +144,7 @@ def _outcome(
             measured_sessions=len(measured.sessions),
             simulated_seconds=record.finished_at - record.started_at,
             steps=engine.steps,
+            durations=tuple(engine.duration_rows()),
         ),
         cpu_seconds,
     )

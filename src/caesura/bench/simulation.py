@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from caesura.bench.arrivals import Arrivals
 from caesura.bench.simulation_settings import SimulationSettings
 from caesura.bench.stats import RunOutcome, RunPlan, RunReport
+from caesura.policy.duration import CalibrationRow
 from caesura.policy.profile import DeviceProfile
 
 
@@ -37,11 +38,13 @@ class SimulatedRunReport(RunReport):
         measured_sessions: those that latencies are of.
         simulated_seconds: virtual time until the last session was over.
         steps: iterations of the scheduler.
+        durations: pauses per endpoint, as the policy predicted them and as they were.
     """
 
     measured_sessions: int
     simulated_seconds: float
     steps: int
+    durations: tuple[CalibrationRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

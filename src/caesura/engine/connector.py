@@ -235,6 +235,16 @@ class CaesuraConnector(KVConnectorBase_V1):
             "Caesura: %d host blocks of %d bytes on this rank", self.num_slots, self._block_bytes
         )
 
+    def handle_preemptions(self, kv_connector_metadata: KVConnectorMetadata) -> None:
+        """Before anything of this iteration is computed: copy out what it overwrites.
+
+        `start_load_kv` would be too late: vLLM calls it after the forward pass in iterations
+        whose computation reads no load.
+        """
+        assert isinstance(kv_connector_metadata, CopyMetadata)
+        if kv_connector_metadata.batch is not None and self._backend is not None:
+            self._backend.save(kv_connector_metadata.batch)
+
     def start_load_kv(self, forward_context: "ForwardContext", **kwargs: Any) -> None:
         """Start this iteration's loads."""
         batch = self._batch()

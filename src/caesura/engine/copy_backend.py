@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -41,9 +41,14 @@ class FinishedBatches:
 class CopyBackend(Protocol):
     """Copies blocks between the device and host memory."""
 
+    def save(self, batch: CopyBatch) -> None:
+        """Copy what is overwritten from now on (the urgent stores). Called before anything of the
+        iteration is computed or loaded, and in effect for all of that."""
+        ...
+
     def start_loads(self, batch: CopyBatch) -> None:
-        """Make the urgent copies of a batch, then start its loads. Urgent ones are in effect on
-        return, for whatever is computed on the current stream from then on."""
+        """Start the host-to-device copies of a batch. Urgent ones are in effect on return, for
+        whatever is computed on the current stream from then on."""
         ...
 
     def start_stores(self, batch: CopyBatch) -> None:
@@ -133,19 +138,34 @@ class BoundedCopies:
         self._device = [region.numpy() for region in device]
         self._host = [region.numpy() for region in host]
         self._finished = FinishedBatches()
-        self._broken = False
+        self._broken: set[int] = set()
+
+    def save(self, batch: CopyBatch) -> None:
+        """Copy what is overwritten from now on."""
+        if not self.try_save(batch):
+            self.fail(batch)
+
+    def try_save(self, batch: CopyBatch) -> bool:
+        """Make the urgent stores; False when they could not be made."""
+        return self._try_copy(batch.urgent_stores, self._device, self._host)
 
     def start_loads(self, batch: CopyBatch) -> None:
-        """Copy what is overwritten from now on, then the batch's loads."""
-        saved = self._try_copy(batch.urgent_stores, self._device, self._host)
+        """Copy the batch's loads."""
         pairs = batch.urgent_loads + batch.loads
-        self._broken = not self._try_copy(pairs, self._host, self._device) or not saved
+        if not self._try_copy(pairs, self._host, self._device):
+            self.fail(batch)
 
     def start_stores(self, batch: CopyBatch) -> None:
         """Copy the batch's stores and report the batch."""
-        stored = self._try_copy(batch.stores, self._device, self._host)
-        ok = stored and not self._broken
+        if not self._try_copy(batch.stores, self._device, self._host):
+            self.fail(batch)
+        ok = batch.id not in self._broken
+        self._broken.discard(batch.id)
         (self._finished.completed if ok else self._finished.failed).append(batch.id)
+
+    def fail(self, batch: CopyBatch) -> None:
+        """Some of the batch's copies were not made: all of it is reported as failed."""
+        self._broken.add(batch.id)
 
     def poll(self) -> FinishedBatches:
         """Batches that finished since the last call."""
@@ -173,24 +193,23 @@ class BoundedCopies:
 
 
 class ThreadedCopies:
-    """Copies in a worker thread, beside the computation. Takes no urgent copies."""
+    """Copies in a worker thread, beside the computation. Takes no urgent loads."""
 
     def __init__(self, device: list[torch.Tensor], host: list[torch.Tensor]) -> None:
         self._copies = BoundedCopies(device, host)
         self._saves = BoundedCopies(device, host)
-        self._unsaved: set[int] = set()
         self._batches: queue.SimpleQueue[CopyBatch | None] = queue.SimpleQueue()
         self._finished: queue.SimpleQueue[FinishedBatches] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="caesura-copies", daemon=True)
         self._thread.start()
 
+    def save(self, batch: CopyBatch) -> None:
+        """Copy what is overwritten from now on, in the calling thread."""
+        if not self._saves.try_save(batch):
+            self._copies.fail(batch)
+
     def start_loads(self, batch: CopyBatch) -> None:
-        """Save what is overwritten from now on; loads start with the stores of the batch."""
-        if batch.urgent_stores:
-            saves = CopyBatch(batch.id, urgent_stores=batch.urgent_stores)
-            self._saves.start_loads(saves)
-            self._saves.start_stores(saves)
-            self._unsaved.update(self._saves.poll().failed)
+        """Loads start with the stores of the same batch."""
 
     def start_stores(self, batch: CopyBatch) -> None:
         """Queue the whole batch."""
@@ -214,12 +233,6 @@ class ThreadedCopies:
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            rest = replace(batch, urgent_stores=[])
-            self._copies.start_loads(rest)
-            self._copies.start_stores(rest)
-            finished = self._copies.poll()
-            if batch.id in self._unsaved:
-                self._unsaved.discard(batch.id)
-                finished.completed.clear()
-                finished.failed = [batch.id]
-            self._finished.put(finished)
+            self._copies.start_loads(batch)
+            self._copies.start_stores(batch)
+            self._finished.put(self._copies.poll())

@@ -79,19 +79,20 @@ class CudaCopies:
         self._under_way: deque[tuple[int, list[_Copied]]] = deque()
         self._failed: list[int] = []
 
-    def start_loads(self, batch: CopyBatch) -> None:
-        """Save what is overwritten from now on, and start host-to-device copies."""
-        assert not batch.urgent_loads, "loads overlap with computation on CUDA"
-        self._copies[batch.id] = []
+    def save(self, batch: CopyBatch) -> None:
+        """Copy what is overwritten from now on; the current stream waits for it."""
         if self._copied(batch.id, self._saves, batch.urgent_stores):
-            # Loads, and the computation of this iteration, write to the saved blocks.
             torch.cuda.current_stream(self._device).wait_stream(self._saves.stream)
+
+    def start_loads(self, batch: CopyBatch) -> None:
+        """Start host-to-device copies."""
+        assert not batch.urgent_loads, "loads overlap with computation on CUDA"
         self._copied(batch.id, self._loads, batch.loads)
 
     def start_stores(self, batch: CopyBatch) -> None:
         """Start device-to-host copies, after the computation that wrote the blocks."""
         self._copied(batch.id, self._stores, batch.stores)
-        copies = self._copies.pop(batch.id)
+        copies = self._copies.pop(batch.id, [])
         if batch.id not in self._failed:
             self._under_way.append((batch.id, copies))
 
@@ -117,7 +118,7 @@ class CudaCopies:
         if not pairs or batch_id in self._failed:
             return False
         try:
-            self._copies[batch_id].append(channel.copy(pairs))
+            self._copies.setdefault(batch_id, []).append(channel.copy(pairs))
         except RuntimeError:
             self._failed.append(batch_id)
             return False

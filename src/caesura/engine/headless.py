@@ -33,6 +33,7 @@ from caesura.engine.headless_decodes import ShortcutScheduler
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.trace import NO_TRACE, Trace, TraceRecorder, levels_of
+from caesura.policy.duration import Calibration, CalibrationRow
 from caesura.policy.profile import attention_pairs
 
 TOKEN = 0
@@ -411,6 +412,14 @@ class HeadlessEngine:
         return output
 
     # Counts
+
+    def duration_rows(self) -> list[CalibrationRow]:
+        """Durations of pauses, as the policy predicted them and as they were; empty for policies
+        that predict none."""
+        if not isinstance(self.scheduler, InterceptScheduler):
+            return []
+        calibration = getattr(self.scheduler.keeper.policy, "calibration", None)
+        return calibration.rows() if isinstance(calibration, Calibration) else []
 
     def counts(self) -> dict[str, Any]:
         """What the scheduler counted of pauses and copies; empty for stock."""

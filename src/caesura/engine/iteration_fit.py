@@ -1,6 +1,6 @@
 """The figures of a device profile, fitted to measured iterations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -19,6 +19,7 @@ FIGURES = (
 KNEE_RATIO = 0.5  # a knee is believed if it at least halves the squared residuals
 POINTS_BESIDE_KNEE = 2
 KNEES_TRIED = 256
+ROUNDING = 1e-15  # squares that differ by less than this share of all are equal: first come
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,35 @@ def fit_iterations(samples: Sequence[IterationSample]) -> tuple[dict[str, float]
     Raises:
         ValueError: the times do not grow with the query tokens.
     """
-    columns = np.array(
+    return fit_columns(columns_of(samples), np.array([s.seconds for s in samples]))
+
+
+def columns_of(samples: Iterable[IterationSample]) -> Vector:
+    """What each of `FIGURES` is multiplied by, a row for each sample."""
+    return np.array(
         [[1.0, s.query_tokens, s.context_tokens, s.sequences, s.attention_pairs] for s in samples]
-    )
-    seconds = np.array([s.seconds for s in samples])
+    ).reshape(-1, len(FIGURES))
+
+
+def fit_columns(
+    columns: Vector, seconds: Vector, relative_to: Vector | None = None
+) -> tuple[dict[str, float], frozenset[str]]:
+    """As `fit_iterations`, with samples as `columns_of` gives them.
+
+    Args:
+        columns: a row for each sample.
+        seconds: their times.
+        relative_to: what errors are relative to; by default the times. Where these are noisy,
+            errors relative to a prediction do not favour times that came out short.
+    """
+    unit = seconds if relative_to is None else relative_to
     unknown = {
-        name for index, name in enumerate(FIGURES) if index and len(set(columns[:, index])) < 2
+        name for index, name in enumerate(FIGURES) if index and np.ptp(columns[:, index]) == 0
     }
     known = [index for index, name in enumerate(FIGURES) if name not in unknown]
     solution = np.zeros(len(FIGURES))
     if known:
-        solution[known] = _non_negative(columns[:, known] / seconds[:, None])
+        solution[known] = _non_negative(columns[:, known] / unit[:, None], seconds / unit)
     figures = {name: float(value) for name, value in zip(FIGURES, solution, strict=True)}
     if figures["seconds_per_query_token"] <= 0:
         raise ValueError(
@@ -132,20 +151,26 @@ def _residual(x: Vector, seconds: Vector) -> float:
     return float(np.sum((columns @ solution - 1.0) ** 2))
 
 
-def _non_negative(columns: Vector) -> Vector:
-    """The `w >= 0` with the least squares of `columns @ w - 1`.
+def _non_negative(columns: Vector, target: Vector | None = None) -> Vector:
+    """The `w >= 0` with the least squares of `columns @ w - target`; the target is 1 by default.
 
-    Exact, by trying which entries are 0: there are five at most.
+    Exact, by trying which entries are 0: there are five at most. A rotation first leaves as
+    many rows as there are columns, so that thousands of samples cost no more than a few.
     """
     count = columns.shape[1]
     scale = np.maximum(np.abs(columns).max(axis=0), np.finfo(float).tiny)
-    best, least = np.zeros(count), float(len(columns))
+    if target is None:
+        target = np.ones(len(columns))
+    rotated = np.asarray(np.linalg.qr(np.column_stack([columns / scale, target]), mode="r"))
+    columns, target = rotated[:, :-1], rotated[:, -1]
+    best, least = np.zeros(count), float(target @ target)
+    rounding = ROUNDING * least
     for size in range(1, count + 1):
         for chosen in map(list, combinations(range(count), size)):
-            part = columns[:, chosen] / scale[chosen]
-            weights, *_ = np.linalg.lstsq(part, np.ones(len(columns)), rcond=None)
-            squares = float(np.sum((part @ weights - 1.0) ** 2))
-            if (weights >= 0).all() and squares < least:
+            part = columns[:, chosen]
+            weights, *_ = np.linalg.lstsq(part, target, rcond=None)
+            squares = float(np.sum((part @ weights - target) ** 2))
+            if (weights >= 0).all() and squares < least - rounding:
                 best, least = np.zeros(count), squares
                 best[chosen] = weights / scale[chosen]
     return best

@@ -16,6 +16,7 @@ from caesura.engine.copy_batch import CopyBatch
 from caesura.engine.pauses import HoldEnding, Pause, PauseEnding
 from caesura.engine.trace_events import MAX_EVENTS, Args, TraceEvents, section_path
 from caesura.policy import Action
+from caesura.policy.profile import attention_pairs
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
@@ -80,13 +81,20 @@ NO_TRACE = Trace()
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What an iteration computes, in tokens; the last three make up the first."""
+    """What an iteration computes, in tokens; the three after the first make it up.
+
+    The rest is what `DeviceProfile.iteration_seconds` takes beside it, and the bytes that its
+    copies move on each rank.
+    """
 
     query: int
     prefill: int
     decode: int
     recomputed: int
     requests: int
+    context: int
+    pairs: int
+    copied_bytes: int
 
     @property
     def name(self) -> str:
@@ -132,6 +140,7 @@ class TraceRecorder(Trace):
         self._max_events = max_events
         self._section = 0
         self._under_way: deque[_Work | None] = deque()
+        self._copied_blocks = 0  # by the iteration that is being scheduled
         self._begin_section()
 
     def _begin_section(self) -> None:
@@ -147,13 +156,14 @@ class TraceRecorder(Trace):
     def scheduled(self, output: "SchedulerOutput", requests: "Mapping[str, Request]") -> None:
         """See `Trace`. A token is recomputed if its session had that position before."""
         tokens = output.total_num_scheduled_tokens
+        copied_blocks, self._copied_blocks = self._copied_blocks, 0
         if self._events.full or not tokens:
             self._under_way.append(None)
             return
         starts = {data.req_id: data.num_computed_tokens for data in output.scheduled_new_reqs}
         cached = output.scheduled_cached_reqs
         starts.update(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
-        recomputed = prefill = 0
+        recomputed = prefill = context = pairs = 0
         for request_id, count in output.num_scheduled_tokens.items():
             start = starts[request_id]
             session = self._sessions.get(request_id, request_id)
@@ -161,11 +171,16 @@ class TraceRecorder(Trace):
             stop = start + count
             if stop > known:
                 self._computed[session] = stop
+            context += stop
+            pairs += attention_pairs(count, start)
             new = max(start, min(known, stop))
             recomputed += new - start
             prefill += max(0, min(stop, requests[request_id].num_prompt_tokens) - new)
         decode = tokens - prefill - recomputed
-        self._under_way.append(_Work(tokens, prefill, decode, recomputed, len(starts)))
+        copied_bytes = copied_blocks * self._block_bytes
+        self._under_way.append(
+            _Work(tokens, prefill, decode, recomputed, len(starts), context, pairs, copied_bytes)
+        )
 
     def iterated(self, began_seconds: float, ended_seconds: float) -> None:
         """See `Trace`."""
@@ -177,6 +192,9 @@ class TraceRecorder(Trace):
                 "decode_tokens": work.decode,
                 "recomputed_tokens": work.recomputed,
                 "requests": work.requests,
+                "context_tokens": work.context,
+                "attention_pairs": work.pairs,
+                "copied_bytes": work.copied_bytes,
             }
             self._events.slice(ITERATIONS, work.name, began_seconds, ended_seconds, args)
         if not self._events.full:
@@ -263,6 +281,7 @@ class TraceRecorder(Trace):
 
     def copies_launched(self, batch: CopyBatch) -> None:
         """See `Trace`."""
+        self._copied_blocks += batch.num_blocks
         if not self._events.full:
             self._batches[batch.id] = self._clock(), batch
 

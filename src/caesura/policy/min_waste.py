@@ -28,7 +28,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from caesura.policy.duration import DurationModel
+from caesura.policy.duration import Calibration, DurationModel
 from caesura.policy.order import AttainedService
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Action, CostModel, Demand, Disposition, PauseView, Plan, Snapshot
@@ -53,7 +53,8 @@ class _Ranked:
 
 @dataclass
 class MinWaste:
-    """See the module. Learns durations and returns per endpoint while it runs.
+    """See the module. Learns durations and returns per endpoint while it runs; `calibration`
+    has what it predicted beside what came.
 
     Attributes:
         handicap_seconds, displacement_margin_seconds: of `AttainedService`; a negative margin
@@ -74,6 +75,7 @@ class MinWaste:
         margin = self.displacement_margin_seconds
         self.order = AttainedService(self.handicap_seconds, margin if margin >= 0 else None)
         self.durations = DurationModel()
+        self.calibration = Calibration(self.durations)
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first
         self._ranked_seconds = float("-inf")
@@ -85,7 +87,7 @@ class MinWaste:
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """Learn how long pauses last, and whether they end."""
         if returned:
-            self.durations.observe(endpoint, elapsed_seconds)
+            self.calibration.observe(endpoint, elapsed_seconds)
         else:
             self.durations.observe_gone(endpoint, elapsed_seconds)
 
