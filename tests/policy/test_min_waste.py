@@ -272,7 +272,7 @@ def test_copying_saves_contexts_if_it_is_faster_than_computing() -> None:
 
 
 def test_a_negative_margin_turns_displacement_off() -> None:
-    assert MinWaste().order.displacement_margin_seconds == 2.0
+    assert MinWaste().order.displacement_margin_seconds == 20.0
     assert MinWaste(displacement_margin_seconds=-1).order.displacement_margin_seconds is None
 
 

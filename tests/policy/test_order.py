@@ -57,6 +57,6 @@ def test_newer_sessions_overtake_for_no_longer_than_the_handicap(
 
 def test_only_attained_service_ranks_everyone_and_displaces() -> None:
     assert AttainedService().ranks_everyone
-    assert AttainedService().displacement_margin_seconds == 2.0
+    assert AttainedService().displacement_margin_seconds == 20.0
     assert not OriginalArrival().ranks_everyone
     assert OriginalArrival().displacement_margin_seconds is None

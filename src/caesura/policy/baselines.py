@@ -4,19 +4,31 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from caesura.policy.order import OriginalArrival, SessionOrder
+from caesura.policy.order import AttainedService, OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Action, CostModel, Disposition, PauseView, Plan, Snapshot
 
 
 @dataclass(frozen=True)
 class _Baseline:
-    """One decision for every new pause; the reclaim rule under pressure."""
+    """One decision for every new pause; the reclaim rule under pressure.
+
+    Attributes:
+        reclaim: who may break a hold.
+        handicap_seconds: 0 serves sessions by original arrival; else of `AttainedService`.
+    """
 
     name: ClassVar[str]
-    order: ClassVar[SessionOrder | None] = OriginalArrival()
 
     reclaim: ReclaimRule = field(default_factory=ReclaimRule)
+    handicap_seconds: float = 0.0
+
+    @property
+    def order(self) -> SessionOrder | None:
+        """By original arrival, or least attained service first."""
+        if self.handicap_seconds > 0:
+            return AttainedService(self.handicap_seconds, displacement_margin_seconds=None)
+        return OriginalArrival()
 
     def saves_contexts(self, costs: CostModel) -> bool:
         """No: as in vLLM, it is computed again."""
@@ -46,7 +58,11 @@ class End(_Baseline):
     session queues as a new arrival. What the prefix cache still has is used."""
 
     name = "end"
-    order = None
+
+    @property
+    def order(self) -> SessionOrder | None:
+        """vLLM's: each turn is a new arrival."""
+        return None
 
     def _decide(self, pause: PauseView) -> Action:
         return Action(pause.id, Disposition.DISCARD)
