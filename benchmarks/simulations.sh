@@ -1,0 +1,26 @@
+#!/bin/sh
+# The simulations of docs/results.md. Traces: see there. Takes about an hour on two cores.
+#   sh benchmarks/simulations.sh infercept_mix.jsonl coding_agents.jsonl OUT
+set -e
+mix=$1 agents=$2 out=$3
+mkdir -p "$out"
+w1() {
+    name=$1 && shift
+    caesura simulate --device a100-80gb --model gpt-j-6b --workload "$mix" --horizon 160 --warmup 40 \
+        --kv-memory 50GB --seeds 0,1,2 --json "$out/$name.json" --out "$out/$name" "$@"
+}
+w2() {
+    name=$1 && shift
+    caesura simulate --device h100-80gb --model llama-3.1-8b --workload "$agents" --max-context 65536 \
+        --shared-prefix 10000 --horizon 1500 --warmup 300 --kv-memory 55GB --link 50GB/s \
+        --seeds 0,1,2 --json "$out/$name.json" --out "$out/$name" "$@"
+}
+w1 w1_nohost --link 25GB/s --host-memory 0 --rates 12,15 \
+    --policies stock,preserve,infercept,min-waste,infinite
+w1 w1_named --link 25GB/s --host-memory 0 --rates 5,7,9 --policies stock,min-waste,infinite
+w1 w1_rest --link 25GB/s --host-memory 0 --rates 12 --policies stock-no-cache,discard,ttl
+w1 w1_8gb --link 25GB/s --host-memory 8GB --rates 12 --policies stock-host,swap,infercept,min-waste
+w1 w1_400gb --link 25GB/s --host-memory 400GB --rates 15 --policies stock-host,swap,min-waste
+w1 w1_slow --link 2GB/s --host-memory 100GB --rates 12 --policies stock-host,swap,min-waste
+w2 w2_nohost --host-memory 0 --rates 0.05,0.08 --policies stock,preserve,infercept,min-waste,infinite
+w2 w2_64gb --host-memory 64GB --rates 0.08 --policies stock-host,swap,infercept,min-waste
