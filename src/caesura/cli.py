@@ -23,7 +23,7 @@ app = typer.Typer(
 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    epilog="Example: caesura serve Qwen/Qwen3-8B --policy swap --host-memory 64GiB "
+    epilog="Example: caesura serve Qwen/Qwen3-8B --host-memory 64GiB "
     "--enable-auto-tool-choice --tool-call-parser hermes",
 )
 def serve(
@@ -81,7 +81,7 @@ def serve(
 
 
 @app.command(
-    epilog="Example: caesura bench --policies stock,preserve,swap --rate 1.2,2.0 --seeds 0,1,2 "
+    epilog="Example: caesura bench --policies stock,swap,min-waste --rate 1.2,2.0 --seeds 0,1,2 "
     "--json out/bench.json",
 )
 def bench(
@@ -98,7 +98,7 @@ def bench(
             help="Comma-separated: stock and stock-no-cache (vLLM without Caesura), end, "
             "discard, preserve, swap, ttl, infercept, min-waste."
         ),
-    ] = "stock,preserve,swap",
+    ] = "stock,swap,min-waste",
     rate: Annotated[
         str, typer.Option(help="Session arrivals per second; comma-separated for several.")
     ] = "1.2",

@@ -13,7 +13,7 @@ from caesura.bench.run import run_bench
 from caesura.bench.settings import BenchSettings
 from caesura.demo.model import demo_model_path
 
-POLICIES = ("stock", "swap")
+POLICIES = ("stock", "min-waste")
 COMPUTE_THREADS = 1
 
 

@@ -15,7 +15,7 @@ def check_idle(scheduler: "InterceptScheduler") -> None:
     """
     assert not scheduler.requests, "requests are left"
     assert not scheduler.parked, f"parked sessions are left: {list(scheduler.parked)}"
-    assert not scheduler._services, f"services of ended sessions are left: {scheduler._services}"
+    assert scheduler.ranks.is_empty(), "ranks of ended sessions are left"
     assert not scheduler._stopped and not scheduler._released, "unsettled sessions are left"
     assert scheduler.continuations.is_empty(), "continuations are left"
     scheduler.keeper.check_integrity()

@@ -35,13 +35,13 @@ from caesura.engine.continuations import Continuations
 from caesura.engine.integrity import check_idle
 from caesura.engine.keeper import ParkedSessions, PauseKeeper
 from caesura.engine.metrics import PauseMetrics
-from caesura.engine.pauses import Pause
 from caesura.engine.protocol import DETACHED, INTERRUPTED
 from caesura.engine.queues import RankedQueue, move_to_rank
+from caesura.engine.ranks import SessionRanks
 from caesura.engine.tool_names import ToolNames
 from caesura.engine.trace import NO_TRACE, trace_engine
 from caesura.engine.versions import require_tested_vllm
-from caesura.policy import Load, Service, make_policy
+from caesura.policy import Load, make_policy
 
 GAUGE_INTERVAL_SECONDS = 0.2
 
@@ -87,7 +87,7 @@ class InterceptScheduler(AsyncScheduler):
             tool_names = ToolNames(self.vllm_config.model_config, config.tool_call_parser)
         self.continuations = Continuations(self.keeper, config.keep_contexts, tool_names)
         self.parked: dict[str, Request] = {}
-        self._services: dict[str, Service] = {}  # of sessions that have paused
+        self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
         self._stopped: list[Request] = []
         self._released: list[Request] = []
         self._detached: list[Request] = []
@@ -97,8 +97,8 @@ class InterceptScheduler(AsyncScheduler):
         self._step_ended_seconds = 0.0
         self._gauges_published_seconds = 0.0
         if self.policy == SchedulingPolicy.FCFS:
-            self.waiting = RankedQueue(self._rank)
-            self.kv_holding_waiting = RankedQueue(self._rank)
+            self.waiting = RankedQueue(self.ranks.rank)
+            self.kv_holding_waiting = RankedQueue(self.ranks.rank)
         self._allocator = ReclaimingAllocator(
             self.kv_cache_manager, self.keeper, lambda: len(self.running), self._release_waiting
         )
@@ -137,10 +137,9 @@ class InterceptScheduler(AsyncScheduler):
         assert pause is not None
         self.keeper.claim(pause, session)
         del self.parked[session.request_id]
-        if self.keeper.policy.order is None:
+        if self.ranks.order is None:
             session.arrival_time = update.arrival_time
-        else:
-            self._services[session.request_id] = self._service_after(pause)
+        self.ranks.returns(session.request_id, pause)
         self._update_request_as_session(session, update)
         self._queue_session(session)
 
@@ -157,29 +156,9 @@ class InterceptScheduler(AsyncScheduler):
         if pause is None:
             return
         self.keeper.claim(pause, request)
-        if self.keeper.policy.order is not None:
+        if self.ranks.order is not None:
             request.arrival_time = pause.service.arrival_seconds
-            self._services[request.request_id] = self._service_after(pause)
-
-    def _service_after(self, pause: Pause) -> Service:
-        """What a session has had when its pause is over."""
-        elapsed = self.clock() - pause.paused_seconds
-        return replace(pause.service, paused_seconds=pause.service.paused_seconds + elapsed)
-
-    def _service(self, request: Request) -> Service:
-        """What the request's session has had until now."""
-        before = self._services.get(request.request_id) or Service(request.arrival_time)
-        return replace(before, output_tokens=before.output_tokens + request.num_output_tokens)
-
-    def _rank(self, request: Request) -> float | None:
-        """The request's rank by the policy's order; None where vLLM's own order holds."""
-        order = self.keeper.policy.order
-        if order is None:
-            return None
-        ranked = request.request_id in self._services
-        if not ranked and not (order.ranks_everyone and self._pauses_in_use(request)):
-            return None
-        return order.rank(self._service(request))
+        self.ranks.returns(request.request_id, pause)
 
     # Steps
 
@@ -197,8 +176,8 @@ class InterceptScheduler(AsyncScheduler):
         admitted = [data.req_id for data in output.scheduled_new_reqs]
         admitted += [name for name in output.scheduled_cached_reqs.req_ids if name in resumed]
         for request_id in admitted:
-            if request_id in self._services:
-                move_to_rank(self.running, self.requests[request_id], self._rank)
+            if request_id in self.ranks:
+                move_to_rank(self.running, self.requests[request_id], self.ranks.rank)
         for request in self._released:
             self._requeue_released(request)
         self._released.clear()
@@ -284,8 +263,7 @@ class InterceptScheduler(AsyncScheduler):
             if update is None:
                 self._close_stopped(request, outputs)
                 return
-            if self.keeper.policy.order is not None:
-                self._services[request.request_id] = self._service(request)
+            self.ranks.turns(request)
             self._update_request_as_session(request, update)
             appended += 1
             if appended > 1:
@@ -306,7 +284,7 @@ class InterceptScheduler(AsyncScheduler):
         request.status = RequestStatus.WAITING_FOR_STREAMING_REQ
         self.parked[request.request_id] = request
         computed = request.num_computed_tokens
-        self.keeper.begin(request, endpoint, computed, self._service(request), in_place=True)
+        self.keeper.begin(request, endpoint, computed, self.ranks.service(request), in_place=True)
 
     def _detach(self, request: Request) -> None:
         """Let a parked session go: it goes on with a new request when it is resumed."""
@@ -348,25 +326,17 @@ class InterceptScheduler(AsyncScheduler):
         Only if they are enough, and only where what they give up is copied out.
         """
         queue = self.kv_holding_waiting or self.waiting
-        order = self.keeper.policy.order
-        if not queue or order is None or order.displacement_margin_seconds is None:
+        needy = queue.peek_request() if queue else None
+        missing = self.keeper.missing_blocks(needy.request_id) if needy is not None else 0
+        if needy is None or missing <= 0 or not self.keeper.saves_contexts():
             return
-        needy = queue.peek_request()
-        missing = self.keeper.missing_blocks(needy.request_id)
-        rank = self._rank(needy)
-        if not missing or rank is None or not self.keeper.saves_contexts():
-            return
-        needed = missing
-        limit = rank + order.displacement_margin_seconds
-        ranked = [(other, request) for request in self.running if (other := self._rank(request))]
-        victims = []
-        for other, request in sorted(ranked, key=lambda pair: pair[0], reverse=True):
-            if other <= limit or missing <= 0:
-                break
-            if self._request_blocks_can_be_freed(request):
+        victims: list[Request] = []
+        freed = 0
+        for request in self.ranks.make_room_for(needy, self.running):
+            if freed < missing and self._request_blocks_can_be_freed(request):
                 victims.append(request)
-                missing -= self.keeper.freeable_blocks(request)
-        if missing > 0 or not self.keeper.has_room_to_save(needed - missing):
+                freed += self.keeper.freeable_blocks(request)
+        if freed < missing or not self.keeper.has_room_to_save(freed):
             return
         self.metrics.count("displacements", len(victims))
         for request in victims:
@@ -393,7 +363,7 @@ class InterceptScheduler(AsyncScheduler):
 
     def _pauses_in_use(self, request: Request) -> bool:
         """Whether anything pauses here; else vLLM's own path is taken, step for step."""
-        returned = request.request_id in self._services
+        returned = request.request_id in self.ranks
         return returned or request.resumable or len(self.keeper.table) > 0
 
     def _handle_invalid_blocks(
@@ -457,8 +427,10 @@ class InterceptScheduler(AsyncScheduler):
         endpoint = self.continuations.endpoint_at_end(request)
         if endpoint is not None:
             computed = request.num_computed_tokens - request.num_output_placeholders
-            self.keeper.begin(request, endpoint, computed, self._service(request), in_place=False)
-        self._services.pop(request.request_id, None)
+            self.keeper.begin(
+                request, endpoint, computed, self.ranks.service(request), in_place=False
+            )
+        self.ranks.forget(request.request_id)
         self.continuations.discard(request.request_id)
         self.keeper.forget_demand(request.request_id)
         return super()._free_request(request, delay_free_blocks)
