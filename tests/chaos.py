@@ -40,6 +40,9 @@ class ChaosPolicy:
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         assert elapsed_seconds >= 0
 
+    def iteration_tokens(self, costs: CostModel) -> int | None:
+        return self._random.choice((None, 24, 48))
+
     def saves_contexts(self, costs: CostModel) -> bool:
         return self._random.random() < 0.7
 

@@ -92,6 +92,7 @@ class InterceptScheduler(AsyncScheduler):
         self._released: list[Request] = []
         self._detached: list[Request] = []
         self._let_go: set[str] = set()  # detached; until the client has given the request up
+        self._engine_token_limit: int = self.max_num_scheduled_tokens
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
         self._step_starts: deque[float] = deque()  # of the steps under way
         self._step_ended_seconds = 0.0
@@ -169,6 +170,7 @@ class InterceptScheduler(AsyncScheduler):
         self.keeper.decide()
         self._scheduling = True
         self._displace()
+        self._limit_tokens()
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         self.trace.scheduled(output, self.requests)
@@ -319,6 +321,16 @@ class InterceptScheduler(AsyncScheduler):
         session.status = RequestStatus.WAITING
         if self.log_stats:
             session.record_event(EngineCoreEventType.QUEUED)
+
+    def _limit_tokens(self) -> None:
+        """The policy's limit on an iteration, as long as sessions pause; running ones go on."""
+        limit = None
+        if len(self.keeper.table) > 0:
+            limit = self.keeper.policy.iteration_tokens(self.keeper.costs())
+        self.max_num_scheduled_tokens = self._engine_token_limit
+        if limit is not None:
+            enough = max(limit, len(self.running) + 1)
+            self.max_num_scheduled_tokens = min(enough, self._engine_token_limit)
 
     def _displace(self) -> None:
         """Running requests that rank far behind a waiting one make room for it.

@@ -30,6 +30,10 @@ class _Baseline:
             return AttainedService(self.handicap_seconds, displacement_margin_seconds=None)
         return OriginalArrival()
 
+    def iteration_tokens(self, costs: CostModel) -> int | None:
+        """The engine's limit."""
+        return None
+
     def saves_contexts(self, costs: CostModel) -> bool:
         """No: as in vLLM, it is computed again."""
         return False

@@ -127,6 +127,11 @@ class InferCept:
         self._ranked_seconds = float("-inf")
         self._smallest_tokens = float("inf")  # of the contexts that may want to be swapped
 
+    def iteration_tokens(self, costs: CostModel) -> int | None:
+        """The saturation point: contexts are computed again in chunks that fill what the running
+        requests leave of it (section 4.2)."""
+        return int(self.saturation_tokens)
+
     def saves_contexts(self, costs: CostModel) -> bool:
         """No: preempted requests are computed again."""
         return False

@@ -80,6 +80,10 @@ class MinWaste:
         self._copied: list[_Ranked] = []  # with a copy, least worth first
         self._ranked_seconds = float("-inf")
 
+    def iteration_tokens(self, costs: CostModel) -> int | None:
+        """The engine's limit: smaller ones pay the fixed part of an iteration more often."""
+        return None
+
     def saves_contexts(self, costs: CostModel) -> bool:
         """If copying takes less time than computing: both delay the whole batch."""
         return costs.seconds_per_copied_token < costs.seconds_per_token

@@ -232,6 +232,11 @@ class Policy(Protocol):
         """See above."""
         ...
 
+    def iteration_tokens(self, costs: CostModel) -> int | None:
+        """Query tokens per iteration at most while sessions pause, new prompts and contexts that
+        are computed again together; None for the engine's own limit."""
+        ...
+
     def saves_contexts(self, costs: CostModel) -> bool:
         """Whether a context that has to give way (a preempted request's, or a hold that is
         broken) is copied to host memory, where there is any, instead of being lost."""

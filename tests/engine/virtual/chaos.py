@@ -47,6 +47,9 @@ class Chaos:
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         assert elapsed_seconds >= 0
 
+    def iteration_tokens(self, costs: CostModel) -> int | None:
+        return self._rng.choice((None, 24, 48))
+
     def saves_contexts(self, costs: CostModel) -> bool:
         return self._rng.random() < 0.7
 
