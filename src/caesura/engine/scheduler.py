@@ -41,7 +41,7 @@ from caesura.engine.ranks import SessionRanks
 from caesura.engine.tool_names import ToolNames
 from caesura.engine.trace import NO_TRACE, trace_engine
 from caesura.engine.versions import require_tested_vllm
-from caesura.policy import Load, make_policy
+from caesura.policy import Load, displacement_pays, make_policy
 
 GAUGE_INTERVAL_SECONDS = 0.2
 
@@ -335,7 +335,7 @@ class InterceptScheduler(AsyncScheduler):
     def _displace(self) -> None:
         """Running requests that rank far behind a waiting one make room for it.
 
-        Only if they are enough, and only where what they give up is copied out.
+        Only if they are enough, and only where copying out what they give up is worth it.
         """
         queue = self.kv_holding_waiting or self.waiting
         needy = queue.peek_request() if queue else None
@@ -344,7 +344,11 @@ class InterceptScheduler(AsyncScheduler):
             return
         victims: list[Request] = []
         freed = 0
+        costs, running = self.keeper.costs(), len(self.running)
         for request in self.ranks.make_room_for(needy, self.running):
+            turn, context = request.num_output_tokens, request.num_computed_tokens
+            if not displacement_pays(turn, context, running, costs):
+                continue
             if freed < missing and self._request_blocks_can_be_freed(request):
                 victims.append(request)
                 freed += self.keeper.freeable_blocks(request)

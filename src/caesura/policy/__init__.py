@@ -1,6 +1,13 @@
 """Pure decisions: what becomes of the KV context of a paused session."""
 
-from caesura.policy.order import AttainedService, OriginalArrival, Service, SessionOrder
+from caesura.policy.costs import CostModel
+from caesura.policy.order import (
+    AttainedService,
+    OriginalArrival,
+    Service,
+    SessionOrder,
+    displacement_pays,
+)
 from caesura.policy.registry import (
     DEFAULT_POLICY,
     make_policy,
@@ -9,7 +16,6 @@ from caesura.policy.registry import (
 )
 from caesura.policy.types import (
     Action,
-    CostModel,
     Demand,
     Disposition,
     Load,
@@ -38,6 +44,7 @@ __all__ = [
     "Service",
     "SessionOrder",
     "Snapshot",
+    "displacement_pays",
     "make_policy",
     "policy_names",
     "policy_options",

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from caesura.policy.costs import CostModel
+
 
 @dataclass(slots=True)
 class Service:
@@ -81,3 +83,22 @@ class AttainedService:
         """Arrival without pauses, plus the handicap."""
         active_since = service.arrival_seconds + service.paused_seconds
         return active_since + self.handicap_seconds * service.output_tokens
+
+
+def displacement_pays(
+    turn_tokens: int, context_tokens: int, running_requests: int, costs: CostModel
+) -> bool:
+    """Whether a running request should make room for one that ranks far before it.
+
+    In request-seconds: copying its context out and in again delays the running requests by
+    `2 * l * context`. Somebody waits less for as long as it would have gone on generating; a turn
+    is expected to last as long as it has lasted.
+
+    Args:
+        turn_tokens: tokens that it has generated in this turn.
+        context_tokens: its context.
+        running_requests: how many run.
+        costs: what computing and copying cost.
+    """
+    copying_seconds = 2 * costs.seconds_per_copied_token * context_tokens
+    return turn_tokens * costs.seconds_per_iteration > copying_seconds * running_requests

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from caesura.policy.costs import CostModel
 from caesura.policy.order import SessionOrder
 
 
@@ -87,29 +88,6 @@ class Memory:
 
     total_tokens: int
     free_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class CostModel:
-    """What an iteration costs: `T_fwd(x) = a * x + c` seconds for `x` query tokens.
-
-    Attributes:
-        seconds_per_token: `a`.
-        seconds_per_iteration: `c`.
-        measured: True when fitted to this engine's iterations, False for defaults.
-        seconds_per_copied_token: `T_swap` of one token, one way.
-        link_measured: as `measured`, for copies.
-    """
-
-    seconds_per_token: float
-    seconds_per_iteration: float
-    measured: bool = False
-    seconds_per_copied_token: float = 2e-5
-    link_measured: bool = False
-
-    def forward_seconds(self, query_tokens: int) -> float:
-        """`T_fwd` of an iteration with `query_tokens` tokens."""
-        return self.seconds_per_token * query_tokens + self.seconds_per_iteration
 
 
 @dataclass(frozen=True, slots=True)
