@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from caesura.policy.costs import CostModel
 from caesura.policy.order import AttainedService, OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
-from caesura.policy.types import Action, CostModel, Disposition, PauseView, Plan, Snapshot
+from caesura.policy.types import Action, Disposition, PauseView, Plan, Snapshot
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import ClassVar
 
+from caesura.policy.costs import CostModel
 from caesura.policy.order import OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
-from caesura.policy.types import Action, CostModel, Disposition, PauseView, Plan, Snapshot
+from caesura.policy.types import Action, Disposition, PauseView, Plan, Snapshot
 from caesura.policy.waste import (
     MinWaste,
     break_even_seconds,

@@ -28,10 +28,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from caesura.policy.costs import CostModel
 from caesura.policy.duration import Calibration, DurationModel
 from caesura.policy.order import AttainedService
 from caesura.policy.reclaim import ReclaimRule
-from caesura.policy.types import Action, CostModel, Demand, Disposition, PauseView, Plan, Snapshot
+from caesura.policy.types import Action, Demand, Disposition, PauseView, Plan, Snapshot
 
 COPY_AHEAD_SHARE = 0.25
 """Share of device memory, next in line to be released, that is copied ahead."""

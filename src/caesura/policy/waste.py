@@ -21,7 +21,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from caesura.policy.types import CostModel, Disposition
+from caesura.policy.costs import CostModel
+from caesura.policy.types import Disposition
 
 
 def discard_waste(costs: CostModel, context_tokens: int, other_tokens: int) -> float:
