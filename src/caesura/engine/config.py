@@ -35,7 +35,8 @@ class CaesuraConfig(BaseModel):
         policy_options: numbers for the policy, such as `{"ttl_seconds": 5}`.
         host_memory: bytes of host memory for copies of paused contexts, over all ranks.
             Sizes such as "8GiB" are accepted. 0 turns host copies off.
-        copy_budget: bytes copied out and in per engine iteration, per rank.
+        copy_budget: bytes copied out and in per engine iteration, per rank; more where the link
+            moves more while an iteration computes.
         keep_contexts: which finished requests are kept as pauses.
         tool_call_parser: vLLM's tool parser for the model, to find the tool that is called.
         max_pauses: pauses remembered at most; past it the oldest are forgotten.

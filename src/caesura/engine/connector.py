@@ -129,6 +129,11 @@ class CaesuraConnector(KVConnectorBase_V1):
         """A lost copy costs a recompute, never a token."""
         return False
 
+    @property
+    def loads_in_step(self) -> bool:
+        """Copies are part of an iteration, and lengthen it, instead of running beside it."""
+        return bool(self._load_in_step)
+
     # Scheduler
 
     def bind_gpu_block_pool(self, gpu_block_pool: "BlockPool") -> None:

@@ -67,6 +67,7 @@ class InterceptScheduler(AsyncScheduler):
         self.config = config
         connector = self.connector if isinstance(self.connector, CaesuraConnector) else None
         self._connected = connector is not None
+        self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
         self.keeper = PauseKeeper(
             policy=make_policy(config.policy, config.policy_options),
@@ -171,6 +172,9 @@ class InterceptScheduler(AsyncScheduler):
         self._scheduling = True
         self._displace()
         self._limit_tokens()
+        if self._copies_overlap and self.keeper.transfers is not None:
+            iteration_seconds = self.keeper.costs().forward_seconds(len(self.running))
+            self.keeper.transfers.fit_budget(iteration_seconds)
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         self.trace.scheduled(output, self.requests)

@@ -97,7 +97,7 @@ class Transfers:
         self.loaded_blocks_total = 0
         self.seconds_per_block: float | None = None  # one way, measured
         self._pool = pool
-        self.budget_blocks = max(1, budget_blocks)
+        self.budget_blocks = self._least_budget_blocks = max(1, budget_blocks)
         self._num_workers = num_workers
         self._next_batch_id = 0
         self._copy_outs: dict[str, _CopyOut] = {}
@@ -193,6 +193,13 @@ class Transfers:
     def release_saved(self, owner: str) -> None:
         """The context is on the device again, or is not wanted any more."""
         self.host.unpin(self._saved.pop(owner, ()))
+
+    def fit_budget(self, iteration_seconds: float) -> None:
+        """Copy as much per iteration as the link moves while one computes, at least what was
+        configured (InferCept, section 4.1: `T_swap(N) = T_fwd(B)`)."""
+        if self.seconds_per_block:
+            hidden = int(iteration_seconds / self.seconds_per_block)
+            self.budget_blocks = max(self._least_budget_blocks, hidden)
 
     def observe_speed(self, blocks: int, seconds: float) -> None:
         """Copies of so many blocks took this long."""
