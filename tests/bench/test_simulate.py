@@ -99,7 +99,7 @@ def test_infinite_never_computes_anything_twice() -> None:
 def test_with_ample_memory_all_that_keep_contexts_are_alike() -> None:
     whole = {"scale_tokens": 1.0, "kv_memory_bytes": AMPLE}
     infinite = fresh("infinite", **whole).report.normalized_latency_ms.mean
-    for policy in ("preserve", "swap", "ttl"):
+    for policy in ("preserve", "min-waste", "ttl"):  # swap gives partly filled blocks up
         mean = fresh(policy, **whole).report.normalized_latency_ms.mean
         assert mean == pytest.approx(infinite, rel=0.01), policy
 
