@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caesura.policy import AttainedService, OriginalArrival, Service
+from caesura.policy.order import LIGHT_CONTEXT_TOKENS
 
 seconds = st.floats(0, 1e6)
 tokens = st.integers(0, 1_000_000)
@@ -30,17 +31,21 @@ def test_original_arrival_ignores_what_a_session_has_had(one: Service, other: Se
     assert (rank(one) < rank(other)) == (one.arrival_seconds < other.arrival_seconds)
 
 
-@given(services, st.floats(0, 1e3), tokens)
-def test_a_rank_never_falls_while_a_session_is_served(
-    service: Service, more_paused: float, more_tokens: int
+@given(services, seconds, tokens, tokens)
+def test_a_rank_never_falls_by_service_or_pauses(
+    service: Service, paused_seconds: float, output_tokens: int, context_tokens: int
 ) -> None:
     order = AttainedService()
-    later = Service(
-        service.arrival_seconds,
-        service.paused_seconds + more_paused,
-        service.output_tokens + more_tokens,
-    )
+    later = service.served(output_tokens, context_tokens).paused(paused_seconds)
     assert order.rank(later) >= order.rank(service)
+
+
+def test_tokens_of_heavy_contexts_count_less() -> None:
+    new = Service(arrival_seconds=0)
+    assert new.served(100, LIGHT_CONTEXT_TOKENS // 2).output_tokens == 100
+    assert new.served(100, LIGHT_CONTEXT_TOKENS).output_tokens == 100
+    assert new.served(100, 50 * LIGHT_CONTEXT_TOKENS).output_tokens == 2
+    assert new.served(100, 500).served(100, 4 * LIGHT_CONTEXT_TOKENS).output_tokens == 125
 
 
 @given(services, seconds, tokens)

@@ -1,7 +1,6 @@
 """Ranks of requests: what each session has had, and who makes room for whom."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from vllm.v1.request import Request
 
@@ -40,11 +39,8 @@ class SessionRanks:
     def returns(self, request_id: str, pause: Pause) -> None:
         """A session's pause is over: it goes on as this request."""
         if self.order is not None:
-            before = pause.service
             elapsed = self._clock() - pause.paused_seconds
-            self._services[request_id] = replace(
-                before, paused_seconds=before.paused_seconds + elapsed
-            )
+            self._services[request_id] = pause.service.paused(elapsed)
 
     def turns(self, request: Request) -> None:
         """A session goes on with a new turn, without a pause."""
@@ -58,7 +54,7 @@ class SessionRanks:
     def service(self, request: Request) -> Service:
         """What the request's session has had until now."""
         before = self._services.get(request.request_id) or Service(request.arrival_time)
-        return replace(before, output_tokens=before.output_tokens + request.num_output_tokens)
+        return before.served(request.num_output_tokens, request.num_tokens)
 
     def rank(self, request: Request) -> float | None:
         """The request's rank; None where vLLM's own order holds."""

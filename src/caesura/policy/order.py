@@ -1,24 +1,38 @@
 """In which order sessions are served: who waits, and who is preempted."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, Self
 
 from caesura.policy.costs import CostModel
 
 
-@dataclass(slots=True)
+LIGHT_CONTEXT_TOKENS = 1000
+"""Putting a context up to this size aside and restoring it costs next to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """What a session has had so far.
 
     Attributes:
         arrival_seconds: original arrival of the session.
         paused_seconds: time that it has spent in pauses, when it wanted nothing.
-        output_tokens: tokens generated for it.
+        output_tokens: tokens generated for it, those with a heavy context counted less: with `n`
+            times `LIGHT_CONTEXT_TOKENS`, a token counts `1 / n`.
     """
 
     arrival_seconds: float
     paused_seconds: float = 0.0
-    output_tokens: int = 0
+    output_tokens: float = 0.0
+
+    def paused(self, seconds: float) -> Self:
+        """The same after a pause."""
+        return replace(self, paused_seconds=self.paused_seconds + seconds)
+
+    def served(self, output_tokens: int, context_tokens: int) -> Self:
+        """The same after tokens were generated with a context of this size."""
+        weight = LIGHT_CONTEXT_TOKENS / max(LIGHT_CONTEXT_TOKENS, context_tokens)
+        return replace(self, output_tokens=self.output_tokens + weight * output_tokens)
 
 
 class SessionOrder(Protocol):
@@ -69,8 +83,13 @@ class AttainedService:
     2502.13965, section 4; a handicap that grows with the service instead of levels keeps a
     session from waiting for ever: newer ones overtake it for no longer than its handicap).
 
+    Whoever is overtaken has its context put aside and restored, which takes time in proportion
+    to the context, as generating takes time in proportion to the tokens. So what counts is the
+    one in relation to the other (`Service.output_tokens`): a session with a context of 50,000
+    tokens is not put aside for a newer one as lightly as one of 1,000.
+
     Attributes:
-        handicap_seconds: per generated token. 0 is first come first served.
+        handicap_seconds: per generated token of a light context. 0 is first come first served.
         displacement_margin_seconds: see `SessionOrder`.
     """
 
