@@ -40,7 +40,7 @@ class ChaosPolicy:
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         assert elapsed_seconds >= 0
 
-    def iteration_tokens(self, costs: CostModel) -> int | None:
+    def iteration_tokens(self) -> int | None:
         return self._random.choice((None, 24, 48))
 
     def saves_contexts(self, costs: CostModel) -> bool:

@@ -47,7 +47,7 @@ class Chaos:
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         assert elapsed_seconds >= 0
 
-    def iteration_tokens(self, costs: CostModel) -> int | None:
+    def iteration_tokens(self) -> int | None:
         return self._rng.choice((None, 24, 48))
 
     def saves_contexts(self, costs: CostModel) -> bool:
