@@ -32,7 +32,7 @@ from caesura.policy.costs import CostModel
 from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.duration import Calibration, DurationModel
 from caesura.policy.order import AttainedService
-from caesura.policy.reclaim import ReclaimRule
+from caesura.policy.reclaim import ReclaimRule, release
 from caesura.policy.types import Action, Demand, Disposition, PauseView, Plan, Snapshot
 
 COPY_AHEAD_SHARE = 0.25
@@ -134,8 +134,7 @@ class MinWaste(PolicyDefaults):
             freeable = pause.freeable_tokens()
             if freeable <= 0:
                 continue
-            keep = pause.held_tokens - missing if freeable > missing else 0
-            chosen.append(Action(pause.id, Disposition.DISCARD, keep_tokens=max(0, keep)))
+            chosen.append(release(pause, missing))
             missing -= freeable
             if missing <= 0:
                 return iter(chosen)
