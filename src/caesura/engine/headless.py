@@ -253,7 +253,6 @@ class HeadlessEngine:
         *,
         resumable: bool,
         endpoint: str | None = None,
-        arrival_seconds: float | None = None,
     ) -> None:
         """A request with a prompt of `num_tokens` tokens, or more tokens for a session in place."""
         block_size = self.settings.block_size
@@ -273,7 +272,7 @@ class HeadlessEngine:
                 extra_args={ENDPOINT_ARGUMENT: endpoint} if endpoint else None,
             ),
             pooling_params=None,
-            arrival_time=self.now_seconds if arrival_seconds is None else arrival_seconds,
+            arrival_time=self.now_seconds,
             block_hasher=hash_new_blocks if self.settings.prefix_caching else None,
             resumable=resumable,
         )
