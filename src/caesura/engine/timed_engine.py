@@ -5,10 +5,8 @@ its update, or from the end of the one before where both were under way.
 """
 
 import itertools
-import os
 import time
 from collections import deque
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +21,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.copy_batch import CopyBatch
-from caesura.engine.launch import EngineSettings, _environment, engine_arguments
+from caesura.engine.launch import EngineEnvironment, EngineSettings, engine_arguments
 from caesura.errors import ConfigurationError
 from caesura.policy.profile import attention_pairs
 
@@ -62,10 +60,7 @@ class TimedEngine:
         self.settings = settings
         if settings.compute_threads is not None and not torch.cuda.is_available():
             torch.set_num_threads(settings.compute_threads)
-        with ExitStack() as environment:
-            environment.callback(_put_back, _IN_PROCESS, os.environ.get(_IN_PROCESS))
-            os.environ[_IN_PROCESS] = "0"
-            environment.enter_context(_environment(settings))
+        with EngineEnvironment(settings, in_process=True):
             self._llm = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(settings)))
         self._scheduler = self._llm.engine_core.engine_core.scheduler
         self._connector: CaesuraConnector = get_kv_transfer_group()
@@ -152,16 +147,6 @@ class TimedEngine:
 
         self._scheduler.schedule = timed_schedule
         self._scheduler.update_from_output = timed_update
-
-
-_IN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
-
-
-def _put_back(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
 
 
 def _composition(output: SchedulerOutput, seconds: float) -> TimedIteration:
