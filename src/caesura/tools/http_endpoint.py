@@ -31,7 +31,6 @@ class HttpEndpoint(Endpoint):
         settings: its settings.
         schema: of its arguments.
         template: how they become a request.
-        client: sends it; follows no redirects.
     """
 
     def __init__(
@@ -40,11 +39,12 @@ class HttpEndpoint(Endpoint):
         settings: HttpTool,
         schema: ArgumentSchema,
         template: RequestTemplate,
-        client: httpx.AsyncClient,
     ) -> None:
         super().__init__(Definition(name, settings.description or "", schema), settings)
         self._template = template
-        self._client = client
+        # The only limit on time is that on connecting: calls have their own.
+        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+        self._client = httpx.AsyncClient(timeout=timeout)
 
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check that the arguments fit and that a request can be made of them."""
@@ -67,6 +67,10 @@ class HttpEndpoint(Endpoint):
                 transient=isinstance(error, httpx.TransportError),
             ) from None
 
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
     async def _send(self, request: httpx.Request, opened: AsyncExitStack) -> httpx.Response:
         """Send, following redirects that stay with the server."""
         origin = _origin(request.url)
@@ -84,11 +88,6 @@ class HttpEndpoint(Endpoint):
                     "which is not followed"
                 )
         raise AttemptFailed(f"the tool's server redirects more than {_MAX_REDIRECTS} times")
-
-
-def http_client() -> httpx.AsyncClient:
-    """A client whose only limit on time is that on connecting: calls have their own."""
-    return httpx.AsyncClient(timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS))
 
 
 def status_failure(status: int, retry_after: str, body: str) -> AttemptFailed:
