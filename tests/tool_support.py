@@ -117,18 +117,17 @@ async def workbench(
 
 @asynccontextmanager
 async def served(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
-    """Serve an app in this event loop; its address."""
+    """Serve an app in this event loop; its address. Whoever connects early is kept waiting."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
+    listener.listen()
     settings = uvicorn.Config(
         app, log_level="error", timeout_graceful_shutdown=1, lifespan="auto", ws="none"
     )
     server = uvicorn.Server(settings)
     task = asyncio.create_task(server.serve([listener]))
     try:
-        while not server.started:
-            await asyncio.sleep(0.005)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True

@@ -51,7 +51,7 @@ def problems(directory: Path, text: str) -> list[str]:
         ),
         (
             '[tools.a]\ntype = "http"\nurl = "http://h"\nheaders = { "a\\nb" = "x" }\n',
-            "4: tools.a.headers.\"a\\nb\": String should match pattern",
+            '4: tools.a.headers."a\\nb": String should match pattern',
         ),
         (
             '[tools.a]\ntype = "sequence"\n[[tools.a.steps]]\ntool = "b"\n'

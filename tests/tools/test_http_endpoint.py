@@ -25,9 +25,10 @@ async def echo(request: Request) -> Response:
     return JSONResponse(
         {
             "method": request.method,
-            "path": request.url.path,
+            "path": request.scope["path"],
             "query": request.query_params.multi_items(),
             "token": request.headers.get("x-token"),
+            "cookie": request.headers.get("cookie"),
             "body": body.decode(),
         }
     )
@@ -76,6 +77,12 @@ async def redirect(request: Request) -> Response:
     return RedirectResponse(request.query_params["to"], int(request.query_params["status"]))
 
 
+async def cookie(request: Request) -> Response:
+    response = RedirectResponse("/after", 302)
+    response.set_cookie("session", "1")
+    return response
+
+
 async def circle(request: Request) -> Response:
     return RedirectResponse("/circle", 302)
 
@@ -88,6 +95,7 @@ APP = Starlette(
         Route("/give/{what}", give),
         Route("/redirect", redirect, methods=["GET", "POST"]),
         Route("/circle", circle),
+        Route("/cookie", cookie),
         Route("/{rest:path}", echo, methods=["GET", "POST", "PUT", "DELETE"]),
     ]
 )
@@ -113,9 +121,7 @@ b = {{ type = "integer" }}
 """
 
 
-async def test_a_request_is_sent_and_its_answer_is_the_result(
-    tmp_path: Path, address: str
-) -> None:
+async def test_a_request_is_sent_and_its_answer_is_the_result(tmp_path: Path, address: str) -> None:
     settings = 'method = "POST"\nheaders = { X-Token = "${TOKEN}" }'
     configuration = http(f"{address}/items/{{a}}", settings)
     async with workbench(tmp_path, configuration, {"TOKEN": "secret"}) as bench:
@@ -125,6 +131,7 @@ async def test_a_request_is_sent_and_its_answer_is_the_result(
         "path": "/items/x y?z=1#%2e",
         "query": [],
         "token": "secret",
+        "cookie": None,
         "body": '{"b":2}',
     }
 
@@ -255,9 +262,7 @@ async def test_a_redirect_to_the_same_server_is_followed(tmp_path: Path, address
     assert (answer["path"], answer["method"], answer["body"]) == ("/there", "POST", '{"b":3}')
 
 
-async def test_a_redirect_to_another_server_is_not_followed(
-    tmp_path: Path, address: str
-) -> None:
+async def test_a_redirect_to_another_server_is_not_followed(tmp_path: Path, address: str) -> None:
     configuration = http(f"{address}/redirect?to={{a}}&status=302")
     async with workbench(tmp_path, configuration) as bench:
         port = int(address.rpartition(":")[2])
@@ -265,6 +270,13 @@ async def test_a_redirect_to_another_server_is_not_followed(
             result = await bench.run("web", json.dumps({"a": target}))
             assert result.ending is CallEnding.FAILED
             assert "redirects to another one" in result.content
+
+
+async def test_no_cookie_is_kept_from_one_call_to_the_next(tmp_path: Path, address: str) -> None:
+    async with workbench(tmp_path, http(f"{address}/cookie?a={{a}}")) as bench:
+        for _ in range(2):
+            answer = json.loads((await bench.run("web", '{"a": ""}')).content)
+            assert (answer["path"], answer["cookie"]) == ("/after", None)
 
 
 async def test_endless_redirects_end(tmp_path: Path, address: str) -> None:

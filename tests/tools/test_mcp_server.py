@@ -3,12 +3,14 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import types
+from mcp.server import Server, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from starlette.types import Receive, Scope, Send
 
@@ -119,13 +121,6 @@ async def test_each_question_goes_to_the_human_of_its_own_call(process: Workbenc
     }
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for something that only another process tells."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -144,22 +139,68 @@ async def test_a_process_that_dies_is_started_again_and_its_call_not_repeated(
         second = int((await bench.run("local_process")).content)
         assert first != second
         assert is_alive(second)
-        grown = bench.executor.definitions()
-        await bench.run("local_grow")
-        await until(lambda: len(bench.executor.definitions()) > len(grown))
-        assert (await bench.run("local_grown")).content == "grown"
     assert not is_alive(second)
     assert marker.read_text() == "ran\n"
     assert died.ending is CallEnding.FAILED
     assert json.loads(died.content)["error"]["type"] == "connection_lost"
 
 
+def names(bench: Workbench) -> list[str]:
+    definitions: list[Any] = bench.executor.definitions()
+    return sorted(definition["function"]["name"] for definition in definitions)
+
+
+async def test_a_tool_that_a_server_adds_is_offered(process: Workbench) -> None:
+    await process.run("local_grow")
+    async with asyncio.timeout(10):
+        while "local_grown" not in names(process):
+            await process.run("local_add", '{"a": 1, "b": 2}')
+    assert (await process.run("local_grown")).content == "grown"
+
+
 async def test_only_tools_of_the_allow_list_are_offered(tmp_path: Path) -> None:
     settings = 'tools = ["add", "process"]\nprefix = "my-"\n'
-    async with workbench(tmp_path, PROCESS + settings) as bench:
-        definitions: list[Any] = bench.executor.definitions()
-    names = [definition["function"]["name"] for definition in definitions]
-    assert sorted(names) == ["my-add", "my-process"]
+    async with served_mcp() as url:
+        opened = workbench(tmp_path, over_http(url) + settings, {"TOKEN": "secret"})
+        async with opened as bench:
+            assert names(bench) == ["my-add", "my-process"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('tools = ["ad"]\n', "toml:4: mcp.web.tools: the server has no tool 'ad'"),
+        ("[mcp.web.settings.ad]\n", "toml:4: mcp.web.settings.ad: the server has no tool 'ad'"),
+        (
+            'tools = ["add"]\nprefix = ""\n[tools.add]\ntype = "human"\n',
+            "toml:1: mcp.web: 'add' is a tool of [tools] too; give one of them a prefix",
+        ),
+    ],
+)
+async def test_names_that_cannot_be_meant_are_errors(
+    tmp_path: Path, settings: str, message: str
+) -> None:
+    async with served_mcp() as url:
+        with pytest.raises(ConfigurationError) as caught:
+            async with workbench(tmp_path, over_http(url) + settings, {"TOKEN": "secret"}):
+                pass
+    assert message in str(caught.value)
+
+
+async def test_a_long_list_of_tools_comes_in_pages(tmp_path: Path) -> None:
+    async def page(
+        context: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        number = int((params and params.cursor) or 0)
+        tool = types.Tool(name=f"tool.{number}", input_schema={"type": "object"})
+        following = str(number + 1) if number < 3 else None
+        return types.ListToolsResult(tools=[tool], next_cursor=following)
+
+    server = Server("pages", on_list_tools=page)
+    async with served(server.streamable_http_app()) as address:
+        opened = workbench(tmp_path, over_http(f"{address}/mcp"), {"TOKEN": "secret"})
+        async with opened as bench:
+            assert names(bench) == [f"web_tool_{number}" for number in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -172,11 +213,6 @@ async def test_only_tools_of_the_allow_list_are_offered(tmp_path: Path) -> None:
             "toml:1: mcp.local: the server cannot be used",
         ),
         ('[mcp.local]\nurl = "http://127.0.0.1:9/mcp"\n', "toml:1: mcp.local: the server cannot"),
-        (PROCESS + 'tools = ["ad"]\n', "toml:4: mcp.local.tools: the server has no tool 'ad'"),
-        (
-            PROCESS + 'tools = ["add"]\nprefix = ""\n[tools.add]\ntype = "human"\n',
-            "toml:1: mcp.local: 'add' is a tool of [tools] too; give one of them a prefix",
-        ),
     ],
 )
 async def test_a_server_that_cannot_be_used_is_an_error_with_its_line(

@@ -36,7 +36,9 @@ async def completions(request: Request) -> Response:
 
 @pytest.fixture(scope="module")
 async def address() -> AsyncIterator[str]:
-    async with served(Starlette(routes=[Route("/v1/chat/completions", completions, methods=["POST"])])) as url:
+    async with served(
+        Starlette(routes=[Route("/v1/chat/completions", completions, methods=["POST"])])
+    ) as url:
         yield f"{url}/v1"
 
 

@@ -105,7 +105,8 @@ async def test_progress_of_a_step_is_progress_of_the_whole(tmp_path: Path) -> No
 
 
 async def test_sequences_run_sequences(tmp_path: Path) -> None:
-    outer = '[tools.outer]\ntype = "sequence"\nsteps = [{ tool = "look", arguments = { query = "b" } }]\n'
+    step = '{ tool = "look", arguments = { query = "b" } }'
+    outer = f'[tools.outer]\ntype = "sequence"\nsteps = [{step}]\n'
     async with workbench(tmp_path, python("search") + python("fetch") + outer + LOOK) as bench:
         result = await bench.executor.execute(call("outer", "", "c"), bench.journal)
         assert bench.journal.dispatched == [("c", 1)]
@@ -138,7 +139,9 @@ async def test_a_step_that_cannot_work_is_an_error_at_start(
 async def test_a_sequence_that_runs_itself_is_an_error_at_start(tmp_path: Path) -> None:
     text = '[tools.a]\ntype = "sequence"\nsteps = [{ tool = "b" }]\n'
     text += '[tools.b]\ntype = "sequence"\nsteps = [{ tool = "a" }]\n'
-    with pytest.raises(ConfigurationError, match=r"toml:3: tools.a.steps: runs itself: a -> b -> a"):
+    with pytest.raises(
+        ConfigurationError, match=r"toml:3: tools.a.steps: runs itself: a -> b -> a"
+    ):
         async with workbench(tmp_path, text):
             pass
 

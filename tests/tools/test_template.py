@@ -33,7 +33,7 @@ def test_places_are_filled(text: str, filled: str) -> None:
 
 @pytest.mark.parametrize("text", ["{", "}", "{}", "{a b}", "{a.}", "{0}", "{a[x]}", "{a", "a}"])
 def test_what_is_no_template_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="brace|no place"):
+    with pytest.raises(ValueError, match=r"brace|no place"):
         parse_template(text)
 
 

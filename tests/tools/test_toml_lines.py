@@ -91,13 +91,15 @@ def test_of_a_missing_key_the_nearest_one_around_it_is_named() -> None:
 
 
 KEYS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=4)
-VALUES = st.sampled_from(['1', '"a\\"]"', "'}#'", "[1, 2]", "{ x = 1, y = [] }", '"""a\n\n"""'])
+VALUES = st.sampled_from(["1", '"a\\"]"', "'}#'", "[1, 2]", "{ x = 1, y = [] }", '"""a\n\n"""'])
 
 
 def quoted(key: str) -> str:
-    return "'" + key + "'" if "'" not in key else '"' + key.replace("\\", "\\\\").replace(
-        '"', '\\"'
-    ) + '"'
+    return (
+        "'" + key + "'"
+        if "'" not in key
+        else '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    )
 
 
 @given(st.dictionaries(KEYS, st.dictionaries(KEYS, VALUES, max_size=4), max_size=4))

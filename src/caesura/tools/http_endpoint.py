@@ -1,10 +1,10 @@
 """Tools behind HTTP."""
 
-import codecs
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from pydantic import JsonValue
@@ -19,7 +19,15 @@ from caesura.tools.settings import HttpTool
 _MAX_REDIRECTS = 5
 _ERROR_BODY_BYTES = 2048
 _CONNECT_SECONDS = 10.0
-_TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript")
+_TEXT_TYPES = (
+    "text/",
+    "application/javascript",
+    "application/json",
+    "application/x-ndjson",
+    "application/x-www-form-urlencoded",
+    "application/xml",
+    "application/yaml",
+)
 _TEXT_SUFFIXES = ("+json", "+xml")
 
 
@@ -44,7 +52,9 @@ class HttpEndpoint(Endpoint):
         self._template = template
         # The only limit on time is that on connecting: calls have their own.
         timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
-        self._client = httpx.AsyncClient(timeout=timeout)
+        # What a server wants to remember of one session is no other session's business.
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self._client = httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
 
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check that the arguments fit and that a request can be made of them."""
@@ -127,7 +137,9 @@ async def _text(response: httpx.Response, max_bytes: int) -> str:
     """The body as text; a few bytes more than `max_bytes` of it are read at most."""
     if response.headers.get("content-encoding", "identity") != "identity":
         raise AttemptFailed("the tool's server sent a compressed answer, which is not accepted")
-    media_type = response.headers.get("content-type", "text/plain").partition(";")[0].strip()
+    media_type = (
+        response.headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
+    )
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk
@@ -136,13 +148,7 @@ async def _text(response: httpx.Response, max_bytes: int) -> str:
     if not media_type.startswith(_TEXT_TYPES) and not media_type.endswith(_TEXT_SUFFIXES):
         size = f"{len(body)} bytes" if len(body) <= max_bytes else f"over {max_bytes} bytes"
         return f"[{media_type}, {size}]" if body else ""
-    return body.decode(_encoding(response), errors="replace")
-
-
-def _encoding(response: httpx.Response) -> str:
-    name = response.charset_encoding or "utf-8"
     try:
-        found = codecs.lookup(name)
-    except LookupError:
-        return "utf-8"
-    return found.name if found._is_text_encoding else "utf-8"
+        return body.decode(response.charset_encoding or "utf-8", errors="replace")
+    except (LookupError, UnicodeError):  # no encoding of text, or one that cannot replace
+        return body.decode(errors="replace")

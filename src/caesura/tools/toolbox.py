@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-
 from caesura.errors import ConfigurationError
 from caesura.tools.configuration import Configuration
 from caesura.tools.endpoint import Endpoint

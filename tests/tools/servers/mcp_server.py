@@ -69,7 +69,7 @@ def huge(size: int) -> str:
 
 
 @server.tool()
-async def die(marker: str) -> str:
+def die(marker: str) -> str:
     """Ends this process in the middle of a call, after noting that it ran."""
     with Path(marker).open("a") as file:
         file.write("ran\n")
