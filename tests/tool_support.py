@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -115,6 +115,13 @@ async def workbench(
         yield Workbench(executor, Journal(), clock, registry)
 
 
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the tests' own process."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 @asynccontextmanager
 async def served(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     """Serve an app in this event loop; its address. Whoever connects early is kept waiting."""
@@ -125,7 +132,7 @@ async def served(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     settings = uvicorn.Config(
         app, log_level="error", timeout_graceful_shutdown=1, lifespan="auto", ws="none"
     )
-    server = uvicorn.Server(settings)
+    server = _Server(settings)
     task = asyncio.create_task(server.serve([listener]))
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -158,6 +158,17 @@ async def test_a_tool_that_a_server_adds_is_offered(process: Workbench) -> None:
     assert (await process.run("local_grown")).content == "grown"
 
 
+async def test_a_call_that_may_be_repeated_is_repeated_on_the_next_process(
+    tmp_path: Path,
+) -> None:
+    marker = tmp_path / "marker"
+    settings = "[mcp.local.settings.die]\nidempotent = true\nretries = 1\n"
+    async with workbench(tmp_path, PROCESS + settings) as bench:
+        died = await bench.run("local_die", json.dumps({"marker": str(marker)}))
+    assert (died.ending, died.attempts) == (CallEnding.FAILED, 2)
+    assert marker.read_text() == "ran\nran\n"
+
+
 async def test_only_tools_of_the_allow_list_are_offered(tmp_path: Path) -> None:
     settings = 'tools = ["add", "process"]\nprefix = "my-"\n'
     async with served_mcp() as url:
