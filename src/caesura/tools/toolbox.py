@@ -27,7 +27,7 @@ class Toolbox:
 
     Attributes:
         endpoints: by name. Those of MCP servers come and go as their servers say.
-        secrets: values that must not reach a model.
+        secrets: values that are kept out of error messages.
     """
 
     endpoints: Mapping[str, Endpoint]
