@@ -14,6 +14,7 @@ from caesura.policy import (
     Policy,
     Snapshot,
 )
+from caesura.policy.duration import Progress
 
 NO_MEMORY = Memory(0, 0)
 
@@ -29,6 +30,7 @@ class FakePause:
     copy_requested: bool = False
     returning: bool = False
     disposition: Disposition | None = None
+    progress: Progress | None = None
     shared_tokens: int = 0
 
     @property

@@ -37,6 +37,7 @@ from caesura.policy import (
     Service,
     Snapshot,
 )
+from caesura.policy.duration import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class PauseKeeper:
         self._load = load
         self._review_seconds: float | None = None
         self._postponed: set[str] = set()  # copied, but an iteration in flight may write yet
+        self._progress_noted = False  # since the last decision
         self._counted_copies = 0
         self._unmet: dict[str, _UnmetDemand] = {}  # by request
 
@@ -160,12 +162,31 @@ class PauseKeeper:
         self._forget_surplus()
         return pause
 
+    def note_progress(
+        self, pause_id: str, fraction: float | None, remaining_seconds: float | None
+    ) -> None:
+        """What a session waits for has come so far: the share that is done, or the time left.
+
+        Ignored when the pause is over, or the session returns already.
+        """
+        pause = self.table.get(pause_id)
+        if pause is None or pause.returning:
+            return
+        elapsed = self.clock() - pause.paused_seconds
+        if remaining_seconds is not None:
+            pause.progress = Progress.from_remaining(elapsed, remaining_seconds)
+        elif fraction is not None:
+            pause.progress = Progress.from_fraction(elapsed, fraction)
+        self._metrics.count("progress_reports", labels=(pause.endpoint,))
+        self._progress_noted = True
+
     # Decisions
 
     def decide(self) -> None:
-        """Ask the policy if something is undecided or a review is due; act on its plan."""
+        """Ask the policy if something is undecided, new or due for a review; act on its plan."""
         now = self.clock()
         due = self._review_seconds is not None and now >= self._review_seconds
+        due, self._progress_noted = due or self._progress_noted, False
         if not due and not self.table.has_undecided():
             return
         plan = self.policy.plan(self.snapshot())
@@ -183,7 +204,9 @@ class PauseKeeper:
 
     def has_work(self) -> bool:
         """Whether a step of the engine would do something for a pause, though nothing runs."""
-        return self.table.has_undecided() or bool(self._postponed)
+        # Without host memory there is nothing that a report of progress could bring about.
+        reported = self._progress_noted and self.transfers is not None
+        return self.table.has_undecided() or bool(self._postponed) or reported
 
     def snapshot(self, demand: Demand | None = None) -> Snapshot:
         """What the policy decides from."""

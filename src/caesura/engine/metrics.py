@@ -24,6 +24,7 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     "dispositions": ("Decisions about paused contexts.", ["endpoint", "disposition"]),
     "hold_endings": ("Ends of holds on device blocks, by how.", ["ending"]),
     "displacements": ("Running requests preempted for a session that ranks before them.", []),
+    "progress_reports": ("Reports of how far what a pause waits for has come.", ["endpoint"]),
     "interrupts": ("Interrupts injected into running generations.", []),
     "held_tokens": ("Tokens that a resume found on the device.", []),
     "loaded_tokens": ("Tokens that a resume loads from host memory.", []),

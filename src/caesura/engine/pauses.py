@@ -11,6 +11,7 @@ from vllm.v1.request import Request
 
 from caesura.engine.holds import Hold, sole_blocks
 from caesura.policy import Disposition, Service
+from caesura.policy.duration import Progress
 
 
 class HoldEnding(StrEnum):
@@ -53,6 +54,7 @@ class Pause:
         copied_blocks: leading blocks that have a host copy.
         copy_requested: a host copy was asked for, and not given up.
         disposition: what was decided last.
+        progress: what was said last about how far what it waits for has come.
         claimed_by: id of the request that resumes it, once its tokens have arrived.
     """
 
@@ -71,6 +73,7 @@ class Pause:
     copied_blocks: int = 0
     copy_requested: bool = False
     disposition: Disposition | None = None
+    progress: Progress | None = None
     claimed_by: str | None = None
 
     @property

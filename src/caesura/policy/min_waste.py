@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
-from caesura.policy.duration import Calibration, DurationModel
+from caesura.policy.duration import Calibration, DurationModel, remaining_with_progress
 from caesura.policy.order import AttainedService
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Action, Demand, Disposition, PauseView, Plan, Snapshot
@@ -171,6 +171,8 @@ class MinWaste:
     def _rank(self, pause: PauseView, snapshot: Snapshot) -> _Ranked:
         elapsed = snapshot.now_seconds - pause.paused_seconds
         remaining = self.durations.expected_remaining_seconds(pause.endpoint, elapsed)
+        if pause.progress is not None:
+            remaining = remaining_with_progress(remaining, elapsed, pause.progress)
         returns = self.durations.return_probability(pause.endpoint, elapsed)
         compute = snapshot.costs.seconds_per_token * (snapshot.load.running_requests + 1)
         held = max(1, pause.held_tokens)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from caesura.policy.costs import CostModel
+from caesura.policy.duration import Progress
 from caesura.policy.order import SessionOrder
 
 
@@ -35,6 +36,7 @@ class PauseView(Protocol):
         copy_requested: a host copy was asked for, and not given up.
         returning: its tokens have arrived; it waits to be scheduled.
         disposition: what was decided last, None before the first decision.
+        progress: what was said last about how far what it waits for has come.
     """
 
     @property
@@ -57,6 +59,8 @@ class PauseView(Protocol):
     def returning(self) -> bool: ...
     @property
     def disposition(self) -> Disposition | None: ...
+    @property
+    def progress(self) -> Progress | None: ...
 
     def freeable_tokens(self) -> int:
         """Tokens of device memory that only this hold keeps: what releasing it would free."""
