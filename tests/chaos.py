@@ -63,4 +63,5 @@ class ChaosPolicy:
             disposition,
             keep_tokens=self._random.choice([0, 0, held_tokens // 2]),
             forget=self._random.random() < 0.3,
+            prefetch=self._random.random() < 0.5,
         )

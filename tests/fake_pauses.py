@@ -37,6 +37,10 @@ class FakePause:
     def context_tokens(self) -> int:
         return self.held_tokens
 
+    @property
+    def loadable_tokens(self) -> int:
+        return max(self.held_tokens, self.copied_tokens)
+
     def freeable_tokens(self) -> int:
         return max(0, self.held_tokens - self.shared_tokens)
 

@@ -24,6 +24,7 @@ from caesura.engine.holds import (
 )
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses import HoldEnding, Pause, PauseEnding, PauseTable
+from caesura.engine.prefetches import Prefetch, PrefetchEnding
 from caesura.engine.trace import NO_TRACE, Trace
 from caesura.engine.transfers import Transfers
 from caesura.policy import (
@@ -239,6 +240,11 @@ class PauseKeeper:
             Whether enough was freed to try again. The demand lasts until `forget_demand`.
         """
         now = self.clock()
+        wanted = self._pool.get_num_free_blocks() + missing_blocks
+        if self.transfers is not None:
+            self.transfers.prefetches.cut_all_short()
+            if self._pool.get_num_free_blocks() >= wanted:
+                return True
         unmet = self._unmet.get(request.request_id)
         if unmet is None:
             unmet = self._unmet[request.request_id] = _UnmetDemand(now, now)
@@ -252,7 +258,6 @@ class PauseKeeper:
             waited_seconds=now - unmet.since_seconds,
             engine_idle=idle,
         )
-        wanted = self._pool.get_num_free_blocks() + missing_blocks
         own = self.table.claimed_by(request.request_id)
         own_action = None
         for action in self.policy.plan(self.snapshot(demand)).actions:
@@ -297,6 +302,10 @@ class PauseKeeper:
             self.release(pause, ending, action.keep_tokens, action.forget)
         elif action.disposition is Disposition.SWAP or action.copy:
             self._copy_out(pause)
+        if action.prefetch and action.disposition is Disposition.PRESERVE:
+            self._prefetch(pause)
+        elif action.disposition is Disposition.SWAP:
+            self._stop_prefetch(pause)
         if action.drop_copy:
             self._drop_copy(pause.id)
         return True
@@ -313,6 +322,7 @@ class PauseKeeper:
         self, pause: Pause, ending: HoldEnding, keep_tokens: int = 0, forget: bool = False
     ) -> None:
         """Break a hold, or only its tail: the leading `keep_tokens` stay held."""
+        self._stop_prefetch(pause)
         hold = pause.hold
         if hold is None:
             return
@@ -324,6 +334,7 @@ class PauseKeeper:
                 dropped = full_blocks(blocks[keep_blocks:])
                 self._make_host_room(len(dropped), pause)
                 self.transfers.save(pause.id, dropped, pause.block_hashes[keep_blocks:])
+                pause.saved_blocks = self.transfers.saved_blocks(pause.id)
         if isinstance(hold, OwnBlocks):
             assert pause.request is not None
             front = References(self._pool, blocks[:keep_blocks], self._block_size)
@@ -333,6 +344,9 @@ class PauseKeeper:
             assert isinstance(hold, References)
             hold.trim(keep_blocks)
             pause.hold = hold if keep_blocks else None
+        while pause.prefetched and pause.prefetched[-1] >= keep_blocks:
+            pause.prefetched.pop()
+            self._metrics.count("prefetches", labels=(PrefetchEnding.WASTED,))
         self.trace.hold_broken(pause, ending, (len(blocks) - keep_blocks) * self._block_size)
         if forget:
             forget_blocks(self._pool, blocks[keep_blocks:])
@@ -350,9 +364,12 @@ class PauseKeeper:
         self._settle_copy(pause)
 
     def settle_copies(self) -> None:
-        """Release the device blocks of contexts whose copies are complete."""
+        """Release the device blocks of contexts whose copies are complete, and hold what was
+        loaded."""
         if self.transfers is None:
             return
+        for prefetch in self.transfers.prefetches.take_finished():
+            self._take_prefetched(prefetch)
         for pause_id in self.transfers.take_progressed() | self._postponed:
             self._postponed.discard(pause_id)
             pause = self.table.get(pause_id)
@@ -374,6 +391,44 @@ class PauseKeeper:
             self.release(pause, HoldEnding.COPIED)
         else:
             self._postponed.add(pause.id)
+
+    def _prefetch(self, pause: Pause) -> None:
+        """Start to load what the device lacks of a context; without a copy nothing happens."""
+        if self.transfers is None or pause.returning or isinstance(pause.hold, OwnBlocks):
+            return
+        first = pause.held_tokens // self._block_size
+        self.transfers.prefetches.start(pause.id, pause.block_hashes, first)
+
+    def _stop_prefetch(self, pause: Pause) -> None:
+        if self.transfers is not None and self.transfers.prefetches.stop(pause.id):
+            self._metrics.count("prefetches", labels=(PrefetchEnding.WASTED,))
+
+    def _take_prefetched(self, prefetch: Prefetch) -> None:
+        """Loads ahead of a session are over: what they brought is held like the rest of the
+        context, and can be found."""
+        assert self.transfers is not None
+        prefetches = self.transfers.prefetches
+        pause = self.table.get(prefetch.pause_id)
+        assert pause is not None, "the end of a pause stops its prefetch"
+        if prefetch.failed:
+            pause.load_failed = True
+        else:
+            prefetches.enter(prefetch, self._block_size)
+        blocks = [] if prefetch.failed else full_blocks(prefetch.blocks)
+        if blocks:
+            if pause.hold is None:
+                pause.hold = References(self._pool, blocks, self._block_size)
+            else:
+                assert isinstance(pause.hold, References)
+                assert pause.held_tokens == prefetch.first * self._block_size
+                pause.hold.extend(blocks)
+            pause.prefetched.append(prefetch.first)
+            loaded_tokens = len(prefetch.block_hashes) * self._block_size
+            self._metrics.count("prefetched_tokens", loaded_tokens)
+            self.trace.prefetched(pause, loaded_tokens)
+        else:
+            self._metrics.count("prefetches", labels=(PrefetchEnding.WASTED,))
+        prefetches.release(prefetch)
 
     def saves_contexts(self) -> bool:
         """Whether a preempted context is copied out rather than computed again."""
@@ -413,7 +468,7 @@ class PauseKeeper:
         pause = self.table.get(pause_id)
         if pause is not None and self.transfers is not None:
             self.transfers.end_pause(pause.id, forget=True)
-            pause.copied_blocks = 0
+            pause.copied_blocks = pause.saved_blocks = 0
             pause.copy_requested = False
 
     # Ends
@@ -425,6 +480,11 @@ class PauseKeeper:
         self._metrics.count("held_tokens", found)
         self._metrics.count("loaded_tokens", loaded)
         self._metrics.count("recomputed_tokens", pause.context_tokens - found - loaded)
+        for first in pause.prefetched:
+            used = found > first * self._block_size
+            ending = PrefetchEnding.USED if used else PrefetchEnding.WASTED
+            self._metrics.count("prefetches", labels=(ending,))
+        pause.prefetched.clear()
         self.trace.resumed(pause, found, loaded)
         self._end(pause, PauseEnding.RESUMED, HoldEnding.RESUMED)
 
@@ -436,6 +496,7 @@ class PauseKeeper:
         """
         if self.transfers is not None:
             self.transfers.stop_copying(pause.id)
+            self.transfers.prefetches.cut_short(pause.id, awaited_by=request.request_id)
         self.table.claim(pause, request.request_id)
         self.trace.claimed(pause)
         self.policy.ended(pause.endpoint, self.clock() - pause.paused_seconds, returned=True)
@@ -490,11 +551,12 @@ class PauseKeeper:
     def forget_contexts(self, *, host_copies: bool) -> None:
         """Break every hold, and drop what there is in host memory: pauses go on without."""
         for pause in list(self.table):
+            self._stop_prefetch(pause)
             if self._may_release(pause):
                 self.release(pause, HoldEnding.CANCELLED)
             if host_copies and self.transfers is not None:
                 self.transfers.end_pause(pause.id, forget=True)
-                pause.copied_blocks = 0
+                pause.copied_blocks = pause.saved_blocks = 0
 
     def held_blocks(self, at_most: int) -> int:
         """Device blocks that holds keep, counted up to a number."""
@@ -539,5 +601,6 @@ class PauseKeeper:
             if self.transfers is not None:
                 assert not self.transfers.has_copies(), "copies of ended pauses are kept"
                 if not self.transfers.pending:
+                    assert self.transfers.prefetches.is_empty(), "prefetches of nobody are left"
                     pinned = self.transfers.host.pinned_slots
                     assert pinned == 0, f"{pinned} host slots are pinned by nobody"

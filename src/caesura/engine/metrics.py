@@ -30,6 +30,8 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     "loaded_tokens": ("Tokens that a resume loads from host memory.", []),
     "recomputed_tokens": ("Tokens of paused contexts that a resume computes again.", []),
     "copied_tokens": ("Tokens copied to host memory.", []),
+    "prefetches": ("Loads ahead of a return, by whether the return found them.", ["ending"]),
+    "prefetched_tokens": ("Tokens loaded from host memory ahead of a return.", []),
     "paused_seconds": ("Time that ended pauses lasted.", ["endpoint"]),
 }
 GAUGES: dict[str, str] = {

@@ -31,6 +31,7 @@ from typing import ClassVar
 from caesura.policy.costs import CostModel
 from caesura.policy.duration import Calibration, DurationModel, remaining_with_progress
 from caesura.policy.order import AttainedService
+from caesura.policy.prefetch import PrefetchRule
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Action, Demand, Disposition, PauseView, Plan, Snapshot
 
@@ -61,7 +62,9 @@ class MinWaste:
         handicap_seconds, displacement_margin_seconds: of `AttainedService`; a negative margin
             turns displacement off.
         rank_every_seconds: how long a ranking of all pauses is used.
-        review_every_seconds: how often copies ahead are planned.
+        review_every_seconds: how often copies and loads ahead are planned.
+        prefetch: 1 to load contexts ahead of their sessions, 0 not to.
+        prefetch_ahead_seconds, prefetch_probability: of `PrefetchRule`.
     """
 
     name: ClassVar[str] = "min-waste"
@@ -71,6 +74,9 @@ class MinWaste:
     displacement_margin_seconds: float = 20.0
     rank_every_seconds: float = 0.25
     review_every_seconds: float = 0.05
+    prefetch: float = 1.0
+    prefetch_ahead_seconds: float = 2.0
+    prefetch_probability: float = 0.5
 
     def __post_init__(self) -> None:
         margin = self.displacement_margin_seconds
@@ -79,6 +85,11 @@ class MinWaste:
         self.calibration = Calibration(self.durations)
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first
+        self._prefetches = PrefetchRule(
+            max(self.review_every_seconds, self.prefetch_ahead_seconds),
+            self.prefetch_probability,
+            self.rank_every_seconds,
+        )
         self._ranked_seconds = float("-inf")
 
     def iteration_tokens(self, costs: CostModel) -> int | None:
@@ -105,6 +116,8 @@ class MinWaste:
         if snapshot.host.total_tokens and len(snapshot.pauses):
             review_seconds = snapshot.now_seconds + self.review_every_seconds
             actions += self._copies_ahead(snapshot)
+            if self.prefetch:
+                actions += self._prefetches.loads(snapshot, self.durations)
         return Plan(actions, review_seconds)
 
     def copies_given_up(

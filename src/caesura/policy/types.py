@@ -33,6 +33,7 @@ class PauseView(Protocol):
         context_tokens: tokens whose KV was on the device when the pause began.
         held_tokens: leading tokens whose KV the hold keeps on the device now.
         copied_tokens: leading tokens that have a host copy now.
+        loadable_tokens: leading tokens that the device would have after a prefetch.
         copy_requested: a host copy was asked for, and not given up.
         returning: its tokens have arrived; it waits to be scheduled.
         disposition: what was decided last, None before the first decision.
@@ -53,6 +54,8 @@ class PauseView(Protocol):
     def held_tokens(self) -> int: ...
     @property
     def copied_tokens(self) -> int: ...
+    @property
+    def loadable_tokens(self) -> int: ...
     @property
     def copy_requested(self) -> bool: ...
     @property
@@ -172,6 +175,8 @@ class Action:
         forget: for `DISCARD`: also remove the blocks that nobody else uses from the prefix
             cache, so that the resume computes them again even when they were not overwritten.
         copy: for `PRESERVE`: copy the context to host memory, and keep the hold.
+        prefetch: for `PRESERVE`: load what host memory has of the context and the device lacks
+            into free device memory, and hold it like the rest.
         drop_copy: give the host copy up.
         expired: the policy's own time limit ended the hold (for the record of endings).
     """
@@ -181,6 +186,7 @@ class Action:
     keep_tokens: int = 0
     forget: bool = False
     copy: bool = False
+    prefetch: bool = False
     drop_copy: bool = False
     expired: bool = False
 
