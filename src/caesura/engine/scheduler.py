@@ -505,6 +505,11 @@ class InterceptScheduler(AsyncScheduler):
         Sessions that were interrupted, and requests whose host copies were loaded, wait with
         blocks of their own and are not pauses. If each of them needs more, none would start.
         """
+        for request in self.kv_holding_waiting:
+            if request.status == RequestStatus.WAITING_FOR_REMOTE_KVS:
+                # vLLM notes that a load is complete when it comes to the request: behind one
+                # that does not fit it never would.
+                self._handle_blocked_waiting_request(request)
         holders = [
             request
             for request in self.kv_holding_waiting
