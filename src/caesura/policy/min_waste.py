@@ -75,8 +75,8 @@ class MinWaste:
     rank_every_seconds: float = 0.25
     review_every_seconds: float = 0.05
     prefetch: float = 1.0
-    prefetch_ahead_seconds: float = 2.0
-    prefetch_probability: float = 0.5
+    prefetch_ahead_seconds: float = 60.0
+    prefetch_probability: float = 0.1
 
     def __post_init__(self) -> None:
         margin = self.displacement_margin_seconds

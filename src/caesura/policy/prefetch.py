@@ -2,8 +2,8 @@
 
 A load ahead takes from nobody while nobody waits for memory, the link is idle, and what it brings
 leaves device memory to spare: the host copy stays, so the blocks are given up at once when
-somebody wants them. It is made for sessions that probably return soon; of the others there is
-always one that is nearer by the time there is a choice to make.
+somebody wants them. So the most probable returns are loaded first and no fine estimate is
+needed; only who hardly comes back within `ahead_seconds` is left where it is.
 """
 
 from dataclasses import dataclass, field
