@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from caesura.policy import (
     Action,
@@ -76,5 +76,31 @@ class Chaos:
             disposition,
             keep_tokens=keep_tokens,
             forget=self._rng.random() < 0.4,
+            prefetch=self._rng.random() < 0.5,
             expired=self._rng.random() < 0.2,
         )
+
+
+@dataclass
+class BackAndForth(Chaos):
+    """Contexts leave the device and come back before their sessions, as long as anything runs."""
+
+    name = "back-and-forth"
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        if snapshot.demand is not None:
+            return super().plan(snapshot)
+        if not snapshot.load.running_requests:
+            return Plan([Action(p.id, Disposition.PRESERVE) for p in snapshot.pauses.undecided()])
+        return replace(super().plan(snapshot), review_seconds=snapshot.now_seconds)
+
+    def _decide(self, pause: PauseView) -> Action:
+        if self._rng.random() < 0.1:
+            return super()._decide(pause)
+        if pause.loadable_tokens > pause.held_tokens:
+            return Action(pause.id, Disposition.PRESERVE, prefetch=True)
+        if not pause.copy_requested:
+            return Action(pause.id, Disposition.PRESERVE, copy=True)
+        keep_tokens = self._rng.choice((0, 0, pause.held_tokens // 2))
+        forget = self._rng.random() < 0.9
+        return Action(pause.id, Disposition.DISCARD, keep_tokens=keep_tokens, forget=forget)

@@ -14,6 +14,7 @@ from caesura.policy import (
     Policy,
     Snapshot,
 )
+from caesura.policy.duration import Progress
 
 NO_MEMORY = Memory(0, 0)
 
@@ -29,11 +30,16 @@ class FakePause:
     copy_requested: bool = False
     returning: bool = False
     disposition: Disposition | None = None
+    progress: Progress | None = None
     shared_tokens: int = 0
 
     @property
     def context_tokens(self) -> int:
         return self.held_tokens
+
+    @property
+    def loadable_tokens(self) -> int:
+        return max(self.held_tokens, self.copied_tokens)
 
     def freeable_tokens(self) -> int:
         return max(0, self.held_tokens - self.shared_tokens)

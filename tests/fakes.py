@@ -27,6 +27,7 @@ class FakeStream:
     def __init__(self, session_id: str, eos_token_id: int) -> None:
         self.transcript: list[int] = []
         self.endpoints: list[str | None] = []
+        self.reports: list[tuple[float | None, float | None]] = []
         self.closed = False
         self._session_id = session_id
         self._eos_token_id = eos_token_id
@@ -68,6 +69,11 @@ class FakeStream:
         self._turns.append((list(token_ids), sampling))
         self.endpoints.append(endpoint)
         self._changed.set()
+
+    async def progress(
+        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+    ) -> None:
+        self.reports.append((fraction, remaining_seconds))
 
     async def close(self) -> None:
         self.closed = True

@@ -14,6 +14,8 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.request_queue import FCFSRequestQueue
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.core import EngineCoreProc
+from vllm.v1.engine.core_client import AsyncMPClient
 from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.request import Request, StreamingUpdate
 from vllm.v1.worker.gpu.kv_connector import ActiveKVConnector
@@ -48,8 +50,12 @@ SIGNATURES = {
     Scheduler._enqueue_waiting_request: "self, request",
     Scheduler._free_request_blocks: "self, request",
     Scheduler._request_blocks_can_be_freed: "self, request",
+    Scheduler._handle_blocked_waiting_request: "self, request",
     Scheduler.get_request_counts: "self",
     BlockPool.touch: "self, blocks",
+    BlockPool.get_new_blocks: "self, num_blocks",
+    BlockPool.get_cached_block: "self, block_hash, kv_cache_group_ids",
+    BlockPool._insert_block_hash: "self, block_hash_with_group_id, block, num_tokens",
     BlockPool.free_blocks: "self, ordered_blocks",
     BlockPool.evict_blocks: "self, block_ids",
     BlockPool.get_num_free_blocks: "self",
@@ -57,6 +63,7 @@ SIGNATURES = {
     FreeKVCacheBlockQueue.prepend_n: "self, blocks",
     KVCacheManager.get_blocks: "self, request_id",
     StreamingUpdate.from_request: "request",
+    AsyncMPClient.call_utility_all_async: "self, method, args",
     # the connector's side of the interface
     KVConnectorBase_V1.get_num_new_matched_tokens: "self, request, num_computed_tokens",
     KVConnectorBase_V1.update_state_after_alloc: "self, request, blocks, num_external_tokens",
@@ -113,6 +120,12 @@ def test_streaming_input_is_an_async_generator_of_the_engine_client() -> None:
     source = inspect.getsource(AsyncLLM._add_streaming_input_request)
     assert "resumable=True" in source
     assert "queue._input_stream_task" in source
+
+
+def test_a_client_may_call_any_method_of_the_engine_core() -> None:
+    """Notifications are such a method."""
+    source = inspect.getsource(EngineCoreProc._handle_client_request)
+    assert "getattr(self, method_name)" in source
 
 
 def test_the_installed_vllm_is_a_tested_one() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.launch import Engine, EngineSettings
+from caesura.engine.notifications import report_progress
 from caesura.session import (
     ContextFull,
     DuplicateSession,
@@ -115,6 +116,25 @@ def test_errors_are_typed_and_nothing_is_lost(engine: Engine, engine_loop: Engin
                 await call([1])
         again = await Session.open(engine.tokens, [1, 2, 3], TEN, session_id="one")
         await again.close()
+
+    engine_loop.run(scenario())
+
+
+def test_progress_reaches_the_scheduler_and_what_is_over_is_ignored(
+    engine: Engine, control: Control, engine_loop: EngineLoop
+) -> None:
+    async def scenario() -> None:
+        before = engine.counts.totals["progress_reports|client"]
+        session = await paused(engine, 7, 60)
+        await session.progress(fraction=0.5)
+        await session.progress(remaining_seconds=0.01)
+        await report_progress(engine.llm, "nobody", 0.5, None)
+        await session.resume(prompt(8, 5))
+        await until_pause(session)
+        assert engine.counts.totals["progress_reports|client"] == before + 2
+        context = session.transcript[:-10]
+        assert session.transcript[-10:] == await control.generate(context, 10)
+        await session.close()
 
     engine_loop.run(scenario())
 

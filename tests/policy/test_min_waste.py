@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caesura.policy import CostModel, Disposition, Load, Memory
+from caesura.policy.duration import Progress
 from caesura.policy.min_waste import COPY_AHEAD_SHARE, MinWaste
 from fake_pauses import FakeEngine, FakePause, demand
 
@@ -90,6 +91,12 @@ def test_regret_shrinks_with_the_probability_that_the_session_returns() -> None:
     state = FakeEngine(policy, state.pauses, costs=COSTS, load=PRESSED, device=DEVICE)
     policy.rank_every_seconds = 0.0
     assert released(state, 1000) == [("tool", 0)]
+
+
+def test_a_tool_that_says_that_it_is_nearly_done_keeps_its_hold() -> None:
+    said = Progress.from_remaining(0.0, 0.1)
+    assert released(engine(paused("silent", 60.0)), 1000) == [("silent", 0)]
+    assert released(engine(paused("nearly", 60.0, progress=said)), 1000) == []
 
 
 def test_least_regret_goes_first_and_no_more_than_needed() -> None:

@@ -42,6 +42,11 @@ class ScriptedStream:
         if self.error is not None:
             raise self.error
 
+    async def progress(
+        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+    ) -> None:
+        raise AssertionError("nothing is known of any progress")
+
     async def close(self) -> None:
         self.script = ()
 
@@ -375,3 +380,44 @@ def test_a_session_that_is_let_go_goes_on_without_notice() -> None:
 
     for late in (False, True):
         asyncio.run(scenario(late))
+
+
+def test_progress_of_what_a_paused_session_waits_for_reaches_the_engine() -> None:
+    async def scenario() -> None:
+        engine = FakeEngine()
+        session = await Session.open(engine, PROMPT, THREE_TOKENS, session_id="one")
+        with pytest.raises(NotPaused):
+            await session.progress(fraction=0.5)
+        await outputs_of(session)
+        await session.progress(fraction=0.25)
+        await session.progress(remaining_seconds=1.5)
+        assert engine.streams["one"].reports == [(0.25, None), (None, 1.5)]
+        await session.close()
+        with pytest.raises(SessionClosed):
+            await session.progress(fraction=0.5)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {},
+        {"fraction": 0.5, "remaining_seconds": 1.0},
+        {"fraction": 1.01},
+        {"fraction": float("nan")},
+        {"remaining_seconds": -1.0},
+        {"remaining_seconds": float("inf")},
+    ],
+    ids=str,
+)
+def test_progress_out_of_range_is_refused(report: dict[str, float]) -> None:
+    async def scenario() -> None:
+        engine = FakeEngine()
+        session = await Session.open(engine, PROMPT, THREE_TOKENS, session_id="one")
+        await outputs_of(session)
+        with pytest.raises(ValueError, match=r"progress|fraction|remaining"):
+            await session.progress(**report)
+        assert engine.streams["one"].reports == []
+
+    asyncio.run(scenario())

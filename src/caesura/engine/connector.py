@@ -147,9 +147,12 @@ class CaesuraConnector(KVConnectorBase_V1):
         self, request: "Request", num_computed_tokens: int
     ) -> tuple[int | None, bool]:
         """Tokens after the locally cached ones that have a host copy, and whether they are
-        loaded before the request is scheduled (else in the iteration that schedules it)."""
+        loaded before the request is scheduled (else in the iteration that schedules it). None
+        while loads that were begun ahead of the request are under way."""
         if self.transfers is None or self.transfers.has_failed(request.request_id):
             return 0, False
+        if self.transfers.prefetches.awaited_by(request.request_id):
+            return None, False  # found on the device in a moment
         first = num_computed_tokens // self._block_size
         # The last token is always computed: its logits give the next one.
         stop = min((request.num_tokens - 1) // self._block_size, len(request.block_hashes))

@@ -45,6 +45,11 @@ class References:
         """The held blocks in context order."""
         return self._blocks
 
+    def extend(self, blocks: list[KVCacheBlock]) -> None:
+        """Take references on the full blocks that follow."""
+        self._pool.touch(blocks)
+        self._blocks = self._blocks + blocks
+
     def trim(self, keep_blocks: int) -> None:
         """Give back the references past the first `keep_blocks`; the tail is evicted first."""
         kept, dropped = self._blocks[:keep_blocks], self._blocks[keep_blocks:]

@@ -24,6 +24,7 @@ from caesura.engine.holds import (
 )
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses import HoldEnding, Pause, PauseEnding, PauseTable
+from caesura.engine.prefetches import Prefetch, PrefetchEnding
 from caesura.engine.trace import NO_TRACE, Trace
 from caesura.engine.transfers import Transfers
 from caesura.policy import (
@@ -37,6 +38,7 @@ from caesura.policy import (
     Service,
     Snapshot,
 )
+from caesura.policy.duration import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class PauseKeeper:
         self._load = load
         self._review_seconds: float | None = None
         self._postponed: set[str] = set()  # copied, but an iteration in flight may write yet
+        self._progress_noted = False  # since the last decision
         self._counted_copies = 0
         self._unmet: dict[str, _UnmetDemand] = {}  # by request
 
@@ -160,12 +163,31 @@ class PauseKeeper:
         self._forget_surplus()
         return pause
 
+    def note_progress(
+        self, pause_id: str, fraction: float | None, remaining_seconds: float | None
+    ) -> None:
+        """What a session waits for has come so far: the share that is done, or the time left.
+
+        Ignored when the pause is over, or the session returns already.
+        """
+        pause = self.table.get(pause_id)
+        if pause is None or pause.returning:
+            return
+        elapsed = self.clock() - pause.paused_seconds
+        if remaining_seconds is not None:
+            pause.progress = Progress.from_remaining(elapsed, remaining_seconds)
+        elif fraction is not None:
+            pause.progress = Progress.from_fraction(elapsed, fraction)
+        self._metrics.count("progress_reports", labels=(pause.endpoint,))
+        self._progress_noted = True
+
     # Decisions
 
     def decide(self) -> None:
-        """Ask the policy if something is undecided or a review is due; act on its plan."""
+        """Ask the policy if something is undecided, new or due for a review; act on its plan."""
         now = self.clock()
         due = self._review_seconds is not None and now >= self._review_seconds
+        due, self._progress_noted = due or self._progress_noted, False
         if not due and not self.table.has_undecided():
             return
         plan = self.policy.plan(self.snapshot())
@@ -183,7 +205,9 @@ class PauseKeeper:
 
     def has_work(self) -> bool:
         """Whether a step of the engine would do something for a pause, though nothing runs."""
-        return self.table.has_undecided() or bool(self._postponed)
+        # Without host memory there is nothing that a report of progress could bring about.
+        reported = self._progress_noted and self.transfers is not None
+        return self.table.has_undecided() or bool(self._postponed) or reported
 
     def snapshot(self, demand: Demand | None = None) -> Snapshot:
         """What the policy decides from."""
@@ -216,6 +240,11 @@ class PauseKeeper:
             Whether enough was freed to try again. The demand lasts until `forget_demand`.
         """
         now = self.clock()
+        wanted = self._pool.get_num_free_blocks() + missing_blocks
+        if self.transfers is not None:
+            self.transfers.prefetches.cut_all_short()
+            if self._pool.get_num_free_blocks() >= wanted:
+                return True
         unmet = self._unmet.get(request.request_id)
         if unmet is None:
             unmet = self._unmet[request.request_id] = _UnmetDemand(now, now)
@@ -229,7 +258,6 @@ class PauseKeeper:
             waited_seconds=now - unmet.since_seconds,
             engine_idle=idle,
         )
-        wanted = self._pool.get_num_free_blocks() + missing_blocks
         own = self.table.claimed_by(request.request_id)
         own_action = None
         for action in self.policy.plan(self.snapshot(demand)).actions:
@@ -274,6 +302,10 @@ class PauseKeeper:
             self.release(pause, ending, action.keep_tokens, action.forget)
         elif action.disposition is Disposition.SWAP or action.copy:
             self._copy_out(pause)
+        if action.prefetch and action.disposition is Disposition.PRESERVE:
+            self._prefetch(pause)
+        elif action.disposition is Disposition.SWAP:
+            self._stop_prefetch(pause)
         if action.drop_copy:
             self._drop_copy(pause)
         return True
@@ -290,6 +322,7 @@ class PauseKeeper:
         self, pause: Pause, ending: HoldEnding, keep_tokens: int = 0, forget: bool = False
     ) -> None:
         """Break a hold, or only its tail: the leading `keep_tokens` stay held."""
+        self._stop_prefetch(pause)
         hold = pause.hold
         if hold is None:
             return
@@ -301,6 +334,7 @@ class PauseKeeper:
                 dropped = full_blocks(blocks[keep_blocks:])
                 self._make_host_room(len(dropped), pause)
                 self.transfers.save(pause.id, dropped, pause.block_hashes[keep_blocks:])
+                pause.saved_blocks = self.transfers.saved_blocks(pause.id)
         if isinstance(hold, OwnBlocks):
             assert pause.request is not None
             front = References(self._pool, blocks[:keep_blocks], self._block_size)
@@ -310,6 +344,9 @@ class PauseKeeper:
             assert isinstance(hold, References)
             hold.trim(keep_blocks)
             pause.hold = hold if keep_blocks else None
+        while pause.prefetched and pause.prefetched[-1] >= keep_blocks:
+            pause.prefetched.pop()
+            self._metrics.count("prefetches", labels=(PrefetchEnding.WASTED,))
         self.trace.hold_broken(pause, ending, (len(blocks) - keep_blocks) * self._block_size)
         if forget:
             forget_blocks(self._pool, blocks[keep_blocks:])
@@ -327,9 +364,12 @@ class PauseKeeper:
         self._settle_copy(pause)
 
     def settle_copies(self) -> None:
-        """Release the device blocks of contexts whose copies are complete."""
+        """Release the device blocks of contexts whose copies are complete, and hold what was
+        loaded."""
         if self.transfers is None:
             return
+        for prefetch in self.transfers.prefetches.take_finished():
+            self._take_prefetched(prefetch)
         for pause_id in self.transfers.take_progressed() | self._postponed:
             self._postponed.discard(pause_id)
             pause = self.table.get(pause_id)
@@ -351,6 +391,44 @@ class PauseKeeper:
             self.release(pause, HoldEnding.COPIED)
         else:
             self._postponed.add(pause.id)
+
+    def _prefetch(self, pause: Pause) -> None:
+        """Start to load what the device lacks of a context; without a copy nothing happens."""
+        if self.transfers is None or pause.returning or isinstance(pause.hold, OwnBlocks):
+            return
+        first = pause.held_tokens // self._block_size
+        self.transfers.prefetches.start(pause.id, pause.block_hashes, first)
+
+    def _stop_prefetch(self, pause: Pause) -> None:
+        if self.transfers is not None and self.transfers.prefetches.stop(pause.id):
+            self._metrics.count("prefetches", labels=(PrefetchEnding.WASTED,))
+
+    def _take_prefetched(self, prefetch: Prefetch) -> None:
+        """Loads ahead of a session are over: what they brought is held like the rest of the
+        context, and can be found."""
+        assert self.transfers is not None
+        prefetches = self.transfers.prefetches
+        pause = self.table.get(prefetch.pause_id)
+        assert pause is not None, "the end of a pause stops its prefetch"
+        if prefetch.failed:
+            pause.load_failed = True
+        else:
+            prefetches.enter(prefetch, self._block_size)
+        blocks = [] if prefetch.failed else full_blocks(prefetch.blocks)
+        if blocks:
+            if pause.hold is None:
+                pause.hold = References(self._pool, blocks, self._block_size)
+            else:
+                assert isinstance(pause.hold, References)
+                assert pause.held_tokens == prefetch.first * self._block_size
+                pause.hold.extend(blocks)
+            pause.prefetched.append(prefetch.first)
+            loaded_tokens = len(prefetch.block_hashes) * self._block_size
+            self._metrics.count("prefetched_tokens", loaded_tokens)
+            self.trace.prefetched(pause, loaded_tokens)
+        else:
+            self._metrics.count("prefetches", labels=(PrefetchEnding.WASTED,))
+        prefetches.release(prefetch)
 
     def saves_contexts(self) -> bool:
         """Whether a preempted context is copied out rather than computed again."""
@@ -389,7 +467,7 @@ class PauseKeeper:
     def _drop_copy(self, pause: Pause) -> None:
         if self.transfers is not None:
             self.transfers.end_pause(pause.id, forget=True)
-            pause.copied_blocks = 0
+            pause.copied_blocks = pause.saved_blocks = 0
             pause.copy_requested = False
 
     # Ends
@@ -401,6 +479,11 @@ class PauseKeeper:
         self._metrics.count("held_tokens", found)
         self._metrics.count("loaded_tokens", loaded)
         self._metrics.count("recomputed_tokens", pause.context_tokens - found - loaded)
+        for first in pause.prefetched:
+            used = found > first * self._block_size
+            ending = PrefetchEnding.USED if used else PrefetchEnding.WASTED
+            self._metrics.count("prefetches", labels=(ending,))
+        pause.prefetched.clear()
         self.trace.resumed(pause, found, loaded)
         self._end(pause, PauseEnding.RESUMED, HoldEnding.RESUMED)
 
@@ -412,6 +495,7 @@ class PauseKeeper:
         """
         if self.transfers is not None:
             self.transfers.stop_copying(pause.id)
+            self.transfers.prefetches.cut_short(pause.id, awaited_by=request.request_id)
         self.table.claim(pause, request.request_id)
         self.trace.claimed(pause)
         self.policy.ended(pause.endpoint, self.clock() - pause.paused_seconds, returned=True)
@@ -466,6 +550,7 @@ class PauseKeeper:
     def forget_contexts(self, *, host_copies: bool) -> None:
         """Break every hold, and drop what there is in host memory: pauses go on without."""
         for pause in list(self.table):
+            self._stop_prefetch(pause)
             if self._may_release(pause):
                 self.release(pause, HoldEnding.CANCELLED)
             if host_copies:
@@ -514,5 +599,6 @@ class PauseKeeper:
             if self.transfers is not None:
                 assert not self.transfers.has_copies(), "copies of ended pauses are kept"
                 if not self.transfers.pending:
+                    assert self.transfers.prefetches.is_empty(), "prefetches of nobody are left"
                     pinned = self.transfers.host.pinned_slots
                     assert pinned == 0, f"{pinned} host slots are pinned by nobody"

@@ -24,11 +24,14 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     "dispositions": ("Decisions about paused contexts.", ["endpoint", "disposition"]),
     "hold_endings": ("Ends of holds on device blocks, by how.", ["ending"]),
     "displacements": ("Running requests preempted for a session that ranks before them.", []),
+    "progress_reports": ("Reports of how far what a pause waits for has come.", ["endpoint"]),
     "interrupts": ("Interrupts injected into running generations.", []),
     "held_tokens": ("Tokens that a resume found on the device.", []),
     "loaded_tokens": ("Tokens that a resume loads from host memory.", []),
     "recomputed_tokens": ("Tokens of paused contexts that a resume computes again.", []),
     "copied_tokens": ("Tokens copied to host memory.", []),
+    "prefetches": ("Loads ahead of a return, by whether the return found them.", ["ending"]),
+    "prefetched_tokens": ("Tokens loaded from host memory ahead of a return.", []),
     "paused_seconds": ("Time that ended pauses lasted.", ["endpoint"]),
 }
 GAUGES: dict[str, str] = {

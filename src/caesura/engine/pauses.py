@@ -11,6 +11,7 @@ from vllm.v1.request import Request
 
 from caesura.engine.holds import Hold, sole_blocks
 from caesura.policy import Disposition, Service
+from caesura.policy.duration import Progress
 
 
 class HoldEnding(StrEnum):
@@ -53,6 +54,10 @@ class Pause:
         copied_blocks: leading blocks that have a host copy.
         copy_requested: a host copy was asked for, and not given up.
         disposition: what was decided last.
+        progress: what was said last about how far what it waits for has come.
+        saved_blocks: blocks that were copied out when the hold had to give way.
+        load_failed: a load ahead of its return failed: it is not tried again.
+        prefetched: where in the context each prefetch begins that the hold has blocks of.
         claimed_by: id of the request that resumes it, once its tokens have arrived.
     """
 
@@ -71,6 +76,10 @@ class Pause:
     copied_blocks: int = 0
     copy_requested: bool = False
     disposition: Disposition | None = None
+    progress: Progress | None = None
+    saved_blocks: int = 0
+    load_failed: bool = False
+    prefetched: list[int] = field(default_factory=list)
     claimed_by: str | None = None
 
     @property
@@ -97,6 +106,15 @@ class Pause:
     def copied_tokens(self) -> int:
         """Leading tokens that have a host copy."""
         return self.copied_blocks * self.block_size
+
+    @property
+    def loadable_tokens(self) -> int:
+        """Leading tokens that the device would have after loading what host memory has."""
+        held_blocks = self.held_tokens // self.block_size
+        if self.load_failed:
+            return self.held_tokens
+        blocks = max(self.copied_blocks, held_blocks + self.saved_blocks)
+        return max(self.held_tokens, min(blocks, len(self.block_hashes)) * self.block_size)
 
     def freeable_tokens(self) -> int:
         """Tokens of device memory that only this hold keeps."""

@@ -35,6 +35,7 @@ from caesura.engine.continuations import Continuations
 from caesura.engine.integrity import check_idle
 from caesura.engine.keeper import ParkedSessions, PauseKeeper
 from caesura.engine.metrics import PauseMetrics
+from caesura.engine.notifications import take_notifications
 from caesura.engine.protocol import DETACHED, INTERRUPTED
 from caesura.engine.queues import RankedQueue, move_to_rank
 from caesura.engine.ranks import SessionRanks
@@ -105,6 +106,7 @@ class InterceptScheduler(AsyncScheduler):
             self.kv_cache_manager, self.keeper, lambda: len(self.running), self._release_waiting
         )
         self._allocator.install()
+        take_notifications()
 
     def _load(self) -> Load:
         """What runs, waits and is copied, for the policy."""
@@ -161,6 +163,12 @@ class InterceptScheduler(AsyncScheduler):
         if self.ranks.order is not None:
             request.arrival_time = pause.service.arrival_seconds
         self.ranks.returns(request.request_id, pause)
+
+    def report_progress(
+        self, request_id: str, fraction: float | None, remaining_seconds: float | None
+    ) -> None:
+        """How far what a paused session waits for has come; see `PauseKeeper.note_progress`."""
+        self.keeper.note_progress(request_id, fraction, remaining_seconds)
 
     # Steps
 
@@ -497,6 +505,11 @@ class InterceptScheduler(AsyncScheduler):
         Sessions that were interrupted, and requests whose host copies were loaded, wait with
         blocks of their own and are not pauses. If each of them needs more, none would start.
         """
+        for request in self.kv_holding_waiting:
+            if request.status == RequestStatus.WAITING_FOR_REMOTE_KVS:
+                # vLLM notes that a load is complete when it comes to the request: behind one
+                # that does not fit it never would.
+                self._handle_blocked_waiting_request(request)
         holders = [
             request
             for request in self.kv_holding_waiting

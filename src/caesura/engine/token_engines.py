@@ -15,6 +15,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
+from caesura.engine.notifications import report_progress
 from caesura.engine.protocol import DETACHED, ENDPOINT_ARGUMENT, INTERRUPTED
 from caesura.session.errors import (
     ContextFull,
@@ -194,6 +195,13 @@ class _InPlaceStream:
         require_room(self._llm, self._tokens + len(token_ids))
         self._put(token_ids, to_vllm(sampling, endpoint))
 
+    async def progress(
+        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+    ) -> None:
+        """Tell the scheduler; see `EngineStream.progress`."""
+        if self._outputs is not None and not self._closed:
+            await report_progress(self._llm, self._outputs.request_id, fraction, remaining_seconds)
+
     async def close(self) -> None:
         """Abort whatever the session does and free all that it holds."""
         if self._closed:
@@ -283,6 +291,11 @@ class _ResubmittingStream:
                 if delta.stop is not None:
                     break
             self._request_id = None
+
+    async def progress(
+        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+    ) -> None:
+        """Stock vLLM knows of no pause, and expects nobody back."""
 
     async def close(self) -> None:
         """Abort the turn that runs, if any."""

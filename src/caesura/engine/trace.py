@@ -57,6 +57,9 @@ class Trace:
     def hold_broken(self, pause: Pause, ending: HoldEnding, freed_tokens: int) -> None:
         """A hold ended, or lost its tail."""
 
+    def prefetched(self, pause: Pause, loaded_tokens: int) -> None:
+        """Context was loaded ahead of the session, and is held."""
+
     def claimed(self, pause: Pause) -> None:
         """The session's tokens have arrived."""
 
@@ -227,6 +230,11 @@ class TraceRecorder(Trace):
         if ending not in _QUIET_ENDINGS:
             args = {"freed_tokens": freed_tokens, "held_tokens": pause.held_tokens}
             self._instant(pause, f"hold {ending}", args)
+
+    def prefetched(self, pause: Pause, loaded_tokens: int) -> None:
+        """See `Trace`."""
+        args: Args = {"loaded_tokens": loaded_tokens, "held_tokens": pause.held_tokens}
+        self._instant(pause, "prefetched", args)
 
     def claimed(self, pause: Pause) -> None:
         """See `Trace`."""

@@ -1,8 +1,9 @@
 """Copies between device and host, planned per engine iteration within a byte budget.
 
 The scheduler's half: which blocks, in which order, how many per iteration. Loads go before
-copies out, since a session waits for them. Copies out hold their own references on the
-device blocks until they are complete, so a hold may be released at any moment.
+copies out, since a session waits for them; loads ahead of a session go last. Copies out hold
+their own references on the device blocks until they are complete, so a hold may be released at
+any moment.
 """
 
 from collections import deque
@@ -14,6 +15,7 @@ from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
 
 from caesura.engine.copy_batch import CopyBatch
 from caesura.engine.host_pool import HostPool
+from caesura.engine.prefetches import Prefetches
 from caesura.engine.trace import NO_TRACE, Trace
 
 SPEED_MEMORY_BLOCKS = 256
@@ -79,6 +81,7 @@ class Transfers:
         copied_blocks_total, loaded_blocks_total: blocks copied out and in so far.
         seconds_per_block: time to copy a block one way, None before it was measured.
         budget_blocks: blocks copied per iteration at most, out and in together.
+        prefetches: loads ahead of the sessions that will want them.
         trace: told of batches.
 
     Args:
@@ -92,6 +95,7 @@ class Transfers:
         self, pool: BlockPool, host: HostPool, budget_blocks: int, num_workers: int = 1
     ) -> None:
         self.host = host
+        self.prefetches = Prefetches(pool, host)
         self.trace: Trace = NO_TRACE
         self.copied_blocks_total = 0
         self.loaded_blocks_total = 0
@@ -190,6 +194,10 @@ class Transfers:
                 self._saves.append((block_hash, block.block_id, slot))
             kept.append(block_hash)
 
+    def saved_blocks(self, owner: str) -> int:
+        """How many blocks of a context were copied when they had to give way."""
+        return len(self._saved.get(owner, ()))
+
     def release_saved(self, owner: str) -> None:
         """The context is on the device again, or is not wanted any more."""
         self.host.unpin(self._saved.pop(owner, ()))
@@ -216,12 +224,14 @@ class Transfers:
         """Blocks whose copies, out or in, are queued or under way."""
         queued = sum(len(job.blocks) - job.next_block for job in self._queue)
         loading = sum(len(load.block_hashes) for load in self._loading.values())
-        return queued + loading + sum(map(len, self._issued.values()))
+        storing = sum(map(len, self._issued.values()))
+        return queued + loading + storing + self.prefetches.backlog_blocks
 
     @property
     def pending(self) -> bool:
         """Whether anything is queued or under way."""
-        return bool(self._queue or self._loads or self._loading or self._issued or self._saves)
+        copies = self._queue or self._loads or self._loading or self._issued or self._saves
+        return bool(copies) or self.prefetches.pending
 
     def next_batch(self) -> CopyBatch | None:
         """The copies of this iteration, None when there are none."""
@@ -232,6 +242,7 @@ class Transfers:
         batch.urgent_loads = [(slot, block) for _, slot, block in urgent]
         self._take_loads(batch)
         stores = self._take_stores(batch)
+        self.prefetches.take(batch, self.budget_blocks)
         if batch.num_blocks == 0:
             return None
         self._next_batch_id += 1
@@ -317,6 +328,7 @@ class Transfers:
             self.trace.copies_finished(batch_id, succeeded)
             for load in self._loads_in.pop(batch_id, ()):
                 load.failed |= not succeeded
+            self.prefetches.finish(batch_id, succeeded)
             self._failed.discard(batch_id)
             self._finish_saves(self._saves_under_way.pop(batch_id, ()), succeeded)
             for store in stores:

@@ -30,8 +30,9 @@ from typing import ClassVar
 
 from caesura.policy.costs import CostModel
 from caesura.policy.defaults import PolicyDefaults
-from caesura.policy.duration import Calibration, DurationModel
+from caesura.policy.duration import Calibration, DurationModel, remaining_with_progress
 from caesura.policy.order import AttainedService
+from caesura.policy.prefetch import PrefetchRule
 from caesura.policy.reclaim import ReclaimRule, release
 from caesura.policy.types import Action, Demand, Disposition, PauseView, Plan, Snapshot
 
@@ -62,7 +63,9 @@ class MinWaste(PolicyDefaults):
         handicap_seconds, displacement_margin_seconds: of `AttainedService`; a negative margin
             turns displacement off.
         rank_every_seconds: how long a ranking of all pauses is used.
-        review_every_seconds: how often copies ahead are planned.
+        review_every_seconds: how often copies and loads ahead are planned.
+        prefetch: 1 to load contexts ahead of their sessions, 0 not to.
+        prefetch_ahead_seconds, prefetch_probability: of `PrefetchRule`.
     """
 
     name: ClassVar[str] = "min-waste"
@@ -72,6 +75,9 @@ class MinWaste(PolicyDefaults):
     displacement_margin_seconds: float = 20.0
     rank_every_seconds: float = 0.25
     review_every_seconds: float = 0.05
+    prefetch: float = 1.0
+    prefetch_ahead_seconds: float = 60.0
+    prefetch_probability: float = 0.1
 
     def __post_init__(self) -> None:
         margin = self.displacement_margin_seconds
@@ -80,6 +86,11 @@ class MinWaste(PolicyDefaults):
         self.calibration = Calibration(self.durations)
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first
+        self._prefetches = PrefetchRule(
+            max(self.review_every_seconds, self.prefetch_ahead_seconds),
+            self.prefetch_probability,
+            self.rank_every_seconds,
+        )
         self._ranked_seconds = float("-inf")
 
     def saves_contexts(self, costs: CostModel) -> bool:
@@ -102,6 +113,8 @@ class MinWaste(PolicyDefaults):
         if snapshot.host.total_tokens and len(snapshot.pauses):
             review_seconds = snapshot.now_seconds + self.review_every_seconds
             actions += self._copies_ahead(snapshot)
+            if self.prefetch:
+                actions += self._prefetches.loads(snapshot, self.durations)
         return Plan(actions, review_seconds)
 
     def copies_given_up(
@@ -167,6 +180,8 @@ class MinWaste(PolicyDefaults):
     def _rank(self, pause: PauseView, snapshot: Snapshot) -> _Ranked:
         elapsed = snapshot.now_seconds - pause.paused_seconds
         remaining = self.durations.expected_remaining_seconds(pause.endpoint, elapsed)
+        if pause.progress is not None:
+            remaining = remaining_with_progress(remaining, elapsed, pause.progress)
         returns = self.durations.return_probability(pause.endpoint, elapsed)
         compute = snapshot.costs.seconds_per_token * (snapshot.load.running_requests + 1)
         held = max(1, pause.held_tokens)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from caesura.policy.costs import CostModel
+from caesura.policy.duration import Progress
 from caesura.policy.order import SessionOrder
 
 
@@ -32,9 +33,11 @@ class PauseView(Protocol):
         context_tokens: tokens whose KV was on the device when the pause began.
         held_tokens: leading tokens whose KV the hold keeps on the device now.
         copied_tokens: leading tokens that have a host copy now.
+        loadable_tokens: leading tokens that the device would have after a prefetch.
         copy_requested: a host copy was asked for, and not given up.
         returning: its tokens have arrived; it waits to be scheduled.
         disposition: what was decided last, None before the first decision.
+        progress: what was said last about how far what it waits for has come.
     """
 
     @property
@@ -52,11 +55,15 @@ class PauseView(Protocol):
     @property
     def copied_tokens(self) -> int: ...
     @property
+    def loadable_tokens(self) -> int: ...
+    @property
     def copy_requested(self) -> bool: ...
     @property
     def returning(self) -> bool: ...
     @property
     def disposition(self) -> Disposition | None: ...
+    @property
+    def progress(self) -> Progress | None: ...
 
     def freeable_tokens(self) -> int:
         """Tokens of device memory that only this hold keeps: what releasing it would free."""
@@ -168,6 +175,8 @@ class Action:
         forget: for `DISCARD`: also remove the blocks that nobody else uses from the prefix
             cache, so that the resume computes them again even when they were not overwritten.
         copy: for `PRESERVE`: copy the context to host memory, and keep the hold.
+        prefetch: for `PRESERVE`: load what host memory has of the context and the device lacks
+            into free device memory, and hold it like the rest.
         drop_copy: give the host copy up.
         expired: the policy's own time limit ended the hold (for the record of endings).
     """
@@ -177,6 +186,7 @@ class Action:
     keep_tokens: int = 0
     forget: bool = False
     copy: bool = False
+    prefetch: bool = False
     drop_copy: bool = False
     expired: bool = False
 

@@ -78,6 +78,17 @@ class EngineStream(Protocol):
         """
         ...
 
+    async def progress(
+        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+    ) -> None:
+        """Say how far what a paused session waits for has come: the share that is done, or the
+        time that is left.
+
+        A hint about when the session returns. An engine may ignore it, and does once the session
+        is not paused any more.
+        """
+        ...
+
     async def close(self) -> None:
         """End the session at any moment and free all that it holds."""
         ...

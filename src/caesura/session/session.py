@@ -1,5 +1,6 @@
 """A session: one conversation as tokens, that pauses, resumes and can be interrupted."""
 
+import math
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
@@ -163,6 +164,28 @@ class Session:
                 self._unseen.pop()
             raise
 
+    async def progress(
+        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+    ) -> None:
+        """Say how far what the session waits for has come, so that its context is ready in time.
+
+        A hint: it changes nothing but what the engine expects.
+
+        Args:
+            fraction: the share that is done, 0 to 1.
+            remaining_seconds: the time that is left. One of the two.
+
+        Raises:
+            SessionClosed: the session is over.
+            NotPaused: the session is generating, and waits for nothing.
+            ValueError: not one of the two, or out of range.
+        """
+        self._require_open()
+        if self._turns_running:
+            raise NotPaused(f"session {self.id} is generating and waits for nothing")
+        _require_progress(fraction, remaining_seconds)
+        await self._stream.progress(fraction=fraction, remaining_seconds=remaining_seconds)
+
     async def _reopen(
         self, token_ids: Sequence[int], sampling: Sampling | None, endpoint: str | None
     ) -> None:
@@ -211,3 +234,12 @@ class Session:
 def _require_tokens(token_ids: Sequence[int]) -> None:
     if not token_ids:
         raise ValueError("at least one token is needed to generate from")
+
+
+def _require_progress(fraction: float | None, remaining_seconds: float | None) -> None:
+    if (fraction is None) == (remaining_seconds is None):
+        raise ValueError("progress is either a fraction or the remaining seconds")
+    if fraction is not None and not 0 <= fraction <= 1:
+        raise ValueError(f"a fraction is between 0 and 1, not {fraction}")
+    if remaining_seconds is not None and not 0 <= remaining_seconds < math.inf:
+        raise ValueError(f"remaining seconds are finite and not negative, not {remaining_seconds}")

@@ -220,3 +220,30 @@ def test_hundreds_of_parked_sessions_take_no_slot_of_the_model_runner() -> None:
         stage.extend(session, 5, max_tokens=3)
     stage.run()
     assert all(session.turns == 2 for session in sessions)
+
+
+@every_mode()
+def test_a_request_whose_load_is_complete_gives_way_if_nothing_else_does(
+    in_flight: int, runner: RunnerVersion
+) -> None:
+    """It waits behind one that does not fit, and nobody has noted yet that it could start."""
+    shape = Shape(
+        connected=True,
+        host_blocks=64,
+        in_flight=in_flight,
+        runner=runner,
+        options={"policy": "swap", "check_integrity": True},
+    )
+    stage = Stage(shape)
+    session = stage.session("session", 100)
+    stage.run()
+    stage.forget_device_copies()
+    stage.extend(session, 20)
+    scheduler = stage.scheduler
+    stage.harness.run(until=lambda: "session" in scheduler.finished_recving_kv_req_ids)
+    free = stage.free_blocks
+    needy = stage.engine.request("needy", [1] * 200, max_tokens=1)
+    assert scheduler._release_waiting(needy)
+    assert stage.free_blocks == free + 100 // BLOCK_SIZE
+    stage.run()
+    assert session.turns == 2

@@ -5,7 +5,8 @@
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
@@ -18,6 +19,7 @@ from engine.virtual.harness import Client, Harness
 from engine.virtual.runners import RunnerVersion
 
 CHAOS = "chaos:Chaos"
+BACK_AND_FORTH = "chaos:BackAndForth"
 RECLAIM = {"patience_floor_seconds": 0.1, "starvation_seconds": 1.0}
 
 _MORE = int(os.environ.get("CAESURA_SCENARIOS", "0"))
@@ -45,6 +47,7 @@ class Scenario:
     shared_tokens: int
     spread_seconds: float
     seed: int
+    resets: int = 0
 
 
 def _policies(connected: bool) -> st.SearchStrategy[dict[str, object]]:
@@ -115,6 +118,40 @@ def scenarios(draw: st.DrawFn, in_flight: int, runner: RunnerVersion, connected:
     )
 
 
+@st.composite
+def prefetches(draw: st.DrawFn, in_flight: int, runner: RunnerVersion) -> Scenario:
+    """Contexts go and come while their sessions pause; caches are reset in between."""
+    scenario = draw(scenarios(in_flight, runner, connected=True))
+    restless = draw(st.sampled_from((0.6, 0.2)))
+    options = scenario.shape.options | {
+        "policy": BACK_AND_FORTH,
+        "policy_options": {"seed": draw(st.integers(0, 2**16)), "restless": restless, **RECLAIM},
+    }
+    spare = draw(st.sampled_from((32, 4, 0)))
+    host_blocks = draw(st.sampled_from((512, 64, 8)))
+    shape = replace(
+        scenario.shape,
+        blocks=scenario.shape.blocks + spare,
+        host_blocks=host_blocks,
+        options=options,
+    )
+    habits = replace(
+        scenario.habits,
+        max_tokens=draw(st.sampled_from((24, 8, 40))),
+        abort_rate=draw(st.sampled_from((0.05, 0.0, 0.2))),
+        think_seconds=draw(st.sampled_from((0.2, 0.05, 0.5))),
+    )
+    return replace(
+        scenario,
+        shape=shape,
+        habits=habits,
+        sessions=draw(st.integers(2, 8)),
+        turns=draw(st.integers(3, 8)),
+        prompt_tokens=max(scenario.prompt_tokens, min(64, shape.max_model_len - 1)),
+        resets=draw(st.sampled_from((0, 1, 2, 10))),
+    )
+
+
 def play(scenario: Scenario) -> Harness:
     """Run a scenario to its end and check that nothing is left of it."""
     rng = random.Random(scenario.seed)
@@ -133,11 +170,29 @@ def play(scenario: Scenario) -> Harness:
     for number in range(scenario.conversations):
         delay = rng.uniform(0, scenario.spread_seconds)
         harness.after(delay, lambda number=number: start(ConversationClient, f"client-{number}"))
+    for forget in (_overwrite, _overwrite, _overwrite, _reset, _reset_all):
+        for _ in range(scenario.resets):
+            delay = rng.uniform(0, 2 * scenario.spread_seconds + scenario.habits.think_seconds)
+            harness.after(delay, partial(forget, harness))
     harness.run()
     unfinished = [client for client in clients if not client.done]
     assert not unfinished, harness.describe()
     harness.engine.idle_books()
     return harness
+
+
+def _overwrite(harness: Harness) -> None:
+    """What is free on the device has been used by others."""
+    pool = harness.engine.scheduler.kv_cache_manager.block_pool
+    pool.evict_blocks({block.block_id for block in pool.blocks if block.ref_cnt == 0})
+
+
+def _reset(harness: Harness) -> None:
+    harness.engine.scheduler.reset_prefix_cache()
+
+
+def _reset_all(harness: Harness) -> None:
+    harness.engine.scheduler.reset_prefix_cache(reset_connector=True)
 
 
 @pytest.mark.parametrize("connected", [False, True], ids=["device-only", "host-copies"])
@@ -146,6 +201,18 @@ def play(scenario: Scenario) -> Harness:
 def test_random_schedules(in_flight: int, runner: RunnerVersion, connected: bool) -> None:
     @_random_schedules
     @given(scenarios(in_flight, runner, connected))
+    def check(scenario: Scenario) -> None:
+        note(repr(scenario))
+        play(scenario)
+
+    check()
+
+
+@pytest.mark.parametrize("runner", list(RunnerVersion))
+@pytest.mark.parametrize("in_flight", [1, 2], ids=["sync", "async"])
+def test_random_prefetches(in_flight: int, runner: RunnerVersion) -> None:
+    @_random_schedules
+    @given(prefetches(in_flight, runner))
     def check(scenario: Scenario) -> None:
         note(repr(scenario))
         play(scenario)

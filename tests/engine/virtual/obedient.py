@@ -1,0 +1,51 @@
+"""A policy that does what a test tells it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from caesura.policy import (
+    Action,
+    CostModel,
+    Disposition,
+    PauseView,
+    Plan,
+    SessionOrder,
+    Snapshot,
+)
+from caesura.policy.reclaim import ReclaimRule
+
+
+@dataclass
+class Obedient:
+    """Keeps everything, and carries out `orders` when it is asked next.
+
+    Attributes:
+        orders: what it was told and has not done yet.
+    """
+
+    name = "obedient"
+    order: SessionOrder | None = None
+
+    reclaim: ReclaimRule = field(default_factory=ReclaimRule)
+    orders: list[Action] = field(default_factory=list)
+
+    def iteration_tokens(self, costs: CostModel) -> int | None:
+        return None
+
+    def saves_contexts(self, costs: CostModel) -> bool:
+        return False
+
+    def copies_given_up(
+        self, snapshot: Snapshot, tokens: int, pause: PauseView | None
+    ) -> Iterable[str]:
+        return ()
+
+    def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
+        assert elapsed_seconds >= 0
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        if snapshot.demand is not None:
+            return Plan(self.reclaim.releases(snapshot, snapshot.demand))
+        kept = [Action(p.id, Disposition.PRESERVE) for p in snapshot.pauses.undecided()]
+        orders, self.orders = self.orders, []
+        return Plan([*kept, *orders], review_seconds=snapshot.now_seconds)
