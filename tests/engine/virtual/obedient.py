@@ -1,14 +1,12 @@
 """A policy that does what a test tells it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from caesura.policy import (
     Action,
-    CostModel,
     Disposition,
-    PauseView,
     Plan,
+    PolicyDefaults,
     SessionOrder,
     Snapshot,
 )
@@ -16,7 +14,7 @@ from caesura.policy.reclaim import ReclaimRule
 
 
 @dataclass
-class Obedient:
+class Obedient(PolicyDefaults):
     """Keeps everything, and carries out `orders` when it is asked next.
 
     Attributes:
@@ -28,20 +26,6 @@ class Obedient:
 
     reclaim: ReclaimRule = field(default_factory=ReclaimRule)
     orders: list[Action] = field(default_factory=list)
-
-    def iteration_tokens(self, costs: CostModel) -> int | None:
-        return None
-
-    def saves_contexts(self, costs: CostModel) -> bool:
-        return False
-
-    def copies_given_up(
-        self, snapshot: Snapshot, tokens: int, pause: PauseView | None
-    ) -> Iterable[str]:
-        return ()
-
-    def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
-        assert elapsed_seconds >= 0
 
     def plan(self, snapshot: Snapshot) -> Plan:
         if snapshot.demand is not None:
