@@ -45,6 +45,10 @@ class _Baseline:
         """None: first come, first served."""
         return ()
 
+    def expected_seconds(self, endpoint: str) -> float | None:
+        """Nothing is estimated."""
+        return None
+
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """Nothing is learned from it."""
 

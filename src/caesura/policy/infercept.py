@@ -143,6 +143,10 @@ class InferCept:
         """None: what was swapped stays so until its session returns."""
         return ()
 
+    def expected_seconds(self, endpoint: str) -> float | None:
+        """Nothing is estimated."""
+        return None
+
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """Nothing is learned from it."""
 
