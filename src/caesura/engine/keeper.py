@@ -25,6 +25,8 @@ from caesura.engine.holds import (
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses import HoldEnding, Pause, PauseEnding, PauseTable
 from caesura.engine.prefetches import Prefetch, PrefetchEnding
+from caesura.engine.protocol import owner_of
+from caesura.engine.returns import Returns
 from caesura.engine.trace import NO_TRACE, Trace
 from caesura.engine.transfers import Transfers
 from caesura.policy import (
@@ -102,6 +104,7 @@ class PauseKeeper:
         self.table = PauseTable()
         self.timer = StepTimer(profiled_costs(config.profile))
         self.policy = policy
+        self.returns = Returns(policy.name)
         self.clock = clock
         self._config = config
         self._kv_cache_manager = kv_cache_manager
@@ -151,7 +154,9 @@ class PauseKeeper:
             block_hashes=list(request.block_hashes[: computed_tokens // self._block_size]),
             block_size=self._block_size,
             session_id=request.session_id,
+            owner=owner_of(request),
             request=request if in_place else None,
+            predicted_seconds=self.policy.expected_seconds(endpoint),
         )
         if in_place and blocks:
             pause.hold = OwnBlocks(blocks, computed_tokens)
@@ -485,6 +490,7 @@ class PauseKeeper:
             self._metrics.count("prefetches", labels=(ending,))
         pause.prefetched.clear()
         self.trace.resumed(pause, found, loaded)
+        self.returns.note(pause, found, loaded)
         self._end(pause, PauseEnding.RESUMED, HoldEnding.RESUMED)
 
     def claim(self, pause: Pause, request: Request) -> None:
@@ -498,7 +504,8 @@ class PauseKeeper:
             self.transfers.prefetches.cut_short(pause.id, awaited_by=request.request_id)
         self.table.claim(pause, request.request_id)
         self.trace.claimed(pause)
-        self.policy.ended(pause.endpoint, self.clock() - pause.paused_seconds, returned=True)
+        pause.lasted_seconds = self.clock() - pause.paused_seconds
+        self.policy.ended(pause.endpoint, pause.lasted_seconds, returned=True)
         if not pause.in_place and pause.hold is not None:
             pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
