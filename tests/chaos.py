@@ -49,9 +49,6 @@ class Chaos:
     def expected_seconds(self, endpoint: str) -> float | None:
         return None
 
-    def expected_seconds(self, endpoint: str) -> float | None:
-        return None
-
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         assert elapsed_seconds >= 0
 
