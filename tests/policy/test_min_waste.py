@@ -180,6 +180,15 @@ def test_what_is_released_next_is_copied_first_within_the_budget() -> None:
     assert copies(engine(*pauses)) == (["60.0", "30.0"], [])
 
 
+def test_a_context_that_loses_its_copy_keeps_what_the_device_has_of_it() -> None:
+    worthy, released_in_part = paused("worthy", 2.0, 400), paused("part", 60.0, 400)
+    released_in_part.copied_tokens, released_in_part.copy_requested = 400, True
+    released_in_part.held_tokens, released_in_part.disposition = 100, Disposition.DISCARD
+    state = engine(worthy, released_in_part, host=Memory(400, 0))
+    (drop,) = [action for action in state.plan(NOW).actions if action.drop_copy]
+    assert (drop.pause_id, drop.disposition) == ("part", Disposition.PRESERVE)
+
+
 def test_nothing_is_copied_while_the_link_is_busy() -> None:
     load = replace(PRESSED, link_backlog_tokens=600)
     assert copies(engine(paused("tool", 60.0), load=load)) == ([], [])

@@ -226,10 +226,14 @@ class CaesuraConnector(KVConnectorBase_V1):
         return self.transfers is not None and self.transfers.pending
 
     def reset_cache(self) -> bool:
-        """Forget every host copy that no pause relies on."""
-        if self.transfers is not None:
-            self.transfers.host.clear_unpinned()
-        return True
+        """Forget all host copies; False if some are being written or read just now."""
+        if self.transfers is None:
+            return True
+        self.transfers.host.clear_unpinned()
+        left = self.transfers.host.used_slots
+        if left:
+            logger.warning("%d host blocks are being copied: reset the cache again later", left)
+        return left == 0
 
     # Workers
 

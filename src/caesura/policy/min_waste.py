@@ -219,7 +219,10 @@ class MinWaste(PolicyDefaults):
                     if not drops:
                         continue
                     for other in drops:
+                        # What the device still has of it stays there.
                         disposition = other.disposition or Disposition.PRESERVE
+                        if other.held_tokens:
+                            disposition = Disposition.PRESERVE
                         actions.append(Action(other.id, disposition, drop_copy=True))
                         dropped.add(other.id)
                         free += other.copied_tokens

@@ -146,6 +146,18 @@ def test_a_reset_of_the_prefix_cache_forgets_paused_contexts(
     assert session.turns == 2
 
 
+@every_mode()
+def test_a_reset_while_copies_are_under_way_says_so(in_flight: int, runner: RunnerVersion) -> None:
+    stage = Stage(loading_slowly(in_flight, runner))
+    stage.session("session", 100)
+    host = stage.scheduler.keeper.transfers.host
+    stage.harness.run(until=lambda: host.pinned_slots > 0)
+    assert not stage.scheduler.reset_prefix_cache(reset_connector=True)
+    stage.run()
+    assert stage.scheduler.reset_prefix_cache(reset_connector=True)
+    assert host.used_slots == 0
+
+
 def loading_slowly(
     in_flight: int, runner: RunnerVersion, copies: CopyBehaviour | None = None
 ) -> Shape:
