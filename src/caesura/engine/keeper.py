@@ -275,7 +275,7 @@ class PauseKeeper:
         elif action.disposition is Disposition.SWAP or action.copy:
             self._copy_out(pause)
         if action.drop_copy:
-            self._drop_copy(pause.id)
+            self._drop_copy(pause)
         return True
 
     def _may_release(self, pause: Pause) -> bool:
@@ -384,11 +384,12 @@ class PauseKeeper:
         if lacking > 0:
             tokens = lacking * self._block_size
             for pause_id in self.policy.copies_given_up(self.snapshot(), tokens, pause):
-                self._drop_copy(pause_id)
+                other = self.table.get(pause_id)
+                if other is not None:
+                    self._drop_copy(other)
 
-    def _drop_copy(self, pause_id: str) -> None:
-        pause = self.table.get(pause_id)
-        if pause is not None and self.transfers is not None:
+    def _drop_copy(self, pause: Pause) -> None:
+        if self.transfers is not None:
             self.transfers.end_pause(pause.id, forget=True)
             pause.copied_blocks = 0
             pause.copy_requested = False
@@ -469,9 +470,8 @@ class PauseKeeper:
         for pause in list(self.table):
             if self._may_release(pause):
                 self.release(pause, HoldEnding.CANCELLED)
-            if host_copies and self.transfers is not None:
-                self.transfers.end_pause(pause.id, forget=True)
-                pause.copied_blocks = 0
+            if host_copies:
+                self._drop_copy(pause)
 
     def held_blocks(self, at_most: int) -> int:
         """Device blocks that holds keep, counted up to a number."""
