@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.sampling_params import SamplingParams
@@ -420,18 +420,13 @@ class HeadlessEngine:
         calibration = getattr(self.scheduler.keeper.policy, "calibration", None)
         return calibration.rows() if isinstance(calibration, Calibration) else []
 
-    def counts(self) -> dict[str, Any]:
-        """What the scheduler counted of pauses and copies; empty for stock."""
+    def counts(self) -> dict[str, int | float]:
+        """What the scheduler counted of pauses and copies, over all labels; empty for stock."""
         if not isinstance(self.scheduler, InterceptScheduler):
             return {}
         self.scheduler.keeper.count_copies()
         stats = self.scheduler.metrics.take()
-        return stats.data["counters"] if stats is not None else {}
-
-
-def total(counts: dict[str, Any], name: str) -> int:
-    """A counter's sum over its labels."""
-    return int(sum(v for key, v in counts.items() if key.split("|", 1)[0] == name))
+        return stats.reduce() if stats is not None else {}
 
 
 def _attention_of(output: SchedulerOutput) -> tuple[int, int]:
