@@ -25,6 +25,7 @@ from vllm.v1.simple_kv_offload.metadata import (
 )
 from vllm.v1.structured_output import StructuredOutputManager
 
+from caesura.engine.attention import attention_of
 from caesura.engine.config import SECTION, CaesuraConfig, modelled_host_memory
 from caesura.engine.connector import CopyMetadata, CopyReport
 from caesura.engine.flags import additional_config, kv_transfer_config
@@ -34,7 +35,6 @@ from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.trace import NO_TRACE, Trace, TraceRecorder, levels_of
 from caesura.policy.duration import Calibration, CalibrationRow
-from caesura.policy.profile import attention_pairs
 
 TOKEN = 0
 """What the modelled device samples: contents play no part in scheduling."""
@@ -322,7 +322,7 @@ class HeadlessEngine:
         loads, urgent, stores, copies = self._copies_of(output)
         self.loaded_tokens += loads * self.settings.block_size
         self.stored_tokens += stores * self.settings.block_size
-        context, pairs = _attention_of(output)
+        context, pairs = attention_of(output)
         step = Step(
             query_tokens=tokens,
             context_tokens=context,
@@ -427,22 +427,3 @@ class HeadlessEngine:
         self.scheduler.keeper.count_copies()
         stats = self.scheduler.metrics.take()
         return stats.reduce() if stats is not None else {}
-
-
-def _attention_of(output: SchedulerOutput) -> tuple[int, int]:
-    """Tokens of context that a step's attention reads, and its pairs of prefill attention."""
-    cached, scheduled = output.scheduled_cached_reqs, output.num_scheduled_tokens
-    tokens = output.total_num_scheduled_tokens
-    context = sum(cached.num_computed_tokens) + tokens
-    context += sum(data.num_computed_tokens for data in output.scheduled_new_reqs)
-    if tokens == len(scheduled):
-        return context, 0  # decoding only
-    pairs = sum(
-        attention_pairs(scheduled[request_id], computed)
-        for request_id, computed in zip(cached.req_ids, cached.num_computed_tokens, strict=True)
-    )
-    pairs += sum(
-        attention_pairs(scheduled[data.req_id], data.num_computed_tokens)
-        for data in output.scheduled_new_reqs
-    )
-    return context, pairs
