@@ -333,24 +333,20 @@ class HeadlessEngine:
             store_bytes=stores * self._block_bytes,
         )
         times = self._device.run(step, self.now_seconds)
-        if copies is not None:
-            self._copy_order += 1
-            over = self.now_seconds + max(times.loaded, times.stored)
-            if copies.store_event is not None and copies.received:
-                # vLLM's own connector reports loads and stores each for itself.
-                heapq.heappush(
-                    self._copies,
-                    (
-                        self.now_seconds + times.loaded,
-                        self._copy_order,
-                        _Copies(received=copies.received),
-                    ),
-                )
-                self._copy_order += 1
-                copies = _Copies(store_event=copies.store_event)
-                over = self.now_seconds + times.stored
-            heapq.heappush(self._copies, (over, self._copy_order, copies))
+        if copies is None:
+            return times
+        if copies.store_event is not None and copies.received:
+            # vLLM's own connector reports loads and stores each for itself.
+            self._report_later(times.loaded, _Copies(received=copies.received))
+            self._report_later(times.stored, _Copies(store_event=copies.store_event))
+        else:
+            self._report_later(max(times.loaded, times.stored), copies)
         return times
+
+    def _report_later(self, after_seconds: float, copies: _Copies) -> None:
+        self._copy_order += 1
+        over_seconds = self.now_seconds + after_seconds
+        heapq.heappush(self._copies, (over_seconds, self._copy_order, copies))
 
     @staticmethod
     def _copies_of(output: SchedulerOutput) -> tuple[int, int, int, _Copies | None]:
