@@ -357,10 +357,8 @@ class PauseKeeper:
         return self.transfers is not None and self.policy.saves_contexts(self.costs())
 
     def has_room_to_save(self, blocks: int) -> bool:
-        """Whether so many blocks could be copied out if they had to give way now."""
-        if self.transfers is None or not self.saves_contexts():
-            return False
-        return self.transfers.host.available_slots >= blocks
+        """Whether host memory has room for so many blocks now."""
+        return self.transfers is not None and self.transfers.host.available_slots >= blocks
 
     def save_preempted(self, request: Request) -> None:
         """A running request gives its blocks back: copy what is computed, if that is cheaper
