@@ -1,15 +1,15 @@
-"""A policy that decides at random and keeps changing its mind. Runs in the engine's process."""
+"""A policy that decides at random and keeps changing its mind: every decision must be harmless."""
 
-import dataclasses
 import random
 from collections.abc import Iterable
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 from caesura.policy import (
     Action,
     AttainedService,
     CostModel,
     Disposition,
+    OriginalArrival,
     PauseView,
     Plan,
     SessionOrder,
@@ -18,49 +18,63 @@ from caesura.policy import (
 from caesura.policy.reclaim import ReclaimRule
 
 
-@dataclasses.dataclass
-class ChaosPolicy:
-    """Any disposition for any pause at any time, also in part; the usual rule under demand."""
+@dataclass
+class Chaos:
+    """Any disposition, whole or in part, changed at any time; the reclaim rule under demand.
 
-    name: ClassVar[str] = "chaos"
-    order: ClassVar[SessionOrder] = AttainedService(0.01, 0.05)
+    Attributes:
+        seed: decides.
+        restless: part of the pauses that are decided again at each review.
+        review_scale: factor on the times between reviews.
+        order: as in `Policy`: any, by the seed.
+    """
 
-    reclaim: ReclaimRule = dataclasses.field(default_factory=ReclaimRule)
+    name = "chaos"
+
+    reclaim: ReclaimRule = field(default_factory=ReclaimRule)
     seed: float = 0
-    review_after_seconds: float = 0.01
+    restless: float = 0.3
+    review_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)
+        self._rng = random.Random(self.seed)
+        orders = (OriginalArrival(), AttainedService(0.01, 0.05), AttainedService(0.1, None))
+        self.order: SessionOrder | None = self._rng.choice((None, *orders))
 
     def copies_given_up(
         self, snapshot: Snapshot, tokens: int, pause: PauseView | None
     ) -> Iterable[str]:
-        return [other.id for other in snapshot.pauses if self._random.random() < 0.3]
+        return [other.id for other in snapshot.pauses if self._rng.random() < 0.3]
 
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         assert elapsed_seconds >= 0
 
-    def iteration_tokens(self, costs: CostModel) -> int | None:
-        return self._random.choice((None, 24, 48))
+    def iteration_tokens(self) -> int | None:
+        return self._rng.choice((None, 24, 48))
 
     def saves_contexts(self, costs: CostModel) -> bool:
-        return self._random.random() < 0.7
+        return self._rng.random() < 0.7
 
     def plan(self, snapshot: Snapshot) -> Plan:
+        """Decide about some pauses, and say when to be asked again."""
         if snapshot.demand is not None:
             return Plan(self.reclaim.releases(snapshot, snapshot.demand))
-        actions = []
-        for pause in list(snapshot.pauses):
-            if pause.disposition is None or self._random.random() < 0.2:
-                actions.append(self._decide(pause.id, pause.held_tokens))
-        review_after = self._random.random() * self.review_after_seconds
+        undecided = list(snapshot.pauses.undecided())
+        chosen = [pause for pause in undecided if self._rng.random() < 0.9]
+        chosen += [pause for pause in snapshot.pauses if self._rng.random() < self.restless]
+        review_after = self._rng.choice((0.0, 0.02, 0.3, 3.0)) * self.review_scale
+        actions = [self._decide(pause) for pause in chosen]
         return Plan(actions, snapshot.now_seconds + review_after)
 
-    def _decide(self, pause_id: str, held_tokens: int) -> Action:
-        disposition = self._random.choice(list(Disposition))
+    def _decide(self, pause: PauseView) -> Action:
+        disposition = self._rng.choice(list(Disposition))
+        keep_tokens = 0
+        if self._rng.random() < 0.5:
+            keep_tokens = self._rng.randint(0, max(1, pause.context_tokens))
         return Action(
-            pause_id,
+            pause.id,
             disposition,
-            keep_tokens=self._random.choice([0, 0, held_tokens // 2]),
-            forget=self._random.random() < 0.3,
+            keep_tokens=keep_tokens,
+            forget=self._rng.random() < 0.4,
+            expired=self._rng.random() < 0.2,
         )

@@ -20,6 +20,37 @@ app = typer.Typer(
     "vLLM.\n\nStart with [bold]caesura doctor[/bold], then [bold]caesura demo[/bold].",
 )
 
+# Options that several commands take
+
+_Workload = Annotated[
+    str,
+    typer.Option(
+        help="A trace file (JSONL) or a preset: infercept-sample, infercept-mix, "
+        "coding-agent, tools."
+    ),
+]
+_Rates = Annotated[
+    str, typer.Option(help="Session arrivals per second; comma-separated for several.")
+]
+_Seeds = Annotated[str, typer.Option(help="Comma-separated; one run for each.")]
+_ScaleTokens = Annotated[float, typer.Option(help="Factor on all lengths.")]
+_ScalePauses = Annotated[float, typer.Option(help="Factor on all pauses.")]
+_SharedPrefix = Annotated[
+    int, typer.Option(min=0, help="First tokens that all sessions of a class share.")
+]
+_PolicyOptions = Annotated[
+    list[str] | None,
+    typer.Option(help="A number for all policies that have it, such as ttl_seconds=5."),
+]
+_FiguresPath = Annotated[
+    Path | None, typer.Option("--json", help="Write all figures to this file.")
+]
+_ReportDirectory = Annotated[
+    Path | None, typer.Option(help="Write report.md and plots to this directory.")
+]
+_Model = Annotated[str, typer.Option(help="A path or name, or demo.")]
+_Dtype = Annotated[str, typer.Option(help="Data type of the model.")]
+
 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
@@ -85,13 +116,7 @@ def serve(
     "--json out/bench.json",
 )
 def bench(
-    workload: Annotated[
-        str,
-        typer.Option(
-            help="A trace file (JSONL) or a preset: infercept-sample, infercept-mix, "
-            "coding-agent, tools."
-        ),
-    ] = "infercept-sample",
+    workload: _Workload = "infercept-sample",
     policies: Annotated[
         str,
         typer.Option(
@@ -99,26 +124,20 @@ def bench(
             "discard, preserve, swap, ttl, infercept, min-waste."
         ),
     ] = "stock,swap,min-waste",
-    rate: Annotated[
-        str, typer.Option(help="Session arrivals per second; comma-separated for several.")
-    ] = "1.2",
-    seeds: Annotated[str, typer.Option(help="Comma-separated; one run for each.")] = "0,1,2",
+    rate: _Rates = "1.2",
+    seeds: _Seeds = "0,1,2",
     sessions: Annotated[int, typer.Option(min=1, help="Sessions per run.")] = 50,
-    scale_tokens: Annotated[float, typer.Option(help="Factor on all lengths.")] = 0.5,
-    scale_pauses: Annotated[float, typer.Option(help="Factor on all pauses.")] = 0.2,
+    scale_tokens: _ScaleTokens = 0.5,
+    scale_pauses: _ScalePauses = 0.2,
     kv_memory: Annotated[
         str, typer.Option(help="Device memory for KV caches, such as 32MiB.")
     ] = "32MiB",
     host_memory: Annotated[
         str, typer.Option(help="Host memory for copies, such as 1GiB.")
     ] = "1GiB",
-    model: Annotated[str, typer.Option(help="A path or name, or demo.")] = "demo",
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write all figures to this file.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write report.md and plots to this directory.")
-    ] = None,
+    model: _Model = "demo",
+    json_path: _FiguresPath = None,
+    out: _ReportDirectory = None,
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -126,20 +145,15 @@ def bench(
             "copies, pauses. Engines of stock policies are not traced."
         ),
     ] = None,
-    shared_prefix: Annotated[
-        int, typer.Option(min=0, help="First tokens that all sessions of a class share.")
-    ] = 0,
+    shared_prefix: _SharedPrefix = 0,
     time_limit: Annotated[
         float | None, typer.Option(help="Seconds per run at most; unfinished sessions count so.")
     ] = None,
     threads: Annotated[
         int, typer.Option(min=1, help="Compute threads of each engine on CPU, alike in all.")
     ] = 1,
-    dtype: Annotated[str, typer.Option(help="Data type of the model.")] = "float32",
-    policy_option: Annotated[
-        list[str] | None,
-        typer.Option(help="A number for all policies that have it, such as ttl_seconds=5."),
-    ] = None,
+    dtype: _Dtype = "float32",
+    policy_option: _PolicyOptions = None,
 ) -> None:
     """Replay a workload on the real engine, policies side by side and interleaved.
 
@@ -193,13 +207,7 @@ def simulate(
         int | None,
         typer.Option(min=1, help="Devices that share the model. Default: as few as hold it."),
     ] = None,
-    workload: Annotated[
-        str,
-        typer.Option(
-            help="A trace file (JSONL) or a preset: infercept-sample, infercept-mix, "
-            "coding-agent, tools."
-        ),
-    ] = "infercept-mix",
+    workload: _Workload = "infercept-mix",
     policies: Annotated[
         str | None,
         typer.Option(
@@ -208,10 +216,8 @@ def simulate(
             "`caesura serve`. Default: all but end."
         ),
     ] = None,
-    rates: Annotated[
-        str, typer.Option(help="Session arrivals per second; comma-separated for several.")
-    ] = "5,7,9",
-    seeds: Annotated[str, typer.Option(help="Comma-separated; one run for each.")] = "0,1,2",
+    rates: _Rates = "5,7,9",
+    seeds: _Seeds = "0,1,2",
     horizon: Annotated[
         float, typer.Option(help="Sessions arrive for so many seconds; all are run to their end.")
     ] = 160.0,
@@ -226,17 +232,15 @@ def simulate(
             "of --horizon and --warmup.",
         ),
     ] = None,
-    scale_tokens: Annotated[float, typer.Option(help="Factor on all lengths.")] = 1.0,
-    scale_pauses: Annotated[float, typer.Option(help="Factor on all pauses.")] = 1.0,
+    scale_tokens: _ScaleTokens = 1.0,
+    scale_pauses: _ScalePauses = 1.0,
     max_context: Annotated[
         int | None,
         typer.Option(
             min=1, help="Truncate sessions to this many tokens. Default: what the memory holds."
         ),
     ] = None,
-    shared_prefix: Annotated[
-        int, typer.Option(min=0, help="First tokens that all sessions of a class share.")
-    ] = 0,
+    shared_prefix: _SharedPrefix = 0,
     kv_memory: Annotated[
         str | None,
         typer.Option(
@@ -254,22 +258,15 @@ def simulate(
     max_batched_tokens: Annotated[int, typer.Option(min=1, help="As in vLLM.")] = 2048,
     max_seqs: Annotated[int, typer.Option(min=1, help="As in vLLM.")] = 256,
     block_size: Annotated[int, typer.Option(min=1, help="As in vLLM.")] = 16,
-    policy_option: Annotated[
-        list[str] | None,
-        typer.Option(help="A number for all policies that have it, such as ttl_seconds=5."),
-    ] = None,
+    policy_option: _PolicyOptions = None,
     copy_budget: Annotated[
         str, typer.Option(help="Bytes copied out and in per iteration and device at most.")
     ] = "64MiB",
     processes: Annotated[
         int | None, typer.Option(min=1, help="Runs at once. Default: number of cores.")
     ] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write all figures to this file.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write report.md and plots to this directory.")
-    ] = None,
+    json_path: _FiguresPath = None,
+    out: _ReportDirectory = None,
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -334,7 +331,7 @@ def demo(
 
 @app.command(epilog="Example: caesura calibrate --json profile.json --out out/calibration")
 def calibrate(
-    model: Annotated[str, typer.Option(help="A path or name, or demo.")] = "demo",
+    model: _Model = "demo",
     kv_memory: Annotated[
         str | None,
         typer.Option(
@@ -343,7 +340,7 @@ def calibrate(
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Compute threads on CPU.")] = 1,
-    dtype: Annotated[str, typer.Option(help="Data type of the model.")] = "float32",
+    dtype: _Dtype = "float32",
     max_num_batched_tokens: Annotated[
         int, typer.Option(min=16, help="Query tokens per iteration at most.")
     ] = 512,

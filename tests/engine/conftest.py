@@ -137,8 +137,13 @@ def chaotic(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
     settings = EngineSettings(
         model_path,
         caesura=CaesuraConfig(
-            policy="chaos:ChaosPolicy",
-            policy_options={"patience_floor_seconds": 0.05, "starvation_seconds": 1.0},
+            policy="chaos:Chaos",
+            policy_options={
+                "seed": 5,  # an order that displaces
+                "review_scale": 0.01,
+                "patience_floor_seconds": 0.05,
+                "starvation_seconds": 1.0,
+            },
             host_memory=kv_bytes(30),
             copy_budget=kv_bytes(4),
             check_integrity=True,

@@ -17,7 +17,6 @@ from caesura import cli
 from caesura.bench.simulate import plan_simulation
 from caesura.bench.simulated_run import simulate
 from caesura.bench.simulation import SimulatedOutcome
-from caesura.bench.simulation_settings import SimulationSettings
 from caesura.bench.stats import RunPlan
 from caesura.bench.traces import engine_part, engine_parts, simulated_part, traced
 from caesura.engine.config import CaesuraConfig
@@ -28,21 +27,10 @@ from caesura.engine.trace import ITERATIONS, NO_TRACE, STILL_OPEN, TraceRecorder
 from caesura.engine.trace_events import TraceEvents, section_path
 from caesura.policy import Service
 from caesura.sim.profiles import device_profile
+from simulations import SWAPPING
 
 PROFILE = device_profile("a100-80gb", "gpt-j-6b")
-SETTINGS = SimulationSettings(
-    workload="infercept-sample",
-    policies=("swap",),
-    rates=(6.0,),
-    seeds=(0,),
-    device="a100-80gb",
-    sessions=25,
-    scale_tokens=0.25,
-    scale_pauses=0.5,
-    kv_memory_bytes=2 * 10**9,
-    host_memory_bytes=4 * 10**9,
-    link_bytes_per_second=2 * 10**9,
-)
+SETTINGS = SWAPPING.model_copy(update={"link_bytes_per_second": 2 * 10**9})
 COPIES = {"copies out", "copies in", "urgent copies"}
 Event = dict[str, Any]
 

@@ -13,7 +13,6 @@ import pytest
 from caesura import cli
 from caesura.bench.simulate import plan_simulation
 from caesura.bench.simulated_run import simulate
-from caesura.bench.simulation_settings import SimulationSettings
 from caesura.bench.stats import RunPlan
 from caesura.bench.traces import merge_traces, simulated_part
 from caesura.engine.iteration_fit import FIGURES, IterationSample
@@ -26,6 +25,7 @@ from caesura.engine.trace_fit import (
 )
 from caesura.policy.profile import DEFAULT, MEASURED, DeviceProfile, attention_pairs
 from caesura.sim.profiles import device_profile
+from simulations import SWAPPING
 
 BASE = DeviceProfile(
     name="CPU",
@@ -298,19 +298,7 @@ def test_a_simulated_run_gives_its_own_profile_back(tmp_path: Path) -> None:
     gpt = device_profile("a100-80gb", "gpt-j-6b")
     profile = replace(gpt, link_overlaps=False, seconds_per_context_token=2e-8)
     profile = replace(profile, seconds_per_sequence=4e-5, seconds_per_attention_pair=2e-9)
-    settings = SimulationSettings(
-        workload="infercept-sample",
-        policies=("swap",),
-        rates=(6.0,),
-        seeds=(0,),
-        device="a100-80gb",
-        sessions=25,
-        scale_tokens=0.25,
-        scale_pauses=0.5,
-        kv_memory_bytes=2 * 10**9,
-        host_memory_bytes=4 * 10**9,
-        trace_path=tmp_path / "trace.json",
-    )
+    settings = SWAPPING.model_copy(update={"trace_path": tmp_path / "trace.json"})
     (planned,) = plan_simulation(settings, profile)
     simulate(planned)
     part = simulated_part(settings, planned.plan)

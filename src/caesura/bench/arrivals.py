@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caesura.bench.presets import load_workload
+from caesura.bench.presets import load_scaled
 from caesura.bench.workload import (
     SessionSpec,
     WorkloadError,
     clip_context,
     poisson_arrivals,
-    scaled,
 )
 
 
@@ -73,8 +72,10 @@ class ArrivalPlan:
         return _count_clipped(drawn, fitting[: len(times)], times)
 
     def _draw(self, sessions: int, seed: int) -> list[SessionSpec]:
-        drawn = scaled(
-            load_workload(self.workload, sessions, seed),
+        drawn = load_scaled(
+            self.workload,
+            sessions,
+            seed,
             tokens=self.scale_tokens,
             pauses=self.scale_pauses,
         )

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 from caesura.bench.display import CompareDisplay
 from caesura.bench.engines import EngineCounters, EngineFactory, RunningEngine
-from caesura.bench.presets import load_workload
+from caesura.bench.presets import load_scaled
 from caesura.bench.prompts import Prompts
 from caesura.bench.replay import replay
 from caesura.bench.settings import BenchSettings
@@ -58,8 +58,10 @@ def prepare_workloads(settings: BenchSettings) -> dict[int, list[SessionSpec]]:
         WorkloadError: the workload cannot be used.
     """
     return {
-        seed: scaled(
-            load_workload(settings.workload, settings.sessions, seed),
+        seed: load_scaled(
+            settings.workload,
+            settings.sessions,
+            seed,
             tokens=settings.scale_tokens,
             pauses=settings.scale_pauses,
         )

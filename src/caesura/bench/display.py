@@ -36,16 +36,15 @@ def _progress(console: Console) -> Progress:
     )
 
 
-class CompareDisplay:
-    """Shows which run of how many is on, its sessions, the time elapsed and the time left.
+class _Display:
+    """Bars of progress, shown while it is entered; the first is that of all runs."""
 
-    Use it as a context manager around a comparison.
-    """
-
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None, runs: int | None) -> None:
         self.console = console or Console()
         self._progress = _progress(self.console)
-        self._runs = self._progress.add_task("all runs", total=None, visible=False, detail="")
+        self._runs = self._progress.add_task(
+            "all runs", total=runs, visible=runs is not None, detail=""
+        )
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -58,6 +57,24 @@ class CompareDisplay:
         traceback: TracebackType | None,
     ) -> None:
         self._progress.stop()
+
+    def _update(self, task: TaskID, progress: ReplayProgress) -> None:
+        self._progress.update(
+            task,
+            total=progress.sessions,
+            completed=progress.finished,
+            detail=f"{progress.started - progress.finished} open, {progress.output_tokens} tokens",
+        )
+
+
+class CompareDisplay(_Display):
+    """Shows which run of how many is on, its sessions, the time elapsed and the time left.
+
+    Use it as a context manager around a comparison.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__(console, None)
 
     @contextmanager
     def starting(self, policy: str) -> Iterator[None]:
@@ -81,12 +98,7 @@ class CompareDisplay:
         task = self._progress.add_task(name, total=None, detail="")
 
         def update(progress: ReplayProgress) -> None:
-            self._progress.update(
-                task,
-                total=progress.sessions,
-                completed=progress.finished,
-                detail=_detail(progress),
-            )
+            self._update(task, progress)
 
         try:
             yield update
@@ -112,48 +124,25 @@ class CompareDisplay:
             self._progress.remove_task(task)
 
 
-class SimulationDisplay:
+class SimulationDisplay(_Display):
     """Shows how many simulated runs are done, and those that are on.
 
     Use it as a context manager around a simulation.
     """
 
     def __init__(self, runs: int, console: Console | None = None) -> None:
-        self.console = console or Console()
-        self._progress = _progress(self.console)
-        self._runs = self._progress.add_task("all runs", total=runs, detail="")
+        super().__init__(console, runs)
         self._tasks: dict[RunPlan, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
 
     def running(self, plan: RunPlan, progress: ReplayProgress) -> None:
         """A run has come so far."""
         if plan not in self._tasks:
             name = f"{plan.policy}, {plan.rate:g}/s, seed {plan.seed}"
             self._tasks[plan] = self._progress.add_task(name, total=None, detail="")
-        self._progress.update(
-            self._tasks[plan],
-            total=progress.sessions,
-            completed=progress.finished,
-            detail=_detail(progress),
-        )
+        self._update(self._tasks[plan], progress)
 
     def done(self, plan: RunPlan) -> None:
         """A run is over."""
         if plan in self._tasks:
             self._progress.remove_task(self._tasks.pop(plan))
         self._progress.advance(self._runs)
-
-
-def _detail(progress: ReplayProgress) -> str:
-    return f"{progress.started - progress.finished} open, {progress.output_tokens} tokens"

@@ -6,7 +6,14 @@ from importlib import resources
 from pathlib import Path
 
 from caesura.bench import synthesis
-from caesura.bench.workload import SessionSpec, WorkloadError, load_jsonl, parse_jsonl, sample
+from caesura.bench.workload import (
+    SessionSpec,
+    WorkloadError,
+    load_jsonl,
+    parse_jsonl,
+    sample,
+    scaled,
+)
 
 _SAMPLE_FILE = "infercept_sample.jsonl"
 
@@ -43,6 +50,13 @@ PRESETS = (
     ),
     Preset("tools", "short tool calls with moderate contexts, synthesised", synthesis.tools),
 )
+
+
+def load_scaled(
+    workload: str, sessions: int, seed: int, *, tokens: float, pauses: float
+) -> list[SessionSpec]:
+    """As `load_workload`, with lengths and pauses multiplied by factors; see `scaled`."""
+    return scaled(load_workload(workload, sessions, seed), tokens=tokens, pauses=pauses)
 
 
 def load_workload(workload: str, sessions: int, seed: int) -> list[SessionSpec]:

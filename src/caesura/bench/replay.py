@@ -81,8 +81,8 @@ class ReplayProgress:
 
 
 @dataclass(slots=True)
-class _Turn:
-    """A turn while it runs."""
+class Turn:
+    """A turn while it runs; fields as in `TurnRecord`."""
 
     segment: Segment
     submitted_at: float
@@ -91,7 +91,14 @@ class _Turn:
     finished_at: float | None = None
     cached_tokens: int | None = None
 
+    def receive(self, tokens: int, now: float) -> None:
+        """Output tokens have come; there may be none."""
+        if tokens and self.first_token_at is None:
+            self.first_token_at = now
+        self.output_tokens += tokens
+
     def record(self) -> TurnRecord:
+        """The turn as it went so far."""
         return TurnRecord(
             self.segment.append_tokens,
             self.output_tokens,
@@ -104,29 +111,78 @@ class _Turn:
 
 
 @dataclass(slots=True)
-class _Player:
-    """Plays one session."""
+class Player:
+    """Plays one session on some engine and clock.
 
+    Attributes:
+        name: unique among the sessions on the engine.
+        spec: what the session does.
+        arrives_at: when it starts.
+        turns: those that were submitted.
+    """
+
+    name: str
     spec: SessionSpec
-    session_id: str
-    prompts: list[list[int]]
     arrives_at: float
-    turns: list[_Turn] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list, init=False)
 
     @property
     def completed(self) -> bool:
+        """All turns are finished."""
         return len(self.turns) == len(self.spec.segments) and self.turns[-1].finished_at is not None
+
+    def begin_turn(self, now: float) -> Turn:
+        """The next turn is submitted."""
+        turn = Turn(self.spec.segments[len(self.turns)], submitted_at=now)
+        self.turns.append(turn)
+        return turn
+
+    def end_turn(self, now: float, state: str = "") -> None:
+        """The last turn is over.
+
+        Args:
+            now: when it ended.
+            state: of the engine's session, for the error.
+
+        Raises:
+            ReplayError: it did not have exactly the tokens that were asked for.
+        """
+        turn = self.turns[-1]
+        asked = turn.segment.output_tokens
+        if turn.output_tokens != asked:
+            raise ReplayError(
+                f"session {self.name}, turn {len(self.turns)}: asked for {asked} tokens and "
+                f"received {turn.output_tokens}{state and f' ({state})'}"
+            )
+        turn.finished_at = now
+
+    def record(self) -> SessionRecord:
+        """The session as it went so far."""
+        return SessionRecord(
+            self.spec.id,
+            self.spec.kind,
+            self.arrives_at,
+            tuple(turn.record() for turn in self.turns),
+            Ending.COMPLETED if self.completed else Ending.TIME_LIMIT,
+        )
+
+
+@dataclass(slots=True)
+class _Player(Player):
+    """Plays one session on the wall clock."""
+
+    prompts: list[list[int]]
 
     async def play(self, engine: TokenEngine, report: Callable[[], None]) -> None:
         await _sleep_until(self.arrives_at)
         first, *others = self.spec.segments
-        turn = self._submit(first)
+        turn = self.begin_turn(time.perf_counter())
         report()
         session = await Session.open(
             engine,
             self.prompts[0],
             _sampling(first),
-            session_id=self.session_id,
+            session_id=self.name,
             endpoint=first.endpoint,
         )
         async with session:
@@ -135,44 +191,22 @@ class _Player:
             pause_seconds = first.pause_seconds
             for tokens, segment in zip(self.prompts[1:], others, strict=True):
                 await _sleep_until(finished_at + (pause_seconds or 0.0))
-                turn = self._submit(segment)
+                turn = self.begin_turn(time.perf_counter())
                 await session.resume(tokens, _sampling(segment), segment.endpoint)
                 finished_at = await self._receive(session, turn)
                 report()
                 pause_seconds = segment.pause_seconds
 
-    def _submit(self, segment: Segment) -> _Turn:
-        turn = _Turn(segment, submitted_at=time.perf_counter())
-        self.turns.append(turn)
-        return turn
-
-    async def _receive(self, session: Session, turn: _Turn) -> float:
+    async def _receive(self, session: Session, turn: Turn) -> float:
         """Receive the outputs of a turn; returns when it finished."""
         now = turn.submitted_at
         async for delta in session:
             now = time.perf_counter()
-            if delta.token_ids and turn.first_token_at is None:
-                turn.first_token_at = now
+            turn.receive(len(delta.token_ids), now)
             if delta.cached_tokens is not None:
                 turn.cached_tokens = delta.cached_tokens
-            turn.output_tokens += len(delta.token_ids)
-        asked = turn.segment.output_tokens
-        if turn.output_tokens != asked:
-            raise ReplayError(
-                f"session {self.session_id}, turn {len(self.turns)}: asked for {asked} tokens and "
-                f"received {turn.output_tokens} (state {session.state}, stop {session.stop})"
-            )
-        turn.finished_at = now
+        self.end_turn(now, f"state {session.state}, stop {session.stop}")
         return now
-
-    def record(self) -> SessionRecord:
-        return SessionRecord(
-            self.spec.id,
-            self.spec.kind,
-            self.arrives_at,
-            tuple(turn.record() for turn in self.turns),
-            Ending.COMPLETED if self.completed else Ending.TIME_LIMIT,
-        )
 
 
 async def replay(
@@ -206,7 +240,7 @@ async def replay(
     token_ids = [prompts.of(index, spec) for index, spec in enumerate(sessions)]
     started_at = time.perf_counter()
     players = [
-        _Player(spec, f"{label}-{index}-{spec.id}", tokens, started_at + arrival)
+        _Player(f"{label}-{index}-{spec.id}", spec, started_at + arrival, tokens)
         for index, (spec, tokens, arrival) in enumerate(
             zip(sessions, token_ids, arrivals_seconds, strict=True)
         )

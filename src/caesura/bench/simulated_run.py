@@ -29,7 +29,7 @@ from caesura.bench.traces import simulated_part
 from caesura.bench.virtual_replay import virtual_replay
 from caesura.bench.workload import SessionSpec
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.headless import HeadlessEngine, HeadlessSettings, total
+from caesura.engine.headless import HeadlessEngine, HeadlessSettings
 from caesura.policy import policy_options
 from caesura.sim.device import ModelledDevice
 
@@ -162,10 +162,10 @@ def _counters(run: SimulatedRun, engine: HeadlessEngine) -> EngineCounters:
     counts = engine.counts()
     return EngineCounters(
         scheduled_tokens=engine.scheduled_tokens,
-        held_tokens=total(counts, "held_tokens"),
-        copied_tokens=total(counts, "copied_tokens"),
-        loaded_tokens=total(counts, "loaded_tokens"),
-        pauses=total(counts, "pauses"),
+        held_tokens=int(counts.get("held_tokens", 0)),
+        copied_tokens=int(counts.get("copied_tokens", 0)),
+        loaded_tokens=int(counts.get("loaded_tokens", 0)),
+        pauses=int(counts.get("pauses", 0)),
     )
 
 

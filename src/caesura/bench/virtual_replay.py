@@ -8,15 +8,8 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from caesura.bench.replay import (
-    Ending,
-    ReplayError,
-    ReplayProgress,
-    ReplayRecord,
-    SessionRecord,
-    TurnRecord,
-)
-from caesura.bench.workload import Segment, SessionSpec
+from caesura.bench.replay import Player, ReplayError, ReplayProgress, ReplayRecord
+from caesura.bench.workload import SessionSpec
 from caesura.engine.headless import HeadlessEngine
 
 STUCK_STEPS = 100_000
@@ -26,40 +19,14 @@ PROGRESS_STEPS = 500
 
 
 @dataclass(slots=True)
-class _Turn:
-    segment: Segment
-    submitted_at: float
-    output_tokens: int = 0
-    first_token_at: float | None = None
-    finished_at: float | None = None
+class _Player(Player):
+    """Plays one session in virtual time."""
 
-    def record(self) -> TurnRecord:
-        return TurnRecord(
-            self.segment.append_tokens,
-            self.output_tokens,
-            self.submitted_at,
-            self.first_token_at,
-            self.finished_at,
-            self.segment.endpoint,
-            None,
-        )
-
-
-@dataclass(slots=True)
-class _Player:
-    """Plays one session."""
-
-    name: str
-    spec: SessionSpec
-    arrives_at: float
     in_place: bool
-    turns: list[_Turn] = field(default_factory=list)
-    context_tokens: int = 0
+    context_tokens: int = field(default=0, init=False)
 
     def submit(self, engine: HeadlessEngine) -> None:
-        segment = self.spec.segments[len(self.turns)]
-        turn = _Turn(segment, engine.now_seconds)
-        self.turns.append(turn)
+        segment = self.begin_turn(engine.now_seconds).segment
         new_tokens = segment.append_tokens
         self.context_tokens += new_tokens
         engine.submit(
@@ -76,32 +43,10 @@ class _Player:
         return self.name if self.in_place else f"{self.name}/{len(self.turns)}"
 
     def receive(self, tokens: int, over: bool, now: float) -> None:
-        turn = self.turns[-1]
-        if tokens and turn.first_token_at is None:
-            turn.first_token_at = now
-        turn.output_tokens += tokens
+        self.turns[-1].receive(tokens, now)
         self.context_tokens += tokens
         if over:
-            asked = turn.segment.output_tokens
-            if turn.output_tokens != asked:
-                raise ReplayError(
-                    f"session {self.name}, turn {len(self.turns)}: asked for {asked} tokens and "
-                    f"received {turn.output_tokens}"
-                )
-            turn.finished_at = now
-
-    @property
-    def completed(self) -> bool:
-        return len(self.turns) == len(self.spec.segments) and self.turns[-1].finished_at is not None
-
-    def record(self) -> SessionRecord:
-        return SessionRecord(
-            self.spec.id,
-            self.spec.kind,
-            self.arrives_at,
-            tuple(turn.record() for turn in self.turns),
-            Ending.COMPLETED if self.completed else Ending.TIME_LIMIT,
-        )
+            self.end_turn(now)
 
 
 def virtual_replay(

@@ -21,7 +21,7 @@ from caesura.engine.iteration_fit import (
     fit_line,
 )
 from caesura.engine.launch import EngineSettings
-from caesura.engine.timed_engine import TimedEngine, TimedIteration
+from caesura.engine.timed_engine import TimedEngine
 from caesura.errors import ConfigurationError
 from caesura.policy.profile import DeviceProfile
 
@@ -141,7 +141,7 @@ def warm_up(engine: TimedEngine) -> None:
     run(engine, Load(min(16, engine.settings.max_num_seqs, engine.num_blocks), 4, 4))
 
 
-def run(engine: TimedEngine, load: Load) -> list[TimedIteration]:
+def run(engine: TimedEngine, load: Load) -> list[IterationSample]:
     """Compute the prompts; then, where there is more to generate, send them again.
 
     They are found in the prefix cache then, so that all requests decode together from the start.
@@ -157,7 +157,7 @@ def measure_iterations(
     engine: TimedEngine, seconds: float
 ) -> tuple[list[IterationSample], list[IterationSample]]:
     """Samples to fit and samples to check, medians over interleaved rounds."""
-    groups: dict[tuple[bool, int, int, int, int], list[TimedIteration]] = defaultdict(list)
+    groups: dict[tuple[bool, int, int, int, float], list[IterationSample]] = defaultdict(list)
     until = time.perf_counter() + seconds
     *_, longest = prefills(engine)
     per_token = min(run(engine, longest)[0].seconds for _ in range(2)) / longest.prompt_tokens
@@ -241,7 +241,7 @@ def copy_bandwidth(copies: Sequence[CopySample], out: bool) -> float:
     return 1 / per_byte
 
 
-def _kind(load: Load, timed: TimedIteration) -> tuple[bool, int, int, int, int]:
+def _kind(load: Load, timed: IterationSample) -> tuple[bool, int, int, int, float]:
     """What iterations that are repeats of each other have in common; first, whether it is what
     the load is for: one prompt alone, or all of its requests decoding.
 
@@ -253,7 +253,7 @@ def _kind(load: Load, timed: TimedIteration) -> tuple[bool, int, int, int, int]:
     return meant, context, timed.query_tokens, timed.sequences, timed.attention_pairs
 
 
-def _median(group: Sequence[TimedIteration]) -> IterationSample:
+def _median(group: Sequence[IterationSample]) -> IterationSample:
     first = group[0]
     return IterationSample(
         query_tokens=first.query_tokens,

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.sampling_params import SamplingParams
@@ -25,6 +25,7 @@ from vllm.v1.simple_kv_offload.metadata import (
 )
 from vllm.v1.structured_output import StructuredOutputManager
 
+from caesura.engine.attention import attention_of
 from caesura.engine.config import SECTION, CaesuraConfig, modelled_host_memory
 from caesura.engine.connector import CopyMetadata, CopyReport
 from caesura.engine.flags import additional_config, kv_transfer_config
@@ -34,7 +35,6 @@ from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.trace import NO_TRACE, Trace, TraceRecorder, levels_of
 from caesura.policy.duration import Calibration, CalibrationRow
-from caesura.policy.profile import attention_pairs
 
 TOKEN = 0
 """What the modelled device samples: contents play no part in scheduling."""
@@ -253,7 +253,6 @@ class HeadlessEngine:
         *,
         resumable: bool,
         endpoint: str | None = None,
-        arrival_seconds: float | None = None,
     ) -> None:
         """A request with a prompt of `num_tokens` tokens, or more tokens for a session in place."""
         block_size = self.settings.block_size
@@ -273,7 +272,7 @@ class HeadlessEngine:
                 extra_args={ENDPOINT_ARGUMENT: endpoint} if endpoint else None,
             ),
             pooling_params=None,
-            arrival_time=self.now_seconds if arrival_seconds is None else arrival_seconds,
+            arrival_time=self.now_seconds,
             block_hasher=hash_new_blocks if self.settings.prefix_caching else None,
             resumable=resumable,
         )
@@ -323,7 +322,7 @@ class HeadlessEngine:
         loads, urgent, stores, copies = self._copies_of(output)
         self.loaded_tokens += loads * self.settings.block_size
         self.stored_tokens += stores * self.settings.block_size
-        context, pairs = _attention_of(output)
+        context, pairs = attention_of(output)
         step = Step(
             query_tokens=tokens,
             context_tokens=context,
@@ -334,24 +333,20 @@ class HeadlessEngine:
             store_bytes=stores * self._block_bytes,
         )
         times = self._device.run(step, self.now_seconds)
-        if copies is not None:
-            self._copy_order += 1
-            over = self.now_seconds + max(times.loaded, times.stored)
-            if copies.store_event is not None and copies.received:
-                # vLLM's own connector reports loads and stores each for itself.
-                heapq.heappush(
-                    self._copies,
-                    (
-                        self.now_seconds + times.loaded,
-                        self._copy_order,
-                        _Copies(received=copies.received),
-                    ),
-                )
-                self._copy_order += 1
-                copies = _Copies(store_event=copies.store_event)
-                over = self.now_seconds + times.stored
-            heapq.heappush(self._copies, (over, self._copy_order, copies))
+        if copies is None:
+            return times
+        if copies.store_event is not None and copies.received:
+            # vLLM's own connector reports loads and stores each for itself.
+            self._report_later(times.loaded, _Copies(received=copies.received))
+            self._report_later(times.stored, _Copies(store_event=copies.store_event))
+        else:
+            self._report_later(max(times.loaded, times.stored), copies)
         return times
+
+    def _report_later(self, after_seconds: float, copies: _Copies) -> None:
+        self._copy_order += 1
+        over_seconds = self.now_seconds + after_seconds
+        heapq.heappush(self._copies, (over_seconds, self._copy_order, copies))
 
     @staticmethod
     def _copies_of(output: SchedulerOutput) -> tuple[int, int, int, _Copies | None]:
@@ -421,34 +416,10 @@ class HeadlessEngine:
         calibration = getattr(self.scheduler.keeper.policy, "calibration", None)
         return calibration.rows() if isinstance(calibration, Calibration) else []
 
-    def counts(self) -> dict[str, Any]:
-        """What the scheduler counted of pauses and copies; empty for stock."""
+    def counts(self) -> dict[str, int | float]:
+        """What the scheduler counted of pauses and copies, over all labels; empty for stock."""
         if not isinstance(self.scheduler, InterceptScheduler):
             return {}
         self.scheduler.keeper.count_copies()
         stats = self.scheduler.metrics.take()
-        return stats.data["counters"] if stats is not None else {}
-
-
-def total(counts: dict[str, Any], name: str) -> int:
-    """A counter's sum over its labels."""
-    return int(sum(v for key, v in counts.items() if key.split("|", 1)[0] == name))
-
-
-def _attention_of(output: SchedulerOutput) -> tuple[int, int]:
-    """Tokens of context that a step's attention reads, and its pairs of prefill attention."""
-    cached, scheduled = output.scheduled_cached_reqs, output.num_scheduled_tokens
-    tokens = output.total_num_scheduled_tokens
-    context = sum(cached.num_computed_tokens) + tokens
-    context += sum(data.num_computed_tokens for data in output.scheduled_new_reqs)
-    if tokens == len(scheduled):
-        return context, 0  # decoding only
-    pairs = sum(
-        attention_pairs(scheduled[request_id], computed)
-        for request_id, computed in zip(cached.req_ids, cached.num_computed_tokens, strict=True)
-    )
-    pairs += sum(
-        attention_pairs(scheduled[data.req_id], data.num_computed_tokens)
-        for data in output.scheduled_new_reqs
-    )
-    return context, pairs
+        return stats.reduce() if stats is not None else {}

@@ -275,7 +275,7 @@ class PauseKeeper:
         elif action.disposition is Disposition.SWAP or action.copy:
             self._copy_out(pause)
         if action.drop_copy:
-            self._drop_copy(pause.id)
+            self._drop_copy(pause)
         return True
 
     def _may_release(self, pause: Pause) -> bool:
@@ -357,10 +357,8 @@ class PauseKeeper:
         return self.transfers is not None and self.policy.saves_contexts(self.costs())
 
     def has_room_to_save(self, blocks: int) -> bool:
-        """Whether so many blocks could be copied out if they had to give way now."""
-        if self.transfers is None or not self.saves_contexts():
-            return False
-        return self.transfers.host.available_slots >= blocks
+        """Whether host memory has room for so many blocks now."""
+        return self.transfers is not None and self.transfers.host.available_slots >= blocks
 
     def save_preempted(self, request: Request) -> None:
         """A running request gives its blocks back: copy what is computed, if that is cheaper
@@ -384,11 +382,12 @@ class PauseKeeper:
         if lacking > 0:
             tokens = lacking * self._block_size
             for pause_id in self.policy.copies_given_up(self.snapshot(), tokens, pause):
-                self._drop_copy(pause_id)
+                other = self.table.get(pause_id)
+                if other is not None:
+                    self._drop_copy(other)
 
-    def _drop_copy(self, pause_id: str) -> None:
-        pause = self.table.get(pause_id)
-        if pause is not None and self.transfers is not None:
+    def _drop_copy(self, pause: Pause) -> None:
+        if self.transfers is not None:
             self.transfers.end_pause(pause.id, forget=True)
             pause.copied_blocks = 0
             pause.copy_requested = False
@@ -469,9 +468,8 @@ class PauseKeeper:
         for pause in list(self.table):
             if self._may_release(pause):
                 self.release(pause, HoldEnding.CANCELLED)
-            if host_copies and self.transfers is not None:
-                self.transfers.end_pause(pause.id, forget=True)
-                pause.copied_blocks = 0
+            if host_copies:
+                self._drop_copy(pause)
 
     def held_blocks(self, at_most: int) -> int:
         """Device blocks that holds keep, counted up to a number."""

@@ -144,7 +144,7 @@ def start_engine(settings: EngineSettings) -> Engine:
         counts.append(Counts(vllm_config, engine_index))
         return counts[-1]
 
-    with _environment(settings):
+    with EngineEnvironment(settings):
         args = AsyncEngineArgs(**engine_arguments(settings))
         llm = AsyncLLM.from_engine_args(args, stat_loggers=[make_counts])
     in_place = settings.caesura is not None
@@ -177,17 +177,23 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
     return arguments | settings.overrides
 
 
-class _environment:
+class EngineEnvironment:
     """Environment of an engine's start, put back afterwards.
 
     On CPU the worker runs in the engine's process: with vLLM's multiprocess executor a worker
     would spin on shared memory, on a core that a small machine does not have.
+
+    Args:
+        settings: what is started.
+        in_process: nothing runs outside the caller's process, on any device.
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, *, in_process: bool = False) -> None:
         self._values = {}
-        if not torch.cuda.is_available():
+        on_cpu = not torch.cuda.is_available()
+        if on_cpu or in_process:
             self._values["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        if on_cpu:
             self._values["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
             if settings.compute_threads is not None:
                 self._values["OMP_NUM_THREADS"] = str(settings.compute_threads)

@@ -330,7 +330,7 @@ class InterceptScheduler(AsyncScheduler):
         """The policy's limit on an iteration, as long as sessions pause; running ones go on."""
         limit = None
         if len(self.keeper.table) > 0:
-            limit = self.keeper.policy.iteration_tokens(self.keeper.costs())
+            limit = self.keeper.policy.iteration_tokens()
         self.max_num_scheduled_tokens = self._engine_token_limit
         if limit is not None:
             enough = max(limit, len(self.running) + 1)

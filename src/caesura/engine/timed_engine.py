@@ -5,11 +5,8 @@ its update, or from the end of the one before where both were under way.
 """
 
 import itertools
-import os
 import time
 from collections import deque
-from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,30 +18,15 @@ from vllm.inputs import TokensPrompt
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine.llm_engine import LLMEngine
 
+from caesura.engine.attention import attention_of
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.copy_batch import CopyBatch
-from caesura.engine.launch import EngineSettings, _environment, engine_arguments
+from caesura.engine.iteration_fit import IterationSample
+from caesura.engine.launch import EngineEnvironment, EngineSettings, engine_arguments
 from caesura.errors import ConfigurationError
-from caesura.policy.profile import attention_pairs
 
 COPY_SECONDS_AT_MOST = 60.0
 SEED = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TimedIteration:
-    """One iteration; quantities as in `DeviceProfile.iteration_seconds`."""
-
-    query_tokens: int
-    context_tokens: int
-    sequences: int
-    attention_pairs: int
-    seconds: float
-
-    @property
-    def decodes(self) -> bool:
-        """Each sequence computed one token, after others."""
-        return self.query_tokens == self.sequences < self.context_tokens
 
 
 class TimedEngine:
@@ -62,14 +44,11 @@ class TimedEngine:
         self.settings = settings
         if settings.compute_threads is not None and not torch.cuda.is_available():
             torch.set_num_threads(settings.compute_threads)
-        with ExitStack() as environment:
-            environment.callback(_put_back, _IN_PROCESS, os.environ.get(_IN_PROCESS))
-            os.environ[_IN_PROCESS] = "0"
-            environment.enter_context(_environment(settings))
+        with EngineEnvironment(settings, in_process=True):
             self._llm = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(settings)))
         self._scheduler = self._llm.engine_core.engine_core.scheduler
         self._connector: CaesuraConnector = get_kv_transfer_group()
-        self._timed: list[TimedIteration] = []
+        self._timed: list[IterationSample] = []
         self._time_iterations()
         self._names = itertools.count()
         self._batch_ids = itertools.count(1 << 40)
@@ -88,7 +67,7 @@ class TimedEngine:
         """Prompts of random tokens, which no cache knows."""
         return self._random.integers(0, self._vocab_size, (count, tokens)).tolist()
 
-    def run(self, prompts: list[list[int]], output_tokens: int) -> list[TimedIteration]:
+    def run(self, prompts: list[list[int]], output_tokens: int) -> list[IterationSample]:
         """Run requests that start together to their ends."""
         self._timed.clear()
         params = SamplingParams(
@@ -147,32 +126,19 @@ class TimedEngine:
             now = time.perf_counter()
             began, ended = max(starts.popleft(), ended), now
             if output.total_num_scheduled_tokens:
-                self._timed.append(_composition(output, now - began))
+                self._timed.append(_sample(output, now - began))
             return result
 
         self._scheduler.schedule = timed_schedule
         self._scheduler.update_from_output = timed_update
 
 
-_IN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
-
-
-def _put_back(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
-
-
-def _composition(output: SchedulerOutput, seconds: float) -> TimedIteration:
-    cached = output.scheduled_cached_reqs
-    computed = {data.req_id: data.num_computed_tokens for data in output.scheduled_new_reqs}
-    computed |= dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
-    queries = output.num_scheduled_tokens
-    return TimedIteration(
+def _sample(output: SchedulerOutput, seconds: float) -> IterationSample:
+    context_tokens, pairs = attention_of(output)
+    return IterationSample(
         query_tokens=output.total_num_scheduled_tokens,
-        context_tokens=sum(computed[name] + n for name, n in queries.items()),
-        sequences=len(queries),
-        attention_pairs=sum(attention_pairs(n, computed[name]) for name, n in queries.items()),
+        context_tokens=context_tokens,
+        sequences=len(output.num_scheduled_tokens),
+        attention_pairs=pairs,
         seconds=seconds,
     )

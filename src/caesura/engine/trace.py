@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caesura.engine.attention import attention_of, computed_before
 from caesura.engine.config import block_bytes
 from caesura.engine.copy_batch import CopyBatch
 from caesura.engine.pauses import HoldEnding, Pause, PauseEnding
 from caesura.engine.trace_events import MAX_EVENTS, Args, TraceEvents, section_path
 from caesura.policy import Action
-from caesura.policy.profile import attention_pairs
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
@@ -160,10 +160,9 @@ class TraceRecorder(Trace):
         if self._events.full or not tokens:
             self._under_way.append(None)
             return
-        starts = {data.req_id: data.num_computed_tokens for data in output.scheduled_new_reqs}
-        cached = output.scheduled_cached_reqs
-        starts.update(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
-        recomputed = prefill = context = pairs = 0
+        starts = computed_before(output)
+        context, pairs = attention_of(output)
+        recomputed = prefill = 0
         for request_id, count in output.num_scheduled_tokens.items():
             start = starts[request_id]
             session = self._sessions.get(request_id, request_id)
@@ -171,8 +170,6 @@ class TraceRecorder(Trace):
             stop = start + count
             if stop > known:
                 self._computed[session] = stop
-            context += stop
-            pairs += attention_pairs(count, start)
             new = max(start, min(known, stop))
             recomputed += new - start
             prefill += max(0, min(stop, requests[request_id].num_prompt_tokens) - new)

@@ -219,11 +219,6 @@ class Transfers:
         return queued + loading + sum(map(len, self._issued.values()))
 
     @property
-    def copied_ahead_blocks(self) -> int:
-        """Host slots that are kept for paused contexts."""
-        return sum(len(job.pinned) for job in self._copy_outs.values())
-
-    @property
     def pending(self) -> bool:
         """Whether anything is queued or under way."""
         return bool(self._queue or self._loads or self._loading or self._issued or self._saves)

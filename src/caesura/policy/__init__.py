@@ -1,6 +1,7 @@
 """Pure decisions: what becomes of the KV context of a paused session."""
 
 from caesura.policy.costs import CostModel
+from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.order import (
     AttainedService,
     OriginalArrival,
@@ -41,6 +42,7 @@ __all__ = [
     "PauseView",
     "Plan",
     "Policy",
+    "PolicyDefaults",
     "Service",
     "SessionOrder",
     "Snapshot",

@@ -1,17 +1,18 @@
 """The policies that others are measured against (`policy.md`, section 3)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
+from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.order import AttainedService, OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Action, Disposition, PauseView, Plan, Snapshot
 
 
 @dataclass(frozen=True)
-class _Baseline:
+class _Baseline(PolicyDefaults):
     """One decision for every new pause; the reclaim rule under pressure.
 
     Attributes:
@@ -30,23 +31,6 @@ class _Baseline:
         if self.handicap_seconds > 0:
             return AttainedService(self.handicap_seconds, displacement_margin_seconds=None)
         return OriginalArrival()
-
-    def iteration_tokens(self, costs: CostModel) -> int | None:
-        """The engine's limit."""
-        return None
-
-    def saves_contexts(self, costs: CostModel) -> bool:
-        """No: as in vLLM, it is computed again."""
-        return False
-
-    def copies_given_up(
-        self, snapshot: Snapshot, tokens: int, pause: PauseView | None
-    ) -> Iterable[str]:
-        """None: first come, first served."""
-        return ()
-
-    def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
-        """Nothing is learned from it."""
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Decide about new pauses, or release what a demand needs."""

@@ -19,12 +19,13 @@ What differs here, since the engine does:
   is used for `RANK_SECONDS`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
+from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.order import OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Action, Disposition, PauseView, Plan, Snapshot
@@ -96,7 +97,7 @@ class _Iteration:
 
 
 @dataclass
-class InferCept:
+class InferCept(PolicyDefaults):
     """See the module.
 
     Attributes:
@@ -128,23 +129,10 @@ class InferCept:
         self._ranked_seconds = float("-inf")
         self._smallest_tokens = float("inf")  # of the contexts that may want to be swapped
 
-    def iteration_tokens(self, costs: CostModel) -> int | None:
+    def iteration_tokens(self) -> int | None:
         """The saturation point: contexts are computed again in chunks that fill what the running
         requests leave of it (section 4.2)."""
         return int(self.saturation_tokens)
-
-    def saves_contexts(self, costs: CostModel) -> bool:
-        """No: preempted requests are computed again."""
-        return False
-
-    def copies_given_up(
-        self, snapshot: Snapshot, tokens: int, pause: PauseView | None
-    ) -> Iterable[str]:
-        """None: what was swapped stays so until its session returns."""
-        return ()
-
-    def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
-        """Nothing is learned from it."""
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Look at the contexts that are due and hand out the copy budget, or meet a demand."""

@@ -29,9 +29,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
+from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.duration import Calibration, DurationModel
 from caesura.policy.order import AttainedService
-from caesura.policy.reclaim import ReclaimRule
+from caesura.policy.reclaim import ReclaimRule, release
 from caesura.policy.types import Action, Demand, Disposition, PauseView, Plan, Snapshot
 
 COPY_AHEAD_SHARE = 0.25
@@ -53,7 +54,7 @@ class _Ranked:
 
 
 @dataclass
-class MinWaste:
+class MinWaste(PolicyDefaults):
     """See the module. Learns durations and returns per endpoint while it runs; `calibration`
     has what it predicted beside what came.
 
@@ -80,10 +81,6 @@ class MinWaste:
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first
         self._ranked_seconds = float("-inf")
-
-    def iteration_tokens(self, costs: CostModel) -> int | None:
-        """The engine's limit: smaller ones pay the fixed part of an iteration more often."""
-        return None
 
     def saves_contexts(self, costs: CostModel) -> bool:
         """If copying takes less time than computing: both delay the whole batch."""
@@ -137,8 +134,7 @@ class MinWaste:
             freeable = pause.freeable_tokens()
             if freeable <= 0:
                 continue
-            keep = pause.held_tokens - missing if freeable > missing else 0
-            chosen.append(Action(pause.id, Disposition.DISCARD, keep_tokens=max(0, keep)))
+            chosen.append(release(pause, missing))
             missing -= freeable
             if missing <= 0:
                 return iter(chosen)

@@ -45,7 +45,7 @@ class ReclaimRule:
         chosen: list[Action] = []
         missing = demand.tokens
         for pause in self._breakable_by_waiting(snapshot, demand):
-            chosen.append(_release(pause, missing))
+            chosen.append(release(pause, missing))
             missing -= pause.freeable_tokens()
             if missing <= 0:
                 return iter(chosen)
@@ -81,7 +81,7 @@ class ReclaimRule:
         return elapsed_seconds >= self.break_even_seconds(pause, snapshot)
 
 
-def _release(pause: PauseView, missing_tokens: int) -> Action:
+def release(pause: PauseView, missing_tokens: int) -> Action:
     """Release all of a hold, or, when its tail suffices, only the tail."""
     keep = pause.held_tokens - missing_tokens if pause.freeable_tokens() > missing_tokens else 0
     return Action(pause.id, Disposition.DISCARD, keep_tokens=max(0, keep))

@@ -33,7 +33,8 @@ def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy
 
     Args:
         name: one of `policy_names()`, or `module:Class` for a policy of your own: a dataclass
-            with a `reclaim: ReclaimRule` field and the methods of `Policy`.
+            with a `reclaim: ReclaimRule` field and the methods of `Policy` (most of which
+            `PolicyDefaults` has).
         options: fields of the policy (such as `ttl_seconds`) and of `ReclaimRule`.
 
     Raises:

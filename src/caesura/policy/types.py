@@ -210,7 +210,7 @@ class Policy(Protocol):
         """See above."""
         ...
 
-    def iteration_tokens(self, costs: CostModel) -> int | None:
+    def iteration_tokens(self) -> int | None:
         """Query tokens per iteration at most while sessions pause, new prompts and contexts that
         are computed again together; None for the engine's own limit."""
         ...

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caesura.policy.profile import DeviceProfile
+from caesura.policy.waste import GPT_J_6B_A100, VICUNA_13B_2X_A100, ReleasedProfile
 
 # Assumptions. With them Llama-3.1-8B on an H100 takes 0.027 ms per token and 5.2 ms per iteration.
 COMPUTE_UTILISATION = 0.6  # of peak operations, large matrix products of a prefill
@@ -70,26 +71,24 @@ MODELS = {
 }
 
 
-def _paper(model: str, gpus: int, a_ms: float, c_ms: float, swap_tokens: int) -> DeviceProfile:
-    """A profile of InferCept's released code (WukLab/InferCept): A100, S = 384.
+def _published(model: str, gpus: int, released: ReleasedProfile) -> DeviceProfile:
+    """A profile of InferCept's released code (WukLab/InferCept), on A100.
 
-    It gives the copies as `swap_tokens` in and out per iteration. That is the number for the
-    time of an iteration at saturation, where both of its models come to 10.0 GB/s.
+    It gives the copies as tokens in and out per iteration. That is the number for the time of
+    an iteration at saturation, where both of its models come to 10.0 GB/s.
     """
-    saturation = 384
     kv_bytes = MODELS[model].kv_bytes_per_token
-    seconds = (a_ms * saturation + c_ms) / 1e3
     return DeviceProfile(
         name="a100-80gb" if gpus == 1 else f"{gpus} x a100-80gb",
         model=model,
         measured=True,
-        seconds_per_iteration=c_ms / 1e3,
-        seconds_per_query_token=a_ms / 1e3,
+        seconds_per_iteration=released.costs.seconds_per_iteration,
+        seconds_per_query_token=released.costs.seconds_per_token,
         seconds_per_context_token=0.0,
         seconds_per_sequence=0.0,
-        saturation_tokens=saturation,
+        saturation_tokens=released.saturation_tokens,
         kv_bytes_per_token=kv_bytes,
-        link_bytes_per_second=swap_tokens * kv_bytes / seconds,
+        link_bytes_per_second=kv_bytes / released.swap_seconds(1),
         link_overlaps=True,
         defaults=frozenset(
             {
@@ -103,8 +102,8 @@ def _paper(model: str, gpus: int, a_ms: float, c_ms: float, swap_tokens: int) ->
 
 
 PUBLISHED = {
-    ("a100-80gb", "gpt-j-6b", 1): _paper("gpt-j-6b", 1, 0.0463, 10.0, 605),
-    ("a100-80gb", "vicuna-13b", 2): _paper("vicuna-13b", 2, 0.0279, 15.4, 319),
+    ("a100-80gb", "gpt-j-6b", 1): _published("gpt-j-6b", 1, GPT_J_6B_A100),
+    ("a100-80gb", "vicuna-13b", 2): _published("vicuna-13b", 2, VICUNA_13B_2X_A100),
 }
 
 

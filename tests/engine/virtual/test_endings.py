@@ -134,10 +134,13 @@ def test_a_reset_of_the_prefix_cache_forgets_paused_contexts(
     stage = Stage(shape)
     session = stage.session("session", 100)
     stage.run()
+    (pause,) = stage.scheduler.keeper.table
     host = stage.scheduler.keeper.transfers.host
     assert host.used_slots > 0
+    assert pause.copy_requested
     assert stage.scheduler.reset_prefix_cache(reset_connector=True)
     assert host.used_slots == 0
+    assert (pause.copied_tokens, pause.copy_requested) == (0, False)
     stage.extend(session, 20)
     stage.run()
     assert session.turns == 2

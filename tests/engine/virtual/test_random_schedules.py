@@ -17,7 +17,7 @@ from engine.virtual.engine import BLOCK_SIZE, Shape, VirtualEngine
 from engine.virtual.harness import Client, Harness
 from engine.virtual.runners import RunnerVersion
 
-CHAOS = "engine.virtual.chaos:Chaos"
+CHAOS = "chaos:Chaos"
 RECLAIM = {"patience_floor_seconds": 0.1, "starvation_seconds": 1.0}
 
 _MORE = int(os.environ.get("CAESURA_SCENARIOS", "0"))
