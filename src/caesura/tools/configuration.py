@@ -1,0 +1,108 @@
+"""The configuration file of tools: read, checked, and every error with its line."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from caesura.errors import ConfigurationError
+from caesura.tools.environment import Environment
+from caesura.tools.settings import Settings
+from caesura.tools.toml_lines import KeyPath, key_lines, nearest_line
+
+_POSITION = re.compile(r"\(at (?:line (?P<line>\d+), column \d+|end of document)\)")
+# What pydantic says of these does not say what to do.
+_ADVICE = {
+    "missing": "is missing; add it",
+    "extra_forbidden": "is not a setting here; remove it, or check its spelling",
+    "union_tag_not_found": 'has no type; add type = "python", "http", "model", "human" or '
+    '"sequence"',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A configuration file that was read and fits.
+
+    Attributes:
+        file: where it is.
+        settings: what it says.
+        lines: the line of each key.
+        secrets: values that came from the environment; they must not be shown.
+    """
+
+    file: Path
+    settings: Settings
+    lines: Mapping[KeyPath, int]
+    secrets: frozenset[str]
+
+    def error(self, path: KeyPath, message: str) -> ConfigurationError:
+        """An error about a key, with file and line; `message` says what to do."""
+        return ConfigurationError(_located(self.file, dict(self.lines), path, message))
+
+
+def load_configuration(file: Path, environment: Mapping[str, str] | None = None) -> Configuration:
+    """Read and check a configuration file.
+
+    Args:
+        file: a TOML file; tables other than `tools` and `mcp` are refused.
+        environment: where `${NAME}` is looked up; `os.environ` by default.
+
+    Raises:
+        ConfigurationError: it cannot be read or does not fit. Every line of the message names
+            file, line and key, and says what to do.
+    """
+    try:
+        text = file.read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file}: is not UTF-8; save it as UTF-8") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(_syntax_error(file, text, str(error))) from None
+    lines = key_lines(text)
+    lookup = Environment(os.environ if environment is None else environment)
+    try:
+        settings = Settings.model_validate(data, context=lookup)
+    except ValidationError as error:
+        messages = [
+            _located(file, lines, *_described(data, details))
+            for details in error.errors(include_url=False, include_input=False)
+        ]
+        raise ConfigurationError("\n".join(messages)) from None
+    return Configuration(file, settings, lines, frozenset(lookup.secrets))
+
+
+def _syntax_error(file: Path, text: str, message: str) -> str:
+    position = _POSITION.search(message)
+    line = int(position["line"]) if position and position["line"] else len(text.splitlines())
+    return f"{file}:{line}: is not TOML: {_POSITION.sub('', message).strip()}"
+
+
+def _located(file: Path, lines: dict[KeyPath, int], path: KeyPath, message: str) -> str:
+    shown = ""
+    for key in path:
+        shown += f"[{key}]" if isinstance(key, int) else f".{key}" if shown else key
+    return f"{file}:{nearest_line(lines, path)}: {shown}: {message}"
+
+
+def _described(data: Mapping[str, Any], details: ErrorDetails) -> tuple[KeyPath, str]:
+    path = _path_in_file(data, details["loc"])
+    message = details["msg"].removeprefix("Value error, ")
+    return path, _ADVICE.get(details["type"], message)
+
+
+def _path_in_file(data: Mapping[str, Any], location: KeyPath) -> KeyPath:
+    """A pydantic location without what pydantic adds to it: the type of a tool, `[key]`."""
+    path: KeyPath = location[:-1] if location[-1:] == ("[key]",) else location
+    if len(path) > 2 and path[0] == "tools" and path[2] == data["tools"][path[1]].get("type"):
+        path = (*path[:2], *path[3:])
+    return path

@@ -1,0 +1,157 @@
+"""What a running call can do besides computing: report progress, ask the human."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from pydantic import JsonValue
+
+from caesura.tools.call import (
+    Answer,
+    CallEnding,
+    CallJournal,
+    CallResult,
+    Question,
+    QuestionKind,
+    ToolCall,
+)
+from caesura.tools.deadline import Deadline
+from caesura.tools.failure import AttemptFailed
+
+ExecuteStep = Callable[[ToolCall, CallJournal], Awaitable[CallResult]]
+Ask = Callable[[Question], Awaitable[Answer]]
+
+
+class CallContext:
+    """One attempt of a call, as the tool sees it.
+
+    Attributes:
+        call: the call.
+        arguments: its arguments.
+        attempt: 1 for the first, more for repetitions.
+        journal: what the caller keeps for the call.
+        execute_step: runs a call that is part of this one.
+    """
+
+    def __init__(
+        self,
+        call: ToolCall,
+        arguments: Mapping[str, JsonValue],
+        attempt: int,
+        journal: CallJournal,
+        *,
+        ask: Ask,
+        execute_step: ExecuteStep,
+        deadline: Deadline,
+    ) -> None:
+        self.call = call
+        self.arguments = arguments
+        self.attempt = attempt
+        self.journal = journal
+        self.execute_step = execute_step
+        self._ask = ask
+        self._deadline = deadline
+        self._asked = Counter[str]()
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._started_seconds = time.monotonic()
+
+    def progress(
+        self,
+        fraction: float | None = None,
+        message: str | None = None,
+        remaining_seconds: float | None = None,
+    ) -> None:
+        """Say how far the call is; from any thread.
+
+        Args:
+            fraction: what is done, from 0 to 1.
+            message: for people.
+            remaining_seconds: how long it still takes; estimated from `fraction` by default.
+        """
+        if fraction is not None:
+            fraction = min(1.0, max(0.0, fraction))
+        if remaining_seconds is None and fraction:
+            elapsed_seconds = time.monotonic() - self._started_seconds
+            remaining_seconds = elapsed_seconds * (1 - fraction) / fraction
+        report = (self.call, fraction, remaining_seconds, message)
+        if threading.get_ident() == self._loop_thread:
+            self.journal.progress(*report)
+        else:
+            self._loop.call_soon_threadsafe(self.journal.progress, *report)
+
+    async def ask(self, text: str, choices: Sequence[str] = ()) -> str:
+        """Ask the human and wait, outside the call's time limit.
+
+        The same questions must come in the same order each time the tool runs, since after a
+        restart they are answered from what was said before.
+
+        Raises:
+            AttemptFailed: the human refused.
+        """
+        question = self._question("ask", QuestionKind.QUESTION, text, choices=tuple(choices))
+        answer = await self.put(question)
+        if not answer.accepted:
+            raise refused("The human did not answer", answer)
+        return answer.text or ""
+
+    def ask_from_thread(self, text: str, choices: Sequence[str] = ()) -> str:
+        """The same as `ask` for a function that runs in a thread: blocks it until the answer.
+
+        Raises:
+            AttemptFailed: the human refused.
+        """
+        return asyncio.run_coroutine_threadsafe(self.ask(text, choices), self._loop).result()
+
+    async def ask_for_input(
+        self, text: str, schema: Mapping[str, JsonValue] | None, purpose: str = "input"
+    ) -> Answer:
+        """Ask the human for data that fit a JSON schema (None for mere consent).
+
+        Args:
+            text: what the data are for.
+            schema: what they must look like.
+            purpose: a word that tells questions of one call apart.
+        """
+        return await self.put(self._question(purpose, QuestionKind.INPUT, text, schema=schema))
+
+    async def put(self, question: Question) -> Answer:
+        """Put a question, outside the call's time limit."""
+        with self.waiting():
+            return await self._ask(question)
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Inside, the call's time limit stands still."""
+        return self._deadline.paused()
+
+    def _question(
+        self,
+        purpose: str,
+        kind: QuestionKind,
+        text: str,
+        *,
+        choices: tuple[str, ...] = (),
+        schema: Mapping[str, JsonValue] | None = None,
+    ) -> Question:
+        key = f"{self.call.id}:{purpose}:{self._asked[purpose]}"
+        self._asked[purpose] += 1
+        return Question(
+            key=key,
+            session_id=self.call.session_id,
+            call_id=self.call.id,
+            kind=kind,
+            text=text,
+            tool=self.call.name,
+            arguments=self.arguments,
+            choices=choices,
+            schema=schema,
+        )
+
+
+def refused(what: str, answer: Answer) -> AttemptFailed:
+    """The failure that stands for a human's refusal."""
+    message = f"{what}: {answer.reason}" if answer.reason else f"{what}."
+    return AttemptFailed(message, ending=CallEnding.REFUSED)

@@ -1,0 +1,276 @@
+"""Runs tool calls: checks, cache, approval, slots, time limits, retries."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from pydantic import JsonValue
+
+from caesura.tools.cache import Outcome, ResultCache, cache_key
+from caesura.tools.call import (
+    Answer,
+    CallEnding,
+    CallJournal,
+    CallResult,
+    Question,
+    QuestionKind,
+    ToolCall,
+    error_content,
+)
+from caesura.tools.context import CallContext, refused
+from caesura.tools.deadline import Deadline
+from caesura.tools.endpoint import Endpoint
+from caesura.tools.environment import redacted
+from caesura.tools.failure import AttemptFailed, InvalidArguments
+from caesura.tools.metrics import tool_metrics
+from caesura.tools.result_text import clean_text, cut_text
+from caesura.tools.retry import Timing, retry_seconds
+from caesura.tools.toolbox import Toolbox
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_ARGUMENTS = 2**20
+_NAMES_SHOWN = 20
+_LONGEST_ERROR = 4096
+# One label for names that a model made up, which would otherwise fill the metrics.
+_UNKNOWN = "(unknown)"
+
+Arguments = dict[str, JsonValue]
+
+
+class Executor:
+    """Runs the calls of all sessions on the tools of a toolbox.
+
+    Args:
+        toolbox: an open toolbox.
+        timing: where time and chance come from.
+        registry: where the metrics go.
+    """
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        *,
+        timing: Timing | None = None,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._toolbox = toolbox
+        self._timing = timing or Timing()
+        self._metrics = tool_metrics(registry)
+        self._cache = ResultCache(self._timing.now)
+
+    def definitions(self, names: Iterable[str] | None = None) -> list[dict[str, JsonValue]]:
+        """Tools in OpenAI's format, all by default.
+
+        Raises:
+            KeyError: there is no tool of such a name.
+        """
+        endpoints = self._toolbox.endpoints
+        wanted = endpoints if names is None else names
+        return [endpoints[name].definition.as_openai() for name in wanted]
+
+    def is_idempotent(self, name: str) -> bool:
+        """Whether a call of the tool may be repeated after a crash; False if there is none."""
+        endpoint = self._toolbox.endpoints.get(name)
+        return endpoint is not None and endpoint.is_idempotent
+
+    def expected_seconds(self, name: str) -> float | None:
+        """How long a call of the tool takes, if its settings say so."""
+        endpoint = self._toolbox.endpoints.get(name)
+        return endpoint.settings.expected_seconds if endpoint is not None else None
+
+    def interrupted(self, call: ToolCall) -> CallResult:
+        """The result of a call that was under way when the server died."""
+        message = (
+            "The server was restarted while this call was running. It may or may not have had "
+            "its effects; check before you call it again."
+        )
+        return self._unfinished(call, CallEnding.INTERRUPTED, message)
+
+    def cancelled(self, call: ToolCall) -> CallResult:
+        """The result of a call whose `execute` was cancelled."""
+        return self._unfinished(call, CallEnding.CANCELLED, "The call was cancelled.")
+
+    async def execute(self, call: ToolCall, journal: CallJournal) -> CallResult:
+        """Run a call. Raises nothing but `CancelledError`: failures are results."""
+        started_seconds = self._timing.now()
+        endpoint = self._toolbox.endpoints.get(call.name)
+        label = call.name if endpoint is not None else _UNKNOWN
+        try:
+            outcome = await self._outcome(call, endpoint, journal)
+        except AttemptFailed as failure:
+            outcome = self._failed(failure, 0)
+        except asyncio.CancelledError:
+            self._metrics.calls.labels(label, CallEnding.CANCELLED).inc()
+            raise
+        except Exception as error:
+            _LOG.exception("call %s of %s failed inside the server", call.id, call.name)
+            outcome = self._failed(AttemptFailed(f"internal error ({type(error).__name__})"), 0)
+        seconds = self._timing.now() - started_seconds
+        self._metrics.calls.labels(label, outcome.ending).inc()
+        self._metrics.seconds.labels(label).observe(seconds)
+        if outcome.cached:
+            self._metrics.cache_hits.labels(label).inc()
+        return CallResult(
+            call_id=call.id,
+            name=call.name,
+            ending=outcome.ending,
+            content=outcome.content,
+            seconds=seconds,
+            attempts=outcome.attempts,
+            cached=outcome.cached,
+            cut=outcome.cut,
+        )
+
+    async def execute_all(
+        self, calls: Sequence[ToolCall], journal: CallJournal
+    ) -> AsyncIterator[CallResult]:
+        """Run calls in parallel; results in the order in which they come.
+
+        Whoever stops early should close the iterator: what still runs is then cancelled.
+        """
+        if len(calls) > 1:
+            for call in calls:
+                known = call.name in self._toolbox.endpoints
+                self._metrics.bundled.labels(call.name if known else _UNKNOWN).inc()
+        tasks = [asyncio.create_task(self.execute(call, journal)) for call in calls]
+        try:
+            for result in asyncio.as_completed(tasks):
+                yield await result
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _outcome(
+        self, call: ToolCall, endpoint: Endpoint | None, journal: CallJournal
+    ) -> Outcome:
+        if endpoint is None:
+            raise self._unknown_tool(call.name)
+        arguments = parse_arguments(call.arguments_text)
+        endpoint.check(arguments)
+        run = partial(self._approved, call, endpoint, arguments, journal)
+        keep_seconds = endpoint.settings.cache_seconds
+        if not keep_seconds:
+            return await run()
+        return await self._cache.outcome(cache_key(call.name, arguments), keep_seconds, run)
+
+    async def _approved(
+        self, call: ToolCall, endpoint: Endpoint, arguments: Arguments, journal: CallJournal
+    ) -> Outcome:
+        if endpoint.settings.approve:
+            question = Question(
+                key=f"{call.id}:approval",
+                session_id=call.session_id,
+                call_id=call.id,
+                kind=QuestionKind.APPROVAL,
+                text=f"May {call.name} run?",
+                tool=call.name,
+                arguments=arguments,
+            )
+            answer = await self._ask(journal, question)
+            if not answer.accepted:
+                raise refused("A human refused this call", answer)
+        return await self._attempts(call, endpoint, arguments, journal)
+
+    async def _attempts(
+        self, call: ToolCall, endpoint: Endpoint, arguments: Arguments, journal: CallJournal
+    ) -> Outcome:
+        attempt = 1
+        while True:
+            try:
+                text = await self._attempt(call, endpoint, arguments, journal, attempt)
+            except AttemptFailed as failure:
+                wait_seconds = retry_seconds(
+                    endpoint.settings, failure, attempt, self._timing.chance()
+                )
+                if wait_seconds is None:
+                    return self._failed(failure, attempt)
+            else:
+                content, cut = cut_text(clean_text(text), endpoint.settings.max_result_bytes)
+                return Outcome(CallEnding.SUCCEEDED, content, attempt, cut=cut)
+            self._metrics.retries.labels(call.name).inc()
+            await self._timing.sleep(wait_seconds)
+            attempt += 1
+
+    async def _attempt(
+        self,
+        call: ToolCall,
+        endpoint: Endpoint,
+        arguments: Arguments,
+        journal: CallJournal,
+        attempt: int,
+    ) -> str:
+        async with AsyncExitStack() as slots:
+            for slot in endpoint.slots:
+                await slots.enter_async_context(slot)
+            if endpoint.has_own_effects:
+                await journal.dispatching(call, attempt)
+            async with Deadline(endpoint.timeout_seconds) as deadline:
+                context = CallContext(
+                    call,
+                    arguments,
+                    attempt,
+                    journal,
+                    ask=partial(self._ask, journal),
+                    execute_step=partial(self._execute_step, call.name),
+                    deadline=deadline,
+                )
+                return await endpoint.call(arguments, context)
+
+    async def _execute_step(
+        self, sequence: str, call: ToolCall, journal: CallJournal
+    ) -> CallResult:
+        self._metrics.fused_steps.labels(sequence).inc()
+        return await self.execute(call, journal)
+
+    async def _ask(self, journal: CallJournal, question: Question) -> Answer:
+        with self._metrics.waiting_for_human.track_inprogress():
+            return await journal.ask(question)
+
+    def _failed(self, failure: AttemptFailed, attempts: int) -> Outcome:
+        message, _ = cut_text(
+            redacted(clean_text(str(failure)), self._toolbox.secrets), _LONGEST_ERROR
+        )
+        return Outcome(failure.ending, error_content(failure.error_type, message), attempts)
+
+    def _unknown_tool(self, name: str) -> AttemptFailed:
+        names = sorted(self._toolbox.endpoints)
+        shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+        return AttemptFailed(
+            f"there is no tool {name[:64]!r}; the tools are: {shown or 'none'}",
+            ending=CallEnding.UNKNOWN_TOOL,
+        )
+
+    def _unfinished(self, call: ToolCall, ending: CallEnding, message: str) -> CallResult:
+        return CallResult(call.id, call.name, ending, error_content(ending, message), seconds=0)
+
+
+def parse_arguments(text: str) -> Arguments:
+    """The arguments of a call from the JSON that a model wrote.
+
+    Raises:
+        InvalidArguments: it is not a JSON object.
+    """
+    if len(text) > _LONGEST_ARGUMENTS:
+        raise InvalidArguments(f"the arguments are longer than {_LONGEST_ARGUMENTS} characters")
+    try:
+        arguments = json.loads(text.strip() or "{}", parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InvalidArguments(
+            f"the arguments are not JSON: {error.msg} at character {error.pos}"
+        ) from None
+    except RecursionError:
+        raise InvalidArguments("the arguments are nested too deeply") from None
+    except ValueError as error:
+        raise InvalidArguments(f"the arguments are not JSON: {error}") from None
+    if not isinstance(arguments, dict):
+        raise InvalidArguments("the arguments must be a JSON object")
+    return arguments
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

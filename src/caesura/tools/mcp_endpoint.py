@@ -1,0 +1,83 @@
+"""Tools of MCP servers."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+from mcp import MCPError, types
+from mcp.shared.dispatcher import ProgressFnT
+from pydantic import JsonValue, ValidationError
+
+from caesura.tools.context import CallContext
+from caesura.tools.endpoint import Definition, Endpoint
+from caesura.tools.failure import AttemptFailed
+from caesura.tools.mcp_content import result_as_text
+from caesura.tools.schema import ArgumentSchema
+from caesura.tools.settings import CommonSettings
+
+
+class McpConnection(Protocol):
+    """The server, as its tools see it."""
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, JsonValue],
+        context: CallContext,
+        report: ProgressFnT,
+    ) -> types.CallToolResult:
+        """Run a tool.
+
+        Raises:
+            AttemptFailed: the server is away, or went away during the call.
+            MCPError: the server refuses.
+        """
+        ...
+
+
+class McpEndpoint(Endpoint):
+    """One tool of a server.
+
+    Args:
+        name: its name for the model.
+        tool: what the server says about it.
+        settings: how its calls are run.
+        connection: the server.
+        server_slots: the server's own, beside the tool's.
+
+    Raises:
+        ValueError: its input schema cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tool: types.Tool,
+        settings: CommonSettings,
+        connection: McpConnection,
+        server_slots: tuple[asyncio.Semaphore, ...],
+    ) -> None:
+        description = settings.description or tool.description or tool.title or ""
+        super().__init__(Definition(name, description, ArgumentSchema(tool.input_schema)), settings)
+        self.slots = (*self.slots, *server_slots)
+        self._name_there = tool.name
+        self._connection = connection
+
+    async def call(self, arguments: Mapping[str, JsonValue], context: CallContext) -> str:
+        """Call the tool on its server."""
+
+        async def report(progress: float, total: float | None, message: str | None) -> None:
+            context.progress(progress / total if total else None, message)
+
+        try:
+            result = await self._connection.call_tool(self._name_there, arguments, context, report)
+        except MCPError as error:
+            raise AttemptFailed(f"the tool's server refuses: {error.message}") from None
+        except (ValidationError, RuntimeError) as error:
+            raise AttemptFailed(
+                f"the tool's server gave an answer that breaks its protocol: {error}"
+            ) from None
+        text = result_as_text(result)
+        if result.is_error:
+            raise AttemptFailed(text or "the tool failed and did not say why")
+        return text

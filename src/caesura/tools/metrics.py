@@ -1,0 +1,62 @@
+"""Metrics of tool calls."""
+
+from functools import cache
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
+
+
+class ToolMetrics:
+    """Counters of one registry, which can hold only one such set.
+
+    Attributes:
+        calls: calls by tool and ending.
+        seconds: from a call to its result, by tool.
+        retries: repeated attempts by tool.
+        cache_hits: calls that another call's result served, by tool.
+        bundled: calls that ran together with others of the same turn, by tool.
+        fused_steps: steps of sequences, by sequence.
+        waiting_for_human: questions that wait for an answer now.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.calls = Counter(
+            "caesura_tool_calls", "Tool calls by ending.", ["tool", "ending"], registry=registry
+        )
+        self.seconds = Histogram(
+            "caesura_tool_seconds",
+            "Seconds from a tool call to its result.",
+            ["tool"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.retries = Counter(
+            "caesura_tool_retries", "Repeated attempts.", ["tool"], registry=registry
+        )
+        self.cache_hits = Counter(
+            "caesura_tool_cache_hits",
+            "Calls that another call's result served.",
+            ["tool"],
+            registry=registry,
+        )
+        self.bundled = Counter(
+            "caesura_tool_bundled_calls",
+            "Calls that ran together with others of the same turn.",
+            ["tool"],
+            registry=registry,
+        )
+        self.fused_steps = Counter(
+            "caesura_tool_fused_steps", "Steps of sequences.", ["tool"], registry=registry
+        )
+        self.waiting_for_human = Gauge(
+            "caesura_tool_waiting_for_human",
+            "Questions that wait for a human's answer.",
+            registry=registry,
+        )
+
+
+@cache
+def tool_metrics(registry: CollectorRegistry = REGISTRY) -> ToolMetrics:
+    """The metrics of a registry, made once."""
+    return ToolMetrics(registry)

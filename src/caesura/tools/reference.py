@@ -1,0 +1,130 @@
+"""The reference of the configuration file, written from the settings themselves."""
+
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from caesura.tools.settings import (
+    CommonSettings,
+    HttpTool,
+    HumanTool,
+    McpServerSettings,
+    ModelTool,
+    PythonTool,
+    SequenceStep,
+    SequenceTool,
+)
+
+_INTRODUCTION = """\
+# Configuration of tools
+
+Written by `caesura.tools.reference` from the settings' own descriptions; do not edit.
+
+Tools that the server runs are named in one TOML file. Keys that are not listed here are refused,
+and every error names file, line and key. `${NAME}` is taken from the environment where it says so;
+a variable that is not set is an error at start.
+"""
+_EXAMPLE = """\
+```toml
+[tools.search]
+type = "http"
+url = "https://search.example/v1/{index}"
+headers = { Authorization = "Bearer ${SEARCH_KEY}" }
+query = { q = "{query}" }
+idempotent = true
+retries = 2
+[tools.search.parameters]
+properties = { index = { type = "string" }, query = { type = "string" } }
+required = ["index", "query"]
+
+[tools.ask]
+type = "human"
+
+[mcp.files]
+command = "mcp-files"
+args = ["--root", "/srv/data"]
+tools = ["read", "write"]
+[mcp.files.settings.write]
+approve = true
+```
+"""
+_SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ('`type = "python"`', PythonTool),
+    ('`type = "http"`', HttpTool),
+    ('`type = "model"`', ModelTool),
+    ('`type = "human"`', HumanTool),
+    ('`type = "sequence"`', SequenceTool),
+)
+_PLAIN_NAMES = {str: "text", int: "integer", float: "number", bool: "boolean", SecretStr: "text"}
+
+
+def configuration_reference() -> str:
+    """The reference in Markdown, as `docs/configuration.md` has it."""
+    parts = [_INTRODUCTION, _EXAMPLE, "## `[tools.NAME]`\n", "### Every tool\n"]
+    parts.append(_table(CommonSettings))
+    for title, model in _SECTIONS:
+        parts += [f"### {title}\n", f"{_first_line(model)}\n", _table(model, CommonSettings)]
+        if model is SequenceTool:
+            parts += [f"{_first_line(SequenceStep)}\n", _table(SequenceStep)]
+    parts += ["## `[mcp.NAME]`\n", f"{_text(McpServerSettings).strip()}\n"]
+    parts.append(_table(McpServerSettings))
+    return "\n".join(parts)
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return _text(model).partition("\n")[0]
+
+
+def _text(model: type[BaseModel]) -> str:
+    return "\n".join(line.strip() for line in (model.__doc__ or "").splitlines())
+
+
+def _table(model: type[BaseModel], base: type[BaseModel] | None = None) -> str:
+    """A table of a model's settings, without those that `base` describes just as well."""
+    rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
+    for name, info in model.model_fields.items():
+        if name == "type" or (base is not None and _is_inherited(name, info, base)):
+            continue
+        kind = _type_name(info.annotation).replace("|", "\\|")
+        meaning = (info.description or "").replace("|", "\\|")
+        rows.append(f"| `{info.alias or name}` | {kind} | {_default(info)} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _is_inherited(name: str, info: FieldInfo, base: type[BaseModel]) -> bool:
+    above = base.model_fields.get(name)
+    return above is not None and above.description == info.description
+
+
+def _default(info: FieldInfo) -> str:
+    if info.default is PydanticUndefined:
+        return "" if info.default_factory is not None else "required"
+    if info.default is None:
+        return ""
+    return f"`{str(info.default).lower() if isinstance(info.default, bool) else info.default}`"
+
+
+def _type_name(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_names_without_none(annotation))
+    if origin is Literal:
+        return ", ".join(f'`"{value}"`' for value in typing.get_args(annotation))
+    if origin is list:
+        return f"list of {_type_name(typing.get_args(annotation)[0])}"
+    if origin is dict:
+        return "table"
+    if origin is typing.Annotated:
+        return _type_name(typing.get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
+    return _PLAIN_NAMES.get(annotation, "any value")
+
+
+def _names_without_none(annotation: Any) -> Iterator[str]:
+    return (_type_name(kind) for kind in typing.get_args(annotation) if kind is not type(None))

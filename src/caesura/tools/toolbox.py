@@ -1,0 +1,186 @@
+"""All tools of a configuration, open."""
+
+import asyncio
+from collections import ChainMap
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from caesura.errors import ConfigurationError
+from caesura.tools.configuration import Configuration
+from caesura.tools.endpoint import Endpoint
+from caesura.tools.http_endpoint import HttpEndpoint, http_client
+from caesura.tools.http_request import RequestError, request_template
+from caesura.tools.human_endpoint import HumanEndpoint
+from caesura.tools.mcp_server import McpServer
+from caesura.tools.model_endpoint import ModelEndpoint
+from caesura.tools.python_endpoint import PythonEndpoint, load_function
+from caesura.tools.schema import ArgumentSchema
+from caesura.tools.sequence_endpoint import SequenceEndpoint, SequenceError, sequence_cycle
+from caesura.tools.settings import HttpTool, HumanTool, ModelTool, PythonTool, SequenceTool
+from caesura.tools.toml_lines import KeyPath
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """Tools that can be called.
+
+    Attributes:
+        endpoints: by name. Those of MCP servers come and go as their servers say.
+        secrets: values that must not reach a model.
+    """
+
+    endpoints: Mapping[str, Endpoint]
+    secrets: frozenset[str] = frozenset()
+
+
+@asynccontextmanager
+async def open_toolbox(configuration: Configuration) -> AsyncIterator[Toolbox]:
+    """Import, connect and check everything; close it in the end.
+
+    Raises:
+        ConfigurationError: something cannot be used. All that is wrong is named, with file,
+            line and key.
+    """
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(http_client())
+        own, problems = _open_own(configuration, client, stack)
+        servers = [
+            McpServer(name, settings) for name, settings in configuration.settings.mcp.items()
+        ]
+        for server in servers:
+            stack.push_async_callback(server.close)
+        problems += await _start(configuration, servers)
+        endpoints = ChainMap(own, *(server.endpoints for server in servers))
+        problems += _clashes(configuration, servers)
+        if not problems:
+            problems += _misspelt(configuration, servers)
+        if not problems:
+            problems += _open_sequences(configuration, own, endpoints)
+        if problems:
+            raise ConfigurationError("\n".join(map(str, problems)))
+        yield Toolbox(endpoints, configuration.secrets)
+
+
+def _open_own(
+    configuration: Configuration, client: httpx.AsyncClient, stack: AsyncExitStack
+) -> tuple[dict[str, Endpoint], list[ConfigurationError]]:
+    """Endpoints of all tools but sequences, and what is wrong with the others."""
+    endpoints: dict[str, Endpoint] = {}
+    problems: list[ConfigurationError] = []
+    for name, settings in configuration.settings.tools.items():
+        path: KeyPath = ("tools", name)
+        try:
+            match settings:
+                case PythonTool():
+                    path = (*path, "callable")
+                    directory = configuration.file.resolve().parent
+                    function = load_function(settings.callable, directory)
+                    endpoints[name] = PythonEndpoint(name, settings, function)
+                case HttpTool():
+                    endpoints[name] = _open_http(name, settings, client)
+                case ModelTool():
+                    endpoints[name] = model = ModelEndpoint(name, settings)
+                    stack.push_async_callback(model.aclose)
+                case HumanTool():
+                    endpoints[name] = HumanEndpoint(name, settings)
+        except RequestError as error:
+            problems.append(configuration.error((*path, *error.key), str(error)))
+        except ValueError as error:
+            problems.append(configuration.error(path, str(error)))
+    return endpoints, problems
+
+
+def _open_http(name: str, settings: HttpTool, client: httpx.AsyncClient) -> HttpEndpoint:
+    try:
+        schema = ArgumentSchema.closed(settings.parameters)
+    except ValueError as error:
+        raise RequestError(("parameters",), str(error)) from None
+    return HttpEndpoint(name, settings, schema, request_template(settings, schema), client)
+
+
+async def _start(
+    configuration: Configuration, servers: list[McpServer]
+) -> list[ConfigurationError]:
+    problems: list[ConfigurationError] = []
+    outcomes = await asyncio.gather(*(server.start() for server in servers), return_exceptions=True)
+    for server, outcome in zip(servers, outcomes, strict=True):
+        path = ("mcp", server.name)
+        if isinstance(outcome, ValueError):
+            message = f"the server cannot be used: {outcome}; start it, or remove this table"
+            problems.append(configuration.error(path, message))
+        elif isinstance(outcome, BaseException):
+            raise outcome
+    return problems
+
+
+def _clashes(configuration: Configuration, servers: list[McpServer]) -> list[ConfigurationError]:
+    problems: list[ConfigurationError] = []
+    seen = dict.fromkeys(configuration.settings.tools, "[tools]")
+    for server in servers:
+        for name in server.endpoints:
+            if name in seen:
+                message = f"{name!r} is a tool of {seen[name]} too; give one of them a prefix"
+                problems.append(configuration.error(("mcp", server.name), message))
+            seen[name] = f"[mcp.{server.name}]"
+    return problems
+
+
+def _misspelt(configuration: Configuration, servers: list[McpServer]) -> list[ConfigurationError]:
+    """Names in the settings that the servers do not know."""
+    problems: list[ConfigurationError] = []
+    for server in servers:
+        settings = configuration.settings.mcp[server.name]
+        wanted: list[tuple[KeyPath, str]] = [
+            *((("mcp", server.name, "tools"), tool) for tool in settings.tools or ()),
+            *((("mcp", server.name, "settings", tool), tool) for tool in settings.settings),
+        ]
+        known = ", ".join(sorted(server.names_there)) or "none"
+        problems += [
+            configuration.error(path, f"the server has no tool {tool!r}; it has: {known}")
+            for path, tool in wanted
+            if tool not in server.names_there
+        ]
+    return problems
+
+
+def _open_sequences(
+    configuration: Configuration, own: dict[str, Endpoint], endpoints: Mapping[str, Endpoint]
+) -> list[ConfigurationError]:
+    sequences = {
+        name: settings
+        for name, settings in configuration.settings.tools.items()
+        if isinstance(settings, SequenceTool)
+    }
+    if cycle := sequence_cycle(sequences):
+        message = f"runs itself: {' -> '.join(cycle)}; take one of the steps out"
+        return [configuration.error(("tools", cycle[0], "steps"), message)]
+    problems: list[ConfigurationError] = []
+    for name in _steps_first(sequences):
+        settings = sequences[name]
+        try:
+            own[name] = SequenceEndpoint(name, settings, endpoints)
+        except SequenceError as error:
+            path: KeyPath = ("tools", name, "steps", error.step)
+            problems.append(configuration.error(path, str(error)))
+        except ValueError as error:
+            problems.append(configuration.error(("tools", name), str(error)))
+    return problems
+
+
+def _steps_first(sequences: Mapping[str, SequenceTool]) -> list[str]:
+    """The sequences, each after those that it runs."""
+    ordered: list[str] = []
+
+    def add(name: str) -> None:
+        for step in sequences[name].steps:
+            if step.tool in sequences and step.tool not in ordered:
+                add(step.tool)
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in sequences:
+        add(name)
+    return ordered
