@@ -18,13 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from session.scripted import END, ByteDialogue, model
-from session.workplace import OWNER, spec, tool, workplace
-
 from caesura.session.agents import Agents, Limits
 from caesura.session.records import CallRecord, Phase, SessionEnding, SessionRecord
 from caesura.tools.call import CallEnding
 from caesura.tools.context import CallContext
+from session.scripted import END, ByteDialogue, model
+from session.workplace import OWNER, eventually, spec, tool, workplace
 
 
 def effect_file(folder: Path) -> Path:
@@ -76,8 +75,7 @@ async def live(folder: Path, sessions: int, seed: int) -> None:
             if str(index) not in known:
                 made = spec(plan, keep_open=False, metadata={"index": str(index)})
                 await agents.create(OWNER, made)
-        while agents.running:
-            await asyncio.sleep(0.002)
+        await eventually(lambda: not agents.running)
         await agents.stop()
 
 

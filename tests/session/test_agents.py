@@ -4,13 +4,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from session.workplace import OWNER, agents, events, spec, tool, until
 
 from caesura.errors import ConfigurationError
 from caesura.session.database import MIGRATIONS, Database, Statement
 from caesura.session.errors import TooManySessions, UnknownSession
 from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
 from caesura.tools.call import Answer, CallEnding
+from session.workplace import OWNER, agents, events, eventually, spec, tool, until
 
 
 async def test_sessions_belong_to_their_owner(tmp_path: Path) -> None:
@@ -77,8 +77,7 @@ async def test_a_call_under_way_is_reported_not_repeated(tmp_path: Path) -> None
     async with agents(tmp_path / "db", tool(once)) as all_agents:
         agent = await all_agents.create(OWNER, spec("<<once {}>>\nend", keep_open=False))
         await until(agent, EventType.DISPATCHED)
-        while not runs:
-            await asyncio.sleep(0)
+        await eventually(lambda: runs)
     async with agents(tmp_path / "db", tool(once)) as all_agents:
         (agent,) = all_agents.running
         result = await until(agent, EventType.RESULT)
@@ -115,7 +114,7 @@ async def test_a_session_whose_tool_is_gone_ends_with_an_error(tmp_path: Path) -
     async with agents(tmp_path / "db") as all_agents:
         record = await all_agents.get(OWNER, agent.id)
         assert (record.phase, record.ending) == (Phase.ENDED, SessionEnding.FAILED)
-        assert record.error is not None and "'wait'" in record.error
+        assert "'wait'" in str(record.error)
 
 
 async def test_limits_of_open_sessions(tmp_path: Path) -> None:
@@ -142,8 +141,7 @@ async def test_the_sweep_ends_idle_sessions_and_forgets_ended_ones(tmp_path: Pat
     async with agents(tmp_path / "db", **limits) as all_agents:
         agent = await all_agents.create(OWNER, spec("hello"))
         await until(agent, EventType.OUTPUT)
-        while agent.phase is not Phase.IDLE:
-            await asyncio.sleep(0)
+        await eventually(lambda: agent.phase is Phase.IDLE)
         await all_agents.sweep()
         assert (await events(agent))[-1].data["ending"] == SessionEnding.EXPIRED
         await all_agents.sweep()

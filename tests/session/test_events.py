@@ -5,11 +5,11 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from session.workplace import OWNER, agents, events, spec, tool, until
 
 from caesura.session.events import REMEMBERED_EVENTS, RESERVED_EVENTS, EventLog
 from caesura.session.records import Event, EventType
 from caesura.session.store import Store
+from session.workplace import OWNER, agents, events, spec, tool, until
 
 PLAN = '<<add {"x": 1, "y": 2}>>\nend'
 

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from fakes import FakeEngine
 from prometheus_client import CollectorRegistry
 
 from caesura.session.agent import Agent, Workplace
@@ -18,6 +18,7 @@ from caesura.tools.executor import Executor
 from caesura.tools.python_endpoint import PythonEndpoint
 from caesura.tools.settings import PythonTool
 from caesura.tools.toolbox import Toolbox
+from fakes import FakeEngine
 from session.scripted import END, ByteDialogue, model
 
 OWNER = "somebody"
@@ -72,6 +73,15 @@ async def until(agent: Agent, kind: EventType, after: int = 0, **data: Any) -> E
             if event.type is kind and data.items() <= event.data.items():
                 return event
     raise AssertionError(f"the session ended without {kind} {data}")
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Let others run until it holds."""
+    async with asyncio.timeout(20):
+        for _ in count():
+            if condition():
+                return
+            await asyncio.sleep(0)
 
 
 async def events(agent: Agent) -> list[Event]:

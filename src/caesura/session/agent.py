@@ -368,9 +368,7 @@ class Agent:
         return output.calls, (EventType.OUTPUT, data)
 
     def _record(self, position: int, written: WrittenCall) -> CallRecord:
-        call = ToolCall(
-            f"call_{uuid.uuid4().hex}", written.name, written.arguments_text, self.id
-        )
+        call = ToolCall(f"call_{uuid.uuid4().hex}", written.name, written.arguments_text, self.id)
         return CallRecord(call, self.turns, position)
 
     # Calls

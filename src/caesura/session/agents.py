@@ -201,9 +201,7 @@ class Agents:
         except KeyError as error:  # a tool was taken out of the configuration
             message = f"the tool {error.args[0]!r} is not configured any more"
             await self._work.store.commit(
-                *self._work.store.end_session(
-                    record.id, SessionEnding.FAILED, message
-                )
+                *self._work.store.end_session(record.id, SessionEnding.FAILED, message)
             )
 
     # Limits

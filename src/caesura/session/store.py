@@ -93,7 +93,9 @@ class Store:
 
     def claim_events(self, session_id: str, next_event: int) -> Statement:
         """The session's events have numbers below this one."""
-        return Statement("UPDATE sessions SET next_event = ? WHERE id = ?", (next_event, session_id))
+        return Statement(
+            "UPDATE sessions SET next_event = ? WHERE id = ?", (next_event, session_id)
+        )
 
     def set_held(self, session_id: str, held: bool) -> Statement:
         """Whether its user has paused it."""
@@ -249,9 +251,7 @@ class Store:
 
     def take_messages(self, session_id: str, last: int) -> Statement:
         """The messages up to a number were delivered."""
-        return Statement(
-            "DELETE FROM inbox WHERE session_id = ? AND id <= ?", (session_id, last)
-        )
+        return Statement("DELETE FROM inbox WHERE session_id = ? AND id <= ?", (session_id, last))
 
     async def messages(self, session_id: str) -> list[tuple[int, str]]:
         """Numbers and texts of the messages that wait."""
