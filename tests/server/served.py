@@ -4,12 +4,13 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import uvicorn
 from fakes import FakeEngine
 from fastapi import FastAPI, Request
@@ -60,6 +61,7 @@ class Served:
         work: what the sessions work with.
         agents: the sessions.
         untouched: bodies of the requests that went past the routes, to where vLLM's are.
+        clients: closes what was opened for the server's clients.
     """
 
     url: str
@@ -67,6 +69,13 @@ class Served:
     work: Workplace
     agents: Agents
     untouched: list[bytes]
+    clients: AsyncExitStack
+
+    def openai(self, key: str = "none") -> openai.AsyncOpenAI:
+        """OpenAI's client with a key."""
+        client = openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
+        self.clients.push_async_callback(client.close)
+        return client
 
     async def session(self, plan: str, **fields: Any) -> dict[str, Any]:
         """A new session that follows a plan."""
@@ -126,8 +135,10 @@ async def served(
         untouched: list[bytes] = []
         try:
             async with _listening(application(service, untouched)) as url:
-                async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                    yield Served(url, client, work, agents, untouched)
+                async with AsyncExitStack() as clients:
+                    client = httpx.AsyncClient(base_url=url, timeout=30)
+                    await clients.enter_async_context(client)
+                    yield Served(url, client, work, agents, untouched, clients)
                 # Streams of sessions end with the sessions, and the server with its streams.
                 await agents.stop()
         finally:

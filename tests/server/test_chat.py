@@ -21,10 +21,6 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
-def client_of(server: Served, key: str = "none") -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
-
-
 def asking(plan: str, caesura: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     return {
         "model": "demo",
@@ -38,7 +34,7 @@ def asking(plan: str, caesura: dict[str, Any] | None = None, **fields: Any) -> d
 
 async def chunks(server: Served, **asked: Any) -> list[ChatCompletionChunk]:
     """All chunks; each must be what OpenAI's own types say, with nothing wrong in it."""
-    stream = await client_of(server).chat.completions.create(stream=True, **asked)
+    stream = await server.openai().chat.completions.create(stream=True, **asked)
     read = [chunk async for chunk in stream]
     for chunk in read:
         ChatCompletionChunk.model_validate(chunk.model_dump(), strict=True)
@@ -47,7 +43,7 @@ async def chunks(server: Served, **asked: Any) -> list[ChatCompletionChunk]:
 
 async def test_the_client_sees_one_answer_and_no_calls(tmp_path: Path) -> None:
     async with served(tmp_path / "db", tool(add)) as server:
-        answer = await client_of(server).chat.completions.create(**asking(ADD))
+        answer = await server.openai().chat.completions.create(**asking(ADD))
         (choice,) = answer.choices
         assert choice.message.content == "heard: . first \n\nheard: 3. that is it"
         assert choice.message.tool_calls is None
@@ -87,7 +83,7 @@ async def test_calls_and_results_are_shown_to_who_asks(tmp_path: Path) -> None:
         assert result == {
             "call_id": call.id, "name": "add", "ending": "succeeded", "content": "3"
         }  # fmt: skip
-        answer = await client_of(server).chat.completions.create(**asking(ADD, shown))
+        answer = await server.openai().chat.completions.create(**asking(ADD, shown))
         assert answer.choices[0].message.tool_calls is None, "clients run what they find there"
         (told,) = answer.caesura["calls"]
         assert (told["name"], told["content"]) == ("add", "3")
@@ -120,7 +116,7 @@ async def test_what_cannot_be_honoured_is_refused(
 ) -> None:
     async with served(tmp_path / "db", tool(add)) as server:
         with pytest.raises(openai.BadRequestError) as refused:
-            await client_of(server).chat.completions.create(**(asking(ADD) | fields))
+            await server.openai().chat.completions.create(**(asking(ADD) | fields))
         assert refused.value.param == param
         assert server.agents.running == ()
 
@@ -128,19 +124,19 @@ async def test_what_cannot_be_honoured_is_refused(
 async def test_what_changes_nothing_is_accepted(tmp_path: Path) -> None:
     async with served(tmp_path / "db", tool(add)) as server:
         neutral = {"n": 1, "top_p": 1.0, "stop": None, "user": "me", "tool_choice": "auto"}
-        answer = await client_of(server).chat.completions.create(**asking("hi", **neutral))
+        answer = await server.openai().chat.completions.create(**asking("hi", **neutral))
         assert answer.choices[0].message.content == "heard: . hi"
 
 
 async def test_another_model_is_not_found(tmp_path: Path) -> None:
     async with served(tmp_path / "db") as server:
         with pytest.raises(openai.NotFoundError):
-            await client_of(server).chat.completions.create(**(asking("hi") | {"model": "gpt"}))
+            await server.openai().chat.completions.create(**(asking("hi") | {"model": "gpt"}))
 
 
 async def test_an_output_of_full_length_says_so(tmp_path: Path) -> None:
     async with served(tmp_path / "db") as server:
-        client = client_of(server)
+        client = server.openai()
         short = asking("a long plan") | {"max_tokens": 5}
         answer = await client.chat.completions.create(**short)
         assert answer.choices[0].finish_reason == "length"
@@ -157,7 +153,7 @@ async def test_a_session_that_is_cancelled_is_an_error(tmp_path: Path, stream: b
         answering = asyncio.create_task(
             chunks(server, **asked)
             if stream
-            else client_of(server).chat.completions.create(**asked)
+            else server.openai().chat.completions.create(**asked)
         )
         question = await server.asked()
         await server.client.post(f"/v1/sessions/{question['session_id']}/cancel")
@@ -172,7 +168,7 @@ async def test_a_client_that_leaves_ends_its_session_unless_it_is_stored(
 ) -> None:
     async with served(tmp_path / "db", human()) as server:
         asked = asking('<<ask {"question": "well?"}>>\nend', store=kept)
-        client = client_of(server)
+        client = server.openai()
 
         async def ask() -> None:
             answer = await client.chat.completions.create(**asked, stream=stream)
@@ -217,13 +213,13 @@ async def test_other_requests_reach_vllm_as_they_came(tmp_path: Path, body: byte
 async def test_a_body_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     async with served(tmp_path / "db", body_limit=1024) as server:
         with pytest.raises(openai.APIStatusError) as refused:
-            await client_of(server).chat.completions.create(**asking("x" * 2000))
+            await server.openai().chat.completions.create(**asking("x" * 2000))
         assert refused.value.status_code == 413
 
 
 async def test_sessions_of_requests_belong_to_their_key(tmp_path: Path) -> None:
     async with served(tmp_path / "db", has_keys=True) as server:
-        answer = await client_of(server, "anna").chat.completions.create(**asking("hi"))
+        answer = await server.openai("anna").chat.completions.create(**asking("hi"))
         place = f"/v1/sessions/{answer.caesura['session_id']}"
         for key, status in (("anna", 200), ("bert", 404)):
             seen = await server.client.get(place, headers={"Authorization": f"Bearer {key}"})

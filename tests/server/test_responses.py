@@ -25,10 +25,6 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
-def client_of(server: Served, key: str = "none") -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
-
-
 def asking(plan: Any, caesura: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     return {
         "model": "demo",
@@ -42,7 +38,7 @@ def asking(plan: Any, caesura: dict[str, Any] | None = None, **fields: Any) -> d
 
 async def streamed(server: Served, **asked: Any) -> list[Any]:
     """All events; each must be what OpenAI's own types say."""
-    stream = await client_of(server).responses.create(stream=True, **asked)
+    stream = await server.openai().responses.create(stream=True, **asked)
     read = [event async for event in stream]
     for event in read:
         EVENT.validate_python(event.model_dump(), strict=True)
@@ -52,7 +48,7 @@ async def streamed(server: Served, **asked: Any) -> list[Any]:
 
 async def test_a_response_has_the_texts_of_all_turns(tmp_path: Path) -> None:
     async with served(tmp_path / "db", tool(add)) as server:
-        response = await client_of(server).responses.create(**asking(ADD))
+        response = await server.openai().responses.create(**asking(ADD))
         Response.model_validate(response.model_dump(), strict=True)
         assert [item.type for item in response.output] == ["message", "message"]
         assert response.output_text == "".join(TEXTS)
@@ -99,7 +95,7 @@ async def test_calls_are_hidden_from_who_does_not_ask(tmp_path: Path) -> None:
 
 async def test_openais_own_stream_helper_follows(tmp_path: Path) -> None:
     async with served(tmp_path / "db", tool(add)) as server:
-        async with client_of(server).responses.stream(**asking(ADD, SHOWN)) as stream:
+        async with server.openai().responses.stream(**asking(ADD, SHOWN)) as stream:
             async for _ in stream:
                 pass
             final = await stream.get_final_response()
@@ -109,7 +105,7 @@ async def test_openais_own_stream_helper_follows(tmp_path: Path) -> None:
 async def test_an_output_of_full_length_is_incomplete(tmp_path: Path) -> None:
     async with served(tmp_path / "db") as server:
         short = asking("a long plan") | {"max_output_tokens": 5}
-        response = await client_of(server).responses.create(**short)
+        response = await server.openai().responses.create(**short)
         assert response.status == "incomplete"
         assert response.incomplete_details.reason == "max_output_tokens"
         assert response.usage.output_tokens == 5
@@ -129,7 +125,7 @@ async def test_a_cancelled_session_is_a_cancelled_response(tmp_path: Path) -> No
 
 async def test_a_background_response_is_fetched_later(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human(), has_keys=True) as server:
-        client, other = client_of(server, "anna"), client_of(server, "bert")
+        client, other = server.openai("anna"), server.openai("bert")
         server.client.headers["Authorization"] = "Bearer anna"
         asked = asking('<<ask {"question": "well?"}>>\nend', background=True)
         begun = await client.responses.create(**asked)
@@ -148,7 +144,7 @@ async def test_a_background_response_is_fetched_later(tmp_path: Path) -> None:
 
 async def test_a_background_response_can_be_cancelled(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human()) as server:
-        client = client_of(server)
+        client = server.openai()
         asked = asking('<<ask {"question": "well?"}>>\nend', background=True)
         begun = await client.responses.create(**asked)
         await server.asked()
@@ -158,7 +154,7 @@ async def test_a_background_response_can_be_cancelled(tmp_path: Path) -> None:
 
 async def test_a_client_that_leaves_ends_its_session(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human()) as server:
-        client = client_of(server)
+        client = server.openai()
         asked = asking('<<ask {"question": "well?"}>>\nend')
         async with await client.responses.create(stream=True, **asked) as stream:
             question = await server.asked()
@@ -185,7 +181,7 @@ async def test_what_cannot_be_honoured_is_refused(
 ) -> None:
     async with served(tmp_path / "db", tool(add)) as server:
         with pytest.raises(openai.BadRequestError) as refused:
-            await client_of(server).responses.create(**(asking(ADD) | fields))
+            await server.openai().responses.create(**(asking(ADD) | fields))
         if param is not None:
             assert refused.value.param == param
         assert server.agents.running == ()

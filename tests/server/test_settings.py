@@ -64,7 +64,7 @@ def test_without_a_file_sessions_are_in_the_working_directory(
         (3, '[webhook]\nurl = "http://x"\nsecret = "${UNSET}"', "webhook.secret: "),
         (1, '[webhook]\nurl = "http://x"\nsecret = ""', "webhook: the secret is empty"),
         (1, "[servers]\n", "servers: is not a setting here"),
-        (2, '[tools.ask]\ntype = "dog"', "tools.ask"),
+        (1, '[tools.ask]\ntype = "dog"', "tools.ask"),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_line(
