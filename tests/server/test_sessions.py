@@ -284,6 +284,21 @@ async def test_an_ended_session_can_be_read_when_its_tool_is_gone(tmp_path: Path
         assert again.status_code == 409
 
 
+async def test_a_session_runs_no_tool_but_those_it_was_given(tmp_path: Path) -> None:
+    ran = []
+
+    def forbidden() -> str:
+        """Note that it ran."""
+        ran.append(True)
+        return "ran"
+
+    async with served(tmp_path / "db", tool(add), tool(forbidden)) as server:
+        made = await server.session("<<forbidden {}>>\nend", tools=["add"])
+        session = await server.until(made["id"], phase="idle")
+        assert "there is no tool 'forbidden'; the tools are: add" in session["output_text"]
+    assert not ran
+
+
 async def test_too_many_open_sessions_are_refused(tmp_path: Path) -> None:
     async with served(tmp_path / "db", open_sessions_per_owner=1) as server:
         await server.session("hello")
