@@ -12,10 +12,7 @@ from typing import Any
 import httpx
 import openai
 import uvicorn
-from fakes import FakeEngine
 from fastapi import FastAPI, Request
-from session.scripted import END, ByteDialogue, model
-from session.workplace import workplace
 
 from caesura.server import approvals, sessions
 from caesura.server.server_tools import ServerTools
@@ -27,6 +24,9 @@ from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Endpoint
 from caesura.tools.human_endpoint import HumanEndpoint
 from caesura.tools.settings import HumanTool
+from fakes import FakeEngine
+from session.scripted import END, ByteDialogue, model
+from session.workplace import eventually, workplace
 
 MODEL = "demo"
 
@@ -176,9 +176,7 @@ async def _listening(app: FastAPI) -> AsyncIterator[str]:
         listener.listen(2048)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            async with asyncio.timeout(20):
-                while not server.started:
-                    await asyncio.sleep(0)
+            await eventually(lambda: server.started)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
@@ -199,7 +197,9 @@ def events(text: str) -> list[tuple[str, str, dict[str, Any]]]:
     """The events of a stream, read as the specification says."""
     read = []
     for block in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.split("\n") if line[:1] not in ("", ":"))
+        fields = dict(
+            line.split(": ", 1) for line in block.split("\n") if line[:1] not in ("", ":")
+        )
         if fields:
             data = fields.get("data", "")
             read.append(

@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+
 from session.workplace import tool
 
 from .served import human, served
@@ -70,7 +71,9 @@ def described(target: Target) -> schemathesis.BaseSchema:
     return schemathesis.openapi.from_url(f"{target.url}/openapi.json")
 
 
-schema = schemathesis.pytest.from_fixture("described").include(path_regex="^/v1/(sessions|approvals)")
+schema = schemathesis.pytest.from_fixture("described").include(
+    path_regex="^/v1/(sessions|approvals)"
+)
 
 
 @schema.parametrize()

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from session.workplace import tool
 
 from caesura.server.service import Unavailable
+from session.workplace import tool
 
 from .served import application, body, events, human, served, streamed
 
@@ -345,4 +345,3 @@ async def test_a_server_without_sessions_says_so(tmp_path: Path) -> None:
             ):
                 assert answer.status_code == 503
                 assert answer.json()["error"]["code"] == "no_sessions"
-
