@@ -3,11 +3,13 @@
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from caesura.session import Delta, DuplicateSession, Sampling, SessionClosed, StopReason
 
 VOCAB_SIZE = 97
+
+Model = Callable[[Sequence[int]], int]  # the next token of a transcript
 
 
 def next_token(transcript: Sequence[int]) -> int:
@@ -24,13 +26,14 @@ def continuation(transcript: Sequence[int], tokens: int) -> list[int]:
 class FakeStream:
     """One session; generates when it is iterated, one token per turn of the event loop."""
 
-    def __init__(self, session_id: str, eos_token_id: int) -> None:
+    def __init__(self, session_id: str, eos_token_id: int, model: Model) -> None:
         self.transcript: list[int] = []
         self.endpoints: list[str | None] = []
         self.reports: list[tuple[float | None, float | None]] = []
         self.closed = False
         self._session_id = session_id
         self._eos_token_id = eos_token_id
+        self._model = model
         self._turns: deque[tuple[list[int], Sampling]] = deque()
         self._changed = asyncio.Event()
 
@@ -48,7 +51,7 @@ class FakeStream:
                 if self._turns:
                     yield Delta((), StopReason.INTERRUPTED)
                     break
-                token = next_token(self.transcript)
+                token = self._model(self.transcript)
                 self.transcript.append(token)
                 generated += 1
                 stop = self._stop(token, generated, sampling)
@@ -83,8 +86,9 @@ class FakeStream:
 class FakeEngine:
     """A `TokenEngine`; `streams` has every session that was ever opened, by id."""
 
-    def __init__(self, eos_token_id: int = 0) -> None:
+    def __init__(self, eos_token_id: int = 0, model: Model = next_token) -> None:
         self.eos_token_id = eos_token_id
+        self.model = model
         self.streams: dict[str, FakeStream] = {}
 
     @property
@@ -100,6 +104,6 @@ class FakeEngine:
     ) -> FakeStream:
         if session_id in self.open_ids:
             raise DuplicateSession(f"session {session_id} is already open")
-        stream = self.streams[session_id] = FakeStream(session_id, self.eos_token_id)
+        stream = self.streams[session_id] = FakeStream(session_id, self.eos_token_id, self.model)
         await stream.extend(token_ids, sampling, endpoint)
         return stream

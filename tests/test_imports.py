@@ -19,7 +19,7 @@ MAY_USE = {
     "policy": frozenset[str](),
     "cml": frozenset[str](),
     "tools": frozenset({"cml"}),
-    "session": frozenset({"cml"}),
+    "session": frozenset({"cml", "tools"}),
     "engine": frozenset({"policy", "session"}),
     "sim": frozenset({"policy", "engine"}),
     "server": frozenset({"session", "tools", "cml"}),

@@ -99,6 +99,15 @@ def serve(
             "history. 0 turns that off."
         ),
     ] = "256MiB",
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Tools that the server runs, and settings of its sessions: a TOML file "
+            "(docs/configuration.md). Without it sessions have no tools, and are kept in "
+            "caesura.db in the working directory. A YAML file is vLLM's, as in `vllm serve`.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a model with pauses: vLLM's OpenAI-compatible server, and any of its flags.
 
@@ -108,6 +117,10 @@ def serve(
     from caesura.engine.serve import serve as run_server
     from caesura.units import parse_size
 
+    arguments = list(context.args)
+    if config_file is not None and config_file.suffix in (".yaml", ".yml"):
+        arguments += ["--config", str(config_file)]
+        config_file = None
     config = _caesura_config(
         policy=policy,
         policy_options=_numbers(policy_option or []),
@@ -116,8 +129,9 @@ def serve(
         copy_budget=parse_size(copy_budget),
         profile=profile,
         transcript_memory=parse_size(transcript_memory),
+        config_file=_checked_configuration(config_file),
     )
-    run_server(model, config, context.args)
+    run_server(model, config, arguments)
 
 
 @app.command(
@@ -446,6 +460,15 @@ def _caesura_config(**options: object):  # type: ignore[no-untyped-def]
     from caesura.engine.config import CaesuraConfig
 
     return CaesuraConfig.parse(options)
+
+
+def _checked_configuration(file: Path | None) -> Path | None:
+    """The file as an absolute path; what is wrong in it is said before the model is loaded."""
+    if file is None:
+        return None
+    from caesura.server.configuration import server_configuration
+
+    return server_configuration(file).file.resolve()
 
 
 def _numbers(pairs: list[str]) -> dict[str, float]:

@@ -37,5 +37,9 @@ class ContextFull(SessionError):
     """The tokens would fill the model's context: nothing could be generated."""
 
 
+class TooManySessions(SessionError):
+    """A limit of open sessions, or of what is stored, is reached."""
+
+
 class EngineFailed(SessionError):
     """The engine ended the session by itself; its transcript is intact and can be reopened."""

@@ -1,0 +1,281 @@
+"""A model's chat format: messages to tokens by its template, and back by vLLM's parsers."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import JsonValue
+from tokenizers.decoders import DecodeStream
+from transformers import PreTrainedTokenizerFast
+from vllm.config import ModelConfig
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.exceptions import VLLMValidationError
+from vllm.logger import init_logger
+from vllm.parser.abstract_parser import Parser
+from vllm.renderers.chat_utils import parse_chat_messages
+from vllm.renderers.hf import resolve_chat_template_content_format, safe_apply_chat_template
+
+from caesura.errors import ConfigurationError
+from caesura.session.dialogue import Output, OutputPart, OutputReader, WrittenCall
+from caesura.session.records import Message
+
+logger = init_logger(__name__)
+
+_SENTINEL = "caesura7sentinel"
+_MARKUP = re.compile(r"<.*>|\[.*\]", re.DOTALL)
+_BREAK = "\N{ZERO WIDTH SPACE}"
+
+
+class ChatFormat:
+    """`session.Dialogue` for a model of Hugging Face's chat format.
+
+    Args:
+        model_config: of the served model.
+        tokenizer: its tokenizer.
+        parser: vLLM's parser for its reasoning and tool calls; None if none is configured.
+        chat_template: the server's, where it is not the model's own.
+        template_arguments: further arguments of the template.
+
+    Raises:
+        ConfigurationError: the tokenizer is none of Hugging Face's.
+    """
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        tokenizer: Any,
+        parser: type[Parser] | None,
+        chat_template: str | None = None,
+        template_arguments: dict[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise ConfigurationError(
+                f"sessions need a model with a (fast) Hugging Face tokenizer, not a "
+                f"{type(tokenizer).__name__}; /v1/chat/completions serves others too"
+            )
+        self._model_config = model_config
+        self._tokenizer = tokenizer
+        self._parser = parser
+        self._chat_template = chat_template
+        self._template_arguments = template_arguments or {}
+        self._ends = _turn_ends(model_config, tokenizer)
+        self._markup = _markup(tokenizer)
+        self._one_call_per_turn: bool | None = None  # not known before there are several
+
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]
+    ) -> list[int]:
+        """See `Dialogue.prompt`."""
+        return self._encode(self._render([self._defused(m) for m in messages], tools))
+
+    def append(self, transcript: Sequence[int], messages: Sequence[Message]) -> list[int]:
+        """See `Dialogue.append`.
+
+        The messages are rendered after a turn that ends in a sentinel, and what follows the
+        sentinel's end of turn is taken.
+        """
+        plain = [self._defused(message) for message in messages]
+        names = [str(message.get("name")) for message in plain if message["role"] == "tool"]
+        _, found, after = self._render_after_calls(names, plain).rpartition(_SENTINEL)
+        token_ids = self._encode(after)
+        ends = [index for index, token in enumerate(token_ids) if token in self._ends]
+        if not found or not ends:
+            raise ValueError("this model's chat template does not mark where a turn ends")
+        complete = bool(transcript) and transcript[-1] in self._ends
+        return token_ids[ends[0] + 1 if complete else ends[0] :]
+
+    def _render_after_calls(self, names: Sequence[str], messages: Sequence[Message]) -> str:
+        """The messages after a turn that calls these tools.
+
+        Some templates know one call per turn only, and do not bind results to calls.
+        """
+        if len(names) > 1 and self._one_call_per_turn is None:
+            try:
+                self._render([_USER, _turn(names)], ())
+            except ValueError:
+                self._one_call_per_turn = True
+            else:
+                self._one_call_per_turn = False
+        shown = names[:1] if self._one_call_per_turn else names
+        return self._render([_USER, _turn(shown), *messages], ())
+
+    def reader(
+        self, transcript: Sequence[int], tools: Sequence[dict[str, JsonValue]]
+    ) -> OutputReader:
+        """See `Dialogue.reader`."""
+        request = ChatCompletionRequest(
+            messages=[],
+            model="",
+            tools=list(tools) or None,
+            tool_choice="auto" if tools else "none",
+        )
+        streaming, complete = self._make_parser(request), self._make_parser(request)
+        return _Reader(self._tokenizer, request, streaming, complete, transcript, self._ends)
+
+    def _make_parser(self, request: ChatCompletionRequest) -> Parser | None:
+        if self._parser is None:
+            return None
+        return self._parser(
+            self._tokenizer,
+            request.tools,
+            chat_template_kwargs=self._template_arguments,
+            model_config=self._model_config,
+        )
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]) -> str:
+        definitions = [dict(tool) for tool in tools] or None
+        content_format = resolve_chat_template_content_format(
+            chat_template=self._chat_template,
+            tools=definitions,
+            given_format="auto",
+            tokenizer=self._tokenizer,
+            model_config=self._model_config,
+        )
+        try:
+            conversation, media, _ = parse_chat_messages(
+                [dict(message) for message in messages],
+                self._model_config,
+                content_format,
+            )
+            if media:
+                raise ValueError("sessions take text only, no images, audio or video")
+            rendered = safe_apply_chat_template(
+                self._model_config,
+                self._tokenizer,
+                conversation,
+                tools=definitions,
+                chat_template=self._chat_template,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self._template_arguments,
+            )
+        except (VLLMValidationError, KeyError, TypeError) as error:
+            raise ValueError(f"the chat template refuses the messages: {error}") from error
+        return str(rendered)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _defused(self, message: Message) -> Message:
+        """The message without control tokens, if it is not the server's or the model's own."""
+        content = message.get("content")
+        if message.get("role") not in ("user", "tool"):
+            return message
+        if isinstance(content, str):
+            return message | {"content": self._without_markup(content)}
+        if isinstance(content, list):
+            return message | {"content": [self._defused_part(part) for part in content]}
+        return message
+
+    def _defused_part(self, part: JsonValue) -> JsonValue:
+        if isinstance(part, dict) and isinstance(text := part.get("text"), str):
+            return part | {"text": self._without_markup(text)}
+        return part
+
+    def _without_markup(self, text: str) -> str:
+        return self._markup.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
+
+
+class _Reader:
+    """`session.OutputReader` on vLLM's parsers."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        request: ChatCompletionRequest,
+        streaming: Parser | None,
+        complete: Parser | None,
+        transcript: Sequence[int],
+        ends: frozenset[int],
+    ) -> None:
+        self._tokenizer = tokenizer._tokenizer
+        self._decode = DecodeStream(skip_special_tokens=False)
+        self._request = request
+        self._streaming = streaming
+        self._complete = complete
+        self._prompt: list[int] | None = list(transcript)
+        self._ends = ends
+        self._token_ids: list[int] = []
+        self._text = ""
+        self.inside_call = False
+
+    def feed(self, token_ids: Sequence[int]) -> OutputPart:
+        """See `OutputReader.feed`."""
+        text, taken = "", []
+        for token in token_ids:
+            if token not in self._ends:
+                taken.append(token)
+                text += self._decode.step(self._tokenizer, token) or ""
+        self._token_ids += taken
+        self._text += text
+        if not text:
+            return OutputPart()
+        if self._streaming is None:
+            return OutputPart(text)
+        try:
+            delta = self._streaming.parse_delta(
+                text, taken, self._request, self._prompt, finished=False
+            )
+        except Exception:  # parsers are model-specific code; a session must not depend on them
+            logger.exception("the parser failed on a piece of an output; it is shown as it is")
+            self._streaming = None
+            return OutputPart(text)
+        self._prompt = None
+        if delta is None:
+            self.inside_call = True  # held back: it may be the beginning of a call
+            return OutputPart()
+        self.inside_call = bool(delta.tool_calls)
+        return OutputPart(delta.content or "", delta.reasoning or "")
+
+    def finish(self) -> Output:
+        """See `OutputReader.finish`."""
+        if self._complete is None:
+            return Output(self._text, "", ())
+        try:
+            reasoning, text, calls = self._complete.parse(
+                self._text,
+                self._request,
+                enable_auto_tools=True,
+                model_output_token_ids=self._token_ids,
+            )
+        except Exception:
+            logger.exception("the parser failed on an output; it is taken as text")
+            return Output(self._text, "", ())
+        written = tuple(WrittenCall(call.name, call.arguments) for call in calls or ())
+        return Output(text or "", reasoning or "", written)
+
+
+_USER: Message = {"role": "user", "content": "."}
+
+
+def _turn(names: Sequence[str]) -> Message:
+    """A turn of the model that ends in the sentinel, whether the template shows calls or text."""
+    if not names:
+        return {"role": "assistant", "content": _SENTINEL}
+    calls: list[JsonValue] = [
+        {
+            "id": f"call{index:05}",
+            "type": "function",
+            "function": {"name": name, "arguments": f'{{"_": "{_SENTINEL}"}}'},
+        }
+        for index, name in enumerate(names)
+    ]
+    return {"role": "assistant", "content": _SENTINEL, "tool_calls": calls}
+
+
+def _turn_ends(model_config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """Tokens that end the model's turn."""
+    configured = model_config.try_get_generation_config().get("eos_token_id")
+    ends = configured if isinstance(configured, list) else [configured]
+    return frozenset(end for end in (*ends, tokenizer.eos_token_id) if isinstance(end, int))
+
+
+def _markup(tokenizer: PreTrainedTokenizerFast) -> "re.Pattern[str]":
+    """Finds the texts of control tokens and of tags such as `<tool_response>`."""
+    texts = {
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if len(token.content) > 1 and (token.special or _MARKUP.fullmatch(token.content))
+    }
+    longest_first = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

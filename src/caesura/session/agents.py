@@ -1,0 +1,236 @@
+"""All server-run sessions: made, found, brought back after a restart, forgotten in time."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caesura.session.agent import Agent, Workplace
+from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.records import (
+    ApprovalRecord,
+    ApprovalState,
+    CallRecord,
+    Event,
+    EventType,
+    Phase,
+    SessionEnding,
+    SessionRecord,
+    SessionSpec,
+)
+from caesura.tools.call import Answer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is kept, and for how long.
+
+    Attributes:
+        open_sessions_per_owner: sessions that have not ended, at most.
+        idle_seconds: a session that waits for its user longer than this is ended.
+        retention_seconds: a session is forgotten this long after its end.
+        database_bytes: past this, sessions that have ended are forgotten earlier, the oldest
+            first; if that is not enough, no new ones are made.
+        sweep_seconds: how often this is looked after.
+    """
+
+    open_sessions_per_owner: int = 1000
+    idle_seconds: float = 24 * 3600.0
+    retention_seconds: float = 7 * 24 * 3600.0
+    database_bytes: int = 4 * 2**30
+    sweep_seconds: float = 60.0
+
+
+class Agents:
+    """The sessions of all owners.
+
+    Args:
+        workplace: what they work with.
+        limits: see `Limits`.
+    """
+
+    def __init__(self, workplace: Workplace, limits: Limits | None = None) -> None:
+        self._work = workplace
+        self._limits = limits or Limits()
+        self._running: dict[str, Agent] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Bring back every session that had not ended; how many there are."""
+        records = await self._work.store.open_sessions()
+        for record in records:
+            await self._bring_back(record)
+        self._sweeper = asyncio.create_task(self._sweep_forever(), name="caesura-sweep")
+        return len(records)
+
+    async def stop(self) -> None:
+        """Stop all sessions where they are; `start` brings them back."""
+        tasks = [*self._tasks.values()]
+        if self._sweeper is not None:
+            tasks.append(self._sweeper)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._running.clear()
+        self._tasks.clear()
+
+    async def create(self, owner: str, spec: SessionSpec) -> Agent:
+        """Make a session and let it run.
+
+        Raises:
+            TooManySessions: the owner has too many, or the store is full.
+            ContextFull: the messages leave no room to generate.
+            ValueError: a tool is not configured, or the chat template refuses the messages.
+        """
+        await self._require_room(owner)
+        work = self._work
+        try:
+            definitions = work.executor.definitions(spec.tools)
+        except KeyError as error:
+            raise ValueError(f"there is no tool {error.args[0]!r}") from error
+        token_ids = work.dialogue.prompt(spec.messages, definitions)
+        now = work.store.clock()
+        session_id = f"sess_{secrets.token_hex(16)}"
+        record = SessionRecord(
+            session_id, owner, spec, Phase.GENERATING, False, 0, None, None, 2, now, now
+        )
+        created = Event(1, EventType.CREATED, {"metadata": dict(spec.metadata)}, now)
+        await work.store.commit(
+            work.store.add_session(record),
+            work.store.add_tokens(session_id, 0, token_ids),
+            work.store.add_event(session_id, created),
+        )
+        return self._run(record, token_ids)
+
+    async def get(self, owner: str, session_id: str) -> SessionRecord:
+        """One session of an owner.
+
+        Raises:
+            UnknownSession: the owner has no session of that id.
+        """
+        record = await self._work.store.session(session_id)
+        if record is None or record.owner != owner:
+            raise UnknownSession(f"there is no session {session_id}")
+        return record
+
+    async def agent(self, owner: str, session_id: str) -> Agent:
+        """A session as it runs; one that has ended gives its past events and does nothing.
+
+        Raises:
+            UnknownSession: the owner has no session of that id.
+        """
+        running = self._running.get(session_id)
+        if running is not None and running.owner == owner:
+            return running
+        record = await self.get(owner, session_id)
+        running = self._running.get(session_id)
+        if running is not None:
+            return running
+        agent = Agent(record, await self._work.store.transcript(session_id), self._work)
+        agent.events.close()
+        return agent
+
+    async def sessions(
+        self, owner: str, before_seconds: float | None = None, limit: int = 100
+    ) -> list[SessionRecord]:
+        """An owner's sessions, the newest first."""
+        return await self._work.store.sessions(owner, before_seconds=before_seconds, limit=limit)
+
+    async def calls(self, owner: str, session_id: str) -> list[CallRecord]:
+        """A session's calls, in order.
+
+        Raises:
+            UnknownSession: the owner has no session of that id.
+        """
+        await self.get(owner, session_id)
+        return await self._work.store.calls(session_id)
+
+    async def approvals(
+        self, owner: str, state: ApprovalState | None = None
+    ) -> list[ApprovalRecord]:
+        """What an owner's sessions ask humans, the oldest first."""
+        return await self._work.store.approvals(owner, state)
+
+    async def approval(self, owner: str, key: str) -> ApprovalRecord:
+        """One question.
+
+        Raises:
+            UnknownSession: no session of the owner asks it.
+        """
+        record = await self._work.store.approval(key)
+        if record is None or record.owner != owner:
+            raise UnknownSession(f"there is no approval {key}")
+        return record
+
+    async def answer(self, owner: str, key: str, answer: Answer) -> bool:
+        """Answer a question; False if it does not wait any more.
+
+        Raises:
+            UnknownSession: no session of the owner asks it.
+        """
+        await self.approval(owner, key)
+        return await self._work.approvals.answer(key, answer)
+
+    @property
+    def running(self) -> Sequence[Agent]:
+        """Every session that has not ended."""
+        return tuple(self._running.values())
+
+    # Tasks
+
+    def _run(self, record: SessionRecord, transcript: Sequence[int]) -> Agent:
+        agent = Agent(record, transcript, self._work)
+        self._running[record.id] = agent
+        task = asyncio.create_task(agent.run(), name=record.id)
+        self._tasks[record.id] = task
+        task.add_done_callback(lambda _: self._gone(record.id))
+        return agent
+
+    def _gone(self, session_id: str) -> None:
+        self._running.pop(session_id, None)
+        self._tasks.pop(session_id, None)
+
+    async def _bring_back(self, record: SessionRecord) -> None:
+        transcript = await self._work.store.transcript(record.id)
+        try:
+            self._run(record, transcript)
+        except KeyError as error:  # a tool was taken out of the configuration
+            message = f"the tool {error.args[0]!r} is not configured any more"
+            await self._work.store.commit(
+                *self._work.store.end_session(record.id, SessionEnding.FAILED, message)
+            )
+
+    # Limits
+
+    async def _require_room(self, owner: str) -> None:
+        limit = self._limits.open_sessions_per_owner
+        if await self._work.store.count_open(owner) >= limit:
+            raise TooManySessions(f"{limit} sessions are open: end some, or wait")
+        if await self._work.store.size_bytes() > self._limits.database_bytes:
+            await self.sweep()
+            if await self._work.store.size_bytes() > self._limits.database_bytes:
+                raise TooManySessions("the session store is full: raise its limit, or end sessions")
+
+    async def sweep(self) -> None:
+        """End sessions that were idle for too long, and forget those that ended long ago."""
+        store, limits = self._work.store, self._limits
+        now = store.clock()
+        for agent in self.running:
+            if agent.phase is Phase.IDLE and now - agent.active_seconds > limits.idle_seconds:
+                await agent.cancel(SessionEnding.EXPIRED)
+        await store.delete_ended(now - limits.retention_seconds)
+        while await store.size_bytes() > limits.database_bytes:
+            if not await store.delete_ended(now, limit=100):
+                break
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.sweep_seconds)
+            try:
+                await self.sweep()
+            except Exception:
+                logger.exception("looking after the session store failed; it is tried again")

@@ -1,0 +1,178 @@
+"""What is written down about a server-run session."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from caesura.session.protocol import Sampling
+from caesura.tools.call import Answer, CallResult, Question, ToolCall
+
+Message = dict[str, JsonValue]
+"""A chat message as OpenAI writes it: `role`, `content`, and so on."""
+
+
+class Phase(StrEnum):
+    """What a session does, or waits for."""
+
+    GENERATING = "generating"
+    CALLING = "calling"  # paused: calls are under way, or wait for a human
+    IDLE = "idle"  # paused: it has answered, and waits for its user
+    ENDED = "ended"
+
+
+class SessionEnding(StrEnum):
+    """How a session ended. Every session ends in exactly one way."""
+
+    COMPLETED = "completed"  # it answered, and was not to be kept open
+    CANCELLED = "cancelled"
+    FAILED = "failed"  # see its error
+    LIMIT = "limit"  # of turns, or of the model's context
+    EXPIRED = "expired"  # idle for longer than sessions are kept
+
+
+class SessionSpec(BaseModel):
+    """What a session is created with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    messages: list[Message] = Field(min_length=1, description="The conversation so far.")
+    tools: list[str] | None = Field(
+        None, description="Names of configured tools that the model may call; all by default."
+    )
+    max_tokens: int = Field(1024, ge=1, description="Tokens generated per turn at most.")
+    temperature: float = Field(1.0, ge=0.0, le=2.0, description="0 is greedy.")
+    seed: int | None = Field(None, description="Seed of the sampler.")
+    max_turns: int = Field(64, ge=1, le=10_000, description="Generations at most.")
+    keep_open: bool = Field(
+        True, description="After an answer wait for the user; otherwise the session ends."
+    )
+    metadata: dict[str, str] = Field(default_factory=dict, description="Kept as it is.")
+
+    def sampling(self) -> Sampling:
+        """How its turns are generated."""
+        return Sampling(self.max_tokens, temperature=self.temperature, seed=self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session as it is stored.
+
+    Attributes:
+        id: unguessable.
+        owner: whose it is; nobody else sees it.
+        spec: what it was created with.
+        phase: what it does.
+        held: its user has paused it.
+        turns: generations begun.
+        ending: how it ended, in phase `ENDED`.
+        error: why, for people.
+        next_event: no event has this number or a higher one.
+        created_seconds, updated_seconds: wall-clock time.
+    """
+
+    id: str
+    owner: str
+    spec: SessionSpec
+    phase: Phase
+    held: bool
+    turns: int
+    ending: SessionEnding | None
+    error: str | None
+    next_event: int
+    created_seconds: float
+    updated_seconds: float
+
+
+class CallState(StrEnum):
+    """How far a call is."""
+
+    ISSUED = "issued"  # nothing has been done for it
+    DISPATCHED = "dispatched"  # it may have had effects
+    DONE = "done"  # its result is written
+    DELIVERED = "delivered"  # the model has it
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """A call of a session.
+
+    Attributes:
+        call: the call.
+        turn: the generation that made it.
+        position: among the calls of that turn, from 0.
+        state: how far it is.
+        attempts: how often its tool was run.
+        result: once it is done.
+    """
+
+    call: ToolCall
+    turn: int
+    position: int
+    state: CallState = CallState.ISSUED
+    attempts: int = 0
+    result: CallResult | None = None
+
+
+class ApprovalState(StrEnum):
+    """Whether a human has answered."""
+
+    WAITING = "waiting"
+    ANSWERED = "answered"
+    WITHDRAWN = "withdrawn"  # its session ended first
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRecord:
+    """A question to a human.
+
+    Attributes:
+        question: what is asked; its key is the approval's id.
+        owner: of its session.
+        state: whether it was answered.
+        answer: once it was.
+        created_seconds, answered_seconds: wall-clock time.
+    """
+
+    question: Question
+    owner: str
+    state: ApprovalState
+    answer: Answer | None
+    created_seconds: float
+    answered_seconds: float | None
+
+
+class EventType(StrEnum):
+    """What is reported of a session."""
+
+    CREATED = "session.created"
+    PHASE = "session.phase"
+    ENDED = "session.ended"
+    MESSAGE = "message.added"
+    TEXT = "output.text.delta"
+    REASONING = "output.reasoning.delta"
+    OUTPUT = "output.done"
+    RESTARTED = "output.restarted"
+    CALL = "call.issued"
+    DISPATCHED = "call.dispatched"
+    PROGRESS = "call.progress"
+    RESULT = "call.done"
+    ASKED = "approval.requested"
+    ANSWERED = "approval.answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a session.
+
+    Attributes:
+        number: rising within the session; a stream can be resumed after it.
+        type: what happened.
+        data: its details, as JSON values.
+        seconds: wall-clock time.
+    """
+
+    number: int
+    type: EventType
+    data: dict[str, JsonValue] = field(default_factory=dict)
+    seconds: float = 0.0
