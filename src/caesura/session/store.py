@@ -246,9 +246,7 @@ class Store:
 
     def take_messages(self, session_id: str, last: int) -> Statement:
         """The messages up to a number were delivered."""
-        return Statement(
-            "DELETE FROM inbox WHERE session_id = ? AND id <= ?", (session_id, last)
-        )
+        return Statement("DELETE FROM inbox WHERE session_id = ? AND id <= ?", (session_id, last))
 
     async def messages(self, session_id: str) -> list[tuple[int, str]]:
         """Numbers and texts of the messages that wait."""
@@ -331,6 +329,14 @@ class Store:
             (owner, owner, state, state),
             limit,
         )
+
+    async def waiting_questions(self) -> dict[str, int]:
+        """How many questions of each session wait."""
+        rows = await self._database.read(
+            "SELECT session_id, COUNT(*) FROM approvals WHERE state = ? GROUP BY session_id",
+            (ApprovalState.WAITING,),
+        )
+        return {str(session_id): int(questions) for session_id, questions in rows}
 
     async def unnotified(self) -> list[ApprovalRecord]:
         """Questions that wait and that nobody was told of."""
