@@ -91,6 +91,14 @@ def serve(
             "from. They are measured while serving in any case."
         ),
     ] = None,
+    transcript_memory: Annotated[
+        str,
+        typer.Option(
+            help="Memory for the tokens of what clients were answered, per API process: a "
+            "follow-up request goes on from them, however the chat template would render its "
+            "history. 0 turns that off."
+        ),
+    ] = "256MiB",
 ) -> None:
     """Serve a model with pauses: vLLM's OpenAI-compatible server, and any of its flags.
 
@@ -107,6 +115,7 @@ def serve(
         keep_contexts=keep_contexts,
         copy_budget=parse_size(copy_budget),
         profile=profile,
+        transcript_memory=parse_size(transcript_memory),
     )
     run_server(model, config, context.args)
 

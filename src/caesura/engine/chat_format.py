@@ -60,33 +60,44 @@ class ChatFormat:
         self._template_arguments = template_arguments or {}
         self._ends = _turn_ends(model_config, tokenizer)
         self._markup = _markup(tokenizer)
+        self._one_call_per_turn: bool | None = None  # not known before there are several
 
     def prompt(
         self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]
     ) -> list[int]:
         """See `Dialogue.prompt`."""
-        return self._encode(self._render(messages, tools))
+        return self._encode(self._render([self._defused(m) for m in messages], tools))
 
     def append(self, transcript: Sequence[int], messages: Sequence[Message]) -> list[int]:
         """See `Dialogue.append`.
 
         The messages are rendered after a turn that ends in a sentinel, and what follows the
-        sentinel's end of turn is taken. Control tokens in the messages lose their meaning.
+        sentinel's end of turn is taken.
         """
         plain = [self._defused(message) for message in messages]
         names = [str(message.get("name")) for message in plain if message["role"] == "tool"]
-        try:
-            text = self._render([_USER, _turn(names), *plain], ())
-        except ValueError:
-            # Some templates know one call per turn only; results are not bound to calls there.
-            text = self._render([_USER, _turn(names[:1]), *plain], ())
-        _, found, after = text.rpartition(_SENTINEL)
+        _, found, after = self._render_after_calls(names, plain).rpartition(_SENTINEL)
         token_ids = self._encode(after)
         ends = [index for index, token in enumerate(token_ids) if token in self._ends]
         if not found or not ends:
             raise ValueError("this model's chat template does not mark where a turn ends")
         complete = bool(transcript) and transcript[-1] in self._ends
         return token_ids[ends[0] + 1 if complete else ends[0] :]
+
+    def _render_after_calls(self, names: Sequence[str], messages: Sequence[Message]) -> str:
+        """The messages after a turn that calls these tools.
+
+        Some templates know one call per turn only, and do not bind results to calls.
+        """
+        if len(names) > 1 and self._one_call_per_turn is None:
+            try:
+                self._render([_USER, _turn(names)], ())
+            except ValueError:
+                self._one_call_per_turn = True
+            else:
+                self._one_call_per_turn = False
+        shown = names[:1] if self._one_call_per_turn else names
+        return self._render([_USER, _turn(shown), *messages], ())
 
     def reader(
         self, transcript: Sequence[int], tools: Sequence[dict[str, JsonValue]]
@@ -98,8 +109,8 @@ class ChatFormat:
             tools=list(tools) or None,
             tool_choice="auto" if tools else "none",
         )
-        parsers = [self._make_parser(request) for _ in range(2)]
-        return _Reader(self._tokenizer, request, *parsers, transcript, self._ends)
+        streaming, complete = self._make_parser(request), self._make_parser(request)
+        return _Reader(self._tokenizer, request, streaming, complete, transcript, self._ends)
 
     def _make_parser(self, request: ChatCompletionRequest) -> Parser | None:
         if self._parser is None:
@@ -111,9 +122,7 @@ class ChatFormat:
             model_config=self._model_config,
         )
 
-    def _render(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]
-    ) -> str:
+    def _render(self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]) -> str:
         definitions = [dict(tool) for tool in tools] or None
         content_format = resolve_chat_template_content_format(
             chat_template=self._chat_template,
@@ -124,7 +133,7 @@ class ChatFormat:
         )
         try:
             conversation, media, _ = parse_chat_messages(
-                [dict(message) for message in messages],  # type: ignore[misc]
+                [dict(message) for message in messages],
                 self._model_config,
                 content_format,
             )
@@ -148,11 +157,23 @@ class ChatFormat:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _defused(self, message: Message) -> Message:
+        """The message without control tokens, if it is not the server's or the model's own."""
         content = message.get("content")
-        if not isinstance(content, str):
+        if message.get("role") not in ("user", "tool"):
             return message
-        defused = self._markup.sub(lambda found: found[0][0] + _BREAK + found[0][1:], content)
-        return message | {"content": defused}
+        if isinstance(content, str):
+            return message | {"content": self._without_markup(content)}
+        if isinstance(content, list):
+            return message | {"content": [self._defused_part(part) for part in content]}
+        return message
+
+    def _defused_part(self, part: JsonValue) -> JsonValue:
+        if isinstance(part, dict) and isinstance(text := part.get("text"), str):
+            return part | {"text": self._without_markup(text)}
+        return part
+
+    def _without_markup(self, text: str) -> str:
+        return self._markup.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
 
 
 class _Reader:

@@ -25,7 +25,7 @@ class PolicyDefaults:
         return ()
 
     def expected_seconds(self, endpoint: str) -> float | None:
-        """None: nothing is learned of endpoints."""
+        """Nothing is estimated."""
         return None
 
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:

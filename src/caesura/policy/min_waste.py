@@ -87,7 +87,7 @@ class MinWaste(PolicyDefaults):
         return costs.seconds_per_copied_token < costs.seconds_per_token
 
     def expected_seconds(self, endpoint: str) -> float | None:
-        """What was learned, before the next pause is known."""
+        """The mean, as learned so far."""
         return self.durations.expected_remaining_seconds(endpoint, 0.0)
 
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:

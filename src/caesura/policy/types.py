@@ -234,7 +234,7 @@ class Policy(Protocol):
         ...
 
     def expected_seconds(self, endpoint: str) -> float | None:
-        """How long a pause for this endpoint is expected to last; None where nothing is."""
+        """How long a new pause is expected to last; None where nothing is estimated."""
         ...
 
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:

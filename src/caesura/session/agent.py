@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import getLogger
 
@@ -248,7 +248,7 @@ class Agent:
         results = [self._work.executor.cancelled(call) for call in unfinished]
         await self.commit(
             *[store.finish_call(result) for result in results],
-            *store.end_session(self.id, ending, error, self.events.reserve(0)),
+            *store.end_session(self.id, ending, error),
             reports=[
                 *[(EventType.RESULT, _told(result)) for result in results],
                 (EventType.ENDED, {"ending": ending, "error": error}),
@@ -291,13 +291,10 @@ class Agent:
         self.turns += 1
         self._output_tokens, self._cached_tokens = 0, None
         self._reader = self._work.dialogue.reader(session.transcript, self._definitions)
-        phase = self._work.store.set_phase(
-            self.id,
-            Phase.GENERATING,
-            turns=self.turns,
-            next_event=self.events.reserve(2 * self.spec.max_tokens),
+        phase = self._work.store.set_phase(self.id, Phase.GENERATING, self.turns)
+        await self.commit(
+            phase, reports=[(EventType.PHASE, self._state())], pieces=2 * self.spec.max_tokens
         )
-        await self.commit(phase, reports=[(EventType.PHASE, self._state())])
 
     def _take(self, delta: Delta) -> OutputReader:
         assert self._reader is not None
@@ -371,9 +368,7 @@ class Agent:
         return output.calls, (EventType.OUTPUT, data)
 
     def _record(self, position: int, written: WrittenCall) -> CallRecord:
-        call = ToolCall(
-            f"call_{uuid.uuid4().hex}", written.name, written.arguments_text, self.id
-        )
+        call = ToolCall(f"call_{uuid.uuid4().hex}", written.name, written.arguments_text, self.id)
         return CallRecord(call, self.turns, position)
 
     # Calls
@@ -443,10 +438,21 @@ class Agent:
 
     # Writing down
 
-    async def commit(self, *changes: Statement, reports: Iterable[Report] = ()) -> None:
-        """Write changes and what is reported of them together; then report."""
+    async def commit(
+        self, *changes: Statement, reports: Sequence[Report] = (), pieces: int = 0
+    ) -> None:
+        """Write changes and what is reported of them together; then report.
+
+        Args:
+            changes: what is written.
+            reports: what is reported.
+            pieces: events that will follow without being written.
+        """
+        claimed = self.events.claim(len(reports) + pieces)
         events = [self.events.prepare(kind, data) for kind, data in reports]
         written = [self._work.store.add_event(self.id, event) for event in events]
+        if claimed is not None:
+            written.append(self._work.store.claim_events(self.id, claimed))
         try:
             await self._work.store.commit(*changes, *written)
         except BaseException:
@@ -457,14 +463,12 @@ class Agent:
             self.events.publish(event)
 
     async def _advance(
-        self, token_ids: Sequence[int], *changes: Statement, reports: Iterable[Report] = ()
+        self, token_ids: Sequence[int], *changes: Statement, reports: Sequence[Report] = ()
     ) -> None:
         """Write tokens, the phase and other changes."""
         store = self._work.store
         tokens = [store.add_tokens(self.id, len(self._transcript), token_ids)] if token_ids else []
-        phase = store.set_phase(
-            self.id, self.phase, turns=self.turns, next_event=self.events.reserve(0)
-        )
+        phase = store.set_phase(self.id, self.phase, self.turns)
         reported = [*reports, (EventType.PHASE, self._state())]
         await self.commit(*tokens, phase, *changes, reports=reported)
         self._transcript += token_ids

@@ -3,16 +3,16 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from caesura.session.agent import Agent, Workplace
-from caesura.session.errors import ContextFull, TooManySessions, UnknownSession
-from caesura.session.events import EventLog
+from caesura.session.errors import TooManySessions, UnknownSession
 from caesura.session.records import (
     ApprovalRecord,
     ApprovalState,
     CallRecord,
+    Event,
     EventType,
     Phase,
     SessionEnding,
@@ -96,11 +96,9 @@ class Agents:
         now = work.store.clock()
         session_id = f"sess_{secrets.token_hex(16)}"
         record = SessionRecord(
-            session_id, owner, spec, Phase.GENERATING, False, 0, None, None, 1, now, now
+            session_id, owner, spec, Phase.GENERATING, False, 0, None, None, 2, now, now
         )
-        log = EventLog(session_id, 1, work.store)
-        created = log.prepare(EventType.CREATED, {"metadata": dict(spec.metadata)})
-        record = replace(record, next_event=log.reserve(0))
+        created = Event(1, EventType.CREATED, {"metadata": dict(spec.metadata)}, now)
         await work.store.commit(
             work.store.add_session(record),
             work.store.add_tokens(session_id, 0, token_ids),
@@ -215,9 +213,7 @@ class Agents:
         except KeyError as error:  # a tool was taken out of the configuration
             message = f"the tool {error.args[0]!r} is not configured any more"
             await self._work.store.commit(
-                *self._work.store.end_session(
-                    record.id, SessionEnding.FAILED, message, record.next_event
-                )
+                *self._work.store.end_session(record.id, SessionEnding.FAILED, message)
             )
 
     # Limits

@@ -73,7 +73,10 @@ class OutputReader(Protocol):
 
 
 class Dialogue(Protocol):
-    """Messages to tokens and tokens to messages, for one model."""
+    """Messages to tokens and tokens to messages, for one model.
+
+    Control tokens in what users and tools say lose their meaning: they cannot forge a turn.
+    """
 
     def prompt(
         self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]

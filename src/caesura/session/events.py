@@ -39,8 +39,11 @@ class EventLog:
         self._changed = asyncio.Event()
         self._over = False
 
-    def reserve(self, events: int) -> int:
-        """A number that is above those of so many more events, to be written down first."""
+    def claim(self, events: int) -> int | None:
+        """See to it that so many more events have numbers: the new bound, to be written down
+        with the first of them; None if there are enough."""
+        if self._next + events <= self._reserved:
+            return None
         self._reserved = self._next + events + RESERVED_EVENTS
         return self._reserved
 
@@ -80,22 +83,22 @@ class EventLog:
     async def follow(self, after: int = 0) -> AsyncIterator[Event]:
         """Events with a number above `after`, from the past and then as they happen."""
         while True:
-            changed = self._changed
-            for event in await self._since(after):
-                after = event.number
+            changed, last = self._changed, self._published
+            for event in await self._between(after, last):
                 yield event
-            if self._published <= after and self._over:
+            after = max(after, last)
+            if self._published > after:
+                continue
+            if self._over:
                 return
-            if self._published <= after or changed is self._changed:
-                await changed.wait()
+            await changed.wait()
 
-    async def _since(self, after: int) -> list[Event]:
-        if after + 1 < self._recent_first:
-            last = self._published
-            stored = {e.number: e for e in await self._store.events(self._session_id, after)}
-            stored |= {e.number: e for e in (*self._recent, *self._pieces) if e.number > after}
-            return [stored[number] for number in sorted(stored) if number <= last]
-        return [event for event in self._recent if event.number > after]
+    async def _between(self, after: int, last: int) -> list[Event]:
+        if after + 1 >= self._recent_first:
+            return [event for event in self._recent if after < event.number <= last]
+        stored = await self._store.events(self._session_id, after)
+        known = {event.number: event for event in (*stored, *self._recent, *self._pieces)}
+        return [known[number] for number in sorted(known) if after < number <= last]
 
     def _settle(self, number: int, event: Event | None) -> None:
         self._ready[number] = event

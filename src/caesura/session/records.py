@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from caesura.session.protocol import Sampling
 from caesura.tools.call import Answer, CallResult, Question, ToolCall
 
-type Message = dict[str, JsonValue]
+Message = dict[str, JsonValue]
 """A chat message as OpenAI writes it: `role`, `content`, and so on."""
 
 

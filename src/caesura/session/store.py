@@ -84,12 +84,17 @@ class Store:
             ),
         )
 
-    def set_phase(self, session_id: str, phase: Phase, *, turns: int, next_event: int) -> Statement:
+    def set_phase(self, session_id: str, phase: Phase, turns: int) -> Statement:
         """What the session does from now on."""
         return Statement(
-            "UPDATE sessions SET phase = ?, turns = ?, next_event = ?, updated_seconds = ?"
-            " WHERE id = ?",
-            (phase, turns, next_event, self.clock(), session_id),
+            "UPDATE sessions SET phase = ?, turns = ?, updated_seconds = ? WHERE id = ?",
+            (phase, turns, self.clock(), session_id),
+        )
+
+    def claim_events(self, session_id: str, next_event: int) -> Statement:
+        """The session's events have numbers below this one."""
+        return Statement(
+            "UPDATE sessions SET next_event = ? WHERE id = ?", (next_event, session_id)
         )
 
     def set_held(self, session_id: str, held: bool) -> Statement:
@@ -100,15 +105,15 @@ class Store:
         )
 
     def end_session(
-        self, session_id: str, ending: SessionEnding, error: str | None, next_event: int
+        self, session_id: str, ending: SessionEnding, error: str | None
     ) -> Sequence[Statement]:
         """The session is over; what it asked humans is withdrawn."""
         now = self.clock()
         return (
             Statement(
-                "UPDATE sessions SET phase = ?, ending = ?, error = ?, next_event = ?,"
-                " updated_seconds = ? WHERE id = ?",
-                (Phase.ENDED, ending, error, next_event, now, session_id),
+                "UPDATE sessions SET phase = ?, ending = ?, error = ?, updated_seconds = ?"
+                " WHERE id = ?",
+                (Phase.ENDED, ending, error, now, session_id),
             ),
             Statement("DELETE FROM inbox WHERE session_id = ?", (session_id,)),
             Statement(

@@ -1,0 +1,190 @@
+"""All sessions: owners, limits, restarts."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from caesura.errors import ConfigurationError
+from caesura.session.database import MIGRATIONS, Database, Statement
+from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
+from caesura.tools.call import Answer, CallEnding
+from session.workplace import OWNER, agents, events, eventually, spec, tool, until
+
+
+async def test_sessions_belong_to_their_owner(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db") as all_agents:
+        mine = await all_agents.create(OWNER, spec("hello"))
+        assert [record.id for record in await all_agents.sessions(OWNER)] == [mine.id]
+        assert await all_agents.sessions("somebody else") == []
+        for look in (all_agents.get, all_agents.agent, all_agents.calls):
+            with pytest.raises(UnknownSession):
+                await look("somebody else", mine.id)
+            with pytest.raises(UnknownSession):
+                await look(OWNER, "sess_unknown")
+
+
+async def test_an_approval_survives_a_restart(tmp_path: Path) -> None:
+    ran = []
+
+    def risky() -> str:
+        """Do it."""
+        ran.append(1)
+        return "did it"
+
+    endpoint = tool(risky, approve=True)
+    async with agents(tmp_path / "db", endpoint) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<risky {}>>\nend", keep_open=False))
+        await until(agent, EventType.ASKED)
+    async with agents(tmp_path / "db", endpoint) as all_agents:
+        (agent,) = all_agents.running
+        (waiting,) = await all_agents.approvals(OWNER, ApprovalState.WAITING)
+        with pytest.raises(UnknownSession):
+            await all_agents.answer("somebody else", waiting.question.key, Answer(True))
+        assert await all_agents.answer(OWNER, waiting.question.key, Answer(True))
+        told = await events(agent)
+    assert ran == [1]
+    assert sum(event.type is EventType.ASKED for event in told) == 1
+    assert told[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def test_an_answer_given_while_the_server_was_down_counts(tmp_path: Path) -> None:
+    def risky() -> str:
+        """Do it."""
+        return "did it"
+
+    endpoint = tool(risky, approve=True)
+    async with agents(tmp_path / "db", endpoint) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<risky {}>>\nend", keep_open=False))
+        asked = await until(agent, EventType.ASKED)
+        await all_agents.stop()
+        assert await all_agents.answer(OWNER, asked.data["approval_id"], Answer(True))
+    async with agents(tmp_path / "db", endpoint) as all_agents:
+        (agent,) = all_agents.running
+        assert (await events(agent))[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def test_a_call_under_way_is_reported_not_repeated(tmp_path: Path) -> None:
+    runs = []
+
+    async def once() -> str:
+        """Hang the first time."""
+        runs.append(1)
+        await asyncio.Event().wait()
+        return "never"
+
+    async with agents(tmp_path / "db", tool(once)) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<once {}>>\nend", keep_open=False))
+        await until(agent, EventType.DISPATCHED)
+        await eventually(lambda: runs)
+    async with agents(tmp_path / "db", tool(once)) as all_agents:
+        (agent,) = all_agents.running
+        result = await until(agent, EventType.RESULT)
+        assert result.data["ending"] == CallEnding.INTERRUPTED
+        await until(agent, EventType.ENDED, after=result.number)
+    assert runs == [1]
+
+
+async def test_messages_survive_a_restart(tmp_path: Path) -> None:
+    async def wait() -> str:
+        """Wait for ever, but only once."""
+        await asyncio.Event().wait()
+        return ""
+
+    async with agents(tmp_path / "db", tool(wait)) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<wait {}>>\nend"))
+        await until(agent, EventType.DISPATCHED)
+        await agent.steer("hurry")
+    async with agents(tmp_path / "db", tool(wait)) as all_agents:
+        (agent,) = all_agents.running
+        output = await until(agent, EventType.OUTPUT, turn=2)
+    assert output.data["text"] == "heard: . hurry"
+
+
+async def test_a_session_whose_tool_is_gone_ends_with_an_error(tmp_path: Path) -> None:
+    async def wait() -> str:
+        """Wait."""
+        await asyncio.Event().wait()
+        return ""
+
+    async with agents(tmp_path / "db", tool(wait)) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<wait {}>>", tools=["wait"]))
+        await until(agent, EventType.DISPATCHED)
+    async with agents(tmp_path / "db") as all_agents:
+        record = await all_agents.get(OWNER, agent.id)
+        assert (record.phase, record.ending) == (Phase.ENDED, SessionEnding.FAILED)
+        assert "'wait'" in str(record.error)
+
+
+async def test_limits_of_open_sessions(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db", open_sessions_per_owner=2) as all_agents:
+        first = await all_agents.create(OWNER, spec("one"))
+        await all_agents.create(OWNER, spec("two"))
+        with pytest.raises(TooManySessions, match="2 sessions are open"):
+            await all_agents.create(OWNER, spec("three"))
+        await all_agents.create("somebody else", spec("three"))
+        await first.cancel()
+        await events(first)
+        await all_agents.create(OWNER, spec("three"))
+
+
+async def test_a_tool_that_does_not_exist_is_refused_at_once(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db") as all_agents:
+        with pytest.raises(ValueError, match="'nothing'"):
+            await all_agents.create(OWNER, spec("hello", tools=["nothing"]))
+        assert await all_agents.sessions(OWNER) == []
+
+
+async def test_the_sweep_ends_idle_sessions_and_forgets_ended_ones(tmp_path: Path) -> None:
+    limits = {"idle_seconds": 0.0, "retention_seconds": 0.0}
+    async with agents(tmp_path / "db", **limits) as all_agents:
+        agent = await all_agents.create(OWNER, spec("hello"))
+        await until(agent, EventType.OUTPUT)
+        await eventually(lambda: agent.phase is Phase.IDLE)
+        await all_agents.sweep()
+        assert (await events(agent))[-1].data["ending"] == SessionEnding.EXPIRED
+        await all_agents.sweep()
+        with pytest.raises(UnknownSession):
+            await all_agents.get(OWNER, agent.id)
+
+
+async def test_a_full_store_forgets_old_sessions_first(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db", database_bytes=200_000) as all_agents:
+        for _ in range(40):
+            agent = await all_agents.create(OWNER, spec("x" * 2000, keep_open=False))
+            await events(agent)
+        kept = await all_agents.sessions(OWNER)
+        assert agent.id in {record.id for record in kept}
+        assert len(kept) < 40
+
+
+async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db")
+    await database.write(Statement(f"PRAGMA user_version = {len(MIGRATIONS) + 1}"))
+    database.close()
+    with pytest.raises(ConfigurationError, match="newer version"):
+        Database(tmp_path / "db")
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "db").write_bytes(b"not a database, but long enough to be looked at" * 100)
+    with pytest.raises(ConfigurationError, match="cannot use the database"):
+        Database(tmp_path / "db")
+
+
+async def test_a_write_that_fails_does_not_take_others_with_it(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db")
+    await database.write(Statement("CREATE TABLE t (x INTEGER PRIMARY KEY) STRICT"))
+    insert = "INSERT INTO t VALUES (?)"
+    outcomes = await asyncio.gather(
+        *[
+            database.write(Statement(insert, (i,)), Statement(insert, (100 if i % 3 else i,)))
+            for i in range(9)
+        ],
+        return_exceptions=True,
+    )
+    assert all(isinstance(outcome, Exception) for outcome in outcomes if outcome != 1)
+    rows = [row[0] for row in await database.read("SELECT x FROM t ORDER BY x")]
+    assert rows == [1, 100]
+    database.close()

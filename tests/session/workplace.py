@@ -1,0 +1,90 @@
+"""Agents on the fake engine, with real tools."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from caesura.session.agent import Agent, Workplace
+from caesura.session.agents import Agents, Limits
+from caesura.session.approvals import Approvals
+from caesura.session.records import Event, EventType, SessionSpec
+from caesura.session.store import Store
+from caesura.tools.executor import Executor
+from caesura.tools.python_endpoint import PythonEndpoint
+from caesura.tools.settings import PythonTool
+from caesura.tools.toolbox import Toolbox
+from fakes import FakeEngine
+from session.scripted import END, ByteDialogue, model
+
+OWNER = "somebody"
+
+
+def tool(function: Callable[..., Any], **settings: Any) -> PythonEndpoint:
+    made = PythonTool(type="python", callable="tests:function", **settings)
+    return PythonEndpoint(function.__name__, made, function)
+
+
+@asynccontextmanager
+async def workplace(
+    path: Path, *tools: PythonEndpoint, engine: FakeEngine | None = None
+) -> AsyncIterator[Workplace]:
+    store = Store(path)
+    toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
+    try:
+        yield Workplace(
+            engine or FakeEngine(END, model),
+            ByteDialogue(),
+            Executor(toolbox, registry=CollectorRegistry()),
+            store,
+            Approvals(store),
+        )
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def agents(
+    path: Path, *tools: PythonEndpoint, engine: FakeEngine | None = None, **limits: Any
+) -> AsyncIterator[Agents]:
+    async with workplace(path, *tools, engine=engine) as work:
+        made = Agents(work, Limits(**limits))
+        await made.start()
+        try:
+            yield made
+        finally:
+            await made.stop()
+
+
+def spec(plan: str, **fields: Any) -> SessionSpec:
+    return SessionSpec(
+        messages=[{"role": "user", "content": plan}], max_tokens=4000, temperature=0, **fields
+    )
+
+
+async def until(agent: Agent, kind: EventType, after: int = 0, **data: Any) -> Event:
+    """The first event of a kind, with these data."""
+    async with asyncio.timeout(20):
+        async for event in agent.events.follow(after):
+            if event.type is kind and data.items() <= event.data.items():
+                return event
+    raise AssertionError(f"the session ended without {kind} {data}")
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Let others run until it holds."""
+    async with asyncio.timeout(20):
+        for _ in count():
+            if condition():
+                return
+            await asyncio.sleep(0)
+
+
+async def events(agent: Agent) -> list[Event]:
+    """All events, once the session has ended."""
+    async with asyncio.timeout(20):
+        return [event async for event in agent.events.follow()]
