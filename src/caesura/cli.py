@@ -99,6 +99,15 @@ def serve(
             "history. 0 turns that off."
         ),
     ] = "256MiB",
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Tools that the server runs, and settings of its sessions: a TOML file "
+            "(docs/configuration.md). Without it sessions have no tools, and are kept in "
+            "caesura.db in the working directory.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a model with pauses: vLLM's OpenAI-compatible server, and any of its flags.
 
@@ -116,6 +125,7 @@ def serve(
         copy_budget=parse_size(copy_budget),
         profile=profile,
         transcript_memory=parse_size(transcript_memory),
+        config_file=_checked_configuration(config_file),
     )
     run_server(model, config, context.args)
 
@@ -446,6 +456,15 @@ def _caesura_config(**options: object):  # type: ignore[no-untyped-def]
     from caesura.engine.config import CaesuraConfig
 
     return CaesuraConfig.parse(options)
+
+
+def _checked_configuration(file: Path | None) -> Path | None:
+    """The file as an absolute path; what is wrong in it is said before the model is loaded."""
+    if file is None:
+        return None
+    from caesura.server.configuration import server_configuration
+
+    return server_configuration(file).file.resolve()
 
 
 def _numbers(pairs: list[str]) -> dict[str, float]:

@@ -12,11 +12,12 @@ from starlette.datastructures import State
 
 from caesura.server.clients import ClientTurns
 from caesura.server.parts import Part, Parts
+from caesura.server.vllm_sessions import ServerSessions
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
 
-PARTS: tuple[Callable[[], Part], ...] = (ClientTurns,)
+PARTS: tuple[Callable[[], Part], ...] = (ClientTurns, ServerSessions)
 """What the server consists of. A new part is added here."""
 
 
