@@ -122,9 +122,11 @@ class _Samples:
     """Samples of a registry, of the metrics that are asked for."""
 
     def __init__(self, registry: CollectorRegistry, names: Iterable[str]) -> None:
-        families = list(registry.restricted_registry(names).collect())
-        self.known = bool(families)
+        families = registry.restricted_registry(names).collect()
         self._samples: list[Sample] = [sample for family in families for sample in family.samples]
+
+    def has(self, prefix: str) -> bool:
+        return any(sample.name.startswith(prefix) for sample in self._samples)
 
     def total(self, name: str, **labels: str) -> float:
         return sum(
@@ -143,10 +145,10 @@ class _Samples:
 
 
 def read_engine(registry: CollectorRegistry) -> EngineNumbers | None:
-    """The engine's numbers as they are now; None if no engine with Caesura reports here."""
+    """The engine's numbers as they are now; None if no engine with Caesura has reported yet."""
     names = [RUNNING, WAITING, KV_USAGE, *(f"caesura:{gauge}" for gauge in _GAUGES)]
     samples = _Samples(registry, [*names, *(f"caesura:{counter}_total" for counter in _COUNTERS)])
-    if not samples.known:
+    if not samples.has("caesura:"):
         return None
 
     def now(gauge: str) -> int:

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -51,7 +52,7 @@ class Overview:
 
     Attributes:
         time: wall-clock seconds.
-        engine: None if no engine with Caesura reports here.
+        engine: None if no engine with Caesura has reported yet.
         sessions: how many do what.
         approvals_waiting: questions that wait for a human.
         tools: all that are configured.
@@ -93,14 +94,14 @@ class Overviews:
     """Samples of everything, and who follows them.
 
     Args:
-        agents: the sessions.
+        agents: the sessions; None where the server runs none.
         registry: where the engine's and the tools' metrics are.
         history: where samples are kept.
     """
 
     def __init__(
         self,
-        agents: Agents,
+        agents: Agents | None,
         registry: CollectorRegistry = REGISTRY,
         history: OverviewHistory | None = None,
     ) -> None:
@@ -110,6 +111,7 @@ class Overviews:
         self._changed = asyncio.Event()
         self._latest: Overview | None = None
         self._sampler: asyncio.Task[None] | None = None
+        self._over = False
 
     async def start(self) -> None:
         """Begin to sample."""
@@ -117,7 +119,9 @@ class Overviews:
         self._sampler = asyncio.create_task(self._sample_forever(), name="caesura-overview")
 
     async def stop(self) -> None:
-        """Sample no more."""
+        """Sample no more; whoever follows is at the end."""
+        self._over = True
+        self._changed.set()
         if self._sampler is not None:
             self._sampler.cancel()
             await asyncio.gather(self._sampler, return_exceptions=True)
@@ -131,22 +135,23 @@ class Overviews:
         newest_seconds = self._latest.time if self._latest is not None else 0.0
         return self._history.since(newest_seconds - seconds)
 
-    async def follow(self) -> AsyncIterator[Overview]:
+    async def follow(self) -> AsyncGenerator[Overview, None]:
         """The newest sample, then each as it is taken; one who is slow misses some."""
-        while True:
+        while not self._over:
             changed = self._changed
             yield await self.latest()
             await changed.wait()
 
     async def sample(self) -> Overview:
         """Take a sample now."""
-        waiting = await self._agents.waiting_questions()
+        agents = self._agents
+        waiting = await agents.waiting_questions() if agents is not None else {}
         overview = Overview(
-            time=self._agents.clock(),
+            time=agents.clock() if agents is not None else time.time(),
             engine=read_engine(self._registry),
-            sessions=_counts(self._agents.running, waiting),
+            sessions=_counts(agents.running if agents is not None else (), waiting),
             approvals_waiting=sum(waiting.values()),
-            tools=read_tools(self._registry, self._agents.tool_names()),
+            tools=read_tools(self._registry, agents.tool_names() if agents is not None else ()),
         )
         self._latest = overview
         self._history.add(overview.time, _values(overview))

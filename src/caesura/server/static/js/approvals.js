@@ -16,6 +16,7 @@ export function startApprovals({ openSession, answered }) {
   const number = panel.querySelector(".count");
   const cards = new Map();
   const none = empty("Nothing waits", "Approvals and questions of your sessions appear here.");
+  const all = el("button", { class: "all", type: "button", onclick: () => body.classList.add("open") });
   fill(body, [el("p", { class: "empty" }, "Loading…")]);
 
   const update = repeat(SECONDS, async () => {
@@ -33,7 +34,7 @@ export function startApprovals({ openSession, answered }) {
       cards.get(approval.id).age();
     }
     const hadFocus = body.contains(document.activeElement);
-    fill(body, cards.size ? [...cards.values()].map(({ element }) => element) : [none]);
+    fill(body, cards.size ? [...[...cards.values()].map(({ element }) => element), say(all, `Show all ${cards.size}`)] : [none]);
     if (hadFocus && !body.contains(document.activeElement)) focusFirst();
     say(number, cards.size ? String(cards.size) : "");
     document.title = cards.size ? `(${cards.size}) Caesura` : "Caesura";
@@ -57,7 +58,7 @@ export function startApprovals({ openSession, answered }) {
   }
 
   function focusFirst() {
-    (body.querySelector("form button:not([disabled])") ?? byId("sessions")).focus();
+    ([...body.querySelectorAll("form button")].find((button) => button.checkVisibility()) ?? byId("sessions")).focus();
   }
 
   return update;

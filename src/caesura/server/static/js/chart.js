@@ -3,17 +3,19 @@
 import { coloured, el, say } from "./dom.js";
 import { colour, onTheme } from "./theme.js";
 
+const WHOLE_STEPS = [1, 2, 5].flatMap((step) => Array.from({ length: 9 }, (_, power) => step * 10 ** power)).sort((one, other) => one - other);
 const FONT = "11px system-ui, sans-serif";
 
 /**
  * A chart of series `{label, colour, value(row)}`.
  * @param stacked areas on top of each other, the first at the bottom; else lines.
  * @param limit gives what the axis goes up to at least, from the newest row.
+ * @param whole values are counts.
  * @param shown writes a value.
  */
 export class Chart {
-  constructor({ title, note, series, stacked = false, limit = () => 1, shown, missing }) {
-    Object.assign(this, { series, stacked, limit, shown });
+  constructor({ title, note, series, stacked = false, limit = () => 1, whole = true, shown, missing }) {
+    Object.assign(this, { series, stacked, limit, whole, shown });
     this.rows = [];
     this.from = this.to = 0;
     this.plot = el("div", { class: "plot", role: "img" });
@@ -80,7 +82,7 @@ export class Chart {
       scales: { x: { time: true, auto: false }, y: { auto: false } },
       axes: [
         { ...axis, size: 26, space: 70, grid: { show: false }, values: (_, marks) => marks.map(clock) },
-        { ...axis, size: 46, space: 34, values: (_, marks) => marks.map((mark) => this.shown(mark)) },
+        { ...axis, size: 46, space: 34, ...(this.whole ? { incrs: WHOLE_STEPS } : {}), values: (_, marks) => marks.map((mark) => this.shown(mark)) },
       ],
       series: [{}, ...(this.stacked ? drawn.reverse() : drawn)],
       hooks: { setCursor: [() => this.tell()] },

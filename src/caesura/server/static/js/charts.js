@@ -5,7 +5,7 @@ import { Chart } from "./chart.js";
 import { count, percent } from "./format.js";
 
 const of = (path, label, colour) => ({ label, colour, value: (row) => row.at(path) });
-const NO_ENGINE = "No engine with Caesura reports here. Its figures come with the first request.";
+const NO_ENGINE = "The engine has reported nothing yet: its figures come with its first request.";
 const RETURNED = ["engine.found_tokens_total", "engine.loaded_tokens_total", "engine.recomputed_tokens_total"];
 const RECENT_SECONDS = 60;
 
@@ -21,9 +21,9 @@ export function makeCharts() {
       title: "Contexts", note: "in the engine, clients’ included", stacked: true, shown: count, limit: () => 4, missing: NO_ENGINE,
       series: [
         of("engine.running", "Generating", "generating"),
-        of("engine.holding", "Paused, held", "held"),
-        of("engine.copied", "Paused, copied", "copied"),
-        of("engine.dropped", "Paused, dropped", "dropped"),
+        of("engine.holding", "Paused: held", "held"),
+        of("engine.copied", "copied", "copied"),
+        of("engine.dropped", "dropped", "dropped"),
       ],
     }),
     new Chart({
@@ -48,7 +48,7 @@ export function makeCharts() {
       ],
     }),
     new Chart({
-      title: "Waste", note: "what pauses cost", shown: percent, limit: () => 1, missing: NO_ENGINE,
+      title: "Waste", note: "what pauses cost", whole: false, shown: percent, limit: () => 1, missing: NO_ENGINE,
       series: [
         { label: "Device memory held idle", colour: "held", value: heldShare },
         { label: "Returning context computed again, last minute", colour: "dropped", value: (row) => row.recomputed },

@@ -16,7 +16,7 @@ export function showEndpoints(body, engine) {
   const seconds = known.flatMap((one) => [one.predicted_mean_seconds, one.actual_mean_seconds]).map((s) => Math.max(s, 1e-3));
   const scale = logScale(Math.min(...seconds), Math.max(...seconds));
   const rows = endpoints.map((one) => el("tr", {},
-    el("td", {}, one.endpoint),
+    el("td", { title: one.endpoint }, one.endpoint),
     el("td", { class: "number wide" }, count(one.pauses)),
     el("td", { class: "number" }, duration(one.predicted_mean_seconds)),
     el("td", { class: "number" }, duration(one.actual_mean_seconds)),
@@ -36,7 +36,7 @@ export function showTools(body, tools) {
     const all = Object.values(tool.calls).reduce((sum, calls) => sum + calls, 0);
     const failed = all - (tool.calls.succeeded ?? 0);
     return el("tr", {},
-      el("td", {}, tool.name),
+      el("td", { title: tool.name }, tool.name),
       el("td", { class: "number" }, count(all)),
       el("td", { class: failed ? "number problem" : "number quiet" }, count(failed)),
       el("td", { class: "number wide" }, count(tool.cache_hits)),
