@@ -282,7 +282,9 @@ async def pictures(url: str, folder: Path) -> None:
             )
             await page.goto(f"{url}/dashboard/")
             await expect(page.locator("#status")).to_have_text("Live")
-            await page.locator(".row", has_text="Waiting for a human: Are returns").first.click()
+            row = page.locator(".row", has_text="Waiting for a human: Are returns").first
+            await row.click()
+            await row.evaluate("row => row.previousElementSibling?.scrollIntoView()")
             await expect(page.locator(".log .entry").first).to_be_visible()
             await page.evaluate("scrollTo(0, 0)")
             await page.wait_for_timeout(1500)

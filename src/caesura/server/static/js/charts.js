@@ -51,7 +51,7 @@ export function makeCharts() {
       title: "Waste", note: "what pauses cost", whole: false, shown: percent, limit: () => 1, missing: NO_ENGINE,
       series: [
         { label: "Device memory held idle", colour: "held", value: heldShare },
-        { label: "Returning context computed again, last minute", colour: "dropped", value: (row) => row.recomputed },
+        { label: "Computed again of what returned, last minute", colour: "dropped", value: (row) => row.recomputed },
       ],
     }),
   ];

@@ -29,8 +29,7 @@ export function duration(seconds) {
 
 /** How long ago, in one unit. */
 export function ago(seconds) {
-  if (seconds < 1) return "now";
-  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  if (seconds < 60) return `${Math.max(0, Math.floor(seconds))} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h`;
   return `${Math.floor(seconds / 86400)} days`;

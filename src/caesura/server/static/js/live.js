@@ -64,7 +64,7 @@ export function repeat(seconds, run) {
       await run();
     } finally {
       running = false;
-      timer = setTimeout(again, wanted ? 0 : seconds * 1000);
+      if (!document.hidden) timer = setTimeout(again, wanted ? 0 : seconds * 1000);
       wanted = false;
     }
   };

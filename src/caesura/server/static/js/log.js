@@ -6,8 +6,9 @@ import { duration, pretty, words } from "./format.js";
 /** The log of one session. */
 export class Log {
   constructor() {
-    this.element = el("div", { class: "log", role: "log", "aria-label": "What happened", tabIndex: 0 });
+    this.element = el("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "What happened", tabIndex: 0 });
     this.calls = new Map();
+    this.asked = new Map();
     this.live = null;
   }
 
@@ -30,6 +31,9 @@ export class Log {
       case "call.issued":
         this.call(data);
         break;
+      case "approval.requested":
+        this.waits(data, " waiting for a human");
+        break;
       case "call.progress":
         this.progress(data);
         break;
@@ -40,6 +44,7 @@ export class Log {
         this.entry("user", "User", el("div", { class: "text" }, String(data.content)));
         break;
       case "approval.answered":
+        this.waits(data, " running");
         this.entry("note", "Human", el("div", { class: "text" }, `${data.accepted ? "Accepted" : "Refused"}${data.reason ? `: ${data.reason}` : ""}`));
         break;
       case "session.ended":
@@ -91,6 +96,12 @@ export class Log {
       el("pre", { tabIndex: 0, "aria-label": "Arguments" }, pretty(data.arguments)));
     this.calls.set(data.call_id, { details, state });
     this.entry("call", "Call", details);
+  }
+
+  waits(data, state) {
+    if (data.call_id) this.asked.set(data.approval_id, data.call_id);
+    const call = this.calls.get(this.asked.get(data.approval_id));
+    if (call) say(call.state, state);
   }
 
   progress(data) {

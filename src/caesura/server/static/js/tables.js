@@ -34,15 +34,16 @@ export function showTools(body, tools) {
   }
   const rows = tools.map((tool) => {
     const all = Object.values(tool.calls).reduce((sum, calls) => sum + calls, 0);
-    const failed = all - (tool.calls.succeeded ?? 0);
+    const refused = tool.calls.refused ?? 0;
+    const failed = all - refused - (tool.calls.succeeded ?? 0) - (tool.calls.cancelled ?? 0);
     return el("tr", {},
       el("td", { title: tool.name }, tool.name),
       el("td", { class: "number" }, count(all)),
       el("td", { class: failed ? "number problem" : "number quiet" }, count(failed)),
-      el("td", { class: "number wide" }, count(tool.cache_hits)),
+      el("td", { class: "number quiet" }, count(refused)),
       el("td", { class: "number" }, duration(tool.mean_seconds)));
   });
-  fill(body, [table(["Tool", "Calls|number", "Failed|number", "Cached|number wide", "Mean time|number"], rows)]);
+  fill(body, [table(["Tool", "Calls|number", "Failed|number", "Refused|number", "Mean time|number"], rows)]);
 }
 
 function table(heads, rows) {

@@ -4,7 +4,8 @@ import { serverSeconds } from "./clock.js";
 import { coloured, el, fill, say } from "./dom.js";
 import { duration } from "./format.js";
 
-const MARKS = 5; // at most
+const MOST_MARKS = 8;
+const MARK_WIDTH = 64;
 const STEPS = [0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400];
 const KEYS = [["generating", "Generating"], ["calling", "Call"], ["human", "Waiting for a human"], ["paused", "Paused by its user"]];
 const COLOURS = { generating: "generating", calling: "calling", waits: "human", paused: "paused" };
@@ -17,7 +18,7 @@ export class Timeline {
     this.bars = new Map();
     this.lanes = [];
     this.area = el("div", { class: "lanes" });
-    this.axis = el("div", { class: "axis", "aria-hidden": "true" }, ...Array.from({ length: MARKS }, () => el("span")));
+    this.axis = el("div", { class: "axis", "aria-hidden": "true" }, ...Array.from({ length: MOST_MARKS }, () => el("span")));
     const keys = KEYS.map(([colour, label]) => el("li", {}, coloured(el("span", { class: "swatch" }), colour), label));
     this.element = el("div", { class: "timeline" }, this.area,
       el("div", { class: "lane" }, el("span"), this.axis), el("ul", { class: "legend" }, ...keys));
@@ -40,10 +41,11 @@ export class Timeline {
 
   /** Round times, none so near the end that it would not fit. */
   mark(seconds) {
-    const step = STEPS.find((one) => one * MARKS >= seconds) ?? Math.ceil(seconds / MARKS / 86400) * 86400;
+    const marks = Math.min(MOST_MARKS, Math.max(2, Math.floor(this.axis.clientWidth / MARK_WIDTH)));
+    const step = STEPS.find((one) => one * marks >= seconds) ?? Math.ceil(seconds / marks / 86400) * 86400;
     [...this.axis.children].forEach((mark, index) => {
       const part = (index * step) / seconds;
-      mark.hidden = part > 0.95;
+      mark.hidden = index >= marks || part > 0.95;
       mark.style.left = `${100 * part}%`;
       say(mark, index ? duration(index * step) : "0");
     });
