@@ -11,6 +11,8 @@ from caesura.tools.call import Answer, CallEnding
 from session.scripted import ByteDialogue
 from session.workplace import OWNER, agents, events, eventually, spec, tool, until
 
+LONG = 10_000  # characters: an answer that takes a while
+
 
 def add(x: int, y: int) -> int:
     """Add."""
@@ -63,19 +65,19 @@ async def test_a_call_that_fails_is_told_to_the_model(tmp_path: Path) -> None:
 
 async def test_a_message_interrupts_what_is_generated(tmp_path: Path) -> None:
     async with agents(tmp_path / "db") as all_agents:
-        agent = await all_agents.create(OWNER, spec("x" * 500))
+        agent = await all_agents.create(OWNER, spec("x" * LONG))
         await until(agent, EventType.TEXT)
         await agent.steer("stop that")
         output = await until(agent, EventType.OUTPUT, stop="interrupted")
-        assert ("heard: . " + "x" * 500).startswith(output.data["text"])
-        assert 0 < len(output.data["text"]) < 500
+        assert ("heard: . " + "x" * LONG).startswith(output.data["text"])
+        assert 0 < len(output.data["text"]) < LONG
         await until(agent, EventType.OUTPUT, after=output.number, text="heard: . stop that")
         transcript = bytes(agent.transcript)
     assert transcript.count(b"\x01user\nstop that\x02") == 1
 
 
 async def test_a_message_waits_for_the_end_of_a_call(tmp_path: Path) -> None:
-    padding = "z" * 300
+    padding = "z" * 3000
     async with agents(tmp_path / "db", tool(add)) as all_agents:
         agent = await all_agents.create(
             OWNER, spec(f'<<add {{"x": 1, "y": 2, "pad": "{padding}"}}>>\nend')
@@ -118,7 +120,7 @@ async def test_an_idle_session_goes_on_with_the_next_message(tmp_path: Path) -> 
 
 async def test_a_held_session_stops_and_goes_on(tmp_path: Path) -> None:
     async with agents(tmp_path / "db") as all_agents:
-        agent = await all_agents.create(OWNER, spec("y" * 400, keep_open=False))
+        agent = await all_agents.create(OWNER, spec("y" * LONG, keep_open=False))
         await until(agent, EventType.TEXT)
         await agent.hold(True)
         part = await until(agent, EventType.OUTPUT, stop="interrupted")
@@ -126,7 +128,7 @@ async def test_a_held_session_stops_and_goes_on(tmp_path: Path) -> None:
         await agent.hold(False)
         told = await events(agent)
     texts = [event.data["text"] for event in told if event.type is EventType.OUTPUT]
-    assert "".join(texts) == "heard: . " + "y" * 400
+    assert "".join(texts) == "heard: . " + "y" * LONG
     assert len(texts) == 2
     assert part.data["text"] == texts[0]
 
@@ -165,7 +167,7 @@ async def test_cancelling_stops_generation_and_calls(tmp_path: Path) -> None:
 
     async with agents(tmp_path / "db", tool(hang)) as all_agents:
         calling = await all_agents.create(OWNER, spec("<<hang {}>>\nend"))
-        generating = await all_agents.create(OWNER, spec("x" * 1000))
+        generating = await all_agents.create(OWNER, spec("x" * LONG))
         await started.wait()
         await calling.cancel()
         await generating.cancel()

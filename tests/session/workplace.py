@@ -63,7 +63,7 @@ async def agents(
 
 def spec(plan: str, **fields: Any) -> SessionSpec:
     return SessionSpec(
-        messages=[{"role": "user", "content": plan}], max_tokens=4000, temperature=0, **fields
+        messages=[{"role": "user", "content": plan}], max_tokens=100_000, temperature=0, **fields
     )
 
 
