@@ -1,29 +1,18 @@
 """The server's routes and its dashboard over HTTP, on the fake engine and with real tools."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from caesura.server import approvals, sessions
 from caesura.server.dashboard import Dashboard
 from caesura.server.overview import Overviews
 from caesura.server.service import Service
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Workplace
 from caesura.session.agents import Agents
-
-
-class Server(uvicorn.Server):
-    """In the loop of the test, which keeps its signal handlers."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+from server.served import MODEL, application, listening
 
 
 def make_app(
@@ -33,12 +22,10 @@ def make_app(
     *,
     has_keys: bool = False,
 ) -> FastAPI:
-    app = FastAPI()
-    app.include_router(sessions.router)
-    app.include_router(approvals.router)
-    Dashboard().attach(app)
     settings = ServerSection()
-    app.state.caesura = Service(agents, work.store, work.executor, settings, ("demo",), has_keys)
+    service = Service(agents, work.store, work.executor, settings, (MODEL,), has_keys)
+    app = application(service, [])
+    Dashboard().attach(app)
     app.state.caesura_overviews = Overviews(agents, registry or CollectorRegistry())
     return app
 
@@ -47,16 +34,9 @@ def make_app(
 async def served(app: FastAPI) -> AsyncIterator[str]:
     """Serve an application that samples itself; its address."""
     overviews: Overviews = app.state.caesura_overviews
-    server = Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
-    app.state.server = server
     await overviews.start()
-    task = asyncio.create_task(server.serve())
     try:
-        while not server.started:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        async with listening(app) as url:
+            yield url
     finally:
-        server.should_exit = True
-        await task
         await overviews.stop()
