@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request
 
 from caesura.server import approvals, sessions
 from caesura.server.server_tools import ServerTools
-from caesura.server.service import Service
+from caesura.server.service import Service, Unavailable
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Workplace
 from caesura.session.agents import Agents, Limits
@@ -145,7 +145,7 @@ async def served(
             await agents.stop()
 
 
-def application(service: Service, untouched: list[bytes]) -> FastAPI:
+def application(service: Service | Unavailable | None, untouched: list[bytes]) -> FastAPI:
     """The routes of sessions, and in place of vLLM's one that notes what it gets."""
     app = FastAPI()
     app.state.caesura = service

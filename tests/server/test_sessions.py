@@ -336,7 +336,7 @@ async def test_a_tool_result_cannot_end_its_message(tmp_path: Path) -> None:
 
 async def test_a_server_without_sessions_says_so(tmp_path: Path) -> None:
     for state in (None, Unavailable("there is no room")):
-        app = application(state, [])  # type: ignore[arg-type]
+        app = application(state, [])
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             for answer in (
@@ -345,3 +345,5 @@ async def test_a_server_without_sessions_says_so(tmp_path: Path) -> None:
             ):
                 assert answer.status_code == 503
                 assert answer.json()["error"]["code"] == "no_sessions"
+            stored = await client.get(f"/v1/responses/resp_{'0' * 32}")
+            assert stored.json() == {"from": "vllm"}

@@ -307,8 +307,10 @@ class Agent:
         try:
             while not running.done() and self._stop is None:
                 woken = asyncio.ensure_future(self._woken())
-                await asyncio.wait((running, woken), return_when=asyncio.FIRST_COMPLETED)
-                woken.cancel()
+                try:
+                    await asyncio.wait((running, woken), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    woken.cancel()
         finally:
             if not running.done():
                 running.cancel()
