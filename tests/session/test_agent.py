@@ -8,7 +8,9 @@ import pytest
 from caesura.session import SessionClosed
 from caesura.session.records import EventType, Phase, SessionEnding
 from caesura.tools.call import Answer, CallEnding
-from session.scripted import ByteDialogue
+from caesura.tools.context import CallContext
+from fakes import FakeEngine
+from session.scripted import END, ByteDialogue, model
 from session.workplace import OWNER, agents, events, eventually, spec, tool, until
 
 LONG = 10_000  # characters: an answer that takes a while
@@ -181,6 +183,25 @@ async def test_cancelling_stops_generation_and_calls(tmp_path: Path) -> None:
         with pytest.raises(SessionClosed):
             await calling.steer("too late")
         await eventually(lambda: not all_agents.running)
+
+
+async def test_progress_of_the_only_call_reaches_the_engine(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def long(context: CallContext) -> str:
+        """Take a while."""
+        context.progress(fraction=0.25)
+        await release.wait()
+        return "came"
+
+    engine = FakeEngine(END, model)
+    async with agents(tmp_path / "db", tool(long), engine=engine) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<long {}>>\nend"))
+        told = await until(agent, EventType.PROGRESS)
+        assert told.data["fraction"] == 0.25
+        await eventually(lambda: engine.streams[agent.id].reports == [(0.25, None)])
+        release.set()
+        await until(agent, EventType.OUTPUT, turn=2)
 
 
 async def test_an_approval_lets_a_call_run_or_not(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ class Agent:
         self.active_seconds = record.updated_seconds
         self.events = EventLog(record.id, record.next_event, workplace.store)
         self._work = workplace
-        self._journal = Journal(self.events, workplace.store, workplace.approvals)
+        self._journal = Journal(self.events, workplace.store, workplace.approvals, self._expect)
         self._definitions = workplace.executor.definitions(record.spec.tools)
         self._transcript = list(transcript)  # what is stored; the engine may be ahead
         self._pending: list[CallRecord] = []  # the model has not seen their results
@@ -103,6 +103,7 @@ class Agent:
         self._last_injected = 0
         self._stop: SessionEnding | None = None
         self._wake = asyncio.Event()
+        self._expected: tuple[float | None, float | None] | None = None
 
     @property
     def transcript(self) -> tuple[int, ...]:
@@ -311,6 +312,7 @@ class Agent:
                     await asyncio.wait((running, woken), return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     woken.cancel()
+                await self._report_progress()
         finally:
             if not running.done():
                 running.cancel()
@@ -321,6 +323,23 @@ class Agent:
                 await self._woken()
         if self._stop is None:
             await self._deliver()
+
+    def _expect(self, fraction: float | None, remaining_seconds: float | None) -> None:
+        self._expected = fraction, remaining_seconds
+        self._wake.set()
+
+    async def _report_progress(self) -> None:
+        """Tell the engine how far the call is that the session waits for, if it is only one."""
+        expected, self._expected = self._expected, None
+        if expected is None or self._session is None:
+            return
+        fraction, remaining_seconds = expected
+        unfinished = [record for record in self._pending if record.result is None]
+        if len(unfinished) == 1 and self._session.state is SessionState.PAUSED:
+            if remaining_seconds is not None:
+                await self._session.progress(remaining_seconds=max(0.0, remaining_seconds))
+            elif fraction is not None:
+                await self._session.progress(fraction=min(1.0, max(0.0, fraction)))
 
     async def _run_pending(self) -> None:
         executor = self._work.executor

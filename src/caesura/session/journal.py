@@ -1,5 +1,7 @@
 """What is kept while a session's calls run."""
 
+from collections.abc import Callable
+
 from pydantic import JsonValue
 
 from caesura.session.approvals import Approvals
@@ -7,6 +9,8 @@ from caesura.session.events import EventLog
 from caesura.session.records import EventType
 from caesura.session.store import Store
 from caesura.tools.call import Answer, Question, ToolCall
+
+Expect = Callable[[float | None, float | None], None]
 
 
 class Journal:
@@ -16,12 +20,16 @@ class Journal:
         events: the session's; what is written goes through them.
         store: where it is written.
         approvals: what waits for a human.
+        expect: told how far a call is: the share that is done, the seconds that are left.
     """
 
-    def __init__(self, events: EventLog, store: Store, approvals: Approvals) -> None:
+    def __init__(
+        self, events: EventLog, store: Store, approvals: Approvals, expect: Expect
+    ) -> None:
         self._events = events
         self._store = store
         self._approvals = approvals
+        self._expect = expect
 
     async def dispatching(self, call: ToolCall, attempt: int) -> None:
         """Write down that the call's tool is about to be run."""
@@ -68,3 +76,4 @@ class Journal:
             "message": message,
         }
         self._events.piece(EventType.PROGRESS, data)
+        self._expect(fraction, remaining_seconds)

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -57,7 +56,6 @@ class CallContext:
         self._asked = Counter[str]()
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._started_seconds = time.monotonic()
 
     def progress(
         self,
@@ -70,13 +68,10 @@ class CallContext:
         Args:
             fraction: what is done, from 0 to 1.
             message: for people.
-            remaining_seconds: how long it still takes; estimated from `fraction` by default.
+            remaining_seconds: how long it still takes, if the tool knows.
         """
         if fraction is not None:
             fraction = min(1.0, max(0.0, fraction))
-        if remaining_seconds is None and fraction:
-            elapsed_seconds = time.monotonic() - self._started_seconds
-            remaining_seconds = elapsed_seconds * (1 - fraction) / fraction
         report = (self.call, fraction, remaining_seconds, message)
         if threading.get_ident() == self._loop_thread:
             self.journal.progress(*report)
