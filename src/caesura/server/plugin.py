@@ -12,13 +12,14 @@ from starlette.datastructures import State
 
 from caesura.server.clients import ClientTurns
 from caesura.server.dashboard import Dashboard
+from caesura.server.loop_lag import LoopLag
 from caesura.server.parts import Part, Parts
 from caesura.server.vllm_sessions import ServerSessions
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
 
-PARTS: tuple[Callable[[], Part], ...] = (ClientTurns, ServerSessions, Dashboard)
+PARTS: tuple[Callable[[], Part], ...] = (ClientTurns, ServerSessions, Dashboard, LoopLag)
 """What the server consists of. A new part is added here."""
 
 

@@ -1,0 +1,50 @@
+"""How late the event loop is: what every client of the server waits in addition."""
+
+import asyncio
+import time
+from argparse import Namespace
+
+from fastapi import FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
+from starlette.datastructures import State
+
+PERIOD_SECONDS = 0.02
+_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class LoopLag:
+    """Measures by how much a short sleep is overslept.
+
+    Args:
+        registry: where the metric goes.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._registry = registry
+        self._task: asyncio.Task[None] | None = None
+
+    def attach(self, app: FastAPI) -> None:
+        """There are no routes."""
+
+    async def start(self, engine_client: object, state: State, args: Namespace) -> None:
+        """Begin to measure."""
+        lag = Histogram(
+            "caesura_event_loop_lag_seconds",
+            "Delay of the server's event loop.",
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._task = asyncio.create_task(_measure(lag), name="caesura-loop-lag")
+
+    async def stop(self) -> None:
+        """Stop measuring."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def _measure(lag: Histogram) -> None:
+    while True:
+        due_seconds = time.perf_counter() + PERIOD_SECONDS
+        await asyncio.sleep(PERIOD_SECONDS)
+        lag.observe(max(0.0, time.perf_counter() - due_seconds))
