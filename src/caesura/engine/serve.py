@@ -39,10 +39,10 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     allow_plugin()
     check_host_memory(config.host_memory)
     command = server_command(model, config, vllm_arguments, on_cpu=on_cpu())
-    _run_vllm(command)
+    run_vllm(command)
 
 
-def _run_vllm(command: list[str]) -> None:
+def run_vllm(command: list[str]) -> None:
     """vLLM's `serve` command. Its own `main` asks for a distribution named "vllm", which the
     CPU build is not."""
     from vllm.entrypoints.cli.serve import ServeSubcommand
