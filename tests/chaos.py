@@ -46,6 +46,9 @@ class Chaos:
     ) -> Iterable[str]:
         return [other.id for other in snapshot.pauses if self._rng.random() < 0.3]
 
+    def expected_seconds(self, endpoint: str) -> float | None:
+        return None
+
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         assert elapsed_seconds >= 0
 

@@ -91,6 +91,23 @@ def serve(
             "from. They are measured while serving in any case."
         ),
     ] = None,
+    transcript_memory: Annotated[
+        str,
+        typer.Option(
+            help="Memory for the tokens of what clients were answered, per API process: a "
+            "follow-up request goes on from them, however the chat template would render its "
+            "history. 0 turns that off."
+        ),
+    ] = "256MiB",
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Tools that the server runs, and settings of its sessions: a TOML file "
+            "(docs/configuration.md). Without it sessions have no tools, and are kept in "
+            "caesura.db in the working directory.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a model with pauses: vLLM's OpenAI-compatible server, and any of its flags.
 
@@ -107,6 +124,8 @@ def serve(
         keep_contexts=keep_contexts,
         copy_budget=parse_size(copy_budget),
         profile=profile,
+        transcript_memory=parse_size(transcript_memory),
+        config_file=_checked_configuration(config_file),
     )
     run_server(model, config, context.args)
 
@@ -437,6 +456,15 @@ def _caesura_config(**options: object):  # type: ignore[no-untyped-def]
     from caesura.engine.config import CaesuraConfig
 
     return CaesuraConfig.parse(options)
+
+
+def _checked_configuration(file: Path | None) -> Path | None:
+    """The file as an absolute path; what is wrong in it is said before the model is loaded."""
+    if file is None:
+        return None
+    from caesura.server.configuration import server_configuration
+
+    return server_configuration(file).file.resolve()
 
 
 def _numbers(pairs: list[str]) -> dict[str, float]:

@@ -11,16 +11,14 @@ import pytest
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
-from caesura.demo.model import DemoModelConfig, demo_model_path
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.launch import Engine, EngineSettings, start_engine
+from small_model import BLOCK_SIZE, kv_bytes
 
 T = TypeVar("T")
 
-BLOCK_SIZE = 32
 KV_BLOCKS = 41
 ROUNDING_LOGPROB = 1e-3  # float32 sums in another order: two tokens this close are a tie
-MODEL = DemoModelConfig(hidden_size=128, layers=2, heads=2, kv_heads=1, ffn_size=384)
 
 
 class EngineLoop:
@@ -87,17 +85,6 @@ def engine_loop() -> Iterator[EngineLoop]:
     loop = EngineLoop()
     yield loop
     loop.stop()
-
-
-@pytest.fixture(scope="session")
-def model_path() -> str:
-    return str(demo_model_path(config=MODEL))
-
-
-def kv_bytes(blocks: int) -> int:
-    """KV memory of `MODEL` in float32: 2 (K, V) x layers x KV heads x head size x 4."""
-    token_bytes = 2 * MODEL.layers * MODEL.kv_heads * MODEL.head_size * 4
-    return blocks * BLOCK_SIZE * token_bytes
 
 
 def launch(loop: EngineLoop, settings: EngineSettings) -> Engine:

@@ -2,24 +2,16 @@
 
 import asyncio
 import json
-import os
-import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import httpx
 import openai
 import pytest
 
-from .conftest import kv_bytes
+from servers import Server, serving
+from small_model import kv_bytes
 
 pytestmark = pytest.mark.engine
 
-TESTS = Path(__file__).parents[1]
 TOOLS = [
     {
         "type": "function",
@@ -37,68 +29,17 @@ TOOLS = [
 ]
 
 
-class Server:
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self.process = process
-        self.url = f"http://127.0.0.1:{port}"
-
-    def client(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
-
-    def metric(self, name: str, **labels: str) -> float:
-        """Sum of a metric over the label sets that match."""
-        total = 0.0
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
-            match = re.match(rf"caesura:{name}(?:_total)?\{{(.*)\}} (\S+)$", line)
-            if match and all(f'{key}="{value}"' in match[1] for key, value in labels.items()):
-                total += float(match[2])
-        return total
-
-    def wait_for(self, name: str, value: float, **labels: str) -> float:
-        """Metrics travel with engine steps: poll until the value is there."""
-        deadline = time.monotonic() + 20
-        while (now := self.metric(name, **labels)) != value and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return now
-
-
 @pytest.fixture(scope="module")
 def server(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    log_path = tmp_path_factory.mktemp("serve") / "server.log"
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    }
-    command = [sys.executable, "-m", "caesura.cli", "serve", model_path]
-    command += ["--policy", "swap", "--host-memory", str(kv_bytes(1024))]
-    command += ["--port", str(port), "--host", "127.0.0.1", "--dtype", "float32"]
-    command += ["--kv-cache-memory-bytes", str(kv_bytes(64)), "--max-model-len", "1536"]
-    command += ["--enforce-eager", "--served-model-name", "demo"]
-    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    command += ["--logits-processors", "scripted_model:ScriptedToolCalls"]
-    command += ["--additional-config", json.dumps({"caesura": {"check_integrity": True}})]
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    running = Server(process, port)
-    deadline = time.monotonic() + 240
-    while True:
-        try:
-            if httpx.get(f"{running.url}/health").status_code == 200:
-                break
-        except httpx.TransportError:
-            pass
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"the server did not start:\n{log_path.read_text()[-4000:]}")
-        time.sleep(0.5)
-    yield running
-    process.terminate()
-    try:
-        process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    arguments = ["--policy", "swap", "--host-memory", str(kv_bytes(1024))]
+    arguments += ["--dtype", "float32", "--kv-cache-memory-bytes", str(kv_bytes(64))]
+    arguments += ["--max-model-len", "1536", "--enforce-eager", "--served-model-name", "demo"]
+    arguments += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    arguments += ["--logits-processors", "scripted_model:ScriptedToolCalls"]
+    arguments += ["--additional-config", json.dumps({"caesura": {"check_integrity": True}})]
+    log = tmp_path_factory.mktemp("serve") / "server.log"
+    with serving(model_path, arguments, log) as running:
+        yield running
 
 
 async def agent(client: openai.AsyncOpenAI, question: str, stream: bool) -> list[str]:

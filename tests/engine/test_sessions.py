@@ -18,8 +18,9 @@ from caesura.session import (
     SessionClosed,
     StopReason,
 )
+from small_model import BLOCK_SIZE, kv_bytes
 
-from .conftest import BLOCK_SIZE, KV_BLOCKS, Control, EngineLoop, kv_bytes, launch, stop
+from .conftest import KV_BLOCKS, Control, EngineLoop, launch, stop
 
 pytestmark = pytest.mark.engine
 

@@ -47,6 +47,10 @@ class CaesuraConfig(BaseModel):
         copy_thread: on CPU, copy in a worker thread instead of between iterations.
         profile: a device profile that `caesura calibrate` wrote: what computing and copying are
             taken to cost until this engine has measured it itself.
+        transcript_memory: bytes for the token transcripts of what clients were answered, in each
+            API process; a follow-up request goes on from its transcript. 0 turns that off.
+        config_file: tools that the server runs, and the settings of its sessions; see
+            docs/configuration.md.
         check_integrity: verify all books whenever the engine falls idle (for tests).
         trace: file that a trace of the engine is written to, at shutdown and at each reset of the
             prefix cache (the second goes to `NAME.1.json`, and so on). See docs/trace.md.
@@ -65,10 +69,12 @@ class CaesuraConfig(BaseModel):
     load_in_step: bool | None = None
     copy_thread: bool = False
     profile: str | None = None
+    transcript_memory: int = Field(default=256 * 2**20, ge=0)
+    config_file: Path | None = None
     check_integrity: bool = False
     trace: Path | None = None
 
-    @field_validator("host_memory", "copy_budget", mode="before")
+    @field_validator("host_memory", "copy_budget", "transcript_memory", mode="before")
     @classmethod
     def _parse_size(cls, value: object) -> object:
         return parse_size(value) if isinstance(value, str) else value

@@ -24,6 +24,7 @@ from caesura.engine.holds import (
 )
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses import HoldEnding, Pause, PauseEnding, PauseTable
+from caesura.engine.returns import Returns
 from caesura.engine.trace import NO_TRACE, Trace
 from caesura.engine.transfers import Transfers
 from caesura.policy import (
@@ -100,6 +101,7 @@ class PauseKeeper:
         self.table = PauseTable()
         self.timer = StepTimer(profiled_costs(config.profile))
         self.policy = policy
+        self.returns = Returns(policy.name)
         self.clock = clock
         self._config = config
         self._kv_cache_manager = kv_cache_manager
@@ -149,6 +151,7 @@ class PauseKeeper:
             block_size=self._block_size,
             session_id=request.session_id,
             request=request if in_place else None,
+            predicted_seconds=self.policy.expected_seconds(endpoint),
         )
         if in_place and blocks:
             pause.hold = OwnBlocks(blocks, computed_tokens)
@@ -402,6 +405,7 @@ class PauseKeeper:
         self._metrics.count("loaded_tokens", loaded)
         self._metrics.count("recomputed_tokens", pause.context_tokens - found - loaded)
         self.trace.resumed(pause, found, loaded)
+        self.returns.note(pause, found, loaded)
         self._end(pause, PauseEnding.RESUMED, HoldEnding.RESUMED)
 
     def claim(self, pause: Pause, request: Request) -> None:
@@ -414,7 +418,8 @@ class PauseKeeper:
             self.transfers.stop_copying(pause.id)
         self.table.claim(pause, request.request_id)
         self.trace.claimed(pause)
-        self.policy.ended(pause.endpoint, self.clock() - pause.paused_seconds, returned=True)
+        pause.lasted_seconds = self.clock() - pause.paused_seconds
+        self.policy.ended(pause.endpoint, pause.lasted_seconds, returned=True)
         if not pause.in_place and pause.hold is not None:
             pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -53,6 +53,8 @@ class Pause:
         copied_blocks: leading blocks that have a host copy.
         copy_requested: a host copy was asked for, and not given up.
         disposition: what was decided last.
+        predicted_seconds: how long the policy expected it to last when it began.
+        lasted_seconds: how long it lasted until its tokens arrived, None before.
         claimed_by: id of the request that resumes it, once its tokens have arrived.
     """
 
@@ -71,6 +73,8 @@ class Pause:
     copied_blocks: int = 0
     copy_requested: bool = False
     disposition: Disposition | None = None
+    predicted_seconds: float | None = None
+    lasted_seconds: float | None = None
     claimed_by: str | None = None
 
     @property

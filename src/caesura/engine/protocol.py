@@ -2,6 +2,8 @@
 
 from vllm.v1.request import Request
 
+from caesura.session.returns import REPORT
+
 INTERRUPTED = "caesura:interrupted"
 """Stop reason of a turn that appended tokens ended."""
 
@@ -12,6 +14,12 @@ Its engine request is over; the session itself goes on with a new one when it is
 
 ENDPOINT_ARGUMENT = "caesura_endpoint"
 """Key in `SamplingParams.extra_args` (`vllm_xargs` over HTTP): what the pause waits for."""
+
+
+def wants_report(request: Request) -> bool:
+    """Whether whoever sent the request reads what became of its context."""
+    params = request.sampling_params
+    return params is not None and bool(params.extra_args and params.extra_args.get(REPORT))
 
 
 def endpoint_of(request: Request) -> str | None:

@@ -453,7 +453,8 @@ class InterceptScheduler(AsyncScheduler):
         self.ranks.forget(request.request_id)
         self.continuations.discard(request.request_id)
         self.keeper.forget_demand(request.request_id)
-        return super()._free_request(request, delay_free_blocks)
+        kv_params, ec_params = super()._free_request(request, delay_free_blocks)
+        return self.keeper.returns.attach(request, kv_params), ec_params
 
     def reset_prefix_cache(
         self, reset_running_requests: bool = False, reset_connector: bool = False

@@ -1,15 +1,21 @@
 """`caesura serve`: vLLM's own server, with Caesura's scheduler and connector on."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.flags import as_flags, set_cpu_defaults
 from caesura.engine.versions import require_tested_vllm
 from caesura.errors import ConfigurationError
 
+logger = logging.getLogger(__name__)
+
+PLUGIN = "caesura"
+ENDPOINT_PLUGINS = "vllm.endpoint_plugins"
 OURS = ("--scheduler-cls", "--kv-transfer-config")
 CPU_BLOCK_SIZE = 32
 SMALL_MACHINE_CORES = 4
@@ -30,6 +36,7 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     from vllm.version import __version__ as vllm_version
 
     require_tested_vllm(vllm_version)
+    allow_plugin()
     check_host_memory(config.host_memory)
     command = server_command(model, config, vllm_arguments, on_cpu=on_cpu())
     _run_vllm(command)
@@ -94,6 +101,32 @@ def prepare_cpu(arguments: list[str]) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
     else:
         set_cpu_defaults()
+
+
+def allow_plugin() -> None:
+    """Turn on Caesura's part of the HTTP server, in this process and those that it starts.
+
+    vLLM loads endpoint plug-ins only where `VLLM_PLUGINS` names them, and naming one there turns
+    off whatever else is not named. So if the user names none, all others that vLLM would have
+    loaded are named too; endpoint plug-ins are not among those.
+    """
+    named = os.environ.get("VLLM_PLUGINS")
+    names = set(named.split(",")) if named is not None else _plugins_on_by_default()
+    os.environ["VLLM_PLUGINS"] = ",".join(sorted(names - {""} | {PLUGIN}))
+    if PLUGIN not in entry_points(group=ENDPOINT_PLUGINS).names:
+        logger.warning(
+            "This installation of Caesura does not have its endpoint plug-in: follow-up requests "
+            "are served without their transcripts and reports. Install Caesura again."
+        )
+
+
+def _plugins_on_by_default() -> set[str]:
+    return {
+        plugin.name
+        for group in entry_points().groups
+        if group.startswith("vllm.") and group != ENDPOINT_PLUGINS
+        for plugin in entry_points(group=group)
+    }
 
 
 def on_cpu() -> bool:

@@ -24,5 +24,9 @@ class PolicyDefaults:
         """None: a copy stays until its session returns."""
         return ()
 
+    def expected_seconds(self, endpoint: str) -> float | None:
+        """Nothing is estimated."""
+        return None
+
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """Nothing is learned from it."""

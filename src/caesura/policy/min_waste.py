@@ -86,6 +86,10 @@ class MinWaste(PolicyDefaults):
         """If copying takes less time than computing: both delay the whole batch."""
         return costs.seconds_per_copied_token < costs.seconds_per_token
 
+    def expected_seconds(self, endpoint: str) -> float | None:
+        """The mean, as learned so far."""
+        return self.durations.expected_remaining_seconds(endpoint, 0.0)
+
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """Learn how long pauses last, and whether they end."""
         if returned:

@@ -233,6 +233,10 @@ class Policy(Protocol):
         """
         ...
 
+    def expected_seconds(self, endpoint: str) -> float | None:
+        """How long a new pause is expected to last; None where nothing is estimated."""
+        ...
+
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """A pause is over: its session's tokens have arrived, or it will not come back."""
         ...

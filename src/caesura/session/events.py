@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from pydantic import JsonValue
 
@@ -80,7 +80,7 @@ class EventLog:
         self._over = True
         self._notify()
 
-    async def follow(self, after: int = 0) -> AsyncIterator[Event]:
+    async def follow(self, after: int = 0) -> AsyncGenerator[Event, None]:
         """Events with a number above `after`, from the past and then as they happen."""
         while True:
             changed, last = self._changed, self._published
@@ -92,6 +92,10 @@ class EventLog:
             if self._over:
                 return
             await changed.wait()
+
+    async def since(self, after: int) -> list[Event]:
+        """Events with a number above `after` that have happened by now."""
+        return await self._between(after, self._published)
 
     async def _between(self, after: int, last: int) -> list[Event]:
         if after + 1 >= self._recent_first:

@@ -277,10 +277,16 @@ class Store:
             " AND number > ? ORDER BY number",
             (session_id, after),
         )
-        return [
-            Event(number, EventType(kind), json.loads(data), seconds)
-            for number, kind, data, seconds in rows
-        ]
+        return [_event(row) for row in rows]
+
+    async def last_event(self, session_id: str, kind: EventType) -> Event | None:
+        """The latest event of a kind; None if there is none."""
+        rows = await self._database.read(
+            "SELECT number, type, data, created_seconds FROM events WHERE session_id = ?"
+            " AND type = ? ORDER BY number DESC LIMIT 1",
+            (session_id, kind),
+        )
+        return _event(rows[0]) if rows else None
 
     # Approvals
 
@@ -334,6 +340,12 @@ class Store:
             (owner, owner, state, state),
             limit,
         )
+
+    async def session_approvals(
+        self, session_id: str, state: ApprovalState
+    ) -> list[ApprovalRecord]:
+        """Questions of one session, the oldest first."""
+        return await self._approvals("session_id = ? AND state = ?", (session_id, state))
 
     async def unnotified(self) -> list[ApprovalRecord]:
         """Questions that wait and that nobody was told of."""
@@ -399,6 +411,11 @@ def _call(row: Row) -> CallRecord:
         attempts,
         CallResult(**stored | {"ending": CallEnding(stored["ending"])}) if stored else None,
     )
+
+
+def _event(row: Row) -> Event:
+    number, kind, data, seconds = row
+    return Event(number, EventType(kind), json.loads(data), seconds)
 
 
 def _approval(row: Row) -> ApprovalRecord:

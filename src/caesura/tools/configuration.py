@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -15,6 +15,8 @@ from caesura.errors import ConfigurationError
 from caesura.tools.environment import Environment
 from caesura.tools.settings import Settings
 from caesura.tools.toml_lines import KeyPath, key_lines, nearest_line
+
+Form = TypeVar("Form", bound=Settings, covariant=True)
 
 _POSITION = re.compile(r"\(at (?:line (?P<line>\d+), column \d+|end of document)\)")
 # What pydantic says of these does not say what to do.
@@ -27,7 +29,7 @@ _ADVICE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(Generic[Form]):
     """A configuration file that was read and fits.
 
     Attributes:
@@ -38,7 +40,7 @@ class Configuration:
     """
 
     file: Path
-    settings: Settings
+    settings: Form
     lines: Mapping[KeyPath, int]
     secrets: frozenset[str]
 
@@ -47,12 +49,30 @@ class Configuration:
         return ConfigurationError(_located(self.file, dict(self.lines), path, message))
 
 
-def load_configuration(file: Path, environment: Mapping[str, str] | None = None) -> Configuration:
+@overload
+def load_configuration(
+    file: Path, environment: Mapping[str, str] | None = None
+) -> Configuration[Settings]: ...
+
+
+@overload
+def load_configuration(
+    file: Path, environment: Mapping[str, str] | None = None, *, form: type[Form]
+) -> Configuration[Form]: ...
+
+
+def load_configuration(
+    file: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    form: type[Settings] = Settings,
+) -> Configuration[Settings]:
     """Read and check a configuration file.
 
     Args:
-        file: a TOML file; tables other than `tools` and `mcp` are refused.
+        file: a TOML file; tables that `form` does not have are refused.
         environment: where `${NAME}` is looked up; `os.environ` by default.
+        form: what it may have, beside `tools` and `mcp`.
 
     Raises:
         ConfigurationError: it cannot be read or does not fit. Every line of the message names
@@ -71,7 +91,7 @@ def load_configuration(file: Path, environment: Mapping[str, str] | None = None)
     lines = key_lines(text)
     lookup = Environment(os.environ if environment is None else environment)
     try:
-        settings = Settings.model_validate(data, context=lookup)
+        settings = form.model_validate(data, context=lookup)
     except ValidationError as error:
         messages = [
             _located(file, lines, *_described(data, details))

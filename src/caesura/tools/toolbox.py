@@ -19,7 +19,14 @@ from caesura.tools.model_endpoint import ModelEndpoint
 from caesura.tools.python_endpoint import PythonEndpoint, load_function
 from caesura.tools.schema import ArgumentSchema
 from caesura.tools.sequence_endpoint import SequenceEndpoint, SequenceError, sequence_cycle
-from caesura.tools.settings import HttpTool, HumanTool, ModelTool, PythonTool, SequenceTool
+from caesura.tools.settings import (
+    HttpTool,
+    HumanTool,
+    ModelTool,
+    PythonTool,
+    SequenceTool,
+    Settings,
+)
 from caesura.tools.toml_lines import KeyPath
 
 
@@ -37,7 +44,7 @@ class Toolbox:
 
 
 @asynccontextmanager
-async def open_toolbox(configuration: Configuration) -> AsyncIterator[Toolbox]:
+async def open_toolbox(configuration: Configuration[Settings]) -> AsyncIterator[Toolbox]:
     """Import, connect and check everything; close it in the end.
 
     Raises:
@@ -65,7 +72,7 @@ async def open_toolbox(configuration: Configuration) -> AsyncIterator[Toolbox]:
 
 
 def _open_own(
-    configuration: Configuration, client: httpx.AsyncClient, stack: AsyncExitStack
+    configuration: Configuration[Settings], client: httpx.AsyncClient, stack: AsyncExitStack
 ) -> tuple[dict[str, Endpoint], list[ConfigurationError]]:
     """Endpoints of all tools but sequences, and what is wrong with the others."""
     endpoints: dict[str, Endpoint] = {}
@@ -102,7 +109,7 @@ def _open_http(name: str, settings: HttpTool, client: httpx.AsyncClient) -> Http
 
 
 async def _start(
-    configuration: Configuration, servers: list[McpServer]
+    configuration: Configuration[Settings], servers: list[McpServer]
 ) -> list[ConfigurationError]:
     problems: list[ConfigurationError] = []
     outcomes = await asyncio.gather(*(server.start() for server in servers), return_exceptions=True)
@@ -116,7 +123,9 @@ async def _start(
     return problems
 
 
-def _clashes(configuration: Configuration, servers: list[McpServer]) -> list[ConfigurationError]:
+def _clashes(
+    configuration: Configuration[Settings], servers: list[McpServer]
+) -> list[ConfigurationError]:
     problems: list[ConfigurationError] = []
     seen = dict.fromkeys(configuration.settings.tools, "[tools]")
     for server in servers:
@@ -128,7 +137,9 @@ def _clashes(configuration: Configuration, servers: list[McpServer]) -> list[Con
     return problems
 
 
-def _misspelt(configuration: Configuration, servers: list[McpServer]) -> list[ConfigurationError]:
+def _misspelt(
+    configuration: Configuration[Settings], servers: list[McpServer]
+) -> list[ConfigurationError]:
     """Names in the settings that the servers do not know."""
     problems: list[ConfigurationError] = []
     for server in servers:
@@ -147,7 +158,9 @@ def _misspelt(configuration: Configuration, servers: list[McpServer]) -> list[Co
 
 
 def _open_sequences(
-    configuration: Configuration, own: dict[str, Endpoint], endpoints: Mapping[str, Endpoint]
+    configuration: Configuration[Settings],
+    own: dict[str, Endpoint],
+    endpoints: Mapping[str, Endpoint],
 ) -> list[ConfigurationError]:
     sequences = {
         name: settings

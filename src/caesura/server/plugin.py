@@ -1,0 +1,42 @@
+"""vLLM's endpoint plug-in `caesura`: attaches and starts the parts of Caesura's server.
+
+vLLM loads it where `VLLM_PLUGINS` names it, as `caesura serve` does.
+"""
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.datastructures import State
+
+from caesura.server.clients import ClientTurns
+from caesura.server.parts import Part, Parts
+from caesura.server.vllm_sessions import ServerSessions
+
+if TYPE_CHECKING:
+    from vllm.engine.protocol import EngineClient
+
+PARTS: tuple[Callable[[], Part], ...] = (ClientTurns, ServerSessions)
+"""What the server consists of. A new part is added here."""
+
+
+class CaesuraPlugin:
+    """What vLLM calls (`vllm.plugins.endpoint_plugins.interface.EndpointPlugin`)."""
+
+    name = "caesura"
+    required_tasks = ("generate",)
+
+    def __init__(self) -> None:
+        self._parts = Parts([make() for make in PARTS])
+
+    def attach_router(self, app: FastAPI) -> None:
+        """Called when vLLM builds the application."""
+        self._parts.attach(app)
+
+    async def init_state(
+        self, engine_client: "EngineClient | None", state: State, args: Namespace
+    ) -> None:
+        """Called when vLLM's own state is complete; without an engine there is nothing to do."""
+        if engine_client is not None:
+            await self._parts.start(engine_client, state, args)

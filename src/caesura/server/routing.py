@@ -1,0 +1,79 @@
+"""Routes of this API: bodies have a limit, and every error is answered in one format."""
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope
+
+from caesura.server.errors import ApiError, ErrorBody, error_response
+from caesura.server.service import service_of
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "The request does not fit."},
+    401: {"model": ErrorBody, "description": "There is no valid API key."},
+    404: {"model": ErrorBody, "description": "There is nothing of that id."},
+    413: {"model": ErrorBody, "description": "The body is too large."},
+    503: {"model": ErrorBody, "description": "This server runs no sessions."},
+}
+CONFLICT: dict[int | str, dict[str, Any]] = {
+    409: {"model": ErrorBody, "description": "It is over."}
+}
+
+
+class LimitedRequest(Request):
+    """A request whose body may not be larger than a limit.
+
+    Args:
+        scope: of the request.
+        receive: gives the body.
+        limit_bytes: the largest body.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, limit_bytes: int) -> None:
+        super().__init__(scope, receive)
+        self._limit_bytes = limit_bytes
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body in parts.
+
+        Raises:
+            ApiError: it is too large; the rest is not read.
+        """
+        size_bytes = 0
+        async for part in super().stream():
+            size_bytes += len(part)
+            require_size(size_bytes, self._limit_bytes)
+            yield part
+
+
+def require_size(size_bytes: int, limit_bytes: int) -> None:
+    """See that a body is not too large.
+
+    Raises:
+        ApiError: it is.
+    """
+    if size_bytes > limit_bytes:
+        raise ApiError(
+            413,
+            f"the body is larger than {limit_bytes} bytes (server.body_limit)",
+            code="body_too_large",
+        )
+
+
+class ApiRoute(APIRoute):
+    """A route of this API. Errors are answered here, since vLLM's handlers would change them."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See `APIRoute`."""
+        handle = super().get_route_handler()
+
+        async def handle_limited(request: Request) -> Response:
+            try:
+                limit_bytes = service_of(request).settings.body_limit
+                return await handle(LimitedRequest(request.scope, request.receive, limit_bytes))
+            except Exception as error:
+                return error_response(error)
+
+        return handle_limited

@@ -1,0 +1,228 @@
+"""What requests and answers of the session routes look like."""
+
+import json
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
+
+from caesura.session.records import (
+    ApprovalState,
+    CallState,
+    EventType,
+    Message,
+    Phase,
+    SessionEnding,
+    SessionSpec,
+)
+from caesura.tools.call import Answer, QuestionKind
+
+Item = TypeVar("Item")
+
+LARGEST_INTEGER = 2**63 - 1
+MOST_TOKENS = 2**31 - 1
+
+
+def _encodable(text: str) -> str:
+    text.encode()  # a lone surrogate is no text: neither a tokenizer nor a database takes it
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
+class Body(BaseModel):
+    """A request's body. Fields that are not known are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextPart(BaseModel):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class CalledFunction(BaseModel):
+    """The function of a call."""
+
+    name: Text
+    arguments: Text = Field(description="Raw JSON.")
+
+
+class MessageCall(BaseModel):
+    """A call in a message of the assistant."""
+
+    id: Text
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class ChatMessage(BaseModel):
+    """A message as OpenAI's chat format has it; text only."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | list[TextPart] | None = None
+    name: Text | None = None
+    tool_call_id: Text | None = None
+    tool_calls: list[MessageCall] | None = None
+
+    @model_validator(mode="after")
+    def _check_content(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("a message needs content, or tool_calls if the assistant wrote it")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only messages of the assistant have tool_calls")
+        return self
+
+
+_MESSAGES = TypeAdapter(list[ChatMessage])
+
+
+def checked_messages(messages: list[Message]) -> list[Message]:
+    """The same messages.
+
+    Raises:
+        ValueError: some message is none of OpenAI's chat format.
+    """
+    _MESSAGES.validate_python(messages)
+    json.dumps(messages, ensure_ascii=False).encode()
+    return messages
+
+
+class CreateSession(SessionSpec):
+    """A new session."""
+
+    messages: list[Message] = Field(
+        min_length=1,
+        description="The conversation so far, in OpenAI's chat format; text only.",
+        json_schema_extra={"items": ChatMessage.model_json_schema()},
+    )
+    max_tokens: int = Field(
+        1024, ge=1, le=MOST_TOKENS, description="Tokens generated per turn at most."
+    )
+    seed: int | None = Field(
+        None, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER, description="Seed of the sampler."
+    )
+    metadata: dict[Text, Text] = Field(default_factory=dict, description="Kept as it is.")
+    stream: bool = Field(False, description="Answer with the stream of the session's events.")
+
+    _check_messages = field_validator("messages")(checked_messages)
+
+    def spec(self) -> SessionSpec:
+        """What the session is made with."""
+        return SessionSpec.model_validate(self.model_dump(exclude={"stream"}))
+
+
+class NewMessage(Body):
+    """A message of the user."""
+
+    content: Text = Field(min_length=1, description="Its text.")
+
+
+class GivenAnswer(Body):
+    """A human's answer to a question."""
+
+    accepted: bool = Field(description="False refuses the call, the question or the request.")
+    reason: Text | None = Field(None, description="Why it is refused; the model reads it.")
+    text: Text | None = Field(None, description="The answer, to a question.")
+    content: JsonValue = Field(None, description="The data, where data are asked for.")
+
+    def answer(self) -> Answer:
+        """The answer as sessions take it."""
+        return Answer(self.accepted, self.text, self.content, self.reason)
+
+
+class PendingCall(BaseModel):
+    """A call whose result the model has not seen."""
+
+    call_id: str
+    name: str
+    arguments: str = Field(description="Raw JSON, as the model wrote it.")
+    state: CallState
+
+
+class ApprovalObject(BaseModel):
+    """A question to a human."""
+
+    id: str
+    object: Literal["approval"] = "approval"
+    session_id: str
+    call_id: str
+    kind: QuestionKind
+    text: str = Field(description="The question.")
+    tool: str = Field(description="The tool that asks, or that wants to run.")
+    arguments: dict[str, JsonValue]
+    choices: list[str] = Field(description="For a question: the answers to choose from, if any.")
+    schema_: dict[str, JsonValue] | None = Field(
+        serialization_alias="schema", description="For data: the JSON schema that they must fit."
+    )
+    state: ApprovalState
+    answer: GivenAnswer | None
+    created_at: float
+    answered_at: float | None
+
+
+class SessionObject(BaseModel):
+    """A session."""
+
+    id: str
+    object: Literal["session"] = "session"
+    phase: Phase
+    held: bool = Field(description="Its user has paused it.")
+    turns: int = Field(description="Generations begun.")
+    ending: SessionEnding | None
+    error: str | None
+    created_at: float
+    updated_at: float
+    metadata: dict[str, str]
+    tools: list[str] | None = Field(description="The tools it may call; null for all.")
+    pending_calls: list[PendingCall]
+    approvals: list[ApprovalObject] = Field(description="What it waits for, of humans.")
+    output_text: str | None = Field(description="Its latest complete output.")
+
+
+class EventObject(BaseModel):
+    """Something that happened in a session; further fields depend on its type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: int
+    type: EventType
+    session_id: str
+    created_at: float
+
+
+class Transcript(BaseModel):
+    """All that a session's model has read and written."""
+
+    object: Literal["transcript"] = "transcript"
+    session_id: str
+    token_ids: list[int]
+    items: list[dict[str, Any]] = Field(
+        description="Messages; those of the assistant have their calls, and results follow them."
+    )
+
+
+class ListOf(BaseModel, Generic[Item]):
+    """A list."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+
+
+class Page(ListOf[Item], Generic[Item]):
+    """A part of a list."""
+
+    has_more: bool

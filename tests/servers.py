@@ -1,0 +1,89 @@
+"""`caesura serve` in a process of its own, for tests over HTTP."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+class Server:
+    """A server that runs.
+
+    Attributes:
+        process: its process.
+        url: where it is.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+
+    def client(self, api_key: str = "none") -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric over the label sets that match."""
+        total = 0.0
+        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+            match = re.match(rf"caesura:{name}(?:_total)?\{{(.*)\}} (\S+)$", line)
+            if match and all(f'{key}="{value}"' in match[1] for key, value in labels.items()):
+                total += float(match[2])
+        return total
+
+    def wait_for(self, name: str, value: float, **labels: str) -> float:
+        """Metrics travel with engine steps: poll until the value is there."""
+        deadline = time.monotonic() + 20
+        while (now := self.metric(name, **labels)) != value and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return now
+
+
+@contextmanager
+def serving(
+    model: str, arguments: Sequence[str], log: Path, **environment: str
+) -> Iterator[Server]:
+    """Start `caesura serve` and stop it again; its modules include those of the tests."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "caesura.cli", "serve", model]
+    command += ["--port", str(port), "--host", "127.0.0.1", *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | {"PYTHONPATH": path} | environment,
+            stdout=output,
+            stderr=output,
+        )
+    server = Server(process, port)
+    deadline = time.monotonic() + 240
+    while not _is_healthy(server):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"the server did not start:\n{log.read_text()[-4000:]}")
+        time.sleep(0.5)
+    yield server
+    process.terminate()
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _is_healthy(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.url}/health").status_code == 200
+    except httpx.TransportError:
+        return False
