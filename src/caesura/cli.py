@@ -105,7 +105,7 @@ def serve(
             "--config",
             help="Tools that the server runs, and settings of its sessions: a TOML file "
             "(docs/configuration.md). Without it sessions have no tools, and are kept in "
-            "caesura.db in the working directory.",
+            "caesura.db in the working directory. A YAML file is vLLM's, as in `vllm serve`.",
         ),
     ] = None,
 ) -> None:
@@ -117,6 +117,10 @@ def serve(
     from caesura.engine.serve import serve as run_server
     from caesura.units import parse_size
 
+    arguments = list(context.args)
+    if config_file is not None and config_file.suffix in (".yaml", ".yml"):
+        arguments += ["--config", str(config_file)]
+        config_file = None
     config = _caesura_config(
         policy=policy,
         policy_options=_numbers(policy_option or []),
@@ -127,7 +131,7 @@ def serve(
         transcript_memory=parse_size(transcript_memory),
         config_file=_checked_configuration(config_file),
     )
-    run_server(model, config, context.args)
+    run_server(model, config, arguments)
 
 
 @app.command(

@@ -45,7 +45,9 @@ class ByteReader:
     def feed(self, token_ids: Sequence[int]) -> OutputPart:
         new = bytes(token for token in token_ids if token != END)
         self._bytes += new
-        return OutputPart() if self.inside_call else OutputPart(new.decode(errors="replace"))
+        if self.inside_call or self._bytes.endswith(b">>"):
+            return OutputPart()
+        return OutputPart(new.decode(errors="replace"))
 
     def finish(self) -> Output:
         text = self._bytes.decode(errors="replace")

@@ -101,6 +101,7 @@ def _described(error: RequestValidationError) -> tuple[str, str | None]:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return f"the body is not JSON: {first.get('ctx', {}).get('error', '')}", None
-    path = ".".join(str(key) for key in first["loc"][1:])
+    # pydantic names the alternatives of a union in its paths, too: `list[...]`.
+    path = ".".join(str(key) for key in first["loc"][1:] if "[" not in str(key))
     message = first["msg"].removeprefix("Value error, ")
     return (f"{path}: {message}" if path else message), path or None

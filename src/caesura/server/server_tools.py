@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from caesura.server.chat import create_chat_completion
-from caesura.server.errors import error_response
+from caesura.server.errors import ApiError, error_response
 from caesura.server.responses import create_response, stored_response
 from caesura.server.routing import require_size
 from caesura.server.service import Service, owner_of, service_of
@@ -58,6 +58,7 @@ class ServerTools:
         request = Request(scope, receive)
         try:
             service = service_of(request)
+            _require_on(service)
             require_size(len(body), service.settings.body_limit)
             response = await handler(request, service, owner_of(request), asked)
         except Exception as error:
@@ -81,6 +82,22 @@ class ServerTools:
             await self._app(scope, receive, send)
         else:
             await response(scope, receive, send)
+
+
+def _require_on(service: Service) -> None:
+    """See that requests may name tools of the server.
+
+    Raises:
+        ApiError: they may not.
+    """
+    if not service.settings.tools_in_openai_routes:
+        raise ApiError(
+            403,
+            "server-run tools are turned off here (server.tools_in_openai_routes); use "
+            "/v1/sessions",
+            param="caesura",
+            code="server_tools_off",
+        )
 
 
 async def _stored_response(request: Request, session_id: str, *, cancel: bool) -> Response:

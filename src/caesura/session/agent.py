@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from logging import getLogger
 
@@ -11,27 +11,32 @@ from pydantic import JsonValue
 
 from caesura.session.approvals import Approvals
 from caesura.session.database import Statement
-from caesura.session.dialogue import Dialogue, OutputReader, WrittenCall
+from caesura.session.dialogue import Dialogue, WrittenCall
 from caesura.session.errors import ContextFull, SessionClosed, SessionError
-from caesura.session.events import EventLog
-from caesura.session.protocol import Delta, StopReason, TokenEngine
+from caesura.session.events import EventLog, Report
+from caesura.session.journal import Journal
+from caesura.session.protocol import StopReason, TokenEngine
 from caesura.session.records import (
     CallRecord,
     CallState,
     EventType,
-    Message,
     Phase,
     SessionEnding,
     SessionRecord,
 )
 from caesura.session.session import Session, SessionState
+from caesura.session.shapes import (
+    call_details,
+    result_details,
+    tool_message,
+    user_message,
+)
 from caesura.session.store import Store
-from caesura.tools.call import Answer, CallResult, Question, ToolCall
+from caesura.session.turn import Turn
+from caesura.tools.call import CallResult, ToolCall
 from caesura.tools.executor import Executor
 
 logger = getLogger(__name__)
-
-Report = tuple[EventType, Mapping[str, JsonValue]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +93,11 @@ class Agent:
         self.active_seconds = record.updated_seconds
         self.events = EventLog(record.id, record.next_event, workplace.store)
         self._work = workplace
+        self._journal = Journal(self.events, workplace.store, workplace.approvals)
         self._definitions = workplace.executor.definitions(record.spec.tools)
         self._transcript = list(transcript)  # what is stored; the engine may be ahead
         self._pending: list[CallRecord] = []  # the model has not seen their results
         self._session: Session | None = None
-        self._reader: OutputReader | None = None
-        self._output_tokens = 0
-        self._cached_tokens: int | None = None
         self._mail = True  # there may be messages from before a restart
         self._injected: deque[list[_UserMessage]] = deque()
         self._last_injected = 0
@@ -127,7 +130,7 @@ class Agent:
         """
         self._require_open()
         self.held = held
-        await self.commit(
+        await self.events.commit(
             self._work.store.set_held(self.id, held), reports=[(EventType.PHASE, self._state())]
         )
         self._wake.set()
@@ -147,54 +150,6 @@ class Agent:
     def _require_open(self) -> None:
         if self.phase is Phase.ENDED or self._stop is not None:
             raise SessionClosed(f"session {self.id} is over")
-
-    # What is kept for calls (`tools.CallJournal`)
-
-    async def dispatching(self, call: ToolCall, attempt: int) -> None:
-        """Write down that the call's tool is about to be run."""
-        data: dict[str, JsonValue] = {"call_id": call.id, "attempt": attempt}
-        await self.commit(
-            self._work.store.dispatch_call(call.id, attempt), reports=[(EventType.DISPATCHED, data)]
-        )
-
-    async def ask(self, question: Question) -> Answer:
-        """A human's answer; after a restart the question is the same, and still waits."""
-        if await self._work.store.approval(question.key) is None:
-            asked: dict[str, JsonValue] = {
-                "approval_id": question.key,
-                "call_id": question.call_id,
-                "kind": question.kind,
-                "text": question.text,
-                "tool": question.tool,
-                "arguments": dict(question.arguments),
-            }
-            await self.commit(
-                self._work.store.add_approval(question), reports=[(EventType.ASKED, asked)]
-            )
-        answer = await self._work.approvals.wait(question)
-        told: dict[str, JsonValue] = {
-            "approval_id": question.key,
-            "accepted": answer.accepted,
-            "reason": answer.reason,
-        }
-        await self.commit(reports=[(EventType.ANSWERED, told)])
-        return answer
-
-    def progress(
-        self,
-        call: ToolCall,
-        fraction: float | None,
-        remaining_seconds: float | None,
-        message: str | None,
-    ) -> None:
-        """Report how far a call is."""
-        data: dict[str, JsonValue] = {
-            "call_id": call.id,
-            "fraction": fraction,
-            "remaining_seconds": remaining_seconds,
-            "message": message,
-        }
-        self.events.piece(EventType.PROGRESS, data)
 
     # The task
 
@@ -246,11 +201,11 @@ class Agent:
         store = self._work.store
         unfinished = [r.call for r in self._pending if r.result is None]
         results = [self._work.executor.cancelled(call) for call in unfinished]
-        await self.commit(
+        await self.events.commit(
             *[store.finish_call(result) for result in results],
             *store.end_session(self.id, ending, error),
             reports=[
-                *[(EventType.RESULT, _told(result)) for result in results],
+                *[(EventType.RESULT, result_details(result)) for result in results],
                 (EventType.ENDED, {"ending": ending, "error": error}),
             ],
         )
@@ -264,17 +219,19 @@ class Agent:
             await self._end(SessionEnding.LIMIT, limit)
             return
         session = await self._engine_session()
-        await self._start_output(session)
+        turn = await self._start_turn(session)
         async for delta in session:
-            reader = self._take(delta)
+            turn.take(delta)
             if delta.stop is not None:
-                await self._output_over(session, delta.stop)
-            elif not reader.inside_call and (self.held or self._stop is not None):
+                await self._turn_over(session, turn, delta.stop)
+                if session.state is SessionState.GENERATING:
+                    turn = await self._start_turn(session)
+            elif not turn.inside_call and (self.held or self._stop is not None):
                 await session.close()
-            elif not reader.inside_call and self._mail:
+            elif not turn.inside_call and self._mail:
                 await self._inject(session)
-        if self._reader is not None:  # stopped in the middle
-            await self._keep_partial(session)
+        if self.phase is Phase.GENERATING:  # stopped in the middle
+            await self._keep_partial(session, turn)
 
     async def _engine_session(self) -> Session:
         """The session in the engine, generating: resumed already, or opened anew."""
@@ -287,25 +244,14 @@ class Agent:
             self._session = session
         return session
 
-    async def _start_output(self, session: Session) -> None:
+    async def _start_turn(self, session: Session) -> Turn:
         self.turns += 1
-        self._output_tokens, self._cached_tokens = 0, None
-        self._reader = self._work.dialogue.reader(session.transcript, self._definitions)
+        reader = self._work.dialogue.reader(session.transcript, self._definitions)
         phase = self._work.store.set_phase(self.id, Phase.GENERATING, self.turns)
-        await self.commit(
+        await self.events.commit(
             phase, reports=[(EventType.PHASE, self._state())], pieces=2 * self.spec.max_tokens
         )
-
-    def _take(self, delta: Delta) -> OutputReader:
-        assert self._reader is not None
-        self._output_tokens += len(delta.token_ids)
-        if delta.cached_tokens is not None:
-            self._cached_tokens = delta.cached_tokens
-        part = self._reader.feed(delta.token_ids)
-        for kind, text in ((EventType.REASONING, part.reasoning), (EventType.TEXT, part.text)):
-            if text:
-                self.events.piece(kind, {"turn": self.turns, "text": text})
-        return self._reader
+        return Turn(self.turns, reader, self.events)
 
     async def _inject(self, session: Session) -> None:
         """Interrupt what is generated with the user's messages."""
@@ -314,7 +260,7 @@ class Agent:
             return
         self._last_injected = messages[-1].number
         self._injected.append(messages)
-        chat = [_user(message) for message in messages]
+        chat = [user_message(message.text) for message in messages]
         await session.interrupt(self._work.dialogue.append(session.transcript, chat))
 
     async def _messages(self) -> list[_UserMessage]:
@@ -322,15 +268,14 @@ class Agent:
         stored = await self._work.store.messages(self.id)
         return [_UserMessage(number, text) for number, text in stored]
 
-    async def _output_over(self, session: Session, stop: StopReason) -> None:
+    async def _turn_over(self, session: Session, turn: Turn, stop: StopReason) -> None:
         """A turn has ended: by itself, or since messages of the user were injected."""
         goes_on = session.state is SessionState.GENERATING
-        written, report = self._finish_output(stop)
+        written, report = turn.finish(stop)
         calls = [self._record(position, call) for position, call in enumerate(written)]
         self._pending += calls
         injected = self._injected.popleft() if goes_on and self._injected else []
         if not goes_on:
-            self._reader = None
             self.phase = Phase.CALLING if self._pending else Phase.IDLE
         await self._advance(
             session.transcript[len(self._transcript) :],
@@ -338,34 +283,17 @@ class Agent:
             *self._delivered(injected),
             reports=[
                 report,
-                *[(EventType.CALL, _described(call)) for call in calls],
-                *[(EventType.MESSAGE, _shown(message)) for message in injected],
+                *[(EventType.CALL, call_details(call)) for call in calls],
+                *[(EventType.MESSAGE, user_message(message.text)) for message in injected],
             ],
         )
-        if goes_on:
-            await self._start_output(session)
 
-    async def _keep_partial(self, session: Session) -> None:
-        _, report = self._finish_output(StopReason.INTERRUPTED)
-        self._reader = None
+    async def _keep_partial(self, session: Session, turn: Turn) -> None:
+        _, report = turn.finish(StopReason.INTERRUPTED)
         self._injected.clear()  # not delivered: they wait in the inbox
         self._last_injected = 0
         self._mail = True
         await self._advance(session.transcript[len(self._transcript) :], reports=[report])
-
-    def _finish_output(self, stop: StopReason) -> tuple[tuple[WrittenCall, ...], Report]:
-        assert self._reader is not None
-        output = self._reader.finish()
-        self.events.output_complete()
-        data: dict[str, JsonValue] = {
-            "turn": self.turns,
-            "text": output.text,
-            "reasoning": output.reasoning,
-            "stop": stop,
-            "output_tokens": self._output_tokens,
-            "cached_tokens": self._cached_tokens,
-        }
-        return output.calls, (EventType.OUTPUT, data)
 
     def _record(self, position: int, written: WrittenCall) -> CallRecord:
         call = ToolCall(f"call_{uuid.uuid4().hex}", written.name, written.arguments_text, self.id)
@@ -401,12 +329,13 @@ class Agent:
                 await self._finish(executor.interrupted(record.call))
             else:
                 calls.append(record.call)
-        async for result in executor.execute_all(calls, self):
+        async for result in executor.execute_all(calls, self._journal):
             await self._finish(result)
 
     async def _finish(self, result: CallResult) -> None:
-        await self.commit(
-            self._work.store.finish_call(result), reports=[(EventType.RESULT, _told(result))]
+        await self.events.commit(
+            self._work.store.finish_call(result),
+            reports=[(EventType.RESULT, result_details(result))],
         )
         self._pending = [
             replace(record, state=CallState.DONE, result=result)
@@ -417,11 +346,11 @@ class Agent:
 
     async def _deliver(self) -> bool:
         """Append results and messages of the user, and resume; False if there are none."""
-        results = [_tool_message(record) for record in self._pending]
+        results = [tool_message(record) for record in self._pending]
         messages = await self._messages()
         if not results and not messages:
             return False
-        chat = [*results, *[_user(message) for message in messages]]
+        chat = [*results, *[user_message(message.text) for message in messages]]
         tokens = self._work.dialogue.append(self._transcript, chat)
         self._pending = []
         self.phase = Phase.GENERATING
@@ -430,37 +359,13 @@ class Agent:
             tokens,
             self._work.store.deliver_results(self.id),
             *self._delivered(messages),
-            reports=[(EventType.MESSAGE, _shown(message)) for message in messages],
+            reports=[(EventType.MESSAGE, user_message(message.text)) for message in messages],
         )
         if session is not None and session.state is SessionState.PAUSED:
             await session.resume(tokens)
         return True
 
     # Writing down
-
-    async def commit(
-        self, *changes: Statement, reports: Sequence[Report] = (), pieces: int = 0
-    ) -> None:
-        """Write changes and what is reported of them together; then report.
-
-        Args:
-            changes: what is written.
-            reports: what is reported.
-            pieces: events that will follow without being written.
-        """
-        claimed = self.events.claim(len(reports) + pieces)
-        events = [self.events.prepare(kind, data) for kind, data in reports]
-        written = [self._work.store.add_event(self.id, event) for event in events]
-        if claimed is not None:
-            written.append(self._work.store.claim_events(self.id, claimed))
-        try:
-            await self._work.store.commit(*changes, *written)
-        except BaseException:
-            for event in events:
-                self.events.withdraw(event)
-            raise
-        for event in events:
-            self.events.publish(event)
 
     async def _advance(
         self, token_ids: Sequence[int], *changes: Statement, reports: Sequence[Report] = ()
@@ -470,7 +375,7 @@ class Agent:
         tokens = [store.add_tokens(self.id, len(self._transcript), token_ids)] if token_ids else []
         phase = store.set_phase(self.id, self.phase, self.turns)
         reported = [*reports, (EventType.PHASE, self._state())]
-        await self.commit(*tokens, phase, *changes, reports=reported)
+        await self.events.commit(*tokens, phase, *changes, reports=reported)
         self._transcript += token_ids
         self.active_seconds = store.clock()
 
@@ -481,44 +386,3 @@ class Agent:
 
     def _state(self) -> dict[str, JsonValue]:
         return {"phase": self.phase, "held": self.held, "turn": self.turns}
-
-
-def _user(message: _UserMessage) -> Message:
-    return {"role": "user", "content": message.text}
-
-
-def _shown(message: _UserMessage) -> dict[str, JsonValue]:
-    return {"role": "user", "content": message.text}
-
-
-def _tool_message(record: CallRecord) -> Message:
-    assert record.result is not None
-    return {
-        "role": "tool",
-        "tool_call_id": record.call.id,
-        "name": record.call.name,
-        "content": record.result.content,
-    }
-
-
-def _described(record: CallRecord) -> dict[str, JsonValue]:
-    call = record.call
-    return {
-        "call_id": call.id,
-        "turn": record.turn,
-        "name": call.name,
-        "arguments": call.arguments_text,
-    }
-
-
-def _told(result: CallResult) -> dict[str, JsonValue]:
-    return {
-        "call_id": result.call_id,
-        "name": result.name,
-        "ending": result.ending,
-        "content": result.content,
-        "seconds": result.seconds,
-        "attempts": result.attempts,
-        "cached": result.cached,
-        "cut": result.cut,
-    }

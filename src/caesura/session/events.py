@@ -2,12 +2,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from pydantic import JsonValue
 
+from caesura.session.database import Statement
 from caesura.session.records import Event, EventType
 from caesura.session.store import Store
+
+Report = tuple[EventType, Mapping[str, JsonValue]]
+"""What happened, and its details."""
 
 REMEMBERED_EVENTS = 512
 RESERVED_EVENTS = 1024
@@ -52,6 +56,30 @@ class EventLog:
         event = Event(self._next, kind, dict(data), self._store.clock())
         self._next += 1
         return event
+
+    async def commit(
+        self, *changes: Statement, reports: Sequence[Report] = (), pieces: int = 0
+    ) -> None:
+        """Write changes and what is reported of them together; then report.
+
+        Args:
+            changes: what is written.
+            reports: what is reported.
+            pieces: events that will follow without being written.
+        """
+        claimed = self.claim(len(reports) + pieces)
+        events = [self.prepare(kind, data) for kind, data in reports]
+        written = [self._store.add_event(self._session_id, event) for event in events]
+        if claimed is not None:
+            written.append(self._store.claim_events(self._session_id, claimed))
+        try:
+            await self._store.commit(*changes, *written)
+        except BaseException:
+            for event in events:
+                self.withdraw(event)
+            raise
+        for event in events:
+            self.publish(event)
 
     def publish(self, event: Event) -> None:
         """The event is written: followers may see it, after all before it."""

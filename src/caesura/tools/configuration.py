@@ -1,5 +1,6 @@
 """The configuration file of tools: read, checked, and every error with its line."""
 
+import json
 import os
 import re
 import tomllib
@@ -18,6 +19,7 @@ from caesura.tools.toml_lines import KeyPath, key_lines, nearest_line
 
 Form = TypeVar("Form", bound=Settings, covariant=True)
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _POSITION = re.compile(r"\(at (?:line (?P<line>\d+), column \d+|end of document)\)")
 # What pydantic says of these does not say what to do.
 _ADVICE = {
@@ -108,10 +110,12 @@ def _syntax_error(file: Path, text: str, message: str) -> str:
 
 
 def _located(file: Path, lines: dict[KeyPath, int], path: KeyPath, message: str) -> str:
-    shown = ""
-    for key in path:
-        shown += f"[{key}]" if isinstance(key, int) else f".{key}" if shown else key
-    return f"{file}:{nearest_line(lines, path)}: {shown}: {message}"
+    shown = "".join(f"[{key}]" if isinstance(key, int) else f".{_as_written(key)}" for key in path)
+    return f"{file}:{nearest_line(lines, path)}: {shown.lstrip('.')}: {message}"
+
+
+def _as_written(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
 
 
 def _described(data: Mapping[str, Any], details: ErrorDetails) -> tuple[KeyPath, str]:

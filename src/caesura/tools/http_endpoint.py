@@ -1,10 +1,10 @@
 """Tools behind HTTP."""
 
-import codecs
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from pydantic import JsonValue
@@ -19,7 +19,15 @@ from caesura.tools.settings import HttpTool
 _MAX_REDIRECTS = 5
 _ERROR_BODY_BYTES = 2048
 _CONNECT_SECONDS = 10.0
-_TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript")
+_TEXT_TYPES = (
+    "text/",
+    "application/javascript",
+    "application/json",
+    "application/x-ndjson",
+    "application/x-www-form-urlencoded",
+    "application/xml",
+    "application/yaml",
+)
 _TEXT_SUFFIXES = ("+json", "+xml")
 
 
@@ -31,7 +39,6 @@ class HttpEndpoint(Endpoint):
         settings: its settings.
         schema: of its arguments.
         template: how they become a request.
-        client: sends it; follows no redirects.
     """
 
     def __init__(
@@ -40,11 +47,14 @@ class HttpEndpoint(Endpoint):
         settings: HttpTool,
         schema: ArgumentSchema,
         template: RequestTemplate,
-        client: httpx.AsyncClient,
     ) -> None:
         super().__init__(Definition(name, settings.description or "", schema), settings)
         self._template = template
-        self._client = client
+        # The only limit on time is that on connecting: calls have their own.
+        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+        # What a server wants to remember of one session is no other session's business.
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self._client = httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
 
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check that the arguments fit and that a request can be made of them."""
@@ -67,6 +77,10 @@ class HttpEndpoint(Endpoint):
                 transient=isinstance(error, httpx.TransportError),
             ) from None
 
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
     async def _send(self, request: httpx.Request, opened: AsyncExitStack) -> httpx.Response:
         """Send, following redirects that stay with the server."""
         origin = _origin(request.url)
@@ -84,11 +98,6 @@ class HttpEndpoint(Endpoint):
                     "which is not followed"
                 )
         raise AttemptFailed(f"the tool's server redirects more than {_MAX_REDIRECTS} times")
-
-
-def http_client() -> httpx.AsyncClient:
-    """A client whose only limit on time is that on connecting: calls have their own."""
-    return httpx.AsyncClient(timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS))
 
 
 def status_failure(status: int, retry_after: str, body: str) -> AttemptFailed:
@@ -128,7 +137,9 @@ async def _text(response: httpx.Response, max_bytes: int) -> str:
     """The body as text; a few bytes more than `max_bytes` of it are read at most."""
     if response.headers.get("content-encoding", "identity") != "identity":
         raise AttemptFailed("the tool's server sent a compressed answer, which is not accepted")
-    media_type = response.headers.get("content-type", "text/plain").partition(";")[0].strip()
+    media_type = (
+        response.headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
+    )
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk
@@ -137,13 +148,7 @@ async def _text(response: httpx.Response, max_bytes: int) -> str:
     if not media_type.startswith(_TEXT_TYPES) and not media_type.endswith(_TEXT_SUFFIXES):
         size = f"{len(body)} bytes" if len(body) <= max_bytes else f"over {max_bytes} bytes"
         return f"[{media_type}, {size}]" if body else ""
-    return body.decode(_encoding(response), errors="replace")
-
-
-def _encoding(response: httpx.Response) -> str:
-    name = response.charset_encoding or "utf-8"
     try:
-        found = codecs.lookup(name)
-    except LookupError:
-        return "utf-8"
-    return found.name if found._is_text_encoding else "utf-8"
+        return body.decode(response.charset_encoding or "utf-8", errors="replace")
+    except (LookupError, UnicodeError):  # no encoding of text, or one that cannot replace
+        return body.decode(errors="replace")

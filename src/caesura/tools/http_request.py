@@ -70,7 +70,7 @@ class RequestTemplate:
         """
         rest = {name: value for name, value in arguments.items() if name not in self.used}
         query = [*self._query(arguments)]
-        body = None if self.body is None else fill_json_or_refuse(self.body, arguments)
+        body = None if self.body is None else _body(self.body, arguments)
         if body is None and self.method in _WITH_BODY:
             body = rest
         elif self.body is None:
@@ -154,7 +154,7 @@ def request_template(settings: HttpTool, schema: ArgumentSchema) -> RequestTempl
     )
 
 
-def fill_json_or_refuse(value: JsonValue, arguments: Mapping[str, JsonValue]) -> JsonValue:
+def _body(value: JsonValue, arguments: Mapping[str, JsonValue]) -> JsonValue:
     """The body; members whose argument is not given are left out of the outermost object.
 
     Raises:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from mcp import types
-from mcp.client.session import ClientRequestContext
+from mcp.client import ClientRequestContext
 from pydantic import ValidationError
 
 from caesura.tools.context import CallContext

@@ -5,10 +5,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters, stdio_client, types
-from mcp.client.session import IncomingMessage
+from mcp.client import IncomingMessage
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.dispatcher import ProgressFnT
@@ -19,8 +20,11 @@ from caesura.tools.endpoint import Endpoint
 from caesura.tools.failure import AttemptFailed
 from caesura.tools.mcp_elicitation import Elicitation
 from caesura.tools.mcp_endpoint import McpEndpoint
-from caesura.tools.mcp_transport import Transport, watched
+from caesura.tools.mcp_transport import watched
 from caesura.tools.settings import TOOL_NAME, CommonSettings, McpServerSettings
+
+if TYPE_CHECKING:  # the SDK does not export this name
+    from mcp.client._transport import TransportStreams
 
 _LOG = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS = 0.2
@@ -181,7 +185,7 @@ class McpServer:
         )
 
     @asynccontextmanager
-    async def _transport(self) -> AsyncIterator[Transport]:
+    async def _transport(self) -> AsyncIterator["TransportStreams"]:
         settings = self._settings
         if settings.command is not None:
             env = {name: value.get_secret_value() for name, value in settings.env.items()}

@@ -3,18 +3,18 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from mcp.client._transport import ReadStream, TransportStreams
 from mcp.shared.message import SessionMessage
 
-Transport = TransportStreams
+if TYPE_CHECKING:  # the SDK does not export these names
+    from mcp.client._transport import ReadStream, TransportStreams
 
 
 @asynccontextmanager
 async def watched(
-    transport: AbstractAsyncContextManager[Transport], ended: Callable[[], None]
-) -> AsyncIterator[Transport]:
+    transport: "AbstractAsyncContextManager[TransportStreams]", ended: Callable[[], None]
+) -> "AsyncIterator[TransportStreams]":
     """The transport; `ended` is called when nothing more can be read from it."""
     async with transport as (incoming, outgoing):
         yield _WatchedStream(incoming, ended), outgoing
@@ -24,7 +24,7 @@ class _WatchedStream:
     """A stream that reports its end."""
 
     def __init__(
-        self, stream: ReadStream[SessionMessage | Exception], ended: Callable[[], None]
+        self, stream: "ReadStream[SessionMessage | Exception]", ended: Callable[[], None]
     ) -> None:
         self._stream = stream
         self._ended = ended

@@ -141,7 +141,7 @@ def _as_text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     try:
-        return to_json(value).decode()
+        return to_json(value, inf_nan_mode="null").decode()
     except (PydanticSerializationError, ValueError, RecursionError):
         raise AttemptFailed(
             f"the tool returned a {type(value).__name__}, which is neither text nor JSON"

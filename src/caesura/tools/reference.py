@@ -1,5 +1,6 @@
 """The reference of the configuration file, written from the settings themselves."""
 
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -128,3 +129,7 @@ def _type_name(annotation: Any) -> str:
 
 def _names_without_none(annotation: Any) -> Iterator[str]:
     return (_type_name(kind) for kind in typing.get_args(annotation) if kind is not type(None))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(configuration_reference())

@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
-
 from caesura.errors import ConfigurationError
 from caesura.tools.configuration import Configuration
 from caesura.tools.endpoint import Endpoint
-from caesura.tools.http_endpoint import HttpEndpoint, http_client
+from caesura.tools.http_endpoint import HttpEndpoint
 from caesura.tools.http_request import RequestError, request_template
 from caesura.tools.human_endpoint import HumanEndpoint
 from caesura.tools.mcp_server import McpServer
@@ -36,7 +34,7 @@ class Toolbox:
 
     Attributes:
         endpoints: by name. Those of MCP servers come and go as their servers say.
-        secrets: values that must not reach a model.
+        secrets: values that are kept out of error messages.
     """
 
     endpoints: Mapping[str, Endpoint]
@@ -52,8 +50,7 @@ async def open_toolbox(configuration: Configuration[Settings]) -> AsyncIterator[
             line and key.
     """
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(http_client())
-        own, problems = _open_own(configuration, client, stack)
+        own, problems = _open_own(configuration, stack)
         servers = [
             McpServer(name, settings) for name, settings in configuration.settings.mcp.items()
         ]
@@ -72,7 +69,7 @@ async def open_toolbox(configuration: Configuration[Settings]) -> AsyncIterator[
 
 
 def _open_own(
-    configuration: Configuration[Settings], client: httpx.AsyncClient, stack: AsyncExitStack
+    configuration: Configuration[Settings], stack: AsyncExitStack
 ) -> tuple[dict[str, Endpoint], list[ConfigurationError]]:
     """Endpoints of all tools but sequences, and what is wrong with the others."""
     endpoints: dict[str, Endpoint] = {}
@@ -87,7 +84,8 @@ def _open_own(
                     function = load_function(settings.callable, directory)
                     endpoints[name] = PythonEndpoint(name, settings, function)
                 case HttpTool():
-                    endpoints[name] = _open_http(name, settings, client)
+                    endpoints[name] = http = _open_http(name, settings)
+                    stack.push_async_callback(http.aclose)
                 case ModelTool():
                     endpoints[name] = model = ModelEndpoint(name, settings)
                     stack.push_async_callback(model.aclose)
@@ -100,12 +98,12 @@ def _open_own(
     return endpoints, problems
 
 
-def _open_http(name: str, settings: HttpTool, client: httpx.AsyncClient) -> HttpEndpoint:
+def _open_http(name: str, settings: HttpTool) -> HttpEndpoint:
     try:
         schema = ArgumentSchema.closed(settings.parameters)
     except ValueError as error:
         raise RequestError(("parameters",), str(error)) from None
-    return HttpEndpoint(name, settings, schema, request_template(settings, schema), client)
+    return HttpEndpoint(name, settings, schema, request_template(settings, schema))
 
 
 async def _start(

@@ -1,0 +1,70 @@
+"""What is kept while a session's calls run."""
+
+from pydantic import JsonValue
+
+from caesura.session.approvals import Approvals
+from caesura.session.events import EventLog
+from caesura.session.records import EventType
+from caesura.session.store import Store
+from caesura.tools.call import Answer, Question, ToolCall
+
+
+class Journal:
+    """`tools.CallJournal` of one session: all of it is written down.
+
+    Args:
+        events: the session's; what is written goes through them.
+        store: where it is written.
+        approvals: what waits for a human.
+    """
+
+    def __init__(self, events: EventLog, store: Store, approvals: Approvals) -> None:
+        self._events = events
+        self._store = store
+        self._approvals = approvals
+
+    async def dispatching(self, call: ToolCall, attempt: int) -> None:
+        """Write down that the call's tool is about to be run."""
+        data: dict[str, JsonValue] = {"call_id": call.id, "attempt": attempt}
+        await self._events.commit(
+            self._store.dispatch_call(call.id, attempt), reports=[(EventType.DISPATCHED, data)]
+        )
+
+    async def ask(self, question: Question) -> Answer:
+        """A human's answer; after a restart the question is the same, and still waits."""
+        if await self._store.approval(question.key) is None:
+            asked: dict[str, JsonValue] = {
+                "approval_id": question.key,
+                "call_id": question.call_id,
+                "kind": question.kind,
+                "text": question.text,
+                "tool": question.tool,
+                "arguments": dict(question.arguments),
+            }
+            await self._events.commit(
+                self._store.add_approval(question), reports=[(EventType.ASKED, asked)]
+            )
+        answer = await self._approvals.wait(question)
+        told: dict[str, JsonValue] = {
+            "approval_id": question.key,
+            "accepted": answer.accepted,
+            "reason": answer.reason,
+        }
+        await self._events.commit(reports=[(EventType.ANSWERED, told)])
+        return answer
+
+    def progress(
+        self,
+        call: ToolCall,
+        fraction: float | None,
+        remaining_seconds: float | None,
+        message: str | None,
+    ) -> None:
+        """Report how far a call is."""
+        data: dict[str, JsonValue] = {
+            "call_id": call.id,
+            "fraction": fraction,
+            "remaining_seconds": remaining_seconds,
+            "message": message,
+        }
+        self._events.piece(EventType.PROGRESS, data)

@@ -1,0 +1,90 @@
+"""The routes against their own OpenAPI description, with generated requests."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from session.workplace import tool
+
+from .served import human, served
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server with some sessions, in a thread of its own."""
+
+    url: str
+    sessions: list[str]
+    approval: str
+
+
+def add(x: int, y: int) -> int:
+    """Add."""
+    return x + y
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    path = tmp_path_factory.mktemp("openapi") / "db"
+    started: SimpleQueue[Target] = SimpleQueue()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with served(path, tool(add), human()) as server:
+            waiting = await server.session('<<ask {"question": "well?"}>>\nend')
+            over = await server.session("hello", keep_open=False)
+            approval = (await server.asked())["id"]
+            started.put(Target(server.url, [waiting["id"], over["id"]], approval))
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    yield started.get(timeout=60)
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def described(target: Target) -> schemathesis.BaseSchema:
+    return schemathesis.openapi.from_url(f"{target.url}/openapi.json")
+
+
+schema = schemathesis.pytest.from_fixture("described").include(path_regex="^/v1/(sessions|approvals)")
+
+
+@schema.parametrize()
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("known", [True, False], ids=["known-id", "any-id"])
+def test_every_answer_is_as_described(case: Case, known: bool, target: Target) -> None:
+    if known and "session_id" in case.path_parameters:
+        case.path_parameters["session_id"] = target.sessions[len(str(case.query)) % 2]
+    if known and "approval_id" in case.path_parameters:
+        case.path_parameters["approval_id"] = target.approval
+    # A stream of a session that stays open has no end, and a wait may be long.
+    if isinstance(case.body, dict):
+        case.body.pop("stream", None)
+    if case.path.endswith("/events"):
+        case.query["stream"] = "false"
+        case.query.pop("wait_seconds", None)
+    case.call_and_validate(checks=CHECKS, timeout=20)

@@ -1,0 +1,217 @@
+"""`caesura serve` with sessions: the real engine, server, parser and clients."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from servers import Server, serving
+from small_model import kv_bytes
+
+pytestmark = pytest.mark.engine
+
+KEY = "key of anna"
+OTHER = "key of bert"
+CONFIGURATION = """\
+[tools.get_weather]
+type = "python"
+callable = "weather:get_weather"
+
+[tools.get_time]
+type = "python"
+callable = "weather:get_time"
+approve = true
+"""
+TOOLS = '''\
+async def get_weather(city: str) -> str:
+    """The weather in a city."""
+    return f"it rains in {city}"
+
+
+async def get_time(city: str) -> str:
+    """The local time in a city."""
+    return f"it is noon in {city}"
+'''
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("serve")
+    (directory / "caesura.toml").write_text(CONFIGURATION)
+    (directory / "weather.py").write_text(TOOLS)
+    return directory
+
+
+def arguments(directory: Path) -> list[str]:
+    checks = json.dumps({"caesura": {"check_integrity": True}})
+    return [
+        *("--config", str(directory / "caesura.toml")),
+        *("--policy", "swap", "--host-memory", str(kv_bytes(1024))),
+        *("--kv-cache-memory-bytes", str(kv_bytes(64)), "--max-model-len", "1536"),
+        *("--dtype", "float32", "--enforce-eager", "--served-model-name", "demo"),
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        *("--logits-processors", "scripted_model:ScriptedToolCalls"),
+        *("--api-key", KEY, OTHER),
+        *("--additional-config", checks),
+    ]
+
+
+@pytest.fixture(scope="module")
+def server(model_path: str, directory: Path) -> Iterator[Server]:
+    with serving(model_path, arguments(directory), directory / "server.log") as server:
+        yield server
+
+
+def api(server: Server, key: str = KEY) -> httpx.Client:
+    return httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60
+    )
+
+
+def body(text: str, **fields: object) -> dict[str, object]:
+    message = {"role": "user", "content": text}
+    return {"messages": [message], "temperature": 0, "max_tokens": 200, **fields}
+
+
+def follow(client: httpx.Client, session_id: str, kind: str, after: int = 0) -> dict:
+    """The next event of a kind."""
+    while True:
+        parameters = {"stream": False, "after": after, "wait_seconds": 60}
+        listed = client.get(f"/v1/sessions/{session_id}/events", params=parameters).json()
+        assert listed["data"], f"no {kind} came"
+        for event in listed["data"]:
+            after = event["id"]
+            if event["type"] == kind:
+                return event
+
+
+def approve(client: httpx.Client, asked: dict) -> None:
+    answer = client.post(f"/v1/approvals/{asked['approval_id']}", json={"accepted": True})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_session_calls_waits_for_a_human_and_answers(server: Server) -> None:
+    with api(server) as client:
+        made = client.post("/v1/sessions", json=body("Weather and time?"))
+        assert made.status_code == 201, made.text
+        session_id = made.json()["id"]
+        weather = follow(client, session_id, "call.done")
+        assert (weather["name"], weather["content"]) == ("get_weather", "it rains in Berlin")
+        asked = follow(client, session_id, "approval.requested")
+        assert (asked["tool"], asked["arguments"]) == ("get_time", {"city": "Berlin"})
+        approve(client, asked)
+        time = follow(client, session_id, "call.done", asked["id"])
+        assert time["content"] == "it is noon in Berlin"
+        output = follow(client, session_id, "output.done", time["id"])
+        assert output["cached_tokens"] > 0, "its context was kept"
+        session = client.get(f"/v1/sessions/{session_id}").json()
+        assert session["output_text"] == output["text"]
+
+        steered = client.post(f"/v1/sessions/{session_id}/messages", json={"content": "more"})
+        assert steered.status_code == 202
+        told = follow(client, session_id, "message.added", output["id"])
+        assert told["content"] == "more"
+        assert client.post(f"/v1/sessions/{session_id}/cancel").json()["ending"] == "cancelled"
+    assert server.process.poll() is None, "the integrity check at idle ends the server"
+
+
+def test_keys_are_checked_and_separate_owners(server: Server) -> None:
+    with api(server) as anna, api(server, OTHER) as bert, api(server, "wrong") as nobody:
+        made = anna.post("/v1/sessions", json=body("hello", keep_open=False, tools=[])).json()
+        assert bert.get(f"/v1/sessions/{made['id']}").status_code == 404
+        assert nobody.get(f"/v1/sessions/{made['id']}").status_code == 401
+        assert made["id"] in {s["id"] for s in anna.get("/v1/sessions").json()["data"]}
+        assert bert.get("/v1/sessions").json()["data"] == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_openais_client_gets_answers_of_server_run_tools(
+    server: Server, stream: bool
+) -> None:
+    client = server.client(KEY)
+    asked = {
+        "model": "demo",
+        "temperature": 0,
+        "extra_body": {"caesura": {"tools": ["get_weather"], "show_calls": True}},
+    }
+    chat = await client.chat.completions.create(
+        messages=[{"role": "user", "content": "Weather?"}], max_tokens=200, **asked, stream=stream
+    )
+    if stream:
+        chunks = [chunk async for chunk in chat]
+        names = [
+            call.function.name
+            for chunk in chunks
+            for call in chunk.choices[0].delta.tool_calls or []
+        ]
+        # The script calls both; what is not offered is not there.
+        assert names == ["get_weather", "get_time"]
+        assert chunks[-1].choices[0].finish_reason == "stop"
+    else:
+        assert [call["ending"] for call in chat.caesura["calls"]] == ["succeeded", "unknown_tool"]
+        assert chat.choices[0].message.content
+    response = await client.responses.create(
+        input="Weather?", max_output_tokens=200, **asked, stream=stream
+    )
+    if stream:
+        response = [event async for event in response][-1].response
+    kinds = [item.type for item in response.output]
+    assert kinds.count("function_call") == kinds.count("function_call_output") == 2
+    assert kinds[-1] == "message"
+
+
+async def test_requests_without_server_tools_are_vllms(server: Server) -> None:
+    client = server.client(KEY)
+    answer = await client.chat.completions.create(
+        model="demo", messages=[{"role": "user", "content": "hello"}], max_tokens=4, n=2
+    )
+    assert len(answer.choices) == 2
+    with pytest.raises(openai.AuthenticationError):
+        await server.client("wrong").chat.completions.create(
+            model="demo", messages=[], extra_body={"caesura": {"tools": "all"}}
+        )
+
+
+def test_sessions_survive_a_restart_and_a_stream_does_not_stop_one(
+    model_path: str, directory: Path, tmp_path: Path
+) -> None:
+    """The server is asked to stop while a client follows a session that waits for a human."""
+    for name in ("caesura.toml", "weather.py"):
+        (tmp_path / name).write_text((directory / name).read_text())
+    with serving(model_path, arguments(tmp_path), tmp_path / "1.log") as server:
+        with api(server) as client:
+            session_id = client.post("/v1/sessions", json=body("Weather and time?")).json()["id"]
+            asked = follow(client, session_id, "approval.requested")
+            with client.stream("GET", f"/v1/sessions/{session_id}/events") as events:
+                lines = events.iter_lines()
+                next(lines)
+                server.process.send_signal(signal.SIGTERM)
+                for _ in lines:
+                    pass
+        assert server.process.wait(timeout=60) == 0
+    with serving(model_path, arguments(tmp_path), tmp_path / "2.log") as server:
+        with api(server) as client:
+            session = client.get(f"/v1/sessions/{session_id}").json()
+            assert session["phase"] == "calling"
+            assert [approval["id"] for approval in session["approvals"]] == [asked["approval_id"]]
+            approve(client, asked)
+            output = follow(client, session_id, "output.done", asked["id"])
+            assert output["text"]
+            assert client.get(f"/v1/sessions/{session_id}").json()["phase"] == "idle"
+
+
+def test_a_misspelt_configuration_is_named_before_the_model_is_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "caesura.toml"
+    file.write_text("[server]\nbody_limits = 1\n")
+    command = [sys.executable, "-m", "caesura.cli", "serve", "no-such-model"]
+    done = subprocess.run(
+        [*command, "--config", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    told = " ".join(done.stderr.split())
+    assert "caesura.toml:2: server.body_limits: is not a setting here" in told

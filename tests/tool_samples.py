@@ -1,0 +1,144 @@
+"""Python tools for tests."""
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from caesura.tools import CallContext, ToolError
+
+runs: list[str] = []
+release = threading.Event()
+
+
+class Unit(StrEnum):
+    CELSIUS = "celsius"
+    KELVIN = "kelvin"
+
+
+class Place(BaseModel):
+    city: str
+    country: str = "NL"
+
+
+@dataclass
+class Weather:
+    degrees: float
+    unit: Unit
+
+
+def weather(place: Place, unit: Unit = Unit.CELSIUS, days: int = 1) -> Weather:
+    """The weather at a place.
+
+    Longer explanation.
+
+    Args:
+        place: where.
+        unit: of the temperature.
+        days: from now.
+    """
+    return Weather(degrees=20.0 + days, unit=unit)
+
+
+async def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+def bounded(share: Annotated[float, Field(ge=0, le=1)], copy: str = "x", schema: int = 0) -> str:
+    return f"{share} {copy} {schema}"
+
+
+def on_day(day: date) -> str:
+    return day.strftime("%A")
+
+
+def count(word: str) -> str:
+    runs.append(word)
+    return f"{word} {len(runs)}"
+
+
+async def raises() -> None:
+    raise KeyError("/etc/shadow")
+
+
+def tells() -> None:
+    raise ToolError("no such city; try another one")
+
+
+async def exits() -> None:
+    raise SystemExit(1)
+
+
+def exits_in_thread() -> None:
+    raise SystemExit(1)
+
+
+def stops() -> None:
+    raise StopIteration
+
+
+async def hangs() -> None:
+    runs.append("hangs")
+    await asyncio.Event().wait()
+
+
+def hangs_in_thread() -> str:
+    runs.append("hangs in thread")
+    release.wait()
+    return "released"
+
+
+def text(kind: str) -> object:
+    return {
+        "surrogate": "a\ud800b",
+        "nul": "a\0b",
+        "control": "a\x07b",
+        "bytes": b"a\xffb",
+        "long": "é" * 1000,
+        "none": None,
+        "infinite": float("inf"),
+        "object": object(),
+        "json": {"a": [1, date(2026, 1, 2)]},
+    }[kind]
+
+
+async def asks(context: CallContext) -> str:
+    first = await context.ask("Which?", ["red", "blue"])
+    second = await context.ask("Sure?")
+    return f"{first}, {second}"
+
+
+def asks_in_thread(context: CallContext) -> str:
+    return context.ask_from_thread("Which?")
+
+
+async def reports(context: CallContext) -> str:
+    context.progress(0.5, "half", remaining_seconds=7)
+    await asyncio.to_thread(context.progress, 2.0)
+    await asyncio.sleep(0)
+    return "done"
+
+
+def search(query: str, limit: int = 10) -> dict[str, object]:
+    """Search."""
+    runs.append(f"search {query} {limit}")
+    return {"results": [{"url": f"https://example.com/{query}", "rank": 1}], "limit": limit}
+
+
+def fetch(url: str) -> str:
+    """Fetch."""
+    runs.append(f"fetch {url}")
+    return f"page of {url}"
+
+
+def untyped(a):  # type: ignore[no-untyped-def]
+    return a
+
+
+def variadic(*values: int) -> int:
+    return sum(values)
