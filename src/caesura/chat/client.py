@@ -165,14 +165,18 @@ class SessionsClient:
         loop = asyncio.get_running_loop()
         lost_at: float | None = None
         retry_seconds = _FIRST_RETRY_SECONDS
+
+        def opened() -> None:
+            nonlocal lost_at
+            if lost_at is not None:
+                lost_at = None
+                on_connection(True)
+
         while True:
             try:
-                async with aclosing(self._stream(session_id, after)) as stream:
+                async with aclosing(self._stream(session_id, after, opened)) as stream:
                     async for event in stream:
-                        if lost_at is not None:
-                            lost_at, retry_seconds = None, _FIRST_RETRY_SECONDS
-                            on_connection(True)
-                        after = event.number
+                        after, retry_seconds = event.number, _FIRST_RETRY_SECONDS
                         yield event
                         if event.kind is EventKind.ENDED:
                             return
@@ -189,7 +193,9 @@ class SessionsClient:
             await asyncio.sleep(retry_seconds)
             retry_seconds = min(2 * retry_seconds, _LONGEST_RETRY_SECONDS)
 
-    async def _stream(self, session_id: str, after: int) -> AsyncGenerator[SessionEvent, None]:
+    async def _stream(
+        self, session_id: str, after: int, opened: Callable[[], None]
+    ) -> AsyncGenerator[SessionEvent, None]:
         path = f"{_session_path(session_id)}/events"
         headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
         reader = FrameReader()
@@ -198,6 +204,7 @@ class SessionsClient:
                 if response.is_error:
                     await response.aread()
                 _require_success(response)
+                opened()
                 async for piece in response.aiter_bytes():
                     for frame in reader.feed(piece):
                         event = _event(frame)

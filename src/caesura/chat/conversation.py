@@ -15,7 +15,8 @@ from caesura.errors import CaesuraError
 
 _NOT_FOUND, _CONFLICT, _BAD_REQUEST = 404, 409, 400
 UNATTENDED_SECONDS = 60.0  # a server that is gone is waited for so long
-_WORKING = frozenset({"generating", "calling"})
+_ENDING = "ending"  # it was cancelled from here; its last event is to come
+_WORKING = frozenset({"generating", "calling", _ENDING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,9 @@ class Conversation:
     async def cancel(self) -> None:
         """End it."""
         await self._client.cancel(self._require())
+        self.questions.clear()
+        if self._phase != "ended":
+            self._phase, self._held = _ENDING, False
 
     async def show_transcript(self) -> None:
         """Show all of it, uncut."""

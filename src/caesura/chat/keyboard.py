@@ -90,7 +90,7 @@ class TerminalKeyboard:
         self._is_shown = False
         self._descriptor = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._descriptor)
-        tty.setcbreak(self._descriptor)
+        tty.setcbreak(self._descriptor, termios.TCSADRAIN)  # what was typed already counts
         asyncio.get_running_loop().add_reader(self._descriptor, self._read)
 
     @property

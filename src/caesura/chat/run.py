@@ -53,16 +53,23 @@ def run_chat(settings: ChatSettings) -> int:
 async def _chat(settings: ChatSettings) -> Outcome:
     client = SessionsClient(settings.url, settings.api_key)
     try:
-        await _require_model(client, settings.model)
+        await _require_server(client, settings.model)
         return await _Chat(settings, client).run()
     finally:
         await client.close()
 
 
-async def _require_model(client: SessionsClient, model: str | None) -> None:
-    served = await client.models()
-    if model is not None and model not in served:
-        raise ConfigurationError(f"{client.url} serves {', '.join(served)}, not {model}")
+async def _require_server(client: SessionsClient, model: str | None) -> None:
+    """See that sessions can be had before anybody types.
+
+    Raises:
+        CaesuraError: they cannot, or the model is another one.
+    """
+    await client.sessions(limit=1)
+    if model is not None:
+        served = await client.models()
+        if model not in served:
+            raise ConfigurationError(f"{client.url} serves {', '.join(served)}, not {model}")
 
 
 class _Chat:
