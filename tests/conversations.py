@@ -55,7 +55,7 @@ def answered(messages: list[dict[str, Any]], answer: dict[str, Any]) -> list[dic
     message = answer["choices"][0]["message"]
     results = [
         {"role": "tool", "tool_call_id": call["id"], "content": "12 degrees"}
-        for call in message["tool_calls"]
+        for call in message.get("tool_calls") or []
     ]
     return [*messages, message, *results]
 

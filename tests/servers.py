@@ -66,6 +66,7 @@ def serving(
             env=os.environ | {"PYTHONPATH": path} | environment,
             stdout=output,
             stderr=output,
+            cwd=log.parent,  # sessions are kept in the working directory
         )
     server = Server(process, port)
     deadline = time.monotonic() + 240

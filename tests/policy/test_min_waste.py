@@ -287,6 +287,15 @@ def test_durations_and_returns_are_learned_per_endpoint() -> None:
     assert probability("lost", 0.0) < 0.2 < 0.9 < probability("fast", 0.0)
 
 
+def test_a_new_pause_is_expected_to_last_as_those_before_it() -> None:
+    policy = MinWaste()
+    for _ in range(200):
+        policy.ended("human", 50.0, returned=True)
+        policy.ended("search", 2.0, returned=True)
+    assert policy.expected_seconds("human") == pytest.approx(50, rel=0.3)
+    assert policy.expected_seconds("search") == pytest.approx(2, rel=0.3)
+
+
 def test_ranking_a_thousand_pauses_costs_far_less_than_a_step() -> None:
     """Reviews, and a demand in every iteration, with the learned durations."""
     rng = random.Random(0)

@@ -12,14 +12,11 @@ from typing import Any
 import httpx
 import openai
 import uvicorn
-from fakes import FakeEngine
 from fastapi import FastAPI, Request
-from session.scripted import END, ByteDialogue, model
-from session.workplace import workplace
 
 from caesura.server import approvals, sessions
 from caesura.server.server_tools import ServerTools
-from caesura.server.service import Service
+from caesura.server.service import Service, Unavailable
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Workplace
 from caesura.session.agents import Agents, Limits
@@ -27,6 +24,9 @@ from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Endpoint
 from caesura.tools.human_endpoint import HumanEndpoint
 from caesura.tools.settings import HumanTool
+from fakes import FakeEngine
+from session.scripted import END, ByteDialogue, model
+from session.workplace import eventually, workplace
 
 MODEL = "demo"
 
@@ -145,7 +145,7 @@ async def served(
             await agents.stop()
 
 
-def application(service: Service, untouched: list[bytes]) -> FastAPI:
+def application(service: Service | Unavailable | None, untouched: list[bytes]) -> FastAPI:
     """The routes of sessions, and in place of vLLM's one that notes what it gets."""
     app = FastAPI()
     app.state.caesura = service
@@ -180,9 +180,7 @@ async def _listening(app: FastAPI) -> AsyncIterator[str]:
         listener.listen(2048)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            async with asyncio.timeout(20):
-                while not server.started:
-                    await asyncio.sleep(0)
+            await eventually(lambda: server.started)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
@@ -203,7 +201,9 @@ def events(text: str) -> list[tuple[str, str, dict[str, Any]]]:
     """The events of a stream, read as the specification says."""
     read = []
     for block in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.split("\n") if line[:1] not in ("", ":"))
+        fields = dict(
+            line.split(": ", 1) for line in block.split("\n") if line[:1] not in ("", ":")
+        )
         if fields:
             data = fields.get("data", "")
             read.append(

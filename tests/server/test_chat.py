@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
+
 from session.workplace import tool
 
 from .served import Served, human, served
@@ -78,7 +79,9 @@ async def test_calls_and_results_are_shown_to_who_asks(tmp_path: Path) -> None:
         assert (call.index, call.function.name) == (0, "add")
         assert json.loads(call.function.arguments) == {"x": 1, "y": 2}
         (result,) = [
-            chunk.caesura["result"] for chunk in read if "result" in (chunk.model_extra or {}).get("caesura", {})
+            chunk.caesura["result"]
+            for chunk in read
+            if "result" in (chunk.model_extra or {}).get("caesura", {})
         ]
         assert result == {
             "call_id": call.id, "name": "add", "ending": "succeeded", "content": "3"
@@ -151,9 +154,7 @@ async def test_a_session_that_is_cancelled_is_an_error(tmp_path: Path, stream: b
     async with served(tmp_path / "db", human()) as server:
         asked = asking('<<ask {"question": "well?"}>>')
         answering = asyncio.create_task(
-            chunks(server, **asked)
-            if stream
-            else server.openai().chat.completions.create(**asked)
+            chunks(server, **asked) if stream else server.openai().chat.completions.create(**asked)
         )
         question = await server.asked()
         await server.client.post(f"/v1/sessions/{question['session_id']}/cancel")

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from session.workplace import tool
 
 from caesura.server.event_stream import EventStreamResponse, encoded_event
+from session.workplace import eventually, tool
 
 from .served import Served, events, human, served, streamed
 
@@ -154,9 +154,7 @@ async def test_a_thousand_clients_that_leave_take_nothing_along(tmp_path: Path) 
         before = _tasks()
         for _ in range(20):
             await asyncio.gather(*(come_and_go() for _ in range(50)))
-        async with asyncio.timeout(30):
-            while _tasks() > before:
-                await asyncio.sleep(0)
+        await eventually(lambda: _tasks() <= before)
         gc.collect()
         left = [o for o in gc.get_objects() if isinstance(o, EventStreamResponse)]
         assert not left

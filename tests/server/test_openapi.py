@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -16,9 +16,13 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+
+from schemathesis.schemas import APIOperation
 from session.workplace import tool
 
-from .served import human, served
+from caesura.server.service import Unavailable
+
+from .served import application, human, served
 
 CHECKS = [
     not_a_server_error,
@@ -65,26 +69,28 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     loop.close()
 
 
-@pytest.fixture(scope="module")
-def described(target: Target) -> schemathesis.BaseSchema:
-    return schemathesis.openapi.from_url(f"{target.url}/openapi.json")
+DESCRIBED = schemathesis.openapi.from_dict(application(Unavailable("not started"), []).openapi())
+OPERATIONS = [
+    found.ok()
+    for found in DESCRIBED.include(path_regex="^/v1/(sessions|approvals)").get_all_operations()
+]
 
 
-schema = schemathesis.pytest.from_fixture("described").include(path_regex="^/v1/(sessions|approvals)")
+@pytest.mark.parametrize("known", [True, False], ids=["known-ids", "any-ids"])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_every_answer_is_as_described(operation: APIOperation, known: bool, target: Target) -> None:
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+    @given(operation.as_strategy())
+    def answers(case: Case) -> None:
+        if known and "session_id" in case.path_parameters:
+            case.path_parameters["session_id"] = target.sessions[len(str(case.query)) % 2]
+        if known and "approval_id" in case.path_parameters:
+            case.path_parameters["approval_id"] = target.approval
+        # A stream of a session that stays open has no end, and a wait may be long.
+        if isinstance(case.body, dict):
+            case.body.pop("stream", None)
+        if operation.path.endswith("/events"):
+            case.query |= {"stream": "false", "wait_seconds": 0}
+        case.call_and_validate(base_url=target.url, checks=CHECKS, timeout=20)
 
-
-@schema.parametrize()
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
-@pytest.mark.parametrize("known", [True, False], ids=["known-id", "any-id"])
-def test_every_answer_is_as_described(case: Case, known: bool, target: Target) -> None:
-    if known and "session_id" in case.path_parameters:
-        case.path_parameters["session_id"] = target.sessions[len(str(case.query)) % 2]
-    if known and "approval_id" in case.path_parameters:
-        case.path_parameters["approval_id"] = target.approval
-    # A stream of a session that stays open has no end, and a wait may be long.
-    if isinstance(case.body, dict):
-        case.body.pop("stream", None)
-    if case.path.endswith("/events"):
-        case.query["stream"] = "false"
-        case.query.pop("wait_seconds", None)
-    case.call_and_validate(checks=CHECKS, timeout=20)
+    answers()

@@ -8,9 +8,9 @@ import openai
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
-from session.workplace import tool
 
 from caesura.server.response_input import InputCall, InputMessage, InputResult, input_messages
+from session.workplace import tool
 
 from .served import Served, human, served
 
@@ -114,9 +114,7 @@ async def test_an_output_of_full_length_is_incomplete(tmp_path: Path) -> None:
 
 async def test_a_cancelled_session_is_a_cancelled_response(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human()) as server:
-        answering = asyncio.create_task(
-            streamed(server, **asking('<<ask {"question": "well?"}>>'))
-        )
+        answering = asyncio.create_task(streamed(server, **asking('<<ask {"question": "well?"}>>')))
         question = await server.asked()
         await server.client.post(f"/v1/sessions/{question['session_id']}/cancel")
         last = (await answering)[-1]

@@ -4,9 +4,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from fakes import FakeEngine
-from session.scripted import END, ByteDialogue, model
-from session.workplace import OWNER, spec, until
 
 from caesura.errors import ConfigurationError
 from caesura.server.running import running_sessions
@@ -14,6 +11,9 @@ from caesura.server.settings import ServerSettings
 from caesura.session.records import ApprovalState, EventType
 from caesura.tools.call import Answer
 from caesura.tools.configuration import load_configuration
+from fakes import FakeEngine
+from session.scripted import END, ByteDialogue, model
+from session.workplace import OWNER, spec, until
 
 HOOK = """\
 import asyncio
@@ -90,7 +90,9 @@ async def test_the_webhook_of_the_file_is_told(tmp_path: Path) -> None:
 
     listener = await asyncio.start_server(receive, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    text = f'[webhook]\nurl = "http://127.0.0.1:{port}"\nsecret = "x"\n[tools.ask]\ntype = "human"\n'
+    text = (
+        f'[webhook]\nurl = "http://127.0.0.1:{port}"\nsecret = "x"\n[tools.ask]\ntype = "human"\n'
+    )
     async with listener, running(tmp_path, text) as service:
         await service.agents.create(OWNER, spec('<<ask {"question": "well?"}>>'))
         async with asyncio.timeout(20):

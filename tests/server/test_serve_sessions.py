@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+
 from servers import Server, serving
 from small_model import kv_bytes
 
@@ -68,9 +69,7 @@ def server(model_path: str, directory: Path) -> Iterator[Server]:
 
 
 def api(server: Server, key: str = KEY) -> httpx.Client:
-    return httpx.Client(
-        base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60
-    )
+    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
 
 def body(text: str, **fields: object) -> dict[str, object]:
@@ -194,15 +193,17 @@ def test_sessions_survive_a_restart_and_a_stream_does_not_stop_one(
                 for _ in lines:
                     pass
         assert server.process.wait(timeout=60) == 0
-    with serving(model_path, arguments(tmp_path), tmp_path / "2.log") as server:
-        with api(server) as client:
-            session = client.get(f"/v1/sessions/{session_id}").json()
-            assert session["phase"] == "calling"
-            assert [approval["id"] for approval in session["approvals"]] == [asked["approval_id"]]
-            approve(client, asked)
-            output = follow(client, session_id, "output.done", asked["id"])
-            assert output["text"]
-            assert client.get(f"/v1/sessions/{session_id}").json()["phase"] == "idle"
+    with (
+        serving(model_path, arguments(tmp_path), tmp_path / "2.log") as server,
+        api(server) as client,
+    ):
+        session = client.get(f"/v1/sessions/{session_id}").json()
+        assert session["phase"] == "calling"
+        assert [approval["id"] for approval in session["approvals"]] == [asked["approval_id"]]
+        approve(client, asked)
+        output = follow(client, session_id, "output.done", asked["id"])
+        assert output["text"]
+        assert client.get(f"/v1/sessions/{session_id}").json()["phase"] == "idle"
 
 
 def test_a_misspelt_configuration_is_named_before_the_model_is_loaded(tmp_path: Path) -> None:

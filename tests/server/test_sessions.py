@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from session.workplace import tool
 
 from caesura.server.service import Unavailable
+from session.workplace import tool
 
 from .served import application, body, events, human, served, streamed
 
@@ -284,6 +284,21 @@ async def test_an_ended_session_can_be_read_when_its_tool_is_gone(tmp_path: Path
         assert again.status_code == 409
 
 
+async def test_a_session_runs_no_tool_but_those_it_was_given(tmp_path: Path) -> None:
+    ran = []
+
+    def forbidden() -> str:
+        """Note that it ran."""
+        ran.append(True)
+        return "ran"
+
+    async with served(tmp_path / "db", tool(add), tool(forbidden)) as server:
+        made = await server.session("<<forbidden {}>>\nend", tools=["add"])
+        session = await server.until(made["id"], phase="idle")
+        assert "there is no tool 'forbidden'; the tools are: add" in session["output_text"]
+    assert not ran
+
+
 async def test_too_many_open_sessions_are_refused(tmp_path: Path) -> None:
     async with served(tmp_path / "db", open_sessions_per_owner=1) as server:
         await server.session("hello")
@@ -321,7 +336,7 @@ async def test_a_tool_result_cannot_end_its_message(tmp_path: Path) -> None:
 
 async def test_a_server_without_sessions_says_so(tmp_path: Path) -> None:
     for state in (None, Unavailable("there is no room")):
-        app = application(state, [])  # type: ignore[arg-type]
+        app = application(state, [])
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             for answer in (
@@ -330,4 +345,5 @@ async def test_a_server_without_sessions_says_so(tmp_path: Path) -> None:
             ):
                 assert answer.status_code == 503
                 assert answer.json()["error"]["code"] == "no_sessions"
-
+            stored = await client.get(f"/v1/responses/resp_{'0' * 32}")
+            assert stored.json() == {"from": "vllm"}

@@ -17,6 +17,24 @@ from caesura.server.transcripts import ToolCall, Transcript
 from kept_transcripts import IDENTITY, calling, result, user
 
 REFORMATTING = (Path(__file__).parent / "reformatting.jinja").read_text()
+FORGETS_THOUGHTS = """
+{%- set turn = namespace(last_question=0) -%}
+{%- for message in messages if message.role == 'user' -%}
+{%- set turn.last_question = messages.index(message) -%}
+{%- endfor -%}
+{%- for message in messages -%}
+{{- '<|im_start|>' + message.role + '\n' -}}
+{%- if message.role == 'assistant' and (loop.index0 > turn.last_question or loop.last) -%}
+{{- '<think>\n' + (message.reasoning or '') + '\n</think>\n\n' -}}
+{%- endif -%}
+{{- message.content -}}
+{%- for call in message.tool_calls or [] -%}
+{{- '\n<tool_call>\n' + (call.function | tojson) + '\n</tool_call>' -}}
+{%- endfor -%}
+{{- '<|im_end|>\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}
+"""
 NEXT_ROLE_ENDS_THE_TURN = """
 {%- for message in messages -%}
 {{- '<|im_start|>' + message.role + ':' + (message.content or '') -}}
@@ -124,6 +142,14 @@ async def test_history_that_is_rendered_otherwise_does_not_matter(template_of) -
     following = await after(template, generated, [result("call-1")], [CALL])
     response = "<tool_response>12 degrees</tool_response>"
     assert following == f"\n<|im_start|>tool\n{response}<|im_end|>\n{NEXT}"
+
+
+@pytest.mark.parametrize("new", [result("call-1"), user("And tomorrow?")], ids=["result", "user"])
+async def test_thoughts_that_later_turns_forget_stay(template_of, new: Message) -> None:
+    template = template_of(FORGETS_THOUGHTS)
+    generated = "<think>\nHm.\n</think>\n\n<tool_call>\n{}\n</tool_call><|im_end|>"
+    following = await after(template, generated, [new], [CALL])
+    assert following == f"\n<|im_start|>{new['role']}\n{new['content']}<|im_end|>\n{NEXT}"
 
 
 async def test_what_follows_is_what_an_append_only_template_appends(template_of) -> None:

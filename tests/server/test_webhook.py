@@ -4,13 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 from pydantic import SecretStr
-from session.workplace import OWNER, agents, spec, until
 
 from caesura.server.settings import WebhookSection
 from caesura.server.signatures import signing_key
@@ -18,6 +18,7 @@ from caesura.server.webhook import Webhook
 from caesura.session.agents import Agents
 from caesura.session.records import EventType
 from caesura.tools.call import Answer
+from session.workplace import OWNER, agents, spec, until
 
 from .served import human
 
@@ -83,17 +84,20 @@ async def telling(all_agents: Agents, receiver: Receiver, clock: Clock) -> Async
 async def settled(all_agents: Agents) -> None:
     """Until everything that waits was told."""
     async with asyncio.timeout(20):
-        while await all_agents._work.store.unnotified():
-            await asyncio.sleep(0)
+        for _ in count():
+            if not await all_agents._work.store.unnotified():
+                return
 
 
 async def test_a_question_is_told_once_and_signed(tmp_path: Path) -> None:
     receiver = Receiver()
-    async with agents(tmp_path / "db", human()) as all_agents:
-        async with telling(all_agents, receiver, Clock()):
-            agent = await all_agents.create(OWNER, spec(QUESTION))
-            await receiver.wait_for(1)
-            await settled(all_agents)
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, Clock()),
+    ):
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        await receiver.wait_for(1)
+        await settled(all_agents)
     (request,) = receiver.requests
     told = json.loads(request.content)
     assert told["type"] == "approval.requested"
@@ -108,12 +112,14 @@ async def test_a_question_is_told_once_and_signed(tmp_path: Path) -> None:
 async def test_it_is_told_again_later_and_later_until_it_is_heard(tmp_path: Path) -> None:
     failure = httpx.ConnectError("refused")
     receiver, clock = Receiver(500, failure, 404, 302), Clock()
-    async with agents(tmp_path / "db", human()) as all_agents:
-        async with telling(all_agents, receiver, clock):
-            agent = await all_agents.create(OWNER, spec(QUESTION))
-            await until(agent, EventType.ASKED)
-            await receiver.wait_for(5)
-            await settled(all_agents)
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, clock),
+    ):
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        await until(agent, EventType.ASKED)
+        await receiver.wait_for(5)
+        await settled(all_agents)
     assert clock.slept == [1, 2, 4, 8]
     assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
 
@@ -123,15 +129,19 @@ async def test_what_was_not_heard_before_a_restart_is_told_after_it(tmp_path: Pa
         agent = await all_agents.create(OWNER, spec(QUESTION))
         await until(agent, EventType.ASKED)
     receiver = Receiver()
-    async with agents(tmp_path / "db", human()) as all_agents:
-        async with telling(all_agents, receiver, Clock()):
-            await receiver.wait_for(1)
-            await settled(all_agents)
-    async with agents(tmp_path / "db", human()) as all_agents:
-        async with telling(all_agents, receiver, Clock()):
-            await all_agents.create(OWNER, spec(QUESTION))
-            await receiver.wait_for(2)
-            await settled(all_agents)
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, Clock()),
+    ):
+        await receiver.wait_for(1)
+        await settled(all_agents)
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, Clock()),
+    ):
+        await all_agents.create(OWNER, spec(QUESTION))
+        await receiver.wait_for(2)
+        await settled(all_agents)
     sessions = [json.loads(r.content)["approval"]["session_id"] for r in receiver.requests]
     assert sessions[0] == agent.id
     assert len(set(sessions)) == 2, "each is told once"
@@ -145,15 +155,17 @@ async def test_an_address_that_never_answers_does_not_stop_a_session(tmp_path: P
             raise AssertionError
 
     receiver = Silent()
-    async with agents(tmp_path / "db", human()) as all_agents:
-        async with telling(all_agents, receiver, Clock()):
-            agent = await all_agents.create(OWNER, spec(QUESTION))
-            asked = await until(agent, EventType.ASKED)
-            await receiver.wait_for(1)
-            await all_agents.answer(
-                OWNER, str(asked.data["approval_id"]), Answer(accepted=True, text="yes")
-            )
-            await until(agent, EventType.OUTPUT, text="heard: yes. end")
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, Clock()),
+    ):
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        asked = await until(agent, EventType.ASKED)
+        await receiver.wait_for(1)
+        await all_agents.answer(
+            OWNER, str(asked.data["approval_id"]), Answer(accepted=True, text="yes")
+        )
+        await until(agent, EventType.OUTPUT, text="heard: yes. end")
 
 
 def test_a_secret_is_base64_after_its_prefix_and_else_a_text() -> None:

@@ -9,7 +9,7 @@ from vllm.v1.request import Request, RequestStatus
 from caesura.engine.config import KeepContexts
 from caesura.engine.keeper import PauseKeeper
 from caesura.engine.pauses import Pause
-from caesura.engine.protocol import endpoint_of
+from caesura.engine.protocol import endpoint_of, owner_of
 from caesura.engine.tool_names import ToolNames
 
 CLIENT = "client"
@@ -40,7 +40,7 @@ class Continuations:
         if len(self._keeper.table) == 0 or request.pooling_params is not None:
             return None
         pause = self._keeper.table.find_continued(
-            request.session_id, request.block_hashes, request.num_tokens
+            request.session_id, owner_of(request), request.block_hashes, request.num_tokens
         )
         if pause is not None:
             self._continuing.add(request.request_id)

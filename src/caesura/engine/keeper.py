@@ -24,6 +24,7 @@ from caesura.engine.holds import (
 )
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses import HoldEnding, Pause, PauseEnding, PauseTable
+from caesura.engine.protocol import owner_of
 from caesura.engine.returns import Returns
 from caesura.engine.trace import NO_TRACE, Trace
 from caesura.engine.transfers import Transfers
@@ -150,6 +151,7 @@ class PauseKeeper:
             block_hashes=list(request.block_hashes[: computed_tokens // self._block_size]),
             block_size=self._block_size,
             session_id=request.session_id,
+            owner=owner_of(request),
             request=request if in_place else None,
             predicted_seconds=self.policy.expected_seconds(endpoint),
         )

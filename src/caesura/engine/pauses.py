@@ -47,6 +47,7 @@ class Pause:
         block_hashes: chained hash of each full block of the context.
         block_size: tokens per block.
         session_id: the session id that the client gave, if any.
+        owner: whose it is; None where owners are not told apart.
         request: the parked engine request, for sessions in place; None when the request
             finished towards its client.
         hold: what keeps its blocks on the device, None when nothing does.
@@ -68,6 +69,7 @@ class Pause:
     block_hashes: list[BlockHash]
     block_size: int
     session_id: str | None = None
+    owner: str | None = None
     request: Request | None = None
     hold: Hold | None = None
     copied_blocks: int = 0
@@ -124,7 +126,7 @@ class PauseTable:
 
     _by_id: dict[str, Pause] = field(default_factory=dict)
     _by_hash: dict[BlockHash, list[Pause]] = field(default_factory=lambda: defaultdict(list))
-    _by_session: dict[str, Pause] = field(default_factory=dict)
+    _by_session: dict[tuple[str | None, str], Pause] = field(default_factory=dict)
     _by_claimant: dict[str, Pause] = field(default_factory=dict)
     _by_arrival: list[Pause] = field(default_factory=list)
     _by_pause: list[Pause] = field(default_factory=list)
@@ -178,7 +180,7 @@ class PauseTable:
             for block_hash in pause.index_hashes():
                 self._by_hash[block_hash].append(pause)
             if pause.session_id is not None:
-                self._by_session[pause.session_id] = pause
+                self._by_session[pause.owner, pause.session_id] = pause
         bisect.insort(self._by_arrival, pause, key=_arrival)
         bisect.insort(self._by_pause, pause, key=_paused)
 
@@ -204,20 +206,24 @@ class PauseTable:
         _remove_sorted(self._by_pause, pause, _paused(pause), _paused)
 
     def find_continued(
-        self, session_id: str | None, block_hashes: list[BlockHash], num_tokens: int
+        self,
+        session_id: str | None,
+        owner: str | None,
+        block_hashes: list[BlockHash],
+        num_tokens: int,
     ) -> Pause | None:
-        """The pause that a new request of `num_tokens` tokens continues, if any.
+        """The owner's pause that a new request of `num_tokens` tokens continues, if any.
 
         By session id when the client gives one, else by the longest matching prefix. A
         continuation has more tokens than the prompt of the turn that paused.
         """
         if session_id is not None:
-            pause = self._by_session.get(session_id)
+            pause = self._by_session.get((owner, session_id))
             if pause is not None and _continues(pause, num_tokens, block_hashes):
                 return pause
         for block_hash in reversed(block_hashes):
             for pause in self._by_hash.get(block_hash, ()):
-                same_session = pause.session_id in (None, session_id)
+                same_session = pause.session_id in (None, session_id) and pause.owner == owner
                 if same_session and num_tokens > pause.prompt_tokens:
                     return pause
         return None
@@ -234,8 +240,10 @@ class PauseTable:
                 pauses.remove(pause)
                 if not pauses:
                     del self._by_hash[block_hash]
-        if pause.session_id is not None and self._by_session.get(pause.session_id) is pause:
-            del self._by_session[pause.session_id]
+        if pause.session_id is not None:
+            session = (pause.owner, pause.session_id)
+            if self._by_session.get(session) is pause:
+                del self._by_session[session]
 
 
 def _continues(pause: Pause, num_tokens: int, block_hashes: list[BlockHash]) -> bool:

@@ -2,8 +2,6 @@
 
 from vllm.v1.request import Request
 
-from caesura.session.returns import REPORT
-
 INTERRUPTED = "caesura:interrupted"
 """Stop reason of a turn that appended tokens ended."""
 
@@ -14,6 +12,22 @@ Its engine request is over; the session itself goes on with a new one when it is
 
 ENDPOINT_ARGUMENT = "caesura_endpoint"
 """Key in `SamplingParams.extra_args` (`vllm_xargs` over HTTP): what the pause waits for."""
+
+OWNER_ARGUMENT = "caesura_owner"
+"""Key in `SamplingParams.extra_args`: whose request it is. Only its owner continues a pause."""
+
+REPORT = "caesura_report"
+"""Key in `SamplingParams.extra_args` of a request that asks what became of its context, and of
+the answer in what comes with its end."""
+
+
+def owner_of(request: Request) -> str | None:
+    """Whose request it is; None where owners are not told apart."""
+    params = request.sampling_params
+    if params is None or not params.extra_args:
+        return None
+    owner = params.extra_args.get(OWNER_ARGUMENT)
+    return str(owner) if owner is not None else None
 
 
 def wants_report(request: Request) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 from vllm.v1.request import Request
 
 from caesura.engine.pauses import Pause
-from caesura.engine.protocol import wants_report
-from caesura.session.returns import REPORT, ContextReturn
+from caesura.engine.protocol import REPORT, wants_report
+from caesura.session.returns import ContextReturn
 
 
 class Returns:

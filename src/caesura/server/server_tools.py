@@ -69,9 +69,10 @@ class ServerTools:
         self, stored: re.Match[str], scope: Scope, receive: Receive, send: Send
     ) -> None:
         request = Request(scope, receive)
+        running = isinstance(getattr(request.app.state, "caesura", None), Service)
         session_id, is_cancel = f"sess_{stored['hex']}", stored["cancel"] is not None
         response: Response | None = None
-        if scope["method"] == ("POST" if is_cancel else "GET"):
+        if running and scope["method"] == ("POST" if is_cancel else "GET"):
             try:
                 response = await _stored_response(request, session_id, cancel=is_cancel)
             except UnknownSession:

@@ -8,8 +8,9 @@ from vllm.engine.protocol import EngineClient
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+from caesura.engine.protocol import OWNER_ARGUMENT, REPORT
 from caesura.server.turns import Turn, current_turn
-from caesura.session.returns import REPORT, ContextReturn
+from caesura.session.returns import ContextReturn
 
 
 class ObservedEngine:
@@ -32,7 +33,8 @@ class ObservedEngine:
         turn = current_turn()
         if turn is None:
             return self._engine.generate(prompt, sampling_params, request_id, **options)
-        sampling_params.extra_args = {**(sampling_params.extra_args or {}), REPORT: True}
+        told = {OWNER_ARGUMENT: turn.owner, REPORT: True}
+        sampling_params.extra_args = {**(sampling_params.extra_args or {}), **told}
         turn.runs += 1
         outputs = self._engine.generate(prompt, sampling_params, request_id, **options)
         deltas = sampling_params.output_kind == RequestOutputKind.DELTA

@@ -48,8 +48,8 @@ class ContinuedRendering:
     def __init__(self, renderer: OnlineRenderer, transcripts: Transcripts) -> None:
         self._vllm = renderer
         self._transcripts = transcripts
-        tokenizer = renderer.renderer.get_tokenizer()
-        added = getattr(tokenizer, "added_tokens_decoder", {})
+        # Other tokenizers than those of transformers, or none, leave every tail in doubt.
+        added = getattr(renderer.renderer.tokenizer, "added_tokens_decoder", {})
         self._controls = {token: str(content) for token, content in added.items()}
 
     async def preprocess_chat(

@@ -10,8 +10,10 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRespo
 from vllm.entrypoints.openai.responses.protocol import ResponsesResponse
 from vllm.entrypoints.openai.responses.utils import construct_chat_messages_with_tool_call
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
+from caesura.engine.versions import require_tested_vllm
 from caesura.server.memory import remember
 from caesura.server.streams import ChatStream
 from caesura.server.transcripts import MemoryTranscripts, Transcripts
@@ -26,7 +28,11 @@ def observe(engine_client: Any, state: State) -> None:
     Args:
         engine_client: vLLM's.
         state: with vLLM's serving objects.
+
+    Raises:
+        UnsupportedVersion: these objects may be others in this vLLM.
     """
+    require_tested_vllm(vllm_version)
     config = CaesuraConfig.from_vllm(engine_client.vllm_config)
     transcripts = MemoryTranscripts(config.transcript_memory, config.forget_after_seconds)
     renderer = continuing_renderer(state.online_renderer, transcripts)

@@ -53,7 +53,7 @@ class ServerSessions:
                     InPlaceEngine(engine_client),
                     _chat_format(engine_client, state, args),
                     models=tuple(args.served_model_name or [args.model]),
-                    has_keys=bool(args.api_key or os.environ.get("VLLM_API_KEY")),
+                    has_keys=any(args.api_key or [os.environ.get("VLLM_API_KEY")]),
                 )
             )
         except ConfigurationError as error:

@@ -307,8 +307,10 @@ class Agent:
         try:
             while not running.done() and self._stop is None:
                 woken = asyncio.ensure_future(self._woken())
-                await asyncio.wait((running, woken), return_when=asyncio.FIRST_COMPLETED)
-                woken.cancel()
+                try:
+                    await asyncio.wait((running, woken), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    woken.cancel()
         finally:
             if not running.done():
                 running.cancel()
@@ -325,7 +327,10 @@ class Agent:
         calls = []
         for record in [record for record in self._pending if record.result is None]:
             repeated = record.state is CallState.DISPATCHED
-            if repeated and not executor.is_idempotent(record.call.name):
+            offered = self.spec.tools
+            if offered is not None and record.call.name not in offered:
+                await self._finish(executor.unknown(record.call, offered))
+            elif repeated and not executor.is_idempotent(record.call.name):
                 await self._finish(executor.interrupted(record.call))
             else:
                 calls.append(record.call)

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-REPORT = "caesura_report"
-"""Name under which a request asks for the report, and under which it comes with its end."""
-
 
 @dataclass(frozen=True, slots=True)
 class ContextReturn:

@@ -90,6 +90,11 @@ class Executor:
         )
         return self._unfinished(call, CallEnding.INTERRUPTED, message)
 
+    def unknown(self, call: ToolCall, names: Iterable[str]) -> CallResult:
+        """The result of a call of a tool that is not among those that may be called."""
+        outcome = self._failed(_unknown_tool(call.name, names), 0)
+        return CallResult(call.id, call.name, outcome.ending, outcome.content, seconds=0)
+
     def cancelled(self, call: ToolCall) -> CallResult:
         """The result of a call whose `execute` was cancelled."""
         return self._unfinished(call, CallEnding.CANCELLED, "The call was cancelled.")
@@ -149,7 +154,7 @@ class Executor:
         self, call: ToolCall, endpoint: Endpoint | None, journal: CallJournal
     ) -> Outcome:
         if endpoint is None:
-            raise self._unknown_tool(call.name)
+            raise _unknown_tool(call.name, self._toolbox.endpoints)
         arguments = parse_arguments(call.arguments_text)
         endpoint.check(arguments)
         run = partial(self._approved, call, endpoint, arguments, journal)
@@ -237,16 +242,17 @@ class Executor:
         )
         return Outcome(failure.ending, error_content(failure.error_type, message), attempts)
 
-    def _unknown_tool(self, name: str) -> AttemptFailed:
-        names = sorted(self._toolbox.endpoints)
-        shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
-        return AttemptFailed(
-            f"there is no tool {name[:64]!r}; the tools are: {shown or 'none'}",
-            ending=CallEnding.UNKNOWN_TOOL,
-        )
-
     def _unfinished(self, call: ToolCall, ending: CallEnding, message: str) -> CallResult:
         return CallResult(call.id, call.name, ending, error_content(ending, message), seconds=0)
+
+
+def _unknown_tool(name: str, names: Iterable[str]) -> AttemptFailed:
+    known = sorted(names)
+    shown = ", ".join(known[:_NAMES_SHOWN]) + (", ..." if len(known) > _NAMES_SHOWN else "")
+    return AttemptFailed(
+        f"there is no tool {name[:64]!r}; the tools are: {shown or 'none'}",
+        ending=CallEnding.UNKNOWN_TOOL,
+    )
 
 
 def parse_arguments(text: str) -> Arguments:

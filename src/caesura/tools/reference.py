@@ -28,7 +28,8 @@ Written by `caesura.tools.reference` from the settings' own descriptions; do not
 
 Tools that the server runs are named in one TOML file. Keys that are not listed here are refused,
 and every error names file, line and key. `${NAME}` is taken from the environment where it says so;
-a variable that is not set is an error at start.
+a variable that is not set is an error at start. Settings of the server itself, in the same file:
+[`docs/api.md`](api.md#settings).
 """
 _EXAMPLE = """\
 ```toml
@@ -67,13 +68,17 @@ _PLAIN_NAMES = {str: "text", int: "integer", float: "number", bool: "boolean", S
 def configuration_reference() -> str:
     """The reference in Markdown, as `docs/configuration.md` has it."""
     parts = [_INTRODUCTION, _EXAMPLE, "## `[tools.NAME]`\n", "### Every tool\n"]
-    parts.append(_table(CommonSettings))
+    parts.append(settings_table(CommonSettings))
     for title, model in _SECTIONS:
-        parts += [f"### {title}\n", f"{_first_line(model)}\n", _table(model, CommonSettings)]
+        parts += [
+            f"### {title}\n",
+            f"{_first_line(model)}\n",
+            settings_table(model, CommonSettings),
+        ]
         if model is SequenceTool:
-            parts += [f"{_first_line(SequenceStep)}\n", _table(SequenceStep)]
+            parts += [f"{_first_line(SequenceStep)}\n", settings_table(SequenceStep)]
     parts += ["## `[mcp.NAME]`\n", f"{_text(McpServerSettings).strip()}\n"]
-    parts.append(_table(McpServerSettings))
+    parts.append(settings_table(McpServerSettings))
     return "\n".join(parts)
 
 
@@ -85,7 +90,7 @@ def _text(model: type[BaseModel]) -> str:
     return "\n".join(line.strip() for line in (model.__doc__ or "").splitlines())
 
 
-def _table(model: type[BaseModel], base: type[BaseModel] | None = None) -> str:
+def settings_table(model: type[BaseModel], base: type[BaseModel] | None = None) -> str:
     """A table of a model's settings, without those that `base` describes just as well."""
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for name, info in model.model_fields.items():

@@ -148,15 +148,17 @@ class VirtualEngine:
         session_id: str | None = None,
         endpoint: str | None = None,
         priority: int = 0,
+        extra_args: dict[str, object] | None = None,
     ) -> Request:
         """A request that arrives now."""
+        named = {ENDPOINT_ARGUMENT: endpoint} if endpoint else {}
         return Request(
             request_id=request_id,
             prompt_token_ids=list(prompt),
             sampling_params=SamplingParams(
                 max_tokens=max_tokens,
                 stop_token_ids=list(stop_tokens),
-                extra_args={ENDPOINT_ARGUMENT: endpoint} if endpoint else None,
+                extra_args=named | (extra_args or {}) or None,
             ),
             pooling_params=None,
             arrival_time=self.now_seconds,

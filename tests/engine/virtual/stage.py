@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from vllm.v1.engine import EngineCoreOutput
 
-from caesura.engine.protocol import DETACHED
+from caesura.engine.protocol import DETACHED, REPORT
 from caesura.engine.scheduler import InterceptScheduler
 from engine.virtual.engine import BLOCK_SIZE, Shape, VirtualEngine
 from engine.virtual.harness import Client, Harness, Transcript
@@ -22,6 +22,7 @@ class Player(Client):
         self.turns = 0
         self.tokens = 0
         self.detached = False
+        self.report: dict[str, object] | None = None
         self.first_token_seconds: float | None = None
         self._harness = harness
 
@@ -34,6 +35,8 @@ class Player(Client):
         if self.first_token_seconds is None and output.new_token_ids:
             self.first_token_seconds = self._harness.now_seconds
         self.turns += output.finish_reason is not None
+        if output.kv_transfer_params is not None:
+            self.report = output.kv_transfer_params[REPORT]
 
 
 class Stage:
