@@ -119,12 +119,12 @@ class RequestTemplate:
         self._controls = controls
 
     async def text(self, messages: Sequence[Message], *, generation_prompt: bool) -> str | None:
-        """The rendered conversation; None where the template refuses it."""
+        """The rendered conversation; None where the template refuses it or takes too long."""
         kwargs = {**self._params.chat_template_kwargs, "add_generation_prompt": generation_prompt}
         params = replace(self._params, chat_template_kwargs=kwargs)
         try:
             _, prompt = await self._renderer.render_messages_async(list(messages), params)
-        except (VLLMError, ValueError):
+        except (VLLMError, ValueError, TimeoutError):
             return None
         text = prompt.get("prompt")
         return text if isinstance(text, str) else None
