@@ -1,8 +1,7 @@
 """The client of sessions, at a real server."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,6 @@ from session.workplace import tool
 
 from caesura.chat.client import Refused, SessionsClient, Unreachable
 from caesura.chat.records import EventKind, GivenAnswer, SessionEvent
-
-
-@asynccontextmanager
-async def client(url: str, key: str | None = None) -> AsyncIterator[SessionsClient]:
-    made = SessionsClient(url, key)
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 def unexpected(is_there: bool) -> None:
@@ -37,7 +27,7 @@ async def first(client: SessionsClient, session_id: str, kind: EventKind) -> Ses
 
 
 async def test_a_session_is_made_followed_and_read(tmp_path: Path) -> None:
-    async with served(tmp_path / "db") as server, client(f"{server.url}/v1/") as ours:
+    async with served(tmp_path / "db") as server, SessionsClient(f"{server.url}/v1/") as ours:
         session = await ours.create("hello", tools=[], keep_open=False)
         told = [e async for e in ours.events(session.id, on_connection=unexpected)]
         assert [told[0].kind, told[-1].kind] == [EventKind.CREATED, EventKind.ENDED]
@@ -45,7 +35,11 @@ async def test_a_session_is_made_followed_and_read(tmp_path: Path) -> None:
         after = session.id, told[-2].number
         assert [e async for e in ours.events(*after, on_connection=unexpected)] == told[-1:]
         over = await ours.session(session.id)
-        assert (over.is_over, over.ending, over.output_text) == (True, "completed", "heard: . hello")
+        assert (over.is_over, over.ending, over.output_text) == (
+            True,
+            "completed",
+            "heard: . hello",
+        )
         assert [listed.id for listed in await ours.sessions()] == [session.id]
         assert [item["role"] for item in await ours.transcript(session.id)] == ["user", "assistant"]
 
@@ -53,7 +47,7 @@ async def test_a_session_is_made_followed_and_read(tmp_path: Path) -> None:
 async def test_questions_are_answered_and_answers_that_do_not_fit_are_refused(
     tmp_path: Path,
 ) -> None:
-    async with served(tmp_path / "db", tool(form)) as server, client(server.url) as ours:
+    async with served(tmp_path / "db", tool(form)) as server, SessionsClient(server.url) as ours:
         session = await ours.create("<<form {}>>\nthanks")
         asked = await first(ours, session.id, EventKind.ASKED)
         approval = await ours.approval(asked.text("approval_id"))
@@ -71,7 +65,7 @@ async def test_questions_are_answered_and_answers_that_do_not_fit_are_refused(
 
 
 async def test_a_session_is_held_and_goes_on(tmp_path: Path) -> None:
-    async with served(tmp_path / "db", human()) as server, client(server.url) as ours:
+    async with served(tmp_path / "db", human()) as server, SessionsClient(server.url) as ours:
         session = await ours.create('<<ask {"question": "Which?"}>>\nthanks')
         await first(ours, session.id, EventKind.ASKED)
         assert (await ours.pause(session.id)).held
@@ -84,17 +78,20 @@ async def test_a_session_is_held_and_goes_on(tmp_path: Path) -> None:
 
 async def test_keys_are_presented_and_errors_are_the_servers_words(tmp_path: Path) -> None:
     async with served(tmp_path / "db", has_keys=True) as server:
-        async with client(server.url, "anna") as anna, client(server.url, "bert") as bert:
+        async with (
+            SessionsClient(server.url, "anna") as anna,
+            SessionsClient(server.url, "bert") as bert,
+        ):
             session = await anna.create("hello")
             with pytest.raises(Refused, match=f"there is no session {session.id}"):
                 await bert.session(session.id)
-        async with client(server.url) as nobody:
+        async with SessionsClient(server.url) as nobody:
             with pytest.raises(Refused, match="give an API key"):
                 await nobody.sessions()
 
 
 async def test_no_server_is_said_with_what_to_do() -> None:
-    async with client("http://127.0.0.1:9") as nowhere:
+    async with SessionsClient("http://127.0.0.1:9") as nowhere:
         with pytest.raises(Unreachable, match="Is `caesura serve` running"):
             await nowhere.sessions()
         with pytest.raises(Unreachable):
@@ -113,7 +110,7 @@ async def test_events_go_on_where_the_connection_broke(tmp_path: Path) -> None:
         return "waited"
 
     async with served(tmp_path / "db", tool(wait)) as server, wire(server.url) as line:
-        async with client(line.url) as ours:
+        async with SessionsClient(line.url) as ours:
             session = await ours.create("<<wait {}>>\nthe end", keep_open=False)
             connections: list[bool] = []
             told: list[SessionEvent] = []

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -51,7 +51,7 @@ class Refused(CaesuraError):
 
 
 class SessionsClient:
-    """One owner's sessions at a server.
+    """One owner's sessions at a server; a context manager.
 
     Args:
         url: the server, such as http://localhost:8000; `/v1` after it is understood too.
@@ -72,8 +72,10 @@ class SessionsClient:
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
         )
 
-    async def close(self) -> None:
-        """Close all connections."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
         await self._http.aclose()
 
     async def models(self) -> list[str]:
@@ -144,7 +146,7 @@ class SessionsClient:
         session_id: str,
         after: int = 0,
         *,
-        on_connection: Callable[[bool], None],
+        on_connection: Callable[[bool], object] = lambda is_there: None,
         give_up_seconds: float | None = None,
     ) -> AsyncGenerator[SessionEvent, None]:
         """What happened in a session and what happens, until it has ended.

@@ -51,12 +51,9 @@ def run_chat(settings: ChatSettings) -> int:
 
 
 async def _chat(settings: ChatSettings) -> Outcome:
-    client = SessionsClient(settings.url, settings.api_key)
-    try:
+    async with SessionsClient(settings.url, settings.api_key) as client:
         await _require_server(client, settings.model)
         return await _Chat(settings, client).run()
-    finally:
-        await client.close()
 
 
 async def _require_server(client: SessionsClient, model: str | None) -> None:
