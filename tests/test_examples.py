@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from servers import Server, free_port, serving
 from small_model import kv_bytes
 

@@ -5,12 +5,12 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from chat.chatting import wire
-from server.served import Served, form, human, served
-from session.workplace import tool
 
 from caesura.chat.client import Refused, SessionsClient, Unreachable
 from caesura.chat.records import EventKind, GivenAnswer, SessionEvent
+from chat.chatting import wire
+from server.served import Served, form, human, served
+from session.workplace import tool
 
 
 def unexpected(is_there: bool) -> None:
@@ -94,8 +94,8 @@ async def test_no_server_is_said_with_what_to_do() -> None:
     async with SessionsClient("http://127.0.0.1:9") as nowhere:
         with pytest.raises(Unreachable, match="Is `caesura serve` running"):
             await nowhere.sessions()
+        events = nowhere.events("sess_1", give_up_seconds=0)
         with pytest.raises(Unreachable):
-            events = nowhere.events("sess_1", on_connection=lambda _: None, give_up_seconds=0)
             await anext(events)
     with pytest.raises(ValueError, match="no URL of HTTP"):
         SessionsClient("localhost:8000")

@@ -111,34 +111,33 @@ async def test_the_key_may_be_in_the_environment(tmp_path: Path) -> None:
 
 
 async def test_a_dialogue_with_an_approval(tmp_path: Path) -> None:
-    async with served(tmp_path / "db", tool(risky, approve=True)) as server:
-        async with terminal("--url", server.url) as screen:
-            await screen.until("/help shows what else")
-            screen.type("/help\r")
-            await screen.until("/transcript")
-            screen.type("/open\r")
-            await screen.until("/open needs more")
-            screen.type("<<risky {}>>\x1b[D\x1b[D\x7f}\r")
-            await screen.until("May risky() run?")
-            screen.type("maybe\r")
-            await screen.until("answer y, or n and a reason")
-            screen.type("n not now\r")
-            await screen.until("refused: not now")
-            await screen.until("← risky refused")
-            await screen.until("done")
-            screen.type("/sessions\r")
-            await screen.until("* sess_")
-            await screen.until("idle")
-            screen.type("/transcript\r")
-            await screen.until("risky: refused")
-            screen.type("/say /bye\r")
-            await screen.until("heard: . /bye")
-            await screen.until("› ")
-            assert not screen.echoes
-            screen.type("\x04")
-            await screen.until("come back with: caesura chat --url")
-            assert await screen.status() == 0
-            assert screen.echoes
+    async with (served(tmp_path / "db", tool(risky, approve=True)) as server, terminal("--url", server.url) as screen):
+        await screen.until("/help shows what else")
+        screen.type("/help\r")
+        await screen.until("/transcript")
+        screen.type("/open\r")
+        await screen.until("/open needs more")
+        screen.type("<<risky {}>>\x1b[D\x1b[D\x7f}\r")
+        await screen.until("May risky() run?")
+        screen.type("maybe\r")
+        await screen.until("answer y, or n and a reason")
+        screen.type("n not now\r")
+        await screen.until("refused: not now")
+        await screen.until("← risky refused")
+        await screen.until("done")
+        screen.type("/sessions\r")
+        await screen.until("* sess_")
+        await screen.until("idle")
+        screen.type("/transcript\r")
+        await screen.until("risky: refused")
+        screen.type("/say /bye\r")
+        await screen.until("heard: . /bye")
+        await screen.until("› ")
+        assert not screen.echoes
+        screen.type("\x04")
+        await screen.until("come back with: caesura chat --url")
+        assert await screen.status() == 0
+        assert screen.echoes
 
 
 async def test_what_is_typed_while_a_call_runs_steers_and_nothing_is_written_into_it(
@@ -151,19 +150,18 @@ async def test_what_is_typed_while_a_call_runs_steers_and_nothing_is_written_int
         await gate.wait()
         return "waited"
 
-    async with served(tmp_path / "db", tool(wait)) as server:
-        async with terminal("--url", server.url) as screen:
-            screen.type("<<wait {}>>\r")
-            await screen.until("→ wait")
-            screen.type("and then")
-            await screen.until("and then")
-            gate.set()
-            (session,) = (await server.client.get("/v1/sessions")).json()["data"]
-            await server.until(session["id"], phase="idle")
-            assert "waited" not in screen.screen
-            screen.type(" this\r")
-            await screen.until("← wait succeeded")
-            await screen.until("heard: . and then this")
+    async with (served(tmp_path / "db", tool(wait)) as server, terminal("--url", server.url) as screen):
+        screen.type("<<wait {}>>\r")
+        await screen.until("→ wait")
+        screen.type("and then")
+        await screen.until("and then")
+        gate.set()
+        (session,) = (await server.client.get("/v1/sessions")).json()["data"]
+        await server.until(session["id"], phase="idle")
+        assert "waited" not in screen.screen
+        screen.type(" this\r")
+        await screen.until("← wait succeeded")
+        await screen.until("heard: . and then this")
 
 
 async def test_ctrl_c_stops_the_session_and_then_leaves_it(tmp_path: Path) -> None:
@@ -196,27 +194,25 @@ async def test_ctrl_c_stops_the_session_and_then_leaves_it(tmp_path: Path) -> No
 
 
 async def test_a_chat_outlives_a_connection_that_breaks(tmp_path: Path) -> None:
-    async with served(tmp_path / "db", human()) as server, wire(server.url) as line:
-        async with terminal("--url", line.url) as screen:
-            screen.type('<<ask {"question": "Which one?"}>>\r')
-            await screen.until("ask asks: Which one?")
-            line.cut()
-            await screen.until("the connection is lost")
-            screen.type("this\r")
-            await screen.until("no answer from")
-            line.mend()
-            await screen.until("connected again")
-            screen.type("that\r")
-            await screen.until("heard: that")
+    async with (served(tmp_path / "db", human()) as server, wire(server.url) as line, terminal("--url", line.url) as screen):
+        screen.type('<<ask {"question": "Which one?"}>>\r')
+        await screen.until("ask asks: Which one?")
+        line.cut()
+        await screen.until("the connection is lost")
+        screen.type("this\r")
+        await screen.until("no answer from")
+        line.mend()
+        await screen.until("connected again")
+        screen.type("that\r")
+        await screen.until("heard: that")
 
 
 async def test_a_question_that_is_answered_elsewhere_is_gone(tmp_path: Path) -> None:
-    async with served(tmp_path / "db", human()) as server:
-        async with terminal("--url", server.url) as screen:
-            screen.type('<<ask {"question": "Which one?"}>>\r')
-            await screen.until("ask asks: Which one?")
-            asked = await server.asked()
-            answer = {"accepted": True, "text": "mine"}
-            await server.client.post(f"/v1/approvals/{asked['id']}", json=answer)
-            await screen.until("somebody else has answered")
-            await screen.until("heard: mine")
+    async with (served(tmp_path / "db", human()) as server, terminal("--url", server.url) as screen):
+        screen.type('<<ask {"question": "Which one?"}>>\r')
+        await screen.until("ask asks: Which one?")
+        asked = await server.asked()
+        answer = {"accepted": True, "text": "mine"}
+        await server.client.post(f"/v1/approvals/{asked['id']}", json=answer)
+        await screen.until("somebody else has answered")
+        await screen.until("heard: mine")
