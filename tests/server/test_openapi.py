@@ -8,19 +8,18 @@ from queue import SimpleQueue
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
 
-from schemathesis.schemas import APIOperation
-from session.workplace import tool
-
 from caesura.server.service import Unavailable
+from session.workplace import tool
 
 from .served import application, human, served
 
@@ -86,6 +85,8 @@ def test_every_answer_is_as_described(operation: APIOperation, known: bool, targ
             case.path_parameters["session_id"] = target.sessions[len(str(case.query)) % 2]
         if known and "approval_id" in case.path_parameters:
             case.path_parameters["approval_id"] = target.approval
+        # No route has such a path: the answer is not ours.
+        assume(not any("\n" in str(value) for value in case.path_parameters.values()))
         # A stream of a session that stays open has no end, and a wait may be long.
         if isinstance(case.body, dict):
             case.body.pop("stream", None)

@@ -13,6 +13,7 @@ from starlette.datastructures import State
 
 from caesura.engine.chat_format import ChatFormat
 from caesura.engine.config import CaesuraConfig
+from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.token_engines import InPlaceEngine
 from caesura.errors import ConfigurationError
 from caesura.server import approvals, sessions
@@ -47,6 +48,7 @@ class ServerSessions:
         file = CaesuraConfig.from_vllm(engine_client.vllm_config).config_file
         try:
             _require_one_process(args)
+            _require_scheduler(engine_client)
             service = await self._running.enter_async_context(
                 running_sessions(
                     server_configuration(file),
@@ -84,11 +86,25 @@ def _require_one_process(args: Namespace) -> None:
         )
 
 
+def _require_scheduler(engine_client: Any) -> None:
+    """Only Caesura's scheduler pauses and interrupts in place.
+
+    Raises:
+        ConfigurationError: there is another.
+    """
+    scheduler = engine_client.vllm_config.scheduler_config.get_scheduler_cls()
+    if not issubclass(scheduler, InterceptScheduler):
+        raise ConfigurationError(
+            f"sessions need Caesura's scheduler, and there is {scheduler.__name__}: use "
+            "`caesura serve`, or its flags (see the README)"
+        )
+
+
 def _chat_format(engine_client: Any, state: State, args: Namespace) -> ChatFormat:
     chat = state.openai_serving_chat
     return ChatFormat(
         engine_client.model_config,
-        state.online_renderer.renderer.get_tokenizer(),
+        state.online_renderer.renderer.tokenizer,  # None: there is none, and ChatFormat says so
         chat.parser_cls,
         chat.chat_template,
         chat.default_chat_template_kwargs,
