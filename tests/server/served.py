@@ -134,7 +134,7 @@ async def served(
         service = Service(agents, work.store, work.executor, settings, (MODEL, "other"), has_keys)
         untouched: list[bytes] = []
         try:
-            async with _listening(application(service, untouched)) as url:
+            async with listening(application(service, untouched)) as url:
                 async with AsyncExitStack() as clients:
                     client = httpx.AsyncClient(base_url=url, timeout=30)
                     await clients.enter_async_context(client)
@@ -171,12 +171,13 @@ def application(service: Service | Unavailable | None, untouched: list[bytes]) -
 
 
 @asynccontextmanager
-async def _listening(app: FastAPI) -> AsyncIterator[str]:
+async def listening(app: FastAPI) -> AsyncIterator[str]:
+    """Serve an application; its address. As with vLLM, the application has its server."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         config = uvicorn.Config(app, log_level="warning", lifespan="off", backlog=2048)
-        server = QuietServer(config)
+        app.state.server = server = QuietServer(config)
         listener.listen(2048)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:

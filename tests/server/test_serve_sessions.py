@@ -128,6 +128,24 @@ def test_keys_are_checked_and_separate_owners(server: Server) -> None:
         assert bert.get("/v1/sessions").json()["data"] == []
 
 
+def test_the_dashboard_counts_what_all_do_and_shows_its_page_without_a_key(server: Server) -> None:
+    page = httpx.get(f"{server.url}/dashboard", follow_redirects=True)
+    assert page.headers["content-type"].startswith("text/html")
+    assert httpx.get(f"{server.url}/v1/caesura/overview").status_code == 401
+    with api(server) as client:
+        made = client.post("/v1/sessions", json=body("Weather and time?")).json()
+        asked = follow(client, made["id"], "approval.requested")
+        with client.stream("GET", "/v1/caesura/overview/events") as stream:
+            samples = (json.loads(line[6:]) for line in stream.iter_lines() if line[:5] == "data:")
+            overview = next(one for one in samples if one["approvals_waiting"])
+        assert overview["sessions"]["by_activity"]["waiting_for_human"] == 1
+        assert {tool["name"] for tool in overview["tools"]} == {"get_weather", "get_time"}
+        assert overview["engine"]["device_tokens"] > 0
+        assert sum(one["pauses"] for one in overview["engine"]["endpoints"]) > 0
+        approve(client, asked)
+        client.post(f"/v1/sessions/{made['id']}/cancel")
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_openais_client_gets_answers_of_server_run_tools(
     server: Server, stream: bool

@@ -14,6 +14,7 @@ from caesura.session.agents import Agents, Limits
 from caesura.session.approvals import Approvals
 from caesura.session.records import Event, EventType, SessionSpec
 from caesura.session.store import Store
+from caesura.tools.endpoint import Endpoint
 from caesura.tools.executor import Executor
 from caesura.tools.python_endpoint import PythonEndpoint
 from caesura.tools.settings import PythonTool
@@ -31,7 +32,7 @@ def tool(function: Callable[..., Any], **settings: Any) -> PythonEndpoint:
 
 @asynccontextmanager
 async def workplace(
-    path: Path, *tools: PythonEndpoint, engine: FakeEngine | None = None
+    path: Path, *tools: Endpoint, engine: FakeEngine | None = None
 ) -> AsyncIterator[Workplace]:
     store = Store(path)
     toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
@@ -49,7 +50,7 @@ async def workplace(
 
 @asynccontextmanager
 async def agents(
-    path: Path, *tools: PythonEndpoint, engine: FakeEngine | None = None, **limits: Any
+    path: Path, *tools: Endpoint, engine: FakeEngine | None = None, **limits: Any
 ) -> AsyncIterator[Agents]:
     async with workplace(path, *tools, engine=engine) as work:
         made = Agents(work, Limits(**limits))

@@ -421,13 +421,22 @@ class PauseKeeper:
         self.table.claim(pause, request.request_id)
         self.trace.claimed(pause)
         pause.lasted_seconds = self.clock() - pause.paused_seconds
-        self.policy.ended(pause.endpoint, pause.lasted_seconds, returned=True)
+        self._learn(pause.endpoint, pause.lasted_seconds)
         if not pause.in_place and pause.hold is not None:
             pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             usable_tokens = min(same * self._block_size, request.num_tokens - 1)
             if usable_tokens < pause.held_tokens:
                 self.release(pause, HoldEnding.RESUMED, usable_tokens)
+
+    def _learn(self, endpoint: str, paused_seconds: float) -> None:
+        """A session has returned: compare with what was expected, then let the policy learn."""
+        expected_seconds = self.policy.expected_seconds(endpoint)
+        if expected_seconds is not None:
+            self._metrics.count("returns", labels=(endpoint,))
+            self._metrics.count("predicted_seconds", expected_seconds, labels=(endpoint,))
+            self._metrics.count("returned_seconds", paused_seconds, labels=(endpoint,))
+        self.policy.ended(endpoint, paused_seconds, returned=True)
 
     def cancel(self, pause: Pause) -> None:
         """A paused or returning session was closed or aborted."""
@@ -503,13 +512,18 @@ class PauseKeeper:
     def publish_gauges(self) -> None:
         """Refresh the gauges of the metrics."""
         holding = [pause for pause in self.table if pause.hold is not None]
-        host_blocks = self.transfers.host.used_slots if self.transfers is not None else 0
+        copied = [pause for pause in self.table if pause.hold is None and pause.copied_blocks]
+        host = self.transfers.host if self.transfers is not None else None
+        block_size = self._block_size
         self._metrics.set_gauges(
             {
                 "pauses_now": len(self.table),
                 "holding_now": len(holding),
+                "copied_now": len(copied),
                 "held_tokens_now": sum(pause.held_tokens for pause in holding),
-                "host_tokens_now": host_blocks * self._block_size,
+                "host_tokens_now": host.used_slots * block_size if host is not None else 0,
+                "device_tokens": (self._pool.num_gpu_blocks - 1) * block_size,
+                "host_tokens": host.num_slots * block_size if host is not None else 0,
                 "returning_now": self.table.returning_count(),
             }
         )

@@ -30,12 +30,18 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     "recomputed_tokens": ("Tokens of paused contexts that a resume computes again.", []),
     "copied_tokens": ("Tokens copied to host memory.", []),
     "paused_seconds": ("Time that ended pauses lasted.", ["endpoint"]),
+    "returns": ("Pauses that ended and whose duration was predicted.", ["endpoint"]),
+    "predicted_seconds": ("Predicted duration of these, before each was learned.", ["endpoint"]),
+    "returned_seconds": ("Actual duration of these, until the tokens arrived.", ["endpoint"]),
 }
 GAUGES: dict[str, str] = {
     "pauses_now": "Paused contexts now.",
     "holding_now": "Paused contexts that hold device blocks now.",
+    "copied_now": "Paused contexts that hold no device blocks and have a host copy now.",
     "held_tokens_now": "Tokens that holds keep on the device now.",
     "host_tokens_now": "Tokens with a copy in host memory now.",
+    "device_tokens": "Tokens that device memory has room for.",
+    "host_tokens": "Tokens that host memory has room for.",
     "returning_now": "Sessions whose tokens have arrived and that wait to be scheduled.",
 }
 

@@ -11,13 +11,14 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from caesura.server.clients import ClientTurns
+from caesura.server.dashboard import Dashboard
 from caesura.server.parts import Part, Parts
 from caesura.server.vllm_sessions import ServerSessions
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
 
-PARTS: tuple[Callable[[], Part], ...] = (ClientTurns, ServerSessions)
+PARTS: tuple[Callable[[], Part], ...] = (ClientTurns, ServerSessions, Dashboard)
 """What the server consists of. A new part is added here."""
 
 

@@ -180,6 +180,18 @@ class Agents:
         """Every session that has not ended."""
         return tuple(self._running.values())
 
+    async def waiting_questions(self) -> dict[str, int]:
+        """How many questions of each session wait for a human."""
+        return await self._work.store.waiting_questions()
+
+    def tool_names(self) -> list[str]:
+        """The tools that sessions may call."""
+        return self._work.executor.names()
+
+    def clock(self) -> float:
+        """Wall-clock seconds, as all that is stored has them."""
+        return self._work.store.clock()
+
     # Tasks
 
     def _run(self, record: SessionRecord, transcript: Sequence[int]) -> Agent:

@@ -341,6 +341,14 @@ class Store:
             limit,
         )
 
+    async def waiting_questions(self) -> dict[str, int]:
+        """How many questions of each session wait."""
+        rows = await self._database.read(
+            "SELECT session_id, COUNT(*) FROM approvals WHERE state = ? GROUP BY session_id",
+            (ApprovalState.WAITING,),
+        )
+        return {str(session_id): int(questions) for session_id, questions in rows}
+
     async def session_approvals(
         self, session_id: str, state: ApprovalState
     ) -> list[ApprovalRecord]:

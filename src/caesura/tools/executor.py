@@ -72,6 +72,10 @@ class Executor:
         wanted = endpoints if names is None else names
         return [endpoints[name].definition.as_openai() for name in wanted]
 
+    def names(self) -> list[str]:
+        """All tools that there are."""
+        return list(self._toolbox.endpoints)
+
     def is_idempotent(self, name: str) -> bool:
         """Whether a call of the tool may be repeated after a crash; False if there is none."""
         endpoint = self._toolbox.endpoints.get(name)

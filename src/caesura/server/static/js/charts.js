@@ -1,0 +1,78 @@
+// The charts over time.
+
+import { ACTIVITIES } from "./activity.js";
+import { Chart } from "./chart.js";
+import { count, percent } from "./format.js";
+
+const of = (path, label, colour) => ({ label, colour, value: (row) => row.at(path) });
+const NO_ENGINE = "The engine has reported nothing yet: its figures come with its first request.";
+const RETURNED = ["engine.found_tokens_total", "engine.loaded_tokens_total", "engine.recomputed_tokens_total"];
+const RECENT_SECONDS = 60;
+
+/** All charts, in their order. */
+export function makeCharts() {
+  return [
+    new Chart({
+      title: "Sessions", note: "run by this server", stacked: true, shown: count, limit: () => 4,
+      series: Object.entries(ACTIVITIES).map(([key, { label, colour }]) =>
+        of(`sessions.by_activity.${key}`, label, colour)),
+    }),
+    new Chart({
+      title: "Contexts", note: "in the engine, clients’ included", stacked: true, shown: count, limit: () => 4, missing: NO_ENGINE,
+      series: [
+        of("engine.running", "Generating", "generating"),
+        of("engine.holding", "Paused: held", "held"),
+        of("engine.copied", "copied", "copied"),
+        of("engine.dropped", "dropped", "dropped"),
+      ],
+    }),
+    new Chart({
+      title: "Device memory", note: "tokens, full height is all there is", stacked: true, shown: count, missing: NO_ENGINE,
+      limit: (row) => row.at("engine.device_tokens"),
+      series: [
+        of("engine.active_tokens", "In use", "generating"),
+        of("engine.held_tokens", "Held for pauses", "held"),
+      ],
+    }),
+    new Chart({
+      title: "Host memory", note: "tokens, full height is all there is", stacked: true, shown: count, missing: NO_ENGINE,
+      limit: (row) => row.at("engine.host_tokens"),
+      series: [of("engine.host_used_tokens", "Copied", "copied")],
+    }),
+    new Chart({
+      title: "Queue", note: "requests in the engine", shown: count, limit: () => 4, missing: NO_ENGINE,
+      series: [
+        of("engine.running", "Running", "generating"),
+        of("engine.waiting", "Waiting", "queued"),
+        of("engine.returning", "of these, returning", "held"),
+      ],
+    }),
+    new Chart({
+      title: "Waste", note: "what pauses cost", whole: false, shown: percent, limit: () => 1, missing: NO_ENGINE,
+      series: [
+        { label: "Device memory held idle", colour: "held", value: heldShare },
+        { label: "Computed again of what returned, last minute", colour: "dropped", value: (row) => row.recomputed },
+      ],
+    }),
+  ];
+}
+
+/** Work out what depends on earlier rows: the recomputed share of what returned lately. */
+export function addShares(rows) {
+  let first = 0;
+  for (const row of rows) {
+    while (rows[first].time < row.time - RECENT_SECONDS) first += 1;
+    const [found, loaded, recomputed] = RETURNED.map((path) => increase(rows[first], row, path));
+    const returned = found + loaded + recomputed;
+    row.recomputed = row.at(RETURNED[0]) === null ? null : returned ? recomputed / returned : 0;
+  }
+}
+
+function heldShare(row) {
+  const room = row.at("engine.device_tokens");
+  return room === null ? null : room ? row.at("engine.held_tokens") / room : 0;
+}
+
+function increase(before, after, path) {
+  return Math.max(0, (after.at(path) ?? 0) - (before.at(path) ?? 0)); // less only after a restart
+}

@@ -1,0 +1,42 @@
+"""The server's routes and its dashboard over HTTP, on the fake engine and with real tools."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from caesura.server.dashboard import Dashboard
+from caesura.server.overview import Overviews
+from caesura.server.service import Service
+from caesura.server.settings import ServerSection
+from caesura.session.agent import Workplace
+from caesura.session.agents import Agents
+from server.served import MODEL, application, listening
+
+
+def make_app(
+    work: Workplace,
+    agents: Agents,
+    registry: CollectorRegistry | None = None,
+    *,
+    has_keys: bool = False,
+) -> FastAPI:
+    settings = ServerSection()
+    service = Service(agents, work.store, work.executor, settings, (MODEL,), has_keys)
+    app = application(service, [])
+    Dashboard().attach(app)
+    app.state.caesura_overviews = Overviews(agents, registry or CollectorRegistry())
+    return app
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[str]:
+    """Serve an application that samples itself; its address."""
+    overviews: Overviews = app.state.caesura_overviews
+    await overviews.start()
+    try:
+        async with listening(app) as url:
+            yield url
+    finally:
+        await overviews.stop()
