@@ -111,7 +111,10 @@ async def test_the_key_may_be_in_the_environment(tmp_path: Path) -> None:
 
 
 async def test_a_dialogue_with_an_approval(tmp_path: Path) -> None:
-    async with (served(tmp_path / "db", tool(risky, approve=True)) as server, terminal("--url", server.url) as screen):
+    async with (
+        served(tmp_path / "db", tool(risky, approve=True)) as server,
+        terminal("--url", server.url) as screen,
+    ):
         await screen.until("/help shows what else")
         screen.type("/help\r")
         await screen.until("/transcript")
@@ -150,7 +153,10 @@ async def test_what_is_typed_while_a_call_runs_steers_and_nothing_is_written_int
         await gate.wait()
         return "waited"
 
-    async with (served(tmp_path / "db", tool(wait)) as server, terminal("--url", server.url) as screen):
+    async with (
+        served(tmp_path / "db", tool(wait)) as server,
+        terminal("--url", server.url) as screen,
+    ):
         screen.type("<<wait {}>>\r")
         await screen.until("→ wait")
         screen.type("and then")
@@ -194,7 +200,11 @@ async def test_ctrl_c_stops_the_session_and_then_leaves_it(tmp_path: Path) -> No
 
 
 async def test_a_chat_outlives_a_connection_that_breaks(tmp_path: Path) -> None:
-    async with (served(tmp_path / "db", human()) as server, wire(server.url) as line, terminal("--url", line.url) as screen):
+    async with (
+        served(tmp_path / "db", human()) as server,
+        wire(server.url) as line,
+        terminal("--url", line.url) as screen,
+    ):
         screen.type('<<ask {"question": "Which one?"}>>\r')
         await screen.until("ask asks: Which one?")
         line.cut()
@@ -208,7 +218,7 @@ async def test_a_chat_outlives_a_connection_that_breaks(tmp_path: Path) -> None:
 
 
 async def test_a_question_that_is_answered_elsewhere_is_gone(tmp_path: Path) -> None:
-    async with (served(tmp_path / "db", human()) as server, terminal("--url", server.url) as screen):
+    async with served(tmp_path / "db", human()) as server, terminal("--url", server.url) as screen:
         screen.type('<<ask {"question": "Which one?"}>>\r')
         await screen.until("ask asks: Which one?")
         asked = await server.asked()
