@@ -1,5 +1,6 @@
 """What the documents say can be typed, written into files and looked up, is so."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -60,6 +61,11 @@ def test_every_command_has_the_options_that_it_is_given(document: str, words: li
     known = {name for option in command.params for name in option.opts} | {"--help"}
     given = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
     assert given - (VLLMS_OWN if words[0] == "serve" else set()) <= known
+
+
+@pytest.mark.parametrize(("document", "block"), blocks("python"))
+def test_every_program_is_python(document: str, block: str) -> None:
+    compile(block, document, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)

@@ -1,6 +1,7 @@
 """The examples run as a reader would run them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,30 @@ def test_a_model_asks_another_model(server: Server, example_server: ExampleServe
     assert '-> ask_expert {"prompt": "Why is the sky blue?"}' in printed
     _, _, result = printed.partition("<- succeeded: ")
     assert len(result.split()) > 10, "the expert's answer, and then the model's own"
+
+
+def test_the_chat_answers_what_a_session_on_the_engine_asks(server: Server) -> None:
+    command = [sys.executable, "-m", "caesura.cli", "chat", "--url", server.url]
+    made = subprocess.run(
+        [*command, "--tools", "release", "--message", "Release it."],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert made.returncode == 3, made.stderr
+    assert "May release(version='1.2') run?" in made.stderr
+    (session_id,) = re.findall(r"^session (\S+)$", made.stderr, re.MULTILINE)
+    answered = subprocess.run(
+        [*command, "--session", session_id, "--message", "y"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert answered.returncode == 0, answered.stderr
+    assert "version 1.2 is released" in answered.stderr
+    assert answered.stdout.strip(), "the model's own words"
 
 
 def test_an_approval_survives_a_restart_of_the_server(

@@ -375,16 +375,18 @@ def chat(
         ),
     ] = None,
 ) -> None:
-    """Talk to a session of `caesura serve`: see it write and call tools, steer it, approve.
+    """Talk to a session of `caesura serve`: watch it, steer it, answer what it asks.
 
-    What you type while the model writes steers it. A question of a tool is answered where it is
-    asked: y, or n and a reason; a text; a number; JSON. Ctrl-C stops the output, and once more
-    leaves: the session goes on on the server, and --session comes back to it. A connection that
-    breaks is made again. /help shows the commands.
+    What you type while the model writes steers it. A question is answered
+    where it is asked: y, or n and a reason; a text; a number; JSON.
 
-    Lines that are piped in are said one after the other, each when the session waits for its
-    user. Exit status: 0 answered; 1 the session failed, was cancelled or reached a limit;
-    2 an error; 3 it waits for a human's answer; 130 interrupted.
+    Ctrl-C stops the output, and once more leaves. The session goes on on the
+    server, and --session comes back to it. A connection that breaks is made
+    again. /help shows the commands.
+
+    Piped lines are said one after the other, each when the session waits for
+    its user. Exit status: 0 answered; 1 the session failed, was cancelled or
+    reached a limit; 2 an error; 3 it waits for a human; 130 interrupted.
     """
     from caesura.chat import ChatSettings, run_chat
 

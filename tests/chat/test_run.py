@@ -31,6 +31,7 @@ async def test_one_message_gives_the_answer_alone(tmp_path: Path) -> None:
     assert '→ weather {"city": "Ulm"}' in done.notes
     assert "rain in Ulm" in done.notes
     assert (session["phase"], session["ending"]) == ("ended", "completed")
+    assert done.notes.splitlines()[-1] == "the session is over: completed"
     assert session["tools"] is None
 
 
@@ -168,6 +169,14 @@ async def test_what_is_typed_while_a_call_runs_steers_and_nothing_is_written_int
         screen.type(" this\r")
         await screen.until("← wait succeeded")
         await screen.until("heard: . and then this")
+
+
+async def test_a_line_may_be_longer_than_the_terminal(tmp_path: Path) -> None:
+    line = "日本" * 100
+    async with served(tmp_path / "db") as server, terminal("--url", server.url) as screen:
+        await screen.until("/help")
+        screen.type(f"{line[1:]}\x01{line[0]}\x05!\r")
+        await screen.until(f"heard: . {line}!")
 
 
 async def test_ctrl_c_stops_the_session_and_then_leaves_it(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ class Conversation:
         self._own: list[str] = []  # messages that were typed here and not yet delivered
         self._phase = ""
         self._held = False
+        self._ends_itself = False  # after an answer, without waiting for its user
         self._first_turn = 0  # what is told of earlier turns is the past
         self._follower: asyncio.Task[None] | None = None
 
@@ -110,7 +111,8 @@ class Conversation:
     @property
     def is_working(self) -> bool:
         """Whether the session generates or calls."""
-        return not self.is_over and not self._held and self._phase in _WORKING
+        ends_now = self._ends_itself and self._phase == "idle"
+        return not self.is_over and not self._held and (self._phase in _WORKING or ends_now)
 
     @property
     def waits_for_user(self) -> bool:
@@ -141,6 +143,7 @@ class Conversation:
             view = await self._client.create(text, tools=self._tools, keep_open=self._keeps_open)
             self._display.note(f"session {view.id}")
             self._begin(view)
+            self._ends_itself = not self._keeps_open
             return
         before = await self._client.session(self.session_id)
         view = await self._client.say(self.session_id, text)
@@ -222,6 +225,7 @@ class Conversation:
 
     def _begin(self, view: SessionView, after: int = 0) -> None:
         self.session_id, self.ending, self._first_turn = view.id, None, view.turns
+        self._ends_itself = False
         self._take_state(view)
         self._follower = asyncio.create_task(self._follow(view.id, after))
 
