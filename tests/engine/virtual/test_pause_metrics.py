@@ -1,0 +1,45 @@
+"""What the engine says of its pauses in `/metrics`."""
+
+from caesura.engine.metrics import PauseStats
+from engine.virtual.engine import Shape
+from engine.virtual.stage import Stage
+
+
+def reported(stage: Stage) -> PauseStats:
+    stage.scheduler.keeper.publish_gauges()
+    stats = stage.scheduler.metrics.take()
+    assert stats is not None
+    return stats
+
+
+def test_a_prediction_is_counted_with_the_duration_that_it_was_about() -> None:
+    stage = Stage(Shape(options={"policy": "min-waste"}))
+    session = stage.session("session", 60)
+    stage.run()
+    stage.extend(session, 20)
+    stage.run()
+    counters = reported(stage).data["counters"]
+    (endpoint,) = [key.partition("|")[2] for key in counters if key.startswith("returns|")]
+    assert counters[f"returns|{endpoint}"] == 1
+    assert counters[f"predicted_seconds|{endpoint}"] > 0
+
+
+def test_policies_that_predict_nothing_count_no_predictions() -> None:
+    stage = Stage(Shape(options={"policy": "preserve"}))
+    session = stage.session("session", 60)
+    stage.run()
+    stage.extend(session, 20)
+    stage.run()
+    counters = reported(stage).data["counters"]
+    assert not [key for key in counters if key.startswith(("returns", "predicted"))]
+
+
+def test_a_copied_context_is_not_counted_as_held() -> None:
+    shape = Shape(connected=True, host_blocks=64, budget_blocks=16, options={"policy": "swap"})
+    stage = Stage(shape)
+    stage.session("session", 100)
+    stage.run()
+    gauges = reported(stage).data["gauges"]
+    assert (gauges["pauses_now"], gauges["holding_now"], gauges["copied_now"]) == (1, 0, 1)
+    assert gauges["device_tokens"] > gauges["held_tokens_now"] == 0
+    assert gauges["host_tokens"] >= gauges["host_tokens_now"] > 0
