@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import threading
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -118,12 +119,14 @@ def _stop_before(engine_client: Any, stop: Callable[[], Awaitable[None]]) -> Non
     an engine that failed, and end.
     """
     shutdown, loop = engine_client.shutdown, asyncio.get_running_loop()
+    loop_thread = threading.get_ident()
 
     def shutdown_after_sessions(*args: Any, **options: Any) -> Any:
         async def stopping() -> None:
             await stop()
 
-        if loop.is_running():
+        # vLLM shuts down once more on the loop's own thread, which must not wait for itself.
+        if loop.is_running() and threading.get_ident() != loop_thread:
             try:
                 asyncio.run_coroutine_threadsafe(stopping(), loop).result(_STOP_SECONDS)
             except TimeoutError:
