@@ -158,6 +158,9 @@ def test_an_approval_survives_a_restart_of_the_server(
         assert asked == "release wants to run, with {'version': '1.2'}.\n"
         assert restart == "Now stop the server, and start it again.\n"
         example_server.stop()
+        assert server.process.returncode == 0, (
+            "a client that comes back at once kept it from ending"
+        )
         example_server.start()
         printed, _ = example.communicate(timeout=SECONDS)
     finally:

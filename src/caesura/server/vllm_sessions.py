@@ -67,6 +67,7 @@ class ServerSessions:
             state.caesura = Unavailable(str(error))
             return
         state.caesura = service
+        self._running.callback(_refuse_requests, state)
         _stop_before(engine_client, self.stop)
 
     async def stop(self) -> None:
@@ -110,6 +111,11 @@ def _chat_format(engine_client: Any, state: State, args: Namespace) -> ChatForma
         chat.chat_template,
         chat.default_chat_template_kwargs,
     )
+
+
+def _refuse_requests(state: State) -> None:
+    """From now on: clients that come back at once would wait for a store that is closed."""
+    state.caesura = Unavailable("it is stopping")
 
 
 def _stop_before(engine_client: Any, stop: Callable[[], Awaitable[None]]) -> None:
