@@ -4,6 +4,7 @@ Not what the model says is tested with it, but what the system does: the engine,
 the parser and the client are the real ones. A prompt without tools is not touched.
 """
 
+import json
 from functools import cached_property
 
 import torch
@@ -12,9 +13,12 @@ from vllm import SamplingParams
 from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
-CALLS = (
-    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Berlin"}}\n</tool_call>',
-    '<tool_call>\n{"name": "get_time", "arguments": {"city": "Berlin"}}\n</tool_call>',
+CALLS = (("get_weather", {"city": "Berlin"}), ("get_time", {"city": "Berlin"}))
+# Where the first tool of one of these is offered, they are called instead.
+OTHER_CALLS = (
+    (("notes_add", {"text": "The kettle is on."}), ("notes_read", {})),
+    (("release", {"version": "1.2"}),),
+    (("ask_expert", {"prompt": "Why is the sky blue?"}),),
 )
 ANSWER_TOKENS = 24
 
@@ -37,23 +41,39 @@ class ScriptedToolCalls(AdapterLogitsProcessor):
         return AutoTokenizer.from_pretrained(self._model)
 
     @cached_property
-    def _scripts(self) -> list[list[int]]:
-        end = "<|im_end|>"
-        return [self._tokenizer.encode(call + end, add_special_tokens=False) for call in CALLS]
+    def _scripts(self) -> list[tuple[list[int], list[list[int]]]]:
+        """What of a prompt each script is for, and the turns of its calls."""
+        return [
+            (self._encode(f'"name": "{calls[0][0]}"'), [self._encode(_turn(*c)) for c in calls])
+            for calls in OTHER_CALLS
+        ]
+
+    @cached_property
+    def _usual_script(self) -> list[list[int]]:
+        return [self._encode(_turn(*call)) for call in CALLS]
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _script(self, prompt: list[int]) -> list[list[int]]:
+        for mark, script in self._scripts:
+            if _contains(prompt, mark):
+                return script
+        return self._usual_script
 
     @cached_property
     def _markers(self) -> tuple[list[int], int, int]:
         ids = self._tokenizer.convert_tokens_to_ids
-        tools = self._tokenizer.encode("</tools>", add_special_tokens=False)
-        return tools, ids("<tool_response>"), ids("<|im_end|>")
+        return self._encode("</tools>"), ids("<tool_response>"), ids("<|im_end|>")
 
     def _force(self, prompt: list[int], output: list[int], logits: torch.Tensor) -> torch.Tensor:
         tools, response, end = self._markers
         if not _contains(list(prompt), tools):
             return logits
+        script = self._script(list(prompt))
         step = list(prompt).count(response)
-        if step < len(self._scripts):
-            forced = self._scripts[step][min(len(output), len(self._scripts[step]) - 1)]
+        if step < len(script):
+            forced = script[step][min(len(output), len(script[step]) - 1)]
         elif len(output) >= ANSWER_TOKENS:
             forced = end
         else:
@@ -61,6 +81,11 @@ class ScriptedToolCalls(AdapterLogitsProcessor):
         only = torch.full_like(logits, float("-inf"))
         only[forced] = 0.0
         return only
+
+
+def _turn(name: str, arguments: dict[str, str]) -> str:
+    call = json.dumps({"name": name, "arguments": arguments})
+    return f"<tool_call>\n{call}\n</tool_call><|im_end|>"
 
 
 def _contains(tokens: list[int], part: list[int]) -> bool:

@@ -49,14 +49,23 @@ class Server:
         return now
 
 
-@contextmanager
-def serving(
-    model: str, arguments: Sequence[str], log: Path, **environment: str
-) -> Iterator[Server]:
-    """Start `caesura serve` and stop it again; its modules include those of the tests."""
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def serving(
+    model: str,
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    port: int | None = None,
+    **environment: str,
+) -> Iterator[Server]:
+    """Start `caesura serve` and stop it again; its modules include those of the tests."""
+    port = port or free_port()
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "caesura.cli", "serve", model]
     command += ["--port", str(port), "--host", "127.0.0.1", *arguments]

@@ -23,6 +23,7 @@ MAY_USE = {
     "engine": frozenset({"policy", "session"}),
     "sim": frozenset({"policy", "engine"}),
     "server": frozenset({"session", "tools", "cml"}),
+    "chat": frozenset[str](),  # it knows the server by its HTTP API only
     "train": frozenset({"cml"}),
     "bench": EVERYTHING,
     "demo": EVERYTHING,

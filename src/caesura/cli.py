@@ -1,4 +1,4 @@
-"""The command line: `caesura serve | bench | simulate | calibrate | demo | doctor`."""
+"""The command line: `caesura serve | chat | bench | simulate | calibrate | demo | doctor`."""
 
 import os
 import shlex
@@ -338,6 +338,60 @@ def simulate(
         trace_path=trace,
     )
     run_simulation(settings, simulated.profile, command=_command_line(), processes=processes)
+
+
+@app.command(
+    epilog="Examples: caesura chat --tools search,ask\n\n"
+    "caesura chat --message 'Sum up the latest report' > summary.txt\n\n"
+    "caesura chat --session sess_2f... --message y"
+)
+def chat(
+    url: Annotated[str, typer.Option(help="The server.")] = "http://localhost:8000",
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=["CAESURA_API_KEY", "VLLM_API_KEY"],
+            help="Its API key. Sessions belong to the key that they were made with.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Refuse to talk to another model than this.")
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option(help="Go on with this session instead of a new one.")
+    ] = None,
+    tools: Annotated[
+        str | None,
+        typer.Option(
+            help="Tools that the model may call in new sessions: comma-separated names, or "
+            "none. All that the server has by default."
+        ),
+    ] = None,
+    message: Annotated[
+        str | None,
+        typer.Option(
+            help="Say only this, write the answer to stdout and all else to stderr, and leave. "
+            "If the session waits for a human, this is the answer."
+        ),
+    ] = None,
+) -> None:
+    """Talk to a session of `caesura serve`: watch it, steer it, answer what it asks.
+
+    What you type while the model writes steers it. A question is answered
+    where it is asked: y, or n and a reason; a text; a number; JSON.
+
+    Ctrl-C stops the output, and once more leaves. The session goes on on the
+    server, and --session comes back to it. A connection that breaks is made
+    again. /help shows the commands.
+
+    Piped lines are said one after the other, each when the session waits for
+    its user. Exit status: 0 answered; 1 the session failed, was cancelled or
+    reached a limit; 2 an error; 3 it waits for a human; 130 interrupted.
+    """
+    from caesura.chat import ChatSettings, run_chat
+
+    chosen = None if tools is None else () if tools == "none" else tuple(_names(tools))
+    raise typer.Exit(run_chat(ChatSettings(url, api_key, model, session, chosen, message)))
 
 
 @app.command()

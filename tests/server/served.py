@@ -158,6 +158,10 @@ def application(service: Service | Unavailable | None, untouched: list[bytes]) -
         untouched.append(await request.body())
         return {"from": "vllm"}
 
+    @app.get("/v1/models")
+    async def vllm_models() -> dict[str, object]:
+        return {"object": "list", "data": [{"id": model} for model in service.models]}
+
     @app.get("/v1/responses/{response_id}")
     async def vllm_response(response_id: str) -> dict[str, str]:
         return {"from": "vllm"}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import threading
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -66,6 +67,7 @@ class ServerSessions:
             state.caesura = Unavailable(str(error))
             return
         state.caesura = service
+        self._running.callback(_refuse_requests, state)
         _stop_before(engine_client, self.stop)
 
     async def stop(self) -> None:
@@ -111,6 +113,11 @@ def _chat_format(engine_client: Any, state: State, args: Namespace) -> ChatForma
     )
 
 
+def _refuse_requests(state: State) -> None:
+    """From now on: clients that come back at once would wait for a store that is closed."""
+    state.caesura = Unavailable("it is stopping")
+
+
 def _stop_before(engine_client: Any, stop: Callable[[], Awaitable[None]]) -> None:
     """See that sessions stop before their engine does.
 
@@ -118,12 +125,14 @@ def _stop_before(engine_client: Any, stop: Callable[[], Awaitable[None]]) -> Non
     an engine that failed, and end.
     """
     shutdown, loop = engine_client.shutdown, asyncio.get_running_loop()
+    loop_thread = threading.get_ident()
 
     def shutdown_after_sessions(*args: Any, **options: Any) -> Any:
         async def stopping() -> None:
             await stop()
 
-        if loop.is_running():
+        # vLLM shuts down once more on the loop's own thread, which must not wait for itself.
+        if loop.is_running() and threading.get_ident() != loop_thread:
             try:
                 asyncio.run_coroutine_threadsafe(stopping(), loop).result(_STOP_SECONDS)
             except TimeoutError:

@@ -1,0 +1,256 @@
+"""What a session does, written to a terminal or to a file."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from pydantic import JsonValue
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from caesura.chat.records import ApprovalView, EventKind, SessionEvent, SessionView
+
+RESULT_LINES = 6
+RESULT_CHARACTERS = 600
+_PROGRESS_STEP = 0.1  # of a call: not every percent is worth a line
+
+# What models, tools and other users wrote may steer neither the terminal nor the direction in
+# which a question is read.
+_UNPRINTABLE = dict.fromkeys(
+    [
+        *(code for code in range(0x20) if chr(code) not in "\n\t"),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    ],
+    "\N{REPLACEMENT CHARACTER}",
+)
+
+
+def printable(text: str) -> str:
+    """The text without what would steer a terminal."""
+    return text.replace("\r\n", "\n").translate(_UNPRINTABLE)
+
+
+class Display:
+    """Writes events as they come.
+
+    Args:
+        answers: where what the model says goes.
+        notes: where all else goes; may be the same.
+    """
+
+    def __init__(self, answers: Console, notes: Console) -> None:
+        self._answers = answers
+        self._notes = notes
+        self._open_line: Console | None = None  # has a line that is not complete
+        self._turn: object = None
+        self._text = ""  # shown of this turn
+        self._reasoning = ""
+        self._names: dict[str, str] = {}  # of calls
+        self._progress: dict[str, tuple[float, str]] = {}
+
+    def show(self, event: SessionEvent) -> None:
+        """Write what is worth reading of an event."""
+        match event.kind:
+            case EventKind.REASONING:
+                self._add_reasoning(event, event.text("text"))
+            case EventKind.TEXT:
+                self._add_text(event, event.text("text"))
+            case EventKind.OUTPUT:
+                self._complete_output(event)
+            case EventKind.RESTARTED:
+                self._turn = None
+                self.note("the server was started again; this output begins again")
+            case EventKind.CALL:
+                self._call(event)
+            case EventKind.PROGRESS:
+                self._call_progress(event)
+            case EventKind.RESULT:
+                self._result(event)
+            case EventKind.MESSAGE:
+                self.message(event.text("role"), event.text("content"))
+            case EventKind.ANSWERED:
+                verb = "accepted" if event.data.get("accepted") else "refused"
+                reason = event.text("reason")
+                self.note(f"{verb}{f': {reason}' if reason else ''}")
+            case EventKind.ENDED:
+                self._ended(event)
+
+    def message(self, role: str, content: str) -> None:
+        """A message of somebody."""
+        shown = "" if role == "user" else f"{role}: "
+        self._line(f"› {shown}{content}", "bold")
+
+    def note(self, text: str) -> None:
+        """Something about the session."""
+        self._line(text, "dim")
+
+    def error(self, text: str) -> None:
+        """Something that went wrong."""
+        self._line(text, "red")
+
+    def question(self, approval: ApprovalView, advice: str) -> None:
+        """A question to a human, and how to answer it."""
+        if approval.kind == "approval":
+            self._line(f"? May {call_text(approval.tool, approval.arguments)} run?", "yellow")
+        else:
+            self._line(f"? {approval.tool} asks: {approval.text}", "yellow")
+        for number, choice in enumerate(approval.choices, 1):
+            self._line(f"  {number}. {choice}", "yellow")
+        self._line(f"  {advice}", "dim")
+
+    def sessions(self, sessions: list[SessionView], current: str | None) -> None:
+        """A list of sessions."""
+        if not sessions:
+            self.note("there are no sessions yet: type a message")
+        for session in sessions:
+            made = datetime.fromtimestamp(session.created_at).strftime("%d %b %H:%M")
+            state = "paused" if session.held and not session.is_over else session.phase
+            said = " ".join((session.output_text or "").split())
+            mark = "*" if session.id == current else " "
+            self._line(f"{mark} {session.id}  {made}  {state:<10}  {_cut(said, 40)}", "")
+
+    def transcript(self, items: list[dict[str, JsonValue]]) -> None:
+        """All messages of a session, uncut."""
+        for item in items:
+            role, content = item.get("role"), item.get("content")
+            if role == "tool":
+                self._line(f"  {item.get('name')}: {item.get('ending')}", "cyan")
+                self._line(_indented(str(content)), "")
+            elif role == "assistant":
+                if content:
+                    self._line(_content_text(content), "")
+                for call in _records(item.get("calls")):
+                    self._line(f"→ {call.get('name')} {call.get('arguments')}", "cyan")
+            else:
+                self.message(str(role), _content_text(content))
+
+    def end_line(self) -> None:
+        """Complete the line that is being written."""
+        if self._open_line is not None:
+            self._open_line.print()
+            self._open_line = None
+
+    # Events
+
+    def _begin_turn(self, event: SessionEvent) -> None:
+        turn = event.data.get("turn")
+        if turn != self._turn:
+            self.end_line()
+            self._turn, self._text, self._reasoning = turn, "", ""
+
+    def _add_reasoning(self, event: SessionEvent, text: str) -> None:
+        self._begin_turn(event)
+        self._reasoning += text
+        self._piece(self._notes, text, "dim italic")
+
+    def _add_text(self, event: SessionEvent, text: str) -> None:
+        self._begin_turn(event)
+        if self._reasoning and not self._text:
+            self.end_line()
+        self._text += text
+        self._piece(self._answers, text, "")
+
+    def _complete_output(self, event: SessionEvent) -> None:
+        """Write what was not shown yet: pieces are lost with a connection, and with time."""
+        self._begin_turn(event)
+        if not self._reasoning and event.text("reasoning"):
+            self._add_reasoning(event, event.text("reasoning"))
+        text = event.text("text")
+        if text.startswith(self._text):
+            self._add_text(event, text[len(self._text) :])
+        else:
+            self.end_line()
+            self._add_text(event, text)
+        self.end_line()
+        if event.text("stop") == "length":
+            self.note("(cut: the longest output is reached)")
+
+    def _call(self, event: SessionEvent) -> None:
+        self._names[event.text("call_id")] = event.text("name")
+        self._line(f"→ {event.text('name')} {_cut(event.text('arguments'), 400)}", "cyan")
+
+    def _call_progress(self, event: SessionEvent) -> None:
+        call_id, message = event.text("call_id"), event.text("message")
+        fraction, left = event.number_of("fraction"), event.number_of("remaining_seconds")
+        last, said = self._progress.get(call_id, (-1.0, ""))
+        step = last if fraction is None else fraction
+        if message == said and step - last < _PROGRESS_STEP:
+            return
+        self._progress[call_id] = (step, message)
+        parts = [
+            "" if fraction is None else f"{fraction:.0%}",
+            message,
+            "" if left is None else f"about {left:.0f} s left",
+        ]
+        shown = ", ".join(part for part in parts if part)
+        self._line(f"  {self._names.get(call_id, 'call')}: {shown}", "dim cyan")
+
+    def _result(self, event: SessionEvent) -> None:
+        ending, seconds = event.text("ending"), event.number_of("seconds") or 0.0
+        self._progress.pop(event.text("call_id"), None)
+        cached = ", from the cache" if event.data.get("cached") else ""
+        style = "cyan" if ending == "succeeded" else "red"
+        self._line(f"← {event.text('name')} {ending} in {seconds:.1f} s{cached}", style)
+        if event.text("content"):
+            self._line(_indented(_collapsed(event.text("content"))), "dim")
+
+    def _ended(self, event: SessionEvent) -> None:
+        error = event.text("error")
+        text = f"the session is over: {event.text('ending')}{f' ({error})' if error else ''}"
+        if event.text("ending") == "failed":
+            self.error(text)
+        else:
+            self.note(text)
+
+    # Writing
+
+    def _line(self, text: str, style: str) -> None:
+        self.end_line()
+        self._notes.print(Text(printable(text), style), soft_wrap=True)
+
+    def _piece(self, console: Console, text: str, style: str) -> None:
+        if not text:
+            return
+        if self._open_line is not None and self._open_line is not console:
+            self.end_line()
+        text = printable(text)
+        # Not `print`, which drops spaces at the ends of long lines.
+        is_plain = console.color_system is None or not style
+        console.file.write(text if is_plain else Style.parse(style).render(text))
+        console.file.flush()
+        self._open_line = None if text.endswith("\n") else console
+
+
+def call_text(name: str, arguments: Mapping[str, JsonValue]) -> str:
+    """A call as a programmer would write it. Nothing is cut: somebody is to approve it."""
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+
+
+def _collapsed(text: str) -> str:
+    lines = text.splitlines()
+    shown = _cut("\n".join(lines[:RESULT_LINES]), RESULT_CHARACTERS)
+    hidden = len(lines) - RESULT_LINES
+    if hidden > 0:
+        return f"{shown}\n… {hidden} more lines (/transcript shows all)"
+    return shown
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}…"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _content_text(content: JsonValue) -> str:
+    """The text of a message, which may be in parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text", "")) for part in _records(content))
+
+
+def _records(value: JsonValue) -> list[dict[str, JsonValue]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,198 @@
+"""The chat: what is typed goes to the session, what happens in it goes to the display."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+
+from caesura.chat.client import SessionsClient
+from caesura.chat.commands import Command, Order, help_text, read_order
+from caesura.chat.conversation import Conversation, News
+from caesura.chat.display import Display
+from caesura.chat.keyboard import Closed, Edited, Input, Keyboard, Typed
+from caesura.chat.questions import REFUSE
+from caesura.errors import CaesuraError
+
+
+class Outcome(IntEnum):
+    """How a chat ended, as the exit status; 2 is an error."""
+
+    DONE = 0
+    ENDED = 1  # the session failed, was cancelled, or reached a limit
+    WAITS_FOR_HUMAN = 3  # and nobody is here to answer
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Ctrl-C was typed."""
+
+
+Item = Input | News | Interrupted
+
+
+class ChatLoop:
+    """Takes one thing after the other from an inbox.
+
+    Args:
+        conversation: the session.
+        client: of its server.
+        display: where all is shown.
+        keyboard: where lines come from.
+        inbox: all that is typed, and all that happens.
+    """
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        client: SessionsClient,
+        display: Display,
+        keyboard: Keyboard,
+        inbox: "asyncio.Queue[Item]",
+    ) -> None:
+        self._conversation = conversation
+        self._client = client
+        self._display = display
+        self._keyboard = keyboard
+        self._inbox = inbox
+        self._lines: deque[Typed] = deque()
+        self._unseen: deque[News] = deque()  # while a line is typed
+        self._has_all_lines = False
+        self._outcome: Outcome | None = None
+        self._interrupts = 0  # that were not taken yet
+
+    def interrupt(self) -> bool:
+        """Ctrl-C was typed; False if the one before was not taken yet."""
+        self._interrupts += 1
+        self._inbox.put_nowait(Interrupted())
+        return self._interrupts == 1
+
+    async def run(self) -> Outcome:
+        """Go on until its user leaves, or all lines are taken and answered.
+
+        Raises:
+            CaesuraError: the server cannot be used, and nobody is there to see to it.
+        """
+        self._show_prompt()
+        while self._outcome is None:
+            item = await self._inbox.get()
+            if self._keyboard.is_typing and not isinstance(item, Input | Interrupted):
+                self._unseen.append(item)
+                continue
+            self._keyboard.hide()
+            await self._take(item)
+            await self._take_lines()
+            while self._unseen and not self._keyboard.is_typing:
+                await self._news(self._unseen.popleft())
+            self._show_prompt()
+        self._keyboard.hide()
+        self._display.end_line()
+        return self._outcome
+
+    def _show_prompt(self) -> None:
+        if self._keyboard.is_typing or not self._conversation.is_working:
+            self._display.end_line()
+            self._keyboard.show()
+
+    async def _take(self, item: Item) -> None:
+        match item:
+            case Typed(text):
+                if text and self._keyboard.is_terminal:
+                    self._display.message("user", text)
+                self._lines.append(item)
+            case Closed():
+                self._has_all_lines = True
+            case Edited():
+                pass
+            case Interrupted():
+                await self._interrupt()
+            case _:
+                await self._news(item)
+
+    async def _news(self, news: News) -> None:
+        try:
+            await self._conversation.take(news)
+        except CaesuraError as error:
+            self._report(error)
+
+    async def _take_lines(self) -> None:
+        """Take lines that were typed; those of a file one at a time, each after the answer."""
+        while self._lines and self._is_free:
+            await self._line(self._lines.popleft())
+        if self._has_all_lines and not self._lines and self._is_free and self._outcome is None:
+            self._outcome = self._final()
+
+    @property
+    def _is_free(self) -> bool:
+        return self._keyboard.is_terminal or self._conversation.waits_for_user
+
+    async def _line(self, line: Typed) -> None:
+        try:
+            if not line.text.strip():
+                return
+            if self._is_answer(line):
+                await self._conversation.answer(line.text)
+            elif (order := read_order(line.text)) is not None:
+                await self._obey(order)
+            else:
+                await self._conversation.send(line.text)
+        except (CaesuraError, ValueError) as error:
+            self._report(error)
+
+    def _is_answer(self, line: Typed) -> bool:
+        """Whether a line answers a question. One that was typed before the question could be read
+        does not: it might allow what nobody has seen."""
+        if not self._conversation.questions:
+            return False
+        if self._keyboard.is_terminal and line.seconds < self._conversation.asked_seconds:
+            return False
+        return not line.text.startswith("/") or line.text.split()[0] == REFUSE
+
+    async def _obey(self, order: Order) -> None:
+        conversation = self._conversation
+        match order.command:
+            case Command.HELP:
+                self._display.note(help_text())
+            case Command.SESSIONS:
+                self._display.sessions(await self._client.sessions(), conversation.session_id)
+            case Command.OPEN:
+                await conversation.open(order.argument)
+            case Command.PAUSE:
+                await conversation.pause()
+                self._display.note("paused; /resume lets it go on")
+            case Command.RESUME:
+                await conversation.resume()
+            case Command.CANCEL:
+                await conversation.cancel()
+            case Command.TRANSCRIPT:
+                await conversation.show_transcript()
+            case Command.SAY:
+                await conversation.send(order.argument)
+            case Command.QUIT:
+                self._outcome = self._final()
+
+    async def _interrupt(self) -> None:
+        """Stop what is written, if something is; else leave."""
+        self._interrupts -= 1
+        if not (self._keyboard.is_terminal and self._conversation.is_working):
+            self._outcome = Outcome.DONE if self._keyboard.is_terminal else Outcome.INTERRUPTED
+            return
+        try:
+            await self._conversation.pause()
+        except CaesuraError as error:
+            self._report(error)
+            return
+        self._display.note("stopped; a message or /resume lets it go on, Ctrl-C again leaves")
+
+    def _final(self) -> Outcome:
+        if self._keyboard.is_terminal:
+            return Outcome.DONE
+        if self._conversation.questions:
+            return Outcome.WAITS_FOR_HUMAN
+        has_answered = self._conversation.ending in (None, "completed")
+        return Outcome.DONE if has_answered else Outcome.ENDED
+
+    def _report(self, error: CaesuraError | ValueError) -> None:
+        if not self._keyboard.is_terminal:
+            raise error
+        self._display.error(str(error))

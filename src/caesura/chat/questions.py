@@ -1,0 +1,76 @@
+"""Answers to questions, from what somebody types."""
+
+import json
+
+from pydantic import JsonValue
+
+from caesura.chat.records import ApprovalView, GivenAnswer
+
+REFUSE = "/no"
+_YES, _NO = frozenset({"y", "yes"}), frozenset({"n", "no"})
+
+
+def advice(approval: ApprovalView) -> str:
+    """How to answer."""
+    if approval.kind == "approval":
+        return "y, or n and a reason"
+    if approval.choices:
+        return f"a number, or {REFUSE} and a reason"
+    if approval.kind == "input":
+        return f"{_wanted(approval.json_schema)}, or {REFUSE} and a reason"
+    return f"your answer, or {REFUSE} and a reason"
+
+
+def read_answer(approval: ApprovalView, line: str) -> GivenAnswer:
+    """The answer that a line gives.
+
+    Raises:
+        ValueError: it is none; says what would be.
+    """
+    word, _, rest = line.strip().partition(" ")
+    reason = rest.strip() or None
+    if word == REFUSE:
+        return GivenAnswer(accepted=False, reason=reason)
+    if approval.kind == "approval":
+        return _decision(word.rstrip(",:").lower(), reason)
+    if approval.kind == "input":
+        return GivenAnswer(accepted=True, content=_data(line))
+    return GivenAnswer(accepted=True, text=_choice(approval.choices, line.strip()))
+
+
+def _decision(word: str, reason: str | None) -> GivenAnswer:
+    if word in _YES and reason is None:
+        return GivenAnswer(accepted=True)
+    if word in _NO:
+        return GivenAnswer(accepted=False, reason=reason)
+    raise ValueError("answer y, or n and a reason")
+
+
+def _choice(choices: tuple[str, ...], text: str) -> str:
+    if not text:
+        raise ValueError("the answer is empty")
+    if not choices or text in choices:
+        return text
+    if text.isdecimal() and 1 <= int(text) <= len(choices):
+        return choices[int(text) - 1]
+    raise ValueError(f"answer with a number from 1 to {len(choices)}")
+
+
+def _data(line: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"that is not JSON: {error}") from None
+    return value
+
+
+def _wanted(schema: dict[str, JsonValue] | None) -> str:
+    """The data that fit a schema, in short."""
+    fields = (schema or {}).get("properties")
+    if not isinstance(fields, dict):
+        return "JSON" if schema is None else f"JSON of {json.dumps(schema)}"
+    shown = [
+        f'"{name}": {field.get("type", "any")}' if isinstance(field, dict) else f'"{name}": any'
+        for name, field in fields.items()
+    ]
+    return f"JSON such as {{{', '.join(shown)}}}"
