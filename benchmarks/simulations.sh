@@ -23,6 +23,13 @@ w1 eq_stock --link 25GB/s --host-memory 0 --rates 10,10.5,11 --policies stock
 w1 eq_mw --link 25GB/s --host-memory 0 --rates 15.5,16 --policies min-waste
 w1 eq_nc --link 25GB/s --host-memory 0 --rates 5,6,7 --policies stock-no-cache
 w1 w1_8gb --link 25GB/s --host-memory 8GB --rates 12 --policies stock-host,swap,infercept,min-waste
+w1 w1_slow --link 2GB/s --host-memory 8GB --rates 12 --policies stock-host,swap,min-waste
 w1 w1_400gb --link 25GB/s --host-memory 400GB --rates 15 --policies stock-host,swap,min-waste
 w2 w2_nohost --host-memory 0 --rates 0.05,0.08 --policies stock,preserve,infercept,min-waste,infinite
 w2 w2_64gb --host-memory 64GB --rates 0.08,0.12 --policies stock-host,swap,infercept,min-waste
+w1 ablation_discard --link 25GB/s --host-memory 0 --rates 5,7 --policies stock-no-cache,discard,preserve
+w1 ablation_chunk --link 25GB/s --host-memory 0 --rates 5,7 --policies discard --max-batched-tokens 384
+w1 ablation_infercept_no_host --link 25GB/s --host-memory 0 --rates 5,7 --policies infercept \
+    --policy-option forget_discarded=1
+w1 ablation_infercept --link 25GB/s --host-memory 100GB --rates 5,7 --policies infercept \
+    --policy-option forget_discarded=1
