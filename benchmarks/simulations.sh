@@ -18,7 +18,7 @@ w2() {
 }
 w1 w1_nohost --link 25GB/s --host-memory 0 --rates 12,15 \
     --policies stock,preserve,infercept,min-waste,infinite
-w1 w1_rates --link 25GB/s --host-memory 0 --rates 5,7,9,12,15,18 --policies stock,min-waste,infinite
+w1 w1_rates --link 25GB/s --host-memory 0 --rates 5,7,9 --policies stock,min-waste,infinite
 w1 eq_stock --link 25GB/s --host-memory 0 --rates 10,10.5,11 --policies stock
 w1 eq_mw --link 25GB/s --host-memory 0 --rates 15.5,16 --policies min-waste
 w1 eq_nc --link 25GB/s --host-memory 0 --rates 5,6,7 --policies stock-no-cache
