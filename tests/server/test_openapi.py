@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
+from urllib.parse import unquote
 
 import pytest
 import schemathesis
@@ -86,7 +87,8 @@ def test_every_answer_is_as_described(operation: APIOperation, known: bool, targ
         if known and "approval_id" in case.path_parameters:
             case.path_parameters["approval_id"] = target.approval
         # No route has such a path: the answer is not ours.
-        assume(not any("\n" in str(value) for value in case.path_parameters.values()))
+        ids = [unquote(str(value)) for value in case.path_parameters.values()]
+        assume(not any("\n" in value for value in ids))
         # A stream of a session that stays open has no end, and a wait may be long.
         if isinstance(case.body, dict):
             case.body.pop("stream", None)
