@@ -28,12 +28,12 @@ from vllm.renderers.online_renderer import OnlineRenderer
 
 from caesura.bench.machine import this_machine
 from caesura.demo.model import demo_model_path
-from caesura.server.history import digest
-from caesura.server.memory import remember
-from caesura.server.streams import ChatStream
-from caesura.server.transcripts import MemoryTranscripts
-from caesura.server.turns import Turn, serving
-from caesura.server.vllm_rendering import continuing_renderer
+from caesura.server.clients.history import digest
+from caesura.server.clients.memory import remember
+from caesura.server.clients.streams import ChatStream
+from caesura.server.clients.transcripts import MemoryTranscripts
+from caesura.server.clients.turns import Turn, serving
+from caesura.server.clients.vllm_rendering import continuing_renderer
 
 TURNS = (2, 10, 50)
 RESULT = "It is 12 degrees and it rains, with wind from the west. " * 30

@@ -25,8 +25,8 @@ from pydantic import JsonValue
 
 import dashboard_stage
 from browsers import chromium
-from caesura.server.overview import Overviews
-from caesura.server.service import ANONYMOUS
+from caesura.server.dashboard.overview import Overviews
+from caesura.server.sessions.service import ANONYMOUS
 from caesura.session.agent import Workplace
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals

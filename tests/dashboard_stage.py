@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from caesura.server.dashboard import Dashboard
-from caesura.server.overview import Overviews
-from caesura.server.service import Service
+from caesura.server.dashboard.dashboard import Dashboard
+from caesura.server.dashboard.overview import Overviews
+from caesura.server.sessions.service import Service
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Workplace
 from caesura.session.agents import Agents

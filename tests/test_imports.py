@@ -36,7 +36,7 @@ ROOT_MODULES = frozenset({"__init__", "errors", "units"})
 OUTSIDE_ALLOWED = {"policy": frozenset({"numpy"}), "cml": frozenset[str]()}
 MAY_IMPORT_VLLM = frozenset({"engine"})
 # The server's modules that are made of vLLM's: they may use what `engine` has for it, too.
-SERVER_ON_VLLM = re.compile(r"caesura\.server\.(plugin|vllm_\w+)")
+SERVER_ON_VLLM = re.compile(r"caesura\.server\.(plugin|(\w+\.)*vllm_\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,9 @@ def test_imports_point_one_way() -> None:
         ("caesura.bench.replay", "from vllm import LLM"),
         ("caesura.demo.agent", "import vllm.config"),
         ("caesura.cli", "from vllm.v1 import engine"),
-        ("caesura.server.history", "from vllm.inputs import TextPrompt"),
-        ("caesura.server.history", "from caesura.engine.config import CaesuraConfig"),
+        ("caesura.server.clients.history", "from vllm.inputs import TextPrompt"),
+        ("caesura.server.clients.history", "from caesura.engine.config import CaesuraConfig"),
+        ("caesura.server.clients.plugin", "from vllm.inputs import TextPrompt"),
         ("caesura.units", "from caesura.errors import CaesuraError"),
         ("caesura.unheard.of", "from caesura.policy import decide"),
     ],
@@ -165,7 +166,7 @@ def test_a_forbidden_import_is_named_with_file_and_line(module: str, statement: 
         ("caesura.engine.holds", "from caesura.policy import decide"),
         ("caesura.engine.engine", "from caesura.session.protocol import Delta"),
         ("caesura.engine.engine", "from vllm import LLM"),
-        ("caesura.server.vllm_serving", "from vllm.inputs import TextPrompt"),
+        ("caesura.server.clients.vllm_serving", "from vllm.inputs import TextPrompt"),
         ("caesura.server.plugin", "from caesura.engine.config import CaesuraConfig"),
         ("caesura.bench.replay", "from caesura.engine import Engine"),
         ("caesura.cli", "from caesura import bench, demo, engine, units"),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caesura.chat.event_stream import Frame, FrameReader
-from caesura.server.event_stream import KEEP_ALIVE, encoded_event
+from caesura.server.sessions.event_stream import KEEP_ALIVE, encoded_event
 
 
 def read(*pieces: bytes) -> list[Frame]:

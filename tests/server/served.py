@@ -14,9 +14,9 @@ import openai
 import uvicorn
 from fastapi import FastAPI, Request
 
-from caesura.server import approvals, sessions
-from caesura.server.server_tools import ServerTools
-from caesura.server.service import Service, Unavailable
+from caesura.server.answers.server_tools import ServerTools
+from caesura.server.sessions import approvals, sessions
+from caesura.server.sessions.service import Service, Unavailable
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Workplace
 from caesura.session.agents import Agents, Limits

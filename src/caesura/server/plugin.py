@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from caesura.server.clients import ClientTurns
-from caesura.server.dashboard import Dashboard
+from caesura.server.clients.clients import ClientTurns
+from caesura.server.dashboard.dashboard import Dashboard
 from caesura.server.loop_lag import LoopLag
 from caesura.server.parts import Part, Parts
-from caesura.server.vllm_sessions import ServerSessions
+from caesura.server.sessions.vllm_sessions import ServerSessions
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient

@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope
 
 from caesura.server.errors import ApiError, ErrorBody, error_response
-from caesura.server.service import service_of
+from caesura.server.sessions.service import service_of
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The request does not fit."},

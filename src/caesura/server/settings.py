@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from caesura.server.signatures import signing_key
+from caesura.server.sessions.signatures import signing_key
 from caesura.session.agents import Limits
 from caesura.tools.environment import EnvironmentText
 from caesura.tools.settings import Settings

@@ -1,0 +1,127 @@
+"""What OpenAI's routes accept of a request whose tools the server runs."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+
+from caesura.server.errors import ApiError
+from caesura.server.sessions.schemas import LARGEST_INTEGER, MOST_TOKENS, Body, Text
+from caesura.server.sessions.service import Service
+from caesura.session.records import Message, SessionSpec
+
+
+class ServerTools(Body):
+    """The body's field `caesura`."""
+
+    tools: list[Text] | Literal["all"] = Field(description="Which tools the model may call.")
+    show_calls: bool = Field(False, description="Show calls and results beside the text.")
+
+    @property
+    def names(self) -> list[str] | None:
+        """As sessions take them: None for all."""
+        return None if self.tools == "all" else list(self.tools)
+
+
+class RunRequest(Body):
+    """What both routes have."""
+
+    caesura: ServerTools
+    model: Text | None = None
+    stream: bool = False
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    metadata: dict[Text, Text] | None = None
+    store: bool | None = None
+    background: bool | None = None
+
+
+Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None
+Seed = Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)] | None
+
+# Said of a request, but without effect on what is generated.
+WITHOUT_EFFECT = frozenset(
+    {"user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+)
+# What a field must be, since a session does nothing else.
+FIXED: Mapping[str, tuple[JsonValue, ...]] = {
+    "n": (1,),
+    "top_p": (1, 1.0),
+    "frequency_penalty": (0, 0.0),
+    "presence_penalty": (0, 0.0),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "stop": ([],),
+    "tools": ([],),
+    "tool_choice": ("auto",),
+    "parallel_tool_calls": (True,),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "logit_bias": ({},),
+    "text": ({"format": {"type": "text"}}, {}),
+    "truncation": ("disabled",),
+    "include": ([],),
+}
+
+
+def parsed(form: TypeAdapter[Any], body: Mapping[str, JsonValue]) -> Any:
+    """A request's body, checked.
+
+    Raises:
+        ApiError: something cannot be honoured; it is never ignored.
+        RequestValidationError: something does not fit.
+    """
+    rest: dict[str, JsonValue] = {}
+    for name, value in body.items():
+        if value is None or name in WITHOUT_EFFECT:
+            continue
+        if name not in FIXED:
+            rest[name] = value
+        elif not any(value == allowed for allowed in FIXED[name]):
+            raise ApiError(
+                400,
+                f"{name} cannot be changed for requests whose tools the server runs "
+                "(caesura.tools): leave it out, or run the tools yourself",
+                param=name,
+                code="unsupported_parameter",
+            )
+    try:
+        return form.validate_python(rest)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise RequestValidationError(
+            [{**problem, "loc": ("body", *problem["loc"])} for problem in problems]
+        ) from error
+
+
+def served_model(service: Service, model: str | None) -> str:
+    """The model's name.
+
+    Raises:
+        ApiError: another model is asked for.
+    """
+    if model is None:
+        return service.models[0]
+    if model not in service.models:
+        raise ApiError(
+            404,
+            f"the model {model!r} is not served here; sessions use {service.models[0]!r}",
+            param="model",
+            code="model_not_found",
+        )
+    return model
+
+
+def run_spec(
+    request: RunRequest, messages: list[Message], max_tokens: int | None, seed: int | None = None
+) -> SessionSpec:
+    """The session that answers a request."""
+    fields: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "temperature": request.temperature,
+        "metadata": request.metadata,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    return SessionSpec(
+        messages=messages, tools=request.caesura.names, seed=seed, keep_open=False, **given
+    )

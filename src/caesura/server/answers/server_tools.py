@@ -1,0 +1,150 @@
+"""Finds requests of OpenAI's routes whose tools the server runs; all others pass untouched."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from fastapi import Request
+from pydantic import JsonValue
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from caesura.server.answers.chat import create_chat_completion
+from caesura.server.answers.responses import create_response, stored_response
+from caesura.server.errors import ApiError, error_response
+from caesura.server.routing import require_size
+from caesura.server.sessions.service import Service, owner_of, service_of
+from caesura.session.errors import SessionClosed, UnknownSession
+
+Handler = Callable[[Request, Service, str, dict[str, JsonValue]], Awaitable[Response]]
+
+HANDLERS: dict[str, Handler] = {
+    "/v1/chat/completions": create_chat_completion,
+    "/v1/responses": create_response,
+}
+_STORED = re.compile(r"/v1/responses/resp_(?P<hex>[0-9a-f]{32})(?P<cancel>/cancel)?")
+
+
+class ServerTools:
+    """Answers requests that have `caesura.tools` in their body, and asks for their responses.
+
+    Args:
+        app: what answers all others.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["method"] == "POST" and (handler := HANDLERS.get(path)) is not None:
+            await self._create(handler, scope, receive, send)
+        elif (stored := _STORED.fullmatch(path)) is not None:
+            await self._stored(stored, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _create(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+        body, gone = await _body(receive)
+        asked = None if gone is not None else _asked(body)
+        if asked is None:
+            await self._app(scope, _again(body, gone, receive), send)
+            return
+        request = Request(scope, receive)
+        try:
+            service = service_of(request)
+            _require_on(service)
+            require_size(len(body), service.settings.body_limit)
+            response = await handler(request, service, owner_of(request), asked)
+        except Exception as error:
+            response = error_response(error)
+        await response(scope, receive, send)
+
+    async def _stored(
+        self, stored: re.Match[str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        request = Request(scope, receive)
+        running = isinstance(getattr(request.app.state, "caesura", None), Service)
+        session_id, is_cancel = f"sess_{stored['hex']}", stored["cancel"] is not None
+        response: Response | None = None
+        if running and scope["method"] == ("POST" if is_cancel else "GET"):
+            try:
+                response = await _stored_response(request, session_id, cancel=is_cancel)
+            except UnknownSession:
+                pass  # vLLM may have a response of that id
+            except Exception as error:
+                response = error_response(error)
+        if response is None:
+            await self._app(scope, receive, send)
+        else:
+            await response(scope, receive, send)
+
+
+def _require_on(service: Service) -> None:
+    """See that requests may name tools of the server.
+
+    Raises:
+        ApiError: they may not.
+    """
+    if not service.settings.tools_in_openai_routes:
+        raise ApiError(
+            403,
+            "server-run tools are turned off here (server.tools_in_openai_routes); use "
+            "/v1/sessions",
+            param="caesura",
+            code="server_tools_off",
+        )
+
+
+async def _stored_response(request: Request, session_id: str, *, cancel: bool) -> Response:
+    service, owner = service_of(request), owner_of(request)
+    record = await service.agents.get(owner, session_id)
+    if cancel:
+        with suppress(SessionClosed):  # a response that is over is answered as it is
+            await service.cancel(owner, session_id)
+        record = await service.agents.get(owner, session_id)
+    return JSONResponse(await stored_response(service, record))
+
+
+async def _body(receive: Receive) -> tuple[bytes, Message | None]:
+    """The whole body; or what came of it and the message that it ended with instead."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b"".join(parts), message
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts), None
+
+
+def _again(body: bytes, gone: Message | None, receive: Receive) -> Receive:
+    """Gives what was received once more, and then what follows."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": body, "more_body": gone is not None}
+    ]
+    if gone is not None:
+        messages.append(gone)
+
+    async def receive_again() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return receive_again
+
+
+def _asked(body: bytes) -> dict[str, JsonValue] | None:
+    """The body, if it names tools that the server runs."""
+    if b'"caesura"' not in body:
+        return None
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        return None  # not JSON: vLLM says so
+    if not isinstance(asked, dict) or not isinstance(asked.get("caesura"), dict):
+        return None
+    return asked if "tools" in asked["caesura"] else None

@@ -1,0 +1,1 @@
+"""Clients that run their own tools: exact continuations, and reports."""

@@ -1,0 +1,96 @@
+"""The tokens that follow a transcript when its conversation goes on.
+
+A chat template may render history in another way than it was generated: without reasoning, with
+other white space. Only what it renders *after* the last answer is needed. To find that, a mark
+is put in the answer's place, and the conversation is rendered up to there and as a whole: what
+the two have after the mark is how the template closes a turn; the rest is new.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import Protocol
+
+from caesura.server.clients.history import Message
+from caesura.server.clients.transcripts import ToolCall, Transcript
+
+MARK = f"caesura{secrets.token_hex(12)}"  # in no message: nobody is told it
+
+
+class Template(Protocol):
+    """A chat template and its tokenizer, with everything but the messages fixed."""
+
+    async def text(self, messages: Sequence[Message], *, generation_prompt: bool) -> str | None:
+        """The rendered conversation; None where the template refuses it."""
+        ...
+
+    async def tokens(self, text: str) -> list[int]:
+        """Token ids of a text, with nothing added."""
+        ...
+
+    def control_text(self, token: int) -> str | None:
+        """The text of a control token; None when the token is none."""
+        ...
+
+
+async def tail(
+    template: Template,
+    transcript: Transcript,
+    prompt: Sequence[Message],
+    new: Sequence[Message],
+) -> list[int] | None:
+    """The tokens after the transcript's, or None where the template leaves any doubt.
+
+    Args:
+        template: renders.
+        transcript: what is continued.
+        prompt: the messages that its prompt was rendered from.
+        new: the messages after its answer.
+    """
+    marked = [*prompt, _marked_answer(transcript.calls)]
+    closing = _after_mark(await template.text(marked, generation_prompt=False))
+    rest = _after_mark(await template.text([*marked, *new], generation_prompt=True))
+    if closing is None or rest is None or not rest.startswith(closing):
+        return None
+    added = rest[len(closing) :]
+    if transcript.ended_turn:
+        return await _after_end(template, transcript.tokens[-1], closing, added)
+    if transcript.calls:
+        return None  # cut off within a call: how the template would close that is not known
+    tokens = await template.tokens(closing + added)
+    # Only a control token splits the text in the same way whatever is before it.
+    return tokens if tokens and template.control_text(tokens[0]) is not None else None
+
+
+async def _after_end(template: Template, end: int, closing: str, added: str) -> list[int] | None:
+    """What follows the token that ended the turn: it closes the turn, or it is the one that the
+    next message begins with."""
+    end_text = template.control_text(end)
+    if not end_text:
+        return None
+    text = closing + added
+    if end_text in closing:
+        text = end_text + closing.rpartition(end_text)[2] + added
+    tokens = await template.tokens(text)
+    return tokens[1:] if tokens[:1] == [end] else None
+
+
+def _after_mark(text: str | None) -> str | None:
+    if text is None or MARK not in text:
+        return None
+    return text.rpartition(MARK)[2]
+
+
+def _marked_answer(calls: Sequence[ToolCall]) -> Message:
+    """An assistant's message with the mark; in its calls too, since some templates leave out the
+    text beside calls. The ids and names stay: results refer to them."""
+    answer: dict[str, object] = {"role": "assistant", "content": MARK}
+    if calls:
+        answer["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": f'{{"mark": "{MARK}"}}'},
+            }
+            for call in calls
+        ]
+    return answer

@@ -1,0 +1,71 @@
+"""One request of a client while it is served: what is rendered, computed and reported of it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+from caesura.server.clients.history import MessageDigest
+from caesura.session.returns import ContextReturn
+
+
+class Continuation(StrEnum):
+    """How a request's prompt came about."""
+
+    NONE = "none"  # it continues nothing that is remembered
+    RENDERED = "rendered"  # the chat template's rendering begins with the remembered tokens
+    TRANSCRIPT = "transcript"  # it does not: the remembered tokens were taken
+    RERENDERED = "rerendered"  # neither was possible: the template's rendering, history and all
+
+
+@dataclass(slots=True)
+class Turn:
+    """A request of the chat, responses or messages route.
+
+    Attributes:
+        owner: whose request it is.
+        continuation: how its prompt came about.
+        identity: of what the rendering depended on besides the messages.
+        messages: digests of the messages rendered; None when the request is left to vLLM.
+        runs: how often the engine was asked to generate.
+        prompt_tokens: the prompt, as the engine had it.
+        output_tokens: the output so far.
+        ended_turn: the output ends with a token that ends the turn.
+        complete: the output is whole, and all of it was sent.
+        returned: what became of the context that the request came back to.
+    """
+
+    owner: str
+    continuation: Continuation = Continuation.NONE
+    identity: bytes = b""
+    messages: Sequence[MessageDigest] | None = None
+    runs: int = 0
+    prompt_tokens: Sequence[int] = ()
+    output_tokens: list[int] = field(default_factory=list)
+    ended_turn: bool = False
+    complete: bool = False
+    returned: ContextReturn | None = None
+
+    def report(self) -> dict[str, object]:
+        """What the client is told, by name."""
+        told: dict[str, object] = {"continuation": str(self.continuation)}
+        return told | (asdict(self.returned) if self.returned is not None else {})
+
+
+_current: ContextVar[Turn | None] = ContextVar("caesura_turn", default=None)
+
+
+def current_turn() -> Turn | None:
+    """The turn that this task works for; None for other routes."""
+    return _current.get()
+
+
+@contextmanager
+def serving(turn: Turn) -> Iterator[None]:
+    """Within it, and in every task started there, `turn` is the current one."""
+    token = _current.set(turn)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -1,0 +1,74 @@
+"""vLLM's engine client as the client routes see it: what it computes is noted down."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from vllm.engine.protocol import EngineClient
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+from caesura.engine.protocol import OWNER_ARGUMENT, REPORT
+from caesura.server.clients.turns import Turn, current_turn
+from caesura.session.returns import ContextReturn
+
+
+class ObservedEngine:
+    """vLLM's engine client; of requests that work for a turn, prompt, output and report are noted.
+
+    Args:
+        engine_client: vLLM's.
+    """
+
+    def __init__(self, engine_client: EngineClient) -> None:
+        self._engine = engine_client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(
+        self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
+    ) -> AsyncIterator[RequestOutput]:
+        """As vLLM's."""
+        turn = current_turn()
+        if turn is None:
+            return self._engine.generate(prompt, sampling_params, request_id, **options)
+        told = {OWNER_ARGUMENT: turn.owner, REPORT: True}
+        sampling_params.extra_args = {**(sampling_params.extra_args or {}), **told}
+        turn.runs += 1
+        outputs = self._engine.generate(prompt, sampling_params, request_id, **options)
+        deltas = sampling_params.output_kind == RequestOutputKind.DELTA
+        return _observed(outputs, turn, deltas)
+
+
+async def _observed(outputs: Any, turn: Turn, deltas: bool) -> AsyncIterator[RequestOutput]:
+    async with aclosing(outputs):
+        async for output in outputs:
+            _note_report(output, turn)
+            _note_tokens(output, turn, deltas)
+            yield output
+
+
+def _note_report(output: RequestOutput, turn: Turn) -> None:
+    """Take the scheduler's report out of what vLLM would show the client."""
+    params = output.kv_transfer_params
+    if params and REPORT in params:
+        turn.returned = ContextReturn(**params[REPORT])
+        rest = {name: value for name, value in params.items() if name != REPORT}
+        output.kv_transfer_params = rest or None
+
+
+def _note_tokens(output: RequestOutput, turn: Turn, deltas: bool) -> None:
+    if len(output.outputs) != 1 or output.prompt_token_ids is None:
+        return
+    (choice,) = output.outputs
+    turn.prompt_tokens = output.prompt_token_ids
+    if deltas:
+        turn.output_tokens.extend(choice.token_ids)
+    else:
+        turn.output_tokens = list(choice.token_ids)
+    turn.ended_turn = choice.finish_reason == "stop"
+    # With a stop string the client is not shown all that was computed.
+    turn.complete = choice.finish_reason == "length" or (
+        turn.ended_turn and not isinstance(choice.stop_reason, str)
+    )

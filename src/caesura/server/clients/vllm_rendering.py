@@ -1,0 +1,183 @@
+"""vLLM's rendering of chats, with remembered tokens in place of a history rendered again."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+from vllm.exceptions import VLLMError
+from vllm.inputs import EngineInput, TextPrompt
+from vllm.renderers import BaseRenderer, ChatParams, TokenizeParams, merge_kwargs
+from vllm.renderers.chat_utils import ConversationMessage
+from vllm.renderers.online_renderer import OnlineRenderer
+
+from caesura.server.clients.continuations import Asked, Continued, find_continued
+from caesura.server.clients.history import Message, digest, identity
+from caesura.server.clients.memory import TOKEN
+from caesura.server.clients.tails import tail
+from caesura.server.clients.transcripts import Transcripts
+from caesura.server.clients.turns import Continuation, Turn, current_turn
+
+# What a request may ask for that remembered tokens would not serve.
+_LEFT_TO_VLLM = (
+    "echo",
+    "kv_transfer_params",
+    "return_prompt_text",
+    "return_token_offsets",
+    "truncate_prompt_tokens",
+    "use_beam_search",
+)
+
+
+def continuing_renderer(renderer: OnlineRenderer, transcripts: Transcripts) -> OnlineRenderer:
+    """vLLM's renderer, continuing from transcripts; the one given stays as it is."""
+    continuing = copy(renderer)
+    continuing.preprocess_chat = ContinuedRendering(renderer, transcripts).preprocess_chat
+    return continuing
+
+
+class ContinuedRendering:
+    """Renders chats as vLLM does, and continues remembered ones by their tokens.
+
+    Args:
+        renderer: vLLM's.
+        transcripts: what is remembered.
+    """
+
+    def __init__(self, renderer: OnlineRenderer, transcripts: Transcripts) -> None:
+        self._vllm = renderer
+        self._transcripts = transcripts
+        # Other tokenizers than those of transformers, or none, leave every tail in doubt.
+        added = getattr(renderer.renderer.tokenizer, "added_tokens_decoder", {})
+        self._controls = {token: str(content) for token, content in added.items()}
+
+    async def preprocess_chat(
+        self, request: Any, messages: list[Any], **options: Any
+    ) -> tuple[list[ConversationMessage], list[EngineInput]]:
+        """As vLLM's, of the same name, which renders chat, messages and responses alike."""
+        turn = current_turn()
+        if turn is None:
+            return await self._vllm.preprocess_chat(request, messages, **options)
+        turn.messages = None
+        turn.continuation = Continuation.NONE
+        params = self._chat_params(request, options)
+        if _is_left_to_vllm(request, params):
+            return await self._vllm.preprocess_chat(request, messages, **options)
+        # Before vLLM renders: it changes tool calls in place.
+        asked = Asked(
+            turn.owner,
+            identity(
+                request.model,
+                params.chat_template,
+                params.chat_template_content_format,
+                params.chat_template_kwargs,
+            ),
+            [digest(message) for message in messages],
+            getattr(request, "previous_response_id", None),
+        )
+        continued = find_continued(self._transcripts, asked)
+        conversation, inputs = await self._vllm.preprocess_chat(request, messages, **options)
+        if len(inputs) != 1 or inputs[0]["type"] != "token":
+            return conversation, inputs
+        turn.identity, turn.messages = asked.identity, asked.messages
+        if continued is not None:
+            template = RequestTemplate(self._vllm.renderer, params, self._controls)
+            tokens = await _continued_tokens(turn, continued, inputs[0], messages, template)
+            limit = request.build_tok_params(self._vllm.model_config).max_input_tokens
+            if tokens is not None and (limit is None or len(tokens) < limit):
+                turn.continuation = Continuation.TRANSCRIPT
+                inputs = [_with_tokens(inputs[0], tokens)]
+        return conversation, inputs
+
+    def _chat_params(self, request: Any, options: Mapping[str, Any]) -> ChatParams:
+        """What the template is rendered with, as vLLM puts it together."""
+        defaults = merge_kwargs(
+            options["default_template_kwargs"],
+            {"tools": options.get("tool_dicts"), "tokenize": False},
+        )
+        params = request.build_chat_params(
+            options["default_template"], options["default_template_content_format"]
+        )
+        return params.with_defaults(defaults)
+
+
+class RequestTemplate:
+    """The chat template as one request uses it. Implements `caesura.server.clients.tails.Template`.
+
+    Args:
+        renderer: vLLM's.
+        params: the template, and all that it is given besides messages.
+        controls: text of each token that splits texts wherever it occurs.
+    """
+
+    def __init__(
+        self, renderer: BaseRenderer, params: ChatParams, controls: Mapping[int, str]
+    ) -> None:
+        self._renderer = renderer
+        self._params = params
+        self._controls = controls
+
+    async def text(self, messages: Sequence[Message], *, generation_prompt: bool) -> str | None:
+        """The rendered conversation; None where the template refuses it or takes too long."""
+        kwargs = {**self._params.chat_template_kwargs, "add_generation_prompt": generation_prompt}
+        params = replace(self._params, chat_template_kwargs=kwargs)
+        try:
+            _, prompt = await self._renderer.render_messages_async(list(messages), params)
+        except (VLLMError, ValueError, TimeoutError):
+            return None
+        text = prompt.get("prompt")
+        return text if isinstance(text, str) else None
+
+    async def tokens(self, text: str) -> list[int]:
+        """Token ids of a text, with nothing added."""
+        params = TokenizeParams(max_total_tokens=None, add_special_tokens=False)
+        (prompt,) = await self._renderer.tokenize_prompts_async([TextPrompt(prompt=text)], params)
+        return list(prompt["prompt_token_ids"])
+
+    def control_text(self, token: int) -> str | None:
+        """The text of a control token; None when the token is none."""
+        return self._controls.get(token)
+
+
+async def _continued_tokens(
+    turn: Turn,
+    continued: Continued,
+    rendered: EngineInput,
+    messages: Sequence[Message],
+    template: RequestTemplate,
+) -> list[int] | None:
+    """The prompt from the transcript; None where vLLM's rendering is to be used."""
+    kept = continued.transcript.tokens
+    tokens = rendered["prompt_token_ids"]
+    if len(tokens) > len(kept) and array(TOKEN, tokens[: len(kept)]) == kept:
+        turn.continuation = Continuation.RENDERED
+        return None
+    turn.continuation = Continuation.RERENDERED
+    following = await tail(
+        template,
+        continued.transcript,
+        messages[: continued.prompt_messages],
+        messages[continued.new_messages :],
+    )
+    return None if following is None else [*kept, *following]
+
+
+def _with_tokens(rendered: EngineInput, tokens: list[int]) -> EngineInput:
+    """The same input with other tokens; the text is not theirs any more."""
+    rest = {name: value for name, value in rendered.items() if name != "prompt"}
+    return {**rest, "prompt_token_ids": tokens}
+
+
+def _is_left_to_vllm(request: Any, params: ChatParams) -> bool:
+    if any(getattr(request, name, None) for name in _LEFT_TO_VLLM):
+        return True
+    kwargs = params.chat_template_kwargs
+    if kwargs.get("continue_final_message") or not kwargs.get("add_generation_prompt", True):
+        return True
+    return (
+        (getattr(request, "n", None) or 1) > 1
+        # Calls after the first are computed, and not shown.
+        or request.parallel_tool_calls is False
+        or getattr(request, "truncation", None) not in (None, "disabled")
+    )

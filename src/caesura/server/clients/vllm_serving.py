@@ -1,0 +1,88 @@
+"""The seams on vLLM's serving objects of the chat, messages and responses routes."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from starlette.datastructures import State
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionResponse
+from vllm.entrypoints.openai.responses.protocol import ResponsesResponse
+from vllm.entrypoints.openai.responses.utils import construct_chat_messages_with_tool_call
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.version import __version__ as vllm_version
+
+from caesura.engine.config import CaesuraConfig
+from caesura.engine.versions import require_tested_vllm
+from caesura.server.clients.memory import remember
+from caesura.server.clients.streams import ChatStream
+from caesura.server.clients.transcripts import MemoryTranscripts, Transcripts
+from caesura.server.clients.turns import current_turn
+from caesura.server.clients.vllm_engine import ObservedEngine
+from caesura.server.clients.vllm_rendering import continuing_renderer
+
+
+def observe(engine_client: Any, state: State) -> None:
+    """Remember what these routes answer, and continue from it.
+
+    Args:
+        engine_client: vLLM's.
+        state: with vLLM's serving objects.
+
+    Raises:
+        UnsupportedVersion: these objects may be others in this vLLM.
+    """
+    require_tested_vllm(vllm_version)
+    config = CaesuraConfig.from_vllm(engine_client.vllm_config)
+    transcripts = MemoryTranscripts(config.transcript_memory, config.forget_after_seconds)
+    renderer = continuing_renderer(state.online_renderer, transcripts)
+    engine = ObservedEngine(engine_client)
+    chats = (state.openai_serving_chat, state.anthropic_serving_messages)
+    for serving in (*chats, state.openai_serving_responses):
+        serving.engine_client = engine
+        serving.online_renderer = renderer
+    for serving in chats:
+        _observe_chat(serving, transcripts)
+    _observe_responses(state.openai_serving_responses, transcripts)
+
+
+def _observe_chat(serving: Any, transcripts: Transcripts) -> None:
+    """Chat completions, and messages, which vLLM answers by them."""
+    create = serving.create_chat_completion
+
+    async def create_chat_completion(request: Any, raw_request: Any = None) -> Any:
+        answer = await create(request, raw_request)
+        turn = current_turn()
+        if turn is None or isinstance(answer, ErrorResponse):
+            return answer
+        if isinstance(answer, ChatCompletionResponse):
+            remember(transcripts, turn, answer.choices[0].message.model_dump())
+            answer.usage.caesura = turn.report()
+            return answer
+        return _passed(answer, ChatStream(partial(remember, transcripts, turn), turn.report))
+
+    serving.create_chat_completion = create_chat_completion
+
+
+async def _passed(events: Any, stream: ChatStream) -> AsyncIterator[str]:
+    async with aclosing(events):
+        async for event in events:
+            yield stream.passed(event)
+
+
+def _observe_responses(serving: Any, transcripts: Transcripts) -> None:
+    """Responses: streamed, in the background or neither, all are completed in one place."""
+    complete = serving.responses_full_generator
+
+    async def responses_full_generator(*args: Any, **options: Any) -> Any:
+        response = await complete(*args, **options)
+        turn = current_turn()
+        if turn is not None and isinstance(response, ResponsesResponse):
+            messages = construct_chat_messages_with_tool_call(response.output)
+            if len(messages) == 1:
+                remember(transcripts, turn, messages[0], response.id)
+            if response.usage is not None:
+                response.usage.caesura = turn.report()
+        return response
+
+    serving.responses_full_generator = responses_full_generator

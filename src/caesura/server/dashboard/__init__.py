@@ -1,0 +1,1 @@
+"""What all sessions and the engine do: the overview, and the page that shows it."""

@@ -1,0 +1,199 @@
+"""What all sessions and the engine do at a moment, sampled once per second."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from caesura.server.dashboard.engine_numbers import (
+    EngineNumbers,
+    ToolNumbers,
+    read_engine,
+    read_tools,
+)
+from caesura.server.dashboard.overview_history import OverviewHistory, Point
+from caesura.session.agent import Agent
+from caesura.session.agents import Agents
+from caesura.session.records import Phase
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_SECONDS = 1.0
+
+
+class Activity(StrEnum):
+    """What a session does, for people: each that is open does exactly one of these."""
+
+    GENERATING = "generating"
+    CALLING = "calling"  # tools run
+    WAITING_FOR_HUMAN = "waiting_for_human"
+    IDLE = "idle"
+    HELD = "held"  # its user has paused it
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCounts:
+    """Sessions that are open, of all owners.
+
+    Attributes:
+        open: all of them.
+        by_phase: by `session.records.Phase`.
+        by_activity: by what they do, for people.
+    """
+
+    open: int
+    by_phase: Mapping[Phase, int]
+    by_activity: Mapping[Activity, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A moment.
+
+    Attributes:
+        time: wall-clock seconds.
+        engine: None if no engine with Caesura has reported yet.
+        sessions: how many do what.
+        approvals_waiting: questions that wait for a human.
+        tools: all that are configured.
+    """
+
+    time: float
+    engine: EngineNumbers | None
+    sessions: SessionCounts
+    approvals_waiting: int
+    tools: tuple[ToolNumbers, ...]
+
+
+_ENGINE_FIELDS = (
+    "running",
+    "waiting",
+    "returning",
+    "holding",
+    "copied",
+    "dropped",
+    "device_tokens",
+    "active_tokens",
+    "held_tokens",
+    "host_tokens",
+    "host_used_tokens",
+    "found_tokens_total",
+    "loaded_tokens_total",
+    "recomputed_tokens_total",
+    "copied_tokens_total",
+)
+FIELDS = (
+    "approvals_waiting",
+    *(f"sessions.by_activity.{activity}" for activity in Activity),
+    *(f"engine.{field}" for field in _ENGINE_FIELDS),
+)
+"""What the history keeps, as paths into an overview's JSON."""
+
+
+class Overviews:
+    """Samples of everything, and who follows them.
+
+    Args:
+        agents: the sessions; None where the server runs none.
+        registry: where the engine's and the tools' metrics are.
+        history: where samples are kept.
+    """
+
+    def __init__(
+        self,
+        agents: Agents | None,
+        registry: CollectorRegistry = REGISTRY,
+        history: OverviewHistory | None = None,
+    ) -> None:
+        self._agents = agents
+        self._registry = registry
+        self._history = history or OverviewHistory()
+        self._changed = asyncio.Event()
+        self._latest: Overview | None = None
+        self._sampler: asyncio.Task[None] | None = None
+        self._over = False
+
+    async def start(self) -> None:
+        """Begin to sample."""
+        await self.sample()
+        self._sampler = asyncio.create_task(self._sample_forever(), name="caesura-overview")
+
+    async def stop(self) -> None:
+        """Sample no more; whoever follows is at the end."""
+        self._over = True
+        self._changed.set()
+        if self._sampler is not None:
+            self._sampler.cancel()
+            await asyncio.gather(self._sampler, return_exceptions=True)
+
+    async def latest(self) -> Overview:
+        """The newest sample."""
+        return self._latest or await self.sample()
+
+    def since(self, seconds: float) -> list[Point]:
+        """Points of the last so many seconds, the oldest first; their values are `FIELDS`."""
+        newest_seconds = self._latest.time if self._latest is not None else 0.0
+        return self._history.since(newest_seconds - seconds)
+
+    async def follow(self) -> AsyncGenerator[Overview, None]:
+        """The newest sample, then each as it is taken; one who is slow misses some."""
+        while not self._over:
+            changed = self._changed
+            yield await self.latest()
+            await changed.wait()
+
+    async def sample(self) -> Overview:
+        """Take a sample now."""
+        agents = self._agents
+        waiting = await agents.waiting_questions() if agents is not None else {}
+        overview = Overview(
+            time=agents.clock() if agents is not None else time.time(),
+            engine=read_engine(self._registry),
+            sessions=_counts(agents.running if agents is not None else (), waiting),
+            approvals_waiting=sum(waiting.values()),
+            tools=read_tools(self._registry, agents.tool_names() if agents is not None else ()),
+        )
+        self._latest = overview
+        self._history.add(overview.time, _values(overview))
+        self._changed.set()
+        self._changed = asyncio.Event()
+        return overview
+
+    async def _sample_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            try:
+                await self.sample()
+            except Exception:
+                logger.exception("a sample for the overview failed; the next is taken in a second")
+
+
+def _counts(agents: Sequence[Agent], waiting: Mapping[str, int]) -> SessionCounts:
+    open_agents = [agent for agent in agents if agent.phase is not Phase.ENDED]
+    phases = Counter(agent.phase for agent in open_agents)
+    activities = Counter(_activity(agent, waiting) for agent in open_agents)
+    return SessionCounts(
+        open=len(open_agents),
+        by_phase={phase: phases[phase] for phase in Phase if phase is not Phase.ENDED},
+        by_activity={activity: activities[activity] for activity in Activity},
+    )
+
+
+def _activity(agent: Agent, waiting: Mapping[str, int]) -> Activity:
+    if agent.held:
+        return Activity.HELD
+    if waiting.get(agent.id):
+        return Activity.WAITING_FOR_HUMAN
+    return Activity(agent.phase.value)
+
+
+def _values(overview: Overview) -> list[float | None]:
+    """The values of `FIELDS`."""
+    engine = overview.engine
+    in_engine = [getattr(engine, field) if engine is not None else None for field in _ENGINE_FIELDS]
+    return [overview.approvals_waiting, *overview.sessions.by_activity.values(), *in_engine]

@@ -1,0 +1,1 @@
+"""Sessions whose tools the server runs: their routes, and what runs behind them."""

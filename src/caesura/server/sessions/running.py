@@ -1,0 +1,123 @@
+"""Sessions that run: everything opened in order, and closed in the reverse order."""
+
+import asyncio
+import fcntl
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from caesura.errors import ConfigurationError
+from caesura.server.configuration import database_path
+from caesura.server.sessions.service import Service
+from caesura.server.sessions.webhook import Webhook
+from caesura.server.settings import ServerSettings, WebhookSection
+from caesura.session.agent import Workplace
+from caesura.session.agents import Agents
+from caesura.session.approvals import Approvals
+from caesura.session.dialogue import Dialogue
+from caesura.session.protocol import TokenEngine
+from caesura.session.store import Store
+from caesura.tools.configuration import Configuration
+from caesura.tools.executor import Executor
+from caesura.tools.toolbox import open_toolbox
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def running_sessions(
+    configuration: Configuration[ServerSettings],
+    engine: TokenEngine,
+    dialogue: Dialogue,
+    *,
+    models: tuple[str, ...],
+    has_keys: bool,
+) -> AsyncIterator[Service]:
+    """Sessions of a server: those that had not ended go on, and new ones can be made.
+
+    On leaving they stop where they are, and go on at the next start.
+
+    Args:
+        configuration: tools, limits, and so on.
+        engine: generates.
+        dialogue: the model's chat format.
+        models: names under which the model is served.
+        has_keys: whether the server asks for API keys.
+
+    Raises:
+        ConfigurationError: a tool or the database cannot be used.
+    """
+    settings = configuration.settings
+    path = database_path(configuration)
+    async with open_toolbox(configuration) as toolbox:
+        with _only_user(path), _open_store(path) as store:
+            approvals = Approvals(store)
+            executor = Executor(toolbox)
+            agents = Agents(
+                Workplace(engine, dialogue, executor, store, approvals),
+                settings.sessions.limits(),
+            )
+            async with _telling(settings.webhook, store, approvals):
+                try:
+                    brought_back = await agents.start()
+                    logger.info("sessions are in %s; %d go on", path, brought_back)
+                    yield Service(agents, store, executor, settings.server, models, has_keys)
+                finally:
+                    await agents.stop()
+
+
+@contextmanager
+def _only_user(database: Path) -> Iterator[None]:
+    """Two servers on one database would both go on with its sessions.
+
+    Raises:
+        ConfigurationError: another server uses it.
+    """
+    lock = database.with_name(f"{database.name}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot use the database {database}: {error.strerror}; choose another with "
+            "sessions.database"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"the database {database} is used by another server: stop it, or choose another "
+                "with sessions.database"
+            ) from None
+        yield
+
+
+@contextmanager
+def _open_store(path: Path) -> Iterator[Store]:
+    store = Store(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def _telling(
+    settings: WebhookSection | None, store: Store, approvals: Approvals
+) -> AsyncIterator[None]:
+    """The webhook, if there is one."""
+    if settings is None:
+        yield
+        return
+    async with httpx.AsyncClient(follow_redirects=False) as client:
+        task = asyncio.create_task(Webhook(settings, store, approvals, client).run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task

@@ -1,0 +1,144 @@
+"""Tells an address of questions that wait for humans, until it has been told of each."""
+
+import asyncio
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+
+from caesura.server.sessions.signatures import signature_headers, signing_key
+from caesura.server.sessions.views import approval_object
+from caesura.server.settings import WebhookSection
+from caesura.session.approvals import Approvals
+from caesura.session.records import ApprovalRecord
+from caesura.session.store import Store
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 600.0
+_AT_ONCE = 8
+
+
+@dataclass(slots=True)
+class _Retry:
+    """When a question is told again, and how often it was not heard."""
+
+    due_seconds: float
+    attempts: int
+
+
+class Webhook:
+    """POSTs each question once it waits, across restarts, until it is accepted or answered.
+
+    Sessions do not wait for it: it reads what is to be told from the store.
+
+    Args:
+        settings: where to, and the secret.
+        store: has the questions, and remembers which were told.
+        approvals: says when there are new ones.
+        client: sends.
+        now: monotonic seconds.
+        sleep: waits for seconds.
+    """
+
+    def __init__(
+        self,
+        settings: WebhookSection,
+        store: Store,
+        approvals: Approvals,
+        client: httpx.AsyncClient,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._settings = settings
+        self._key = signing_key(settings.secret.get_secret_value())
+        self._store = store
+        self._approvals = approvals
+        self._client = client
+        self._now = now
+        self._sleep = sleep
+        self._changed = asyncio.Event()
+        self._changed.set()  # there may be questions from before a restart
+        self._retries: dict[str, _Retry] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self) -> None:
+        """Tell what there is to be told, until cancelled."""
+        self._approvals.on_change.append(self._changed.set)
+        try:
+            while True:
+                await self._woken()
+                self._changed.clear()
+                try:
+                    await self._round()
+                except sqlite3.Error:
+                    logger.exception("the webhook cannot read what waits; it is tried later")
+        finally:
+            self._approvals.on_change.remove(self._changed.set)
+
+    async def _woken(self) -> None:
+        """Until something has changed, or the next retry is due."""
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._changed.wait())]
+        if self._retries:
+            due_seconds = min(retry.due_seconds for retry in self._retries.values())
+            waits.append(asyncio.ensure_future(self._wait_until(due_seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _wait_until(self, due_seconds: float) -> None:
+        await self._sleep(max(0.0, due_seconds - self._now()))
+
+    async def _round(self) -> None:
+        waiting = await self._store.unnotified()
+        keys = {record.question.key for record in waiting}
+        self._retries = {key: retry for key, retry in self._retries.items() if key in keys}
+        now = self._now()
+        due = [
+            record
+            for record in waiting
+            if (retry := self._retries.get(record.question.key)) is None or retry.due_seconds <= now
+        ]
+        await asyncio.gather(*(self._tell(record) for record in due))
+
+    async def _tell(self, record: ApprovalRecord) -> None:
+        key = record.question.key
+        async with self._slots:
+            problem = await self._post(record)
+        if problem is None:
+            await self._store.commit(self._store.notified(key))
+            self._retries.pop(key, None)
+            return
+        before = self._retries.get(key)
+        attempts = 1 if before is None else before.attempts + 1
+        wait_seconds = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 20))
+        self._retries[key] = _Retry(self._now() + wait_seconds, attempts)
+        logger.warning(
+            "the webhook was not told of %s: %s; again in %g s", key, problem, wait_seconds
+        )
+
+    async def _post(self, record: ApprovalRecord) -> str | None:
+        """Send one question; None if it was accepted, otherwise why not."""
+        told = {
+            "type": "approval.requested",
+            "approval": approval_object(record).model_dump(mode="json", by_alias=True),
+        }
+        body = json.dumps(told, separators=(",", ":")).encode()
+        headers = signature_headers(self._key, record.question.key, int(time.time()), body)
+        try:
+            response = await self._client.post(
+                self._settings.url,
+                content=body,
+                headers={"Content-Type": "application/json", **headers},
+                timeout=self._settings.timeout_seconds,
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"{type(error).__name__}: {error}"
+        return None if response.is_success else f"status {response.status_code}"

@@ -1,0 +1,40 @@
+"""What of a turn is remembered, and what is not."""
+
+import pytest
+
+from caesura.server.clients.memory import remember
+from caesura.server.clients.turns import Turn
+from server.clients.kept_transcripts import calling, memory, turn, user
+
+QUESTION = [user("The weather?")]
+
+
+def test_a_turn_is_remembered_with_all_its_tokens_and_calls() -> None:
+    transcripts, served = memory(), turn(QUESTION, output=3)
+    remember(transcripts, served, calling("call-1", "Let me see."), "resp-1")
+    kept = transcripts.by_response("alpha", "resp-1")
+    assert kept is not None
+    assert list(kept.tokens) == [*range(100), 0, 1, 2]
+    assert [(call.id, call.name) for call in kept.calls] == [("call-1", "get_weather")]
+    assert kept.spoken is not None
+    assert kept.ended_turn
+
+
+def _left_to_vllm(served: Turn) -> None:
+    served.messages = None
+
+
+def _unfinished(served: Turn) -> None:
+    served.complete = False
+
+
+def _of_several_runs(served: Turn) -> None:
+    served.runs = 2
+
+
+@pytest.mark.parametrize("spoil", [_left_to_vllm, _unfinished, _of_several_runs])
+def test_a_turn_that_is_not_exactly_known_is_not(spoil) -> None:
+    transcripts, served = memory(), turn(QUESTION)
+    spoil(served)
+    remember(transcripts, served, calling("call-1"))
+    assert len(transcripts) == 0

@@ -1,0 +1,175 @@
+"""The webhook: signed, repeated until it is heard, across restarts, and never in the way."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from pydantic import SecretStr
+
+from caesura.server.sessions.signatures import signing_key
+from caesura.server.sessions.webhook import Webhook
+from caesura.server.settings import WebhookSection
+from caesura.session.agents import Agents
+from caesura.session.records import EventType
+from caesura.tools.call import Answer
+from server.served import human
+from session.workplace import OWNER, agents, spec, until
+
+SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0IDEyMzQ1"
+QUESTION = '<<ask {"question": "well?"}>>\nend'
+
+
+class Receiver:
+    """Receives webhooks; answers with the statuses that it is given, and then with 200."""
+
+    def __init__(self, *statuses: int | Exception) -> None:
+        self.requests: list[httpx.Request] = []
+        self._statuses = list(statuses)
+        self._changed = asyncio.Event()
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        self._changed.set()
+        status = self._statuses.pop(0) if self._statuses else 200
+        if isinstance(status, Exception):
+            raise status
+        return httpx.Response(status)
+
+    async def wait_for(self, requests: int) -> None:
+        async with asyncio.timeout(20):
+            while len(self.requests) < requests:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class Clock:
+    """Time that passes when it is slept."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.seconds += seconds
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def telling(all_agents: Agents, receiver: Receiver, clock: Clock) -> AsyncIterator[None]:
+    work = all_agents._work
+    section = WebhookSection(url="https://hooks.example/x", secret=SecretStr(SECRET))
+    transport = httpx.MockTransport(receiver.handle)
+    async with httpx.AsyncClient(transport=transport) as client:
+        webhook = Webhook(section, work.store, work.approvals, client, clock.now, clock.sleep)
+        task = asyncio.create_task(webhook.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def settled(all_agents: Agents) -> None:
+    """Until everything that waits was told."""
+    async with asyncio.timeout(20):
+        for _ in count():
+            if not await all_agents._work.store.unnotified():
+                return
+
+
+async def test_a_question_is_told_once_and_signed(tmp_path: Path) -> None:
+    receiver = Receiver()
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, Clock()),
+    ):
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        await receiver.wait_for(1)
+        await settled(all_agents)
+    (request,) = receiver.requests
+    told = json.loads(request.content)
+    assert told["type"] == "approval.requested"
+    assert told["approval"]["session_id"] == agent.id
+    assert told["approval"]["text"] == "well?"
+    webhooks = openai.OpenAI(api_key="none", webhook_secret=SECRET).webhooks
+    webhooks.verify_signature(request.content, dict(request.headers))
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        webhooks.verify_signature(request.content + b" ", dict(request.headers))
+
+
+async def test_it_is_told_again_later_and_later_until_it_is_heard(tmp_path: Path) -> None:
+    failure = httpx.ConnectError("refused")
+    receiver, clock = Receiver(500, failure, 404, 302), Clock()
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, clock),
+    ):
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        await until(agent, EventType.ASKED)
+        await receiver.wait_for(5)
+        await settled(all_agents)
+    assert clock.slept == [1, 2, 4, 8]
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
+
+
+async def test_what_was_not_heard_before_a_restart_is_told_after_it(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db", human()) as all_agents:
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        await until(agent, EventType.ASKED)
+    receiver = Receiver()
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, Clock()),
+    ):
+        await receiver.wait_for(1)
+        await settled(all_agents)
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, Clock()),
+    ):
+        await all_agents.create(OWNER, spec(QUESTION))
+        await receiver.wait_for(2)
+        await settled(all_agents)
+    sessions = [json.loads(r.content)["approval"]["session_id"] for r in receiver.requests]
+    assert sessions[0] == agent.id
+    assert len(set(sessions)) == 2, "each is told once"
+
+
+async def test_an_address_that_never_answers_does_not_stop_a_session(tmp_path: Path) -> None:
+    class Silent(Receiver):
+        async def handle(self, request: httpx.Request) -> httpx.Response:
+            await super().handle(request)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    receiver = Silent()
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, Clock()),
+    ):
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        asked = await until(agent, EventType.ASKED)
+        await receiver.wait_for(1)
+        await all_agents.answer(
+            OWNER, str(asked.data["approval_id"]), Answer(accepted=True, text="yes")
+        )
+        await until(agent, EventType.OUTPUT, text="heard: yes. end")
+
+
+def test_a_secret_is_base64_after_its_prefix_and_else_a_text() -> None:
+    assert signing_key("whsec_YWJj") == b"abc"
+    assert signing_key("abc") == b"abc"
+    for wrong in ("", "whsec_", "whsec_!"):
+        with pytest.raises(ValueError, match="secret"):
+            signing_key(wrong)
