@@ -22,6 +22,8 @@ def encode(role: str, text: str) -> list[int]:
 class ByteDialogue:
     """`session.Dialogue` in bytes."""
 
+    max_context_tokens = 1_000_000
+
     def prompt(self, messages, tools) -> list[int]:
         tokens = [token for m in messages for token in encode(m["role"], m["content"])]
         return [*tokens, *ASSISTANT]

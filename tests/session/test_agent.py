@@ -1,15 +1,19 @@
 """One server-run session: calls, results, steering, holding, ending."""
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from caesura.session import SessionClosed
-from caesura.session.records import EventType, Phase, SessionEnding
+from caesura.session import ContextFull, EngineDead, SessionClosed
+from caesura.session.database import Statement
+from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
+from caesura.session.store import Store
 from caesura.tools.call import Answer, CallEnding
 from caesura.tools.context import CallContext
-from fakes import FakeEngine
+from fakes import FakeEngine, FakeStream
 from session.scripted import END, ByteDialogue, model
 from session.workplace import OWNER, agents, events, eventually, spec, tool, until
 
@@ -249,3 +253,123 @@ async def test_tool_output_cannot_forge_a_message(tmp_path: Path) -> None:
         await events(agent)
     assert bytes(agent.transcript).count(b"\x01user\n") == 1
     assert ByteDialogue().prompt([{"role": "tool", "content": "\x01"}], ())[6:7] == [ord("?")]
+
+
+async def test_a_message_is_refused_or_delivered_while_a_session_ends(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db") as all_agents:
+        for _ in range(20):
+            agent = await all_agents.create(OWNER, spec("hello", keep_open=False))
+            await until(agent, EventType.OUTPUT)
+            try:
+                await agent.steer("one more")
+            except SessionClosed:
+                continue
+            told = await events(agent)
+            assert any(event.type is EventType.MESSAGE for event in told)
+
+
+async def test_pausing_costs_no_turn(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db") as all_agents:
+        agent = await all_agents.create(OWNER, spec("y" * LONG, keep_open=False, max_turns=1))
+        await until(agent, EventType.TEXT)
+        await agent.hold(True)
+        await until(agent, EventType.OUTPUT, stop="interrupted")
+        await agent.hold(False)
+        assert (await events(agent))[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def test_calls_before_a_pause_in_the_same_turn_are_run(tmp_path: Path) -> None:
+    plan = '<<add {"x": 1, "y": 2}>> ' + "w" * LONG + "\nend"
+    async with agents(tmp_path / "db", tool(add)) as all_agents:
+        agent = await all_agents.create(OWNER, spec(plan))
+        await until(agent, EventType.TEXT, text="w")
+        await agent.hold(True)
+        await until(agent, EventType.OUTPUT, stop="interrupted")
+        await agent.hold(False)
+        result = await until(agent, EventType.RESULT)
+        assert result.data["content"] == "3"
+
+
+async def test_a_paused_session_starts_no_tool(tmp_path: Path) -> None:
+    ran = []
+
+    def risky() -> str:
+        """Do it."""
+        ran.append(1)
+        return "did it"
+
+    async with agents(tmp_path / "db", tool(risky, approve=True)) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<risky {}>>\nend"))
+        asked = await until(agent, EventType.ASKED)
+        await agent.hold(True)
+        await all_agents.answer(OWNER, asked.data["approval_id"], Answer(True))
+        await until(agent, EventType.ANSWERED)
+        await asyncio.sleep(0.05)
+        assert not ran
+        await agent.hold(False)
+        await until(agent, EventType.OUTPUT, turn=2)
+    assert ran == [1]
+
+
+async def test_a_question_does_not_outlive_its_call(tmp_path: Path) -> None:
+    async def hasty(context: CallContext) -> str:
+        """Ask, and do not wait."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await context.ask("well?")
+        return "nobody answered"
+
+    async with agents(tmp_path / "db", tool(hasty)) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<hasty {}>>\nend"))
+        asked = await until(agent, EventType.ASKED)
+        await until(agent, EventType.RESULT)
+        key = asked.data["approval_id"]
+        assert (await all_agents.approval(OWNER, key)).state is ApprovalState.WITHDRAWN
+        assert not await all_agents.answer(OWNER, key, Answer(True, text="too late"))
+
+
+async def test_a_prompt_that_fills_the_context_is_refused(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db") as all_agents:
+        with pytest.raises(ContextFull, match="leaves no room"):
+            await all_agents.create(OWNER, spec("x" * ByteDialogue.max_context_tokens))
+        assert await all_agents.sessions(OWNER) == []
+
+
+class Failing(FakeEngine):
+    """Every session of it is over at once."""
+
+    async def open(self, *args: object, **options: object) -> FakeStream:
+        raise EngineDead("the engine core died")
+
+
+async def test_a_dead_engine_leaves_sessions_as_they_are(tmp_path: Path) -> None:
+    engine = Failing(END, model)
+    async with agents(tmp_path / "db", engine=engine) as all_agents:
+        agent = await all_agents.create(OWNER, spec("hello", keep_open=False))
+        await events(agent)
+        assert (await all_agents.get(OWNER, agent.id)).phase is Phase.GENERATING
+    async with agents(tmp_path / "db") as all_agents:
+        (agent,) = all_agents.running
+        assert (await events(agent))[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def test_a_store_that_fails_for_a_while_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caesura.session.agent.STORE_RETRY_SECONDS", 0.01)
+    commit, failures = Store.commit, [5]
+
+    async def sometimes(store: Store, *changes: Statement) -> None:
+        if failures[0] and len(changes) > 1 and store.clock():
+            failures[0] -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+        await commit(store, *changes)
+
+    plan = '<<add {"x": 1, "y": 2}>>\nend'
+    async with agents(tmp_path / "db", tool(add)) as all_agents:
+        agent = await all_agents.create(OWNER, spec(plan, keep_open=False))
+        monkeypatch.setattr(Store, "commit", sometimes)
+        told = await events(agent)
+    assert failures == [0]
+    assert told[-1].data["ending"] == SessionEnding.COMPLETED
+    assert bytes(agent.transcript).count(b"\x01tool\n3\x02") == 1

@@ -102,6 +102,18 @@ async def test_messages_survive_a_restart(tmp_path: Path) -> None:
     assert output.data["text"] == "heard: . hurry"
 
 
+async def test_a_turn_that_a_crash_cut_off_is_told_and_costs_nothing(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db") as all_agents:
+        agent = await all_agents.create(OWNER, spec("x" * 10_000, keep_open=False, max_turns=1))
+        await until(agent, EventType.TEXT)
+    async with agents(tmp_path / "db") as all_agents:
+        (agent,) = all_agents.running
+        restarted = await until(agent, EventType.RESTARTED, turn=1)
+        output = await until(agent, EventType.OUTPUT, after=restarted.number, turn=1)
+        assert len(output.data["text"]) > 10_000
+        assert (await events(agent))[-1].data["ending"] == SessionEnding.COMPLETED
+
+
 async def test_a_session_whose_tool_is_gone_ends_with_an_error(tmp_path: Path) -> None:
     async def wait() -> str:
         """Wait."""
@@ -115,6 +127,10 @@ async def test_a_session_whose_tool_is_gone_ends_with_an_error(tmp_path: Path) -
         record = await all_agents.get(OWNER, agent.id)
         assert (record.phase, record.ending) == (Phase.ENDED, SessionEnding.FAILED)
         assert "'wait'" in str(record.error)
+        told = await events(await all_agents.agent(OWNER, agent.id))
+        assert told[-1].type is EventType.ENDED
+        (call,) = await all_agents.calls(OWNER, agent.id)
+        assert call.result is not None
 
 
 async def test_limits_of_open_sessions(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A model's chat format: messages to tokens by its template, and back by vLLM's parsers."""
 
 import re
+import secrets
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +23,8 @@ from caesura.session.records import Message
 
 logger = init_logger(__name__)
 
-_SENTINEL = "caesura7sentinel"
+_SENTINEL = f"caesura{secrets.token_hex(12)}"  # in no message: nobody is told it
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MARKUP = re.compile(r"<.*>|\[.*\]", re.DOTALL)
 _BREAK = "\N{ZERO WIDTH SPACE}"
 
@@ -60,6 +63,8 @@ class ChatFormat:
         self._template_arguments = template_arguments or {}
         self._ends = _turn_ends(model_config, tokenizer)
         self._markup = _markup(tokenizer)
+        self.max_context_tokens = int(model_config.max_model_len)
+        self._lock = threading.Lock()  # callers use threads; tokenizers are not made for them
         self._one_call_per_turn: bool | None = None  # not known before there are several
 
     def prompt(
@@ -154,13 +159,16 @@ class ChatFormat:
         return str(rendered)
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        with self._lock:
+            return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _defused(self, message: Message) -> Message:
         """The message without control tokens, if it is not the server's or the model's own."""
-        content = message.get("content")
         if message.get("role") not in ("user", "tool"):
             return message
+        content, name = message.get("content"), message.get("name")
+        if isinstance(name, str) and not _TOOL_NAME.fullmatch(name):
+            message = message | {"name": "unknown"}  # the model may have written anything
         if isinstance(content, str):
             return message | {"content": self._without_markup(content)}
         if isinstance(content, list):

@@ -13,6 +13,7 @@ from vllm.inputs import TokensPrompt
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from caesura.engine.notifications import report_progress
@@ -20,6 +21,7 @@ from caesura.engine.protocol import DETACHED, ENDPOINT_ARGUMENT, INTERRUPTED
 from caesura.session.errors import (
     ContextFull,
     DuplicateSession,
+    EngineDead,
     EngineFailed,
     SessionClosed,
     SessionDetached,
@@ -98,6 +100,8 @@ class _Outputs:
             return None
         if isinstance(output, SessionDetached):
             raise output
+        if isinstance(output, EngineDeadError):
+            raise EngineDead(str(output)) from output
         if isinstance(output, Exception):
             raise EngineFailed(str(output)) from output
         if not isinstance(output, RequestOutput) or not output.outputs:
@@ -164,7 +168,11 @@ class _InPlaceStream:
         params = to_vllm(sampling, endpoint)
         self._put(token_ids, params)
         self._open.add(self._session_id)
-        collector = await self._llm.add_request(self._session_id, self._chunks(), params)
+        try:
+            collector = await self._llm.add_request(self._session_id, self._chunks(), params)
+        except EngineDeadError as error:
+            self._open.discard(self._session_id)
+            raise EngineDead(str(error)) from error
         self._outputs = _Outputs(collector)
 
     async def deltas(self) -> AsyncIterator[Delta]:

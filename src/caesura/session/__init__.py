@@ -3,6 +3,7 @@
 from caesura.session.errors import (
     ContextFull,
     DuplicateSession,
+    EngineDead,
     EngineFailed,
     NotGenerating,
     NotPaused,
@@ -18,6 +19,7 @@ __all__ = [
     "ContextFull",
     "Delta",
     "DuplicateSession",
+    "EngineDead",
     "EngineFailed",
     "EngineStream",
     "NotGenerating",

@@ -1,10 +1,11 @@
 """One server-run session: it generates, calls tools, waits, and can be steered meanwhile."""
 
 import asyncio
+import sqlite3
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from logging import getLogger
 
 from pydantic import JsonValue
@@ -12,7 +13,7 @@ from pydantic import JsonValue
 from caesura.session.approvals import Approvals
 from caesura.session.database import Statement
 from caesura.session.dialogue import Dialogue, WrittenCall
-from caesura.session.errors import ContextFull, SessionClosed, SessionError
+from caesura.session.errors import ContextFull, EngineDead, SessionClosed, SessionError
 from caesura.session.events import EventLog, Report
 from caesura.session.journal import Journal
 from caesura.session.protocol import StopReason, TokenEngine
@@ -20,6 +21,7 @@ from caesura.session.records import (
     CallRecord,
     CallState,
     EventType,
+    Message,
     Phase,
     SessionEnding,
     SessionRecord,
@@ -37,6 +39,8 @@ from caesura.tools.call import CallResult, ToolCall
 from caesura.tools.executor import Executor
 
 logger = getLogger(__name__)
+
+STORE_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +97,24 @@ class Agent:
         self.active_seconds = record.updated_seconds
         self.events = EventLog(record.id, record.next_event, workplace.store)
         self._work = workplace
-        self._journal = Journal(self.events, workplace.store, workplace.approvals, self._expect)
-        self._definitions = workplace.executor.definitions(record.spec.tools)
+        self._journal = Journal(
+            self.events, workplace.store, workplace.approvals, self._expect, self._released
+        )
+        over = record.phase is Phase.ENDED  # its tools may be gone
+        self._definitions = [] if over else workplace.executor.definitions(record.spec.tools)
         self._transcript = list(transcript)  # what is stored; the engine may be ahead
         self._pending: list[CallRecord] = []  # the model has not seen their results
         self._session: Session | None = None
+        self._begun = False  # the turn of number `turns` is to be gone on with
         self._mail = True  # there may be messages from before a restart
         self._injected: deque[list[_UserMessage]] = deque()
         self._last_injected = 0
         self._stop: SessionEnding | None = None
+        self._closing = False  # nothing more is accepted
         self._wake = asyncio.Event()
+        self._free = asyncio.Event()  # not held, or to be stopped
+        if not self.held:
+            self._free.set()
         self._expected: tuple[float | None, float | None] | None = None
 
     @property
@@ -124,13 +136,18 @@ class Agent:
         self._wake.set()
 
     async def hold(self, held: bool) -> None:
-        """Pause the session for its user, or let it go on. A tool call that has begun is completed.
+        """Pause the session for its user, or let it go on. What has begun is completed: the
+        writing of a tool call, and the tool's run.
 
         Raises:
             SessionClosed: the session is over.
         """
         self._require_open()
         self.held = held
+        if held:
+            self._free.clear()
+        else:
+            self._free.set()
         await self.events.commit(
             self._work.store.set_held(self.id, held), reports=[(EventType.PHASE, self._state())]
         )
@@ -144,12 +161,13 @@ class Agent:
         """
         self._require_open()
         self._stop = ending
+        self._free.set()
         if self._session is not None:
             await self._session.close()
         self._wake.set()
 
     def _require_open(self) -> None:
-        if self.phase is Phase.ENDED or self._stop is not None:
+        if self.phase is Phase.ENDED or self._stop is not None or self._closing:
             raise SessionClosed(f"session {self.id} is over")
 
     # The task
@@ -157,22 +175,54 @@ class Agent:
     async def run(self) -> None:
         """Go on until the session has ended. Cancelled, it stops where it is, as in a crash."""
         try:
-            await self._go_on()
-        except ContextFull as error:
-            await self._end(SessionEnding.LIMIT, str(error))
-        except SessionError as error:
-            await self._end(SessionEnding.FAILED, str(error))
-        except Exception as error:
-            logger.exception("session %s failed", self.id)
-            await self._end(SessionEnding.FAILED, f"internal error ({type(error).__name__})")
+            while True:
+                try:
+                    await self._go_on_or_end()
+                    break
+                except sqlite3.Error:
+                    logger.exception("the store failed; session %s goes on from it", self.id)
+                    await self._reload()
+        except EngineDead:
+            logger.error("the engine is gone; session %s goes on after a restart", self.id)
         finally:
             self.events.close()
             if self._session is not None:
                 await self._session.close()
 
+    async def _go_on_or_end(self) -> None:
+        try:
+            await self._go_on()
+        except ContextFull as error:
+            await self._end(SessionEnding.LIMIT, str(error))
+        except (EngineDead, sqlite3.Error):
+            raise
+        except SessionError as error:
+            await self._end(SessionEnding.FAILED, str(error))
+        except Exception as error:
+            logger.exception("session %s failed", self.id)
+            await self._end(SessionEnding.FAILED, f"internal error ({type(error).__name__})")
+
+    async def _reload(self) -> None:
+        """Go back to what is stored, as soon as that can be read."""
+        if self._session is not None:
+            await self._session.close()
+        while True:
+            await asyncio.sleep(STORE_RETRY_SECONDS)
+            try:
+                record = await self._work.store.session(self.id)
+                self._transcript = await self._work.store.transcript(self.id)
+                break
+            except sqlite3.Error:
+                logger.warning("the store still fails; session %s waits", self.id)
+        assert record is not None
+        self.phase, self.turns = record.phase, record.turns
+        self._forget_injected()
+
     async def _go_on(self) -> None:
         records = await self._work.store.calls(self.id)
         self._pending = [record for record in records if record.state is not CallState.DELIVERED]
+        if self.phase is Phase.GENERATING and self.turns:
+            await self._look_for_begun_turn()
         while self.phase is not Phase.ENDED:
             if self._stop is not None:
                 await self._end(self._stop, None)
@@ -189,10 +239,22 @@ class Agent:
         await self._wake.wait()
         self._wake.clear()
 
+    async def _look_for_begun_turn(self) -> None:
+        """A turn that was cut off has the same number when it is generated again, or further."""
+        last = await self._work.store.last_output(self.id)
+        lost = last is None or last.data["turn"] != self.turns
+        self._begun = lost or (last is not None and last.data["stop"] == StopReason.INTERRUPTED)
+        if lost:
+            await self.events.commit(reports=[(EventType.RESTARTED, {"turn": self.turns})])
+
+    async def _released(self) -> None:
+        await self._free.wait()
+
     async def _idle(self) -> None:
+        self._closing = not self.spec.keep_open
         if await self._deliver():
-            return
-        if not self.spec.keep_open:
+            self._closing = False
+        elif self._closing:
             await self._end(SessionEnding.COMPLETED, None)
         else:
             await self._woken()
@@ -215,7 +277,7 @@ class Agent:
 
     async def _generate(self) -> None:
         """Generate until the session pauses."""
-        if self.turns >= self.spec.max_turns:
+        if not self._begun and self.turns >= self.spec.max_turns:
             limit = f"the session has had its {self.spec.max_turns} turns (max_turns)"
             await self._end(SessionEnding.LIMIT, limit)
             return
@@ -246,7 +308,9 @@ class Agent:
         return session
 
     async def _start_turn(self, session: Session) -> Turn:
-        self.turns += 1
+        if not self._begun:
+            self.turns += 1
+        self._begun = False
         reader = self._work.dialogue.reader(session.transcript, self._definitions)
         phase = self._work.store.set_phase(self.id, Phase.GENERATING, self.turns)
         await self.events.commit(
@@ -262,7 +326,17 @@ class Agent:
         self._last_injected = messages[-1].number
         self._injected.append(messages)
         chat = [user_message(message.text) for message in messages]
-        await session.interrupt(self._work.dialogue.append(session.transcript, chat))
+        await session.interrupt(await self._rendered(session.transcript, chat))
+
+    async def _rendered(self, transcript: Sequence[int], chat: Sequence[Message]) -> list[int]:
+        """Tokens of messages after a transcript; in a thread, since results may be long."""
+        return await asyncio.to_thread(self._work.dialogue.append, transcript, chat)
+
+    def _forget_injected(self) -> None:
+        """What was not delivered waits in the inbox."""
+        self._injected.clear()
+        self._last_injected = 0
+        self._mail = True
 
     async def _messages(self) -> list[_UserMessage]:
         self._mail = False
@@ -273,8 +347,7 @@ class Agent:
         """A turn has ended: by itself, or since messages of the user were injected."""
         goes_on = session.state is SessionState.GENERATING
         written, report = turn.finish(stop)
-        calls = [self._record(position, call) for position, call in enumerate(written)]
-        self._pending += calls
+        calls = self._records(written)
         injected = self._injected.popleft() if goes_on and self._injected else []
         if not goes_on:
             self.phase = Phase.CALLING if self._pending else Phase.IDLE
@@ -290,15 +363,25 @@ class Agent:
         )
 
     async def _keep_partial(self, session: Session, turn: Turn) -> None:
-        _, report = turn.finish(StopReason.INTERRUPTED)
-        self._injected.clear()  # not delivered: they wait in the inbox
-        self._last_injected = 0
-        self._mail = True
-        await self._advance(session.transcript[len(self._transcript) :], reports=[report])
+        written, report = turn.finish(StopReason.INTERRUPTED)
+        calls = self._records(written)
+        self._begun = True
+        self._forget_injected()
+        await self._advance(
+            session.transcript[len(self._transcript) :],
+            *[self._work.store.add_call(call) for call in calls],
+            reports=[report, *[(EventType.CALL, call_details(call)) for call in calls]],
+        )
 
-    def _record(self, position: int, written: WrittenCall) -> CallRecord:
-        call = ToolCall(f"call_{uuid.uuid4().hex}", written.name, written.arguments_text, self.id)
-        return CallRecord(call, self.turns, position)
+    def _records(self, written: Sequence[WrittenCall]) -> list[CallRecord]:
+        """The calls of a turn, which are pending from now on."""
+        first = sum(record.turn == self.turns for record in self._pending)
+        calls = []
+        for position, (name, arguments) in enumerate(map(astuple, written), start=first):
+            call = ToolCall(f"call_{uuid.uuid4().hex}", name, arguments, self.id)
+            calls.append(CallRecord(call, self.turns, position))
+        self._pending += calls
+        return calls
 
     # Calls
 
@@ -359,6 +442,7 @@ class Agent:
     async def _finish(self, result: CallResult) -> None:
         await self.events.commit(
             self._work.store.finish_call(result),
+            self._work.store.withdraw_questions(result.call_id),
             reports=[(EventType.RESULT, result_details(result))],
         )
         self._pending = [
@@ -375,7 +459,7 @@ class Agent:
         if not results and not messages:
             return False
         chat = [*results, *[user_message(message.text) for message in messages]]
-        tokens = self._work.dialogue.append(self._transcript, chat)
+        tokens = await self._rendered(self._transcript, chat)
         self._pending = []
         self.phase = Phase.GENERATING
         session = self._session

@@ -6,8 +6,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from caesura.session.agent import Agent, Workplace
-from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.errors import ContextFull, TooManySessions, UnknownSession
 from caesura.session.records import (
     ApprovalRecord,
     ApprovalState,
@@ -92,7 +94,13 @@ class Agents:
             definitions = work.executor.definitions(spec.tools)
         except KeyError as error:
             raise ValueError(f"there is no tool {error.args[0]!r}") from error
-        token_ids = work.dialogue.prompt(spec.messages, definitions)
+        # In a thread: a long conversation takes a while to tokenise.
+        token_ids = await asyncio.to_thread(work.dialogue.prompt, spec.messages, definitions)
+        if len(token_ids) >= work.dialogue.max_context_tokens:
+            raise ContextFull(
+                f"the messages have {len(token_ids)} tokens, which leaves no room to generate; "
+                f"this model serves {work.dialogue.max_context_tokens}"
+            )
         now = work.store.clock()
         session_id = f"sess_{secrets.token_hex(16)}"
         record = SessionRecord(
@@ -211,10 +219,22 @@ class Agents:
         try:
             self._run(record, transcript)
         except KeyError as error:  # a tool was taken out of the configuration
-            message = f"the tool {error.args[0]!r} is not configured any more"
-            await self._work.store.commit(
-                *self._work.store.end_session(record.id, SessionEnding.FAILED, message)
+            await self._end_unknown(
+                record, f"the tool {error.args[0]!r} is not configured any more"
             )
+
+    async def _end_unknown(self, record: SessionRecord, error: str) -> None:
+        """End a session that cannot be run."""
+        store = self._work.store
+        data: dict[str, JsonValue] = {"ending": SessionEnding.FAILED, "error": error}
+        ended = Event(record.next_event, EventType.ENDED, data, store.clock())
+        calls = [record for record in await store.calls(record.id) if record.result is None]
+        await store.commit(
+            *[store.finish_call(self._work.executor.cancelled(record.call)) for record in calls],
+            *store.end_session(record.id, SessionEnding.FAILED, error),
+            store.add_event(record.id, ended),
+            store.claim_events(record.id, ended.number + 1),
+        )
 
     # Limits
 

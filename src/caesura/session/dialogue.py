@@ -75,8 +75,14 @@ class OutputReader(Protocol):
 class Dialogue(Protocol):
     """Messages to tokens and tokens to messages, for one model.
 
-    Control tokens in what users and tools say lose their meaning: they cannot forge a turn.
+    Control tokens in what users and tools say lose their meaning: they cannot forge a turn. May
+    be called from several threads, readers excepted.
+
+    Attributes:
+        max_context_tokens: no conversation may get as long as this.
     """
+
+    max_context_tokens: int
 
     def prompt(
         self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]

@@ -43,3 +43,7 @@ class TooManySessions(SessionError):
 
 class EngineFailed(SessionError):
     """The engine ended the session by itself; its transcript is intact and can be reopened."""
+
+
+class EngineDead(EngineFailed):
+    """The engine itself is gone, and every session with it; their transcripts are intact."""

@@ -67,6 +67,7 @@ class EventLog:
             reports: what is reported.
             pieces: events that will follow without being written.
         """
+        reserved = self._reserved
         claimed = self.claim(len(reports) + pieces)
         events = [self.prepare(kind, data) for kind, data in reports]
         written = [self._store.add_event(self._session_id, event) for event in events]
@@ -75,6 +76,8 @@ class EventLog:
         try:
             await self._store.commit(*changes, *written)
         except BaseException:
+            if claimed == self._reserved:
+                self._reserved = reserved  # it is not written
             for event in events:
                 self.withdraw(event)
             raise

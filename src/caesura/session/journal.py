@@ -1,6 +1,6 @@
 """What is kept while a session's calls run."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pydantic import JsonValue
 
@@ -21,18 +21,26 @@ class Journal:
         store: where it is written.
         approvals: what waits for a human.
         expect: told how far a call is: the share that is done, the seconds that are left.
+        released: waits for as long as the session's user has paused it.
     """
 
     def __init__(
-        self, events: EventLog, store: Store, approvals: Approvals, expect: Expect
+        self,
+        events: EventLog,
+        store: Store,
+        approvals: Approvals,
+        expect: Expect,
+        released: Callable[[], Awaitable[None]],
     ) -> None:
         self._events = events
         self._store = store
         self._approvals = approvals
         self._expect = expect
+        self._released = released
 
     async def dispatching(self, call: ToolCall, attempt: int) -> None:
-        """Write down that the call's tool is about to be run."""
+        """Write down that the call's tool is about to be run, as soon as it may be."""
+        await self._released()
         data: dict[str, JsonValue] = {"call_id": call.id, "attempt": attempt}
         await self._events.commit(
             self._store.dispatch_call(call.id, attempt), reports=[(EventType.DISPATCHED, data)]

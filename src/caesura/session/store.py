@@ -224,6 +224,22 @@ class Store:
             (CallState.DONE, _dump(asdict(result)), result.call_id),
         )
 
+    def withdraw_questions(self, call_id: str) -> Statement:
+        """What the call asked humans does not wait any more."""
+        return Statement(
+            "UPDATE approvals SET state = ?, answered_seconds = ? WHERE call_id = ? AND state = ?",
+            (ApprovalState.WITHDRAWN, self.clock(), call_id, ApprovalState.WAITING),
+        )
+
+    async def last_output(self, session_id: str) -> Event | None:
+        """What was reported of the latest turn that is over; None before the first."""
+        rows = await self._database.read(
+            "SELECT number, type, data, created_seconds FROM events WHERE session_id = ?"
+            " AND type = ? ORDER BY number DESC LIMIT 1",
+            (session_id, EventType.OUTPUT),
+        )
+        return _event(rows[0]) if rows else None
+
     def deliver_results(self, session_id: str) -> Statement:
         """The results that were there are in the transcript."""
         return Statement(
