@@ -35,7 +35,7 @@ TESTS = Path(__file__).parent.parent / "tests"
 CONFIGURATION = """
 [sessions]
 open_sessions_per_owner = 100000
-retention_seconds = 0
+retention_seconds = 15
 sweep_seconds = 5
 [tools.get_weather]
 type = "python"
@@ -109,9 +109,14 @@ def serving(command: Sequence[str], log: Path, **environment: str) -> Iterator[S
                 raise SystemExit(f"the server did not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.5)
         yield Server(process, port)
+    except BaseException:
+        print(log.read_text()[-3000:], file=sys.stderr)
+        raise
     finally:
+        began = time.perf_counter()
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=120)
+        print(f"stopped in {time.perf_counter() - began:.1f} s", file=sys.stderr)
 
 
 def _python_path() -> str:
