@@ -20,42 +20,56 @@ from caesura.cml.frames import (
 )
 from caesura.cml.machine import EndOfStream, Event, MonitorSettings, State
 from caesura.cml.markers import Marker, ReasoningEdge, ReasoningTags, Vocabulary
+from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situation, next_step
 from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
+from caesura.cml.rules import Rules, Violation, ViolationKind
 from caesura.cml.transcript import MalformedTranscript, read_transcript
 
 __all__ = [
     "ERROR_ID",
     "USER_ID",
+    "AtEnd",
     "Call",
     "Channel",
+    "End",
     "EndOfStream",
     "ErrorKind",
     "Event",
     "FireAndForget",
     "Frame",
+    "GoOn",
     "IncrementalDecoder",
+    "Inject",
     "Interrupt",
     "KnownTools",
     "Limits",
     "MalformedTranscript",
     "Marker",
+    "Mode",
     "Monitor",
     "MonitorSettings",
+    "Pause",
     "Piece",
+    "Point",
     "ProtocolError",
     "ReasoningEdge",
     "ReasoningTags",
+    "Rules",
+    "Situation",
     "State",
     "Text",
     "TextMonitor",
     "TokenMonitor",
     "Trap",
     "Unescaper",
+    "Violation",
+    "ViolationKind",
     "Vocabulary",
     "encode_text",
     "encode_tokens",
     "error_content",
     "escape",
+    "next_step",
     "read_transcript",
     "unescape",
 ]
