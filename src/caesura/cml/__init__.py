@@ -22,6 +22,7 @@ from caesura.cml.machine import EndOfStream, Event, MonitorSettings, State
 from caesura.cml.markers import Marker, ReasoningEdge, ReasoningTags, Vocabulary
 from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situation, next_step
 from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
+from caesura.cml.prompting import ToolDescription, system_prompt
 from caesura.cml.rules import Rules, Violation, ViolationKind
 from caesura.cml.transcript import MalformedTranscript, read_transcript
 
@@ -60,6 +61,7 @@ __all__ = [
     "Text",
     "TextMonitor",
     "TokenMonitor",
+    "ToolDescription",
     "Trap",
     "Unescaper",
     "Violation",
@@ -71,5 +73,6 @@ __all__ = [
     "escape",
     "next_step",
     "read_transcript",
+    "system_prompt",
     "unescape",
 ]
