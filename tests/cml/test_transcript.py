@@ -45,6 +45,10 @@ def test_a_session_with_all_kinds_of_frames() -> None:
     ]
 
 
+def test_an_empty_reasoning_block_leaves_no_trace() -> None:
+    assert read_transcript("<think></think>a<think></think>b") == [Text("ab")]
+
+
 @pytest.mark.parametrize(
     ("stream", "message"),
     [

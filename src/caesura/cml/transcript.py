@@ -68,8 +68,14 @@ class _Reader:
         return before
 
     def _add_text(self, pieces: list[Piece], text: str, channel: Channel) -> None:
-        if text:
-            pieces.append(Text(unescape(text, self._vocabulary), channel))
+        if not text:
+            return
+        text = unescape(text, self._vocabulary)
+        # An empty reasoning block may have parted it from the text before.
+        if pieces and isinstance(last := pieces[-1], Text) and last.channel is channel:
+            text = last.text + text
+            pieces.pop()
+        pieces.append(Text(text, channel))
 
     def _reasoning(self) -> str:
         found = scanner_for(self._vocabulary, _IN_REASONING).find(self._text, self._position)
