@@ -5,7 +5,6 @@ from typing import ClassVar, Protocol, Self
 
 from caesura.policy.costs import CostModel
 
-
 LIGHT_CONTEXT_TOKENS = 1000
 """Putting a context up to this size aside and restoring it costs next to nothing."""
 
