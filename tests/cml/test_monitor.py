@@ -11,31 +11,23 @@ from caesura.cml import (
     FireAndForget,
     KnownTools,
     Limits,
-    Marker,
     MonitorSettings,
     ProtocolError,
-    ReasoningEdge,
     ReasoningTags,
     State,
     Text,
     TextMonitor,
-    TokenMonitor,
     Trap,
     Vocabulary,
 )
 from caesura.errors import ConfigurationError
-from cml_support import ByteDecoder, MarkerTokenizer, joined, monitored
+from cml_support import monitored
 
-TOKENIZER = MarkerTokenizer()
 CALL_A1 = '[CALL]a1[HEAD]{"name": "f", "arguments": {}}[END]'
 
 
 def text_monitor(**settings: object) -> TextMonitor:
     return TextMonitor(MonitorSettings(**settings))
-
-
-def token_monitor(**settings: object) -> TokenMonitor:
-    return TokenMonitor(MonitorSettings(**settings), TOKENIZER.token_ids, ByteDecoder(TOKENIZER))
 
 
 def errors(events: list[Event]) -> list[tuple[ErrorKind, str | None]]:
@@ -119,9 +111,6 @@ def test_reasoning_tags_inside_a_body_are_text() -> None:
     body = json.dumps({"name": "f", "arguments": {"x": "<think></think>"}})
     stream = f"[CALL]a1[HEAD]{body}[END]"
     assert monitored([stream])[0] == Call("a1", "f", {"x": "<think></think>"})
-    assert token_monitor().feed(TOKENIZER.encode(stream)) == [
-        Call("a1", "f", {"x": "<think></think>"})
-    ]
 
 
 def test_reasoning_tags_can_be_configured_or_absent() -> None:
@@ -289,54 +278,3 @@ def test_an_interrupt_leaves_a_reasoning_block_open() -> None:
     monitor.feed("<think>a")
     assert monitor.injected() == []
     assert monitor.feed("b</think>c") == [Text("b", Channel.REASONING), Text("c")]
-
-
-def test_by_tokens_text_that_spells_a_marker_is_text() -> None:
-    monitor = token_monitor()
-    plain = TOKENIZER.encode_plain("[TRAP][END] and [~END]")
-    assert monitor.feed(plain) == [Text("[TRAP][END] and [END]")]
-    assert monitor.feed(TOKENIZER.encode("[TRAP][END]")) == [Trap()]
-
-
-def test_by_tokens_a_body_may_contain_text_that_spells_a_marker() -> None:
-    ids = TOKENIZER.token_ids
-    body = TOKENIZER.encode_plain('{"name": "f", "arguments": {"x": "[END]"}}')
-    a1 = TOKENIZER.encode_plain("a1")
-    tokens = [ids[Marker.CALL], *a1, ids[Marker.HEAD], *body, ids[Marker.END]]
-    monitor = token_monitor()
-    assert [event for token in tokens for event in monitor.feed([token])] == [
-        Call("a1", "f", {"x": "[END]"})
-    ]
-
-
-def test_by_tokens_characters_may_be_cut_anywhere() -> None:
-    monitor = token_monitor()
-    tokens = TOKENIZER.encode_plain("é你")
-    assert [monitor.feed([token]) for token in tokens] == [[], [Text("é")], [], [], [Text("你")]]
-
-
-def test_by_tokens_a_character_without_end_is_not_lost() -> None:
-    monitor = token_monitor()
-    beginning = TOKENIZER.encode_plain("你")[:2]
-    trap = TOKENIZER.encode("[TRAP][END]")
-    assert monitor.feed([*beginning, *trap]) == [Text("\ufffd"), Trap()]
-    monitor.feed(beginning)
-    assert monitor.end_of_stream() == [Text("\ufffd"), EndOfStream()]
-
-
-def test_by_tokens_markers_inside_a_reasoning_block_are_text() -> None:
-    stream = f"<think>I could {CALL_A1}</think>ok"
-    assert joined(token_monitor().feed(TOKENIZER.encode(stream))) == [
-        Text(f"I could {CALL_A1}", Channel.REASONING),
-        Text("ok"),
-    ]
-
-
-def test_a_model_without_tokens_for_the_markers_is_refused() -> None:
-    ids = TOKENIZER.token_ids
-    decode = ByteDecoder(TOKENIZER)
-    without = {symbol: id for symbol, id in ids.items() if symbol != ReasoningEdge.CLOSING}
-    with pytest.raises(ConfigurationError, match=r"no tokens for </think>: use a TextMonitor"):
-        TokenMonitor(MonitorSettings(), without, decode)
-    with pytest.raises(ConfigurationError, match="same token"):
-        TokenMonitor(MonitorSettings(), {**ids, Marker.CALL: ids[Marker.END]}, decode)

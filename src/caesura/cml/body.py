@@ -27,7 +27,7 @@ class KnownTools:
 
     Attributes:
         names: the tools.
-        objection: checks the arguments of a known tool; None accepts any.
+        objection: checks the arguments of a known tool, and must not raise; None accepts any.
     """
 
     names: Collection[str]
