@@ -91,7 +91,6 @@ class _OpenFrame:
         """Make it the frame's mistake, unless there is one; return that one."""
         if self.error is None:
             self.error = replace(error, call_id=self.call_id)
-            self.parts.clear()
         return self.error
 
 
@@ -193,14 +192,13 @@ class FrameMachine:
         return events
 
     def _collect(self, text: str) -> list[Event]:
-        """Keep what a frame contains, so long as it is of use."""
+        """Keep what a frame contains, up to the limit."""
         frame = self._frame
         frame.characters += len(text)
         if frame.characters > self._limits.body_characters:
             self.state = State.SKIPPED
             return [frame.blame(_too_long(self._limits.body_characters))]
-        if frame.error is None:
-            frame.parts.append(text)
+        frame.parts.append(text)
         return []
 
     def _head(self) -> list[Event]:
