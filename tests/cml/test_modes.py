@@ -47,6 +47,7 @@ def test_sync_pauses_at_each_call() -> None:
 def test_sync_parallel_bundles_adjacent_calls() -> None:
     step = Mode.SYNC_PARALLEL
     assert next_step(step, situation(A)) == GoOn()
+    assert next_step(step, situation(A, Text("\n"))) == GoOn()
     assert next_step(step, situation(A, Text("\n"), B)) == GoOn()
     assert next_step(step, situation(A, Text("\n"), B, Text("I"))) == pause("ab")
     assert next_step(step, situation(A, B, Trap())) == pause("ab")
