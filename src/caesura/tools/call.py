@@ -1,6 +1,5 @@
 """A tool call, how it ended, and what its caller keeps for it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -47,7 +46,8 @@ class CallResult:
         call_id: the call's id.
         name: the tool.
         ending: how it ended.
-        content: what the model reads: the tool's text, or an error as `error_content` writes it.
+        content: what the model reads: the tool's text, or an error as `caesura.cml.error_content`
+            writes it.
         seconds: from the call until here, waiting included.
         attempts: how often the tool was run for it; 0 for cached results and refused calls.
         cached: the content is that of another, identical call.
@@ -136,8 +136,3 @@ class CallJournal(Protocol):
     ) -> None:
         """Note how far a call is; called on the event loop's thread, and must not block."""
         ...
-
-
-def error_content(error_type: str, message: str) -> str:
-    """What the model reads of a call that did not succeed, as JSON."""
-    return json.dumps({"error": {"type": error_type, "message": message}}, ensure_ascii=False)

@@ -10,6 +10,7 @@ from functools import partial
 from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import JsonValue
 
+from caesura.cml import error_content
 from caesura.tools.cache import Outcome, ResultCache, cache_key
 from caesura.tools.call import (
     Answer,
@@ -19,7 +20,6 @@ from caesura.tools.call import (
     Question,
     QuestionKind,
     ToolCall,
-    error_content,
 )
 from caesura.tools.context import CallContext, refused
 from caesura.tools.deadline import Deadline

@@ -1,0 +1,78 @@
+"""CML: calls, results and waiting in one stream (docs/cml.md)."""
+
+from caesura.cml.body import KnownTools
+from caesura.cml.encoder import encode_text, encode_tokens
+from caesura.cml.escaping import Unescaper, escape, unescape
+from caesura.cml.faults import ErrorKind, ProtocolError
+from caesura.cml.frames import (
+    ERROR_ID,
+    USER_ID,
+    Call,
+    Channel,
+    FireAndForget,
+    Frame,
+    Interrupt,
+    Limits,
+    Piece,
+    Text,
+    Trap,
+    error_content,
+)
+from caesura.cml.machine import EndOfStream, Event, MonitorSettings, State
+from caesura.cml.markers import Marker, ReasoningEdge, ReasoningTags, Vocabulary
+from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situation, next_step
+from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
+from caesura.cml.prompting import ToolDescription, system_prompt
+from caesura.cml.rules import Rules, Violation, ViolationKind
+from caesura.cml.transcript import MalformedTranscript, read_transcript
+
+__all__ = [
+    "ERROR_ID",
+    "USER_ID",
+    "AtEnd",
+    "Call",
+    "Channel",
+    "End",
+    "EndOfStream",
+    "ErrorKind",
+    "Event",
+    "FireAndForget",
+    "Frame",
+    "GoOn",
+    "IncrementalDecoder",
+    "Inject",
+    "Interrupt",
+    "KnownTools",
+    "Limits",
+    "MalformedTranscript",
+    "Marker",
+    "Mode",
+    "Monitor",
+    "MonitorSettings",
+    "Pause",
+    "Piece",
+    "Point",
+    "ProtocolError",
+    "ReasoningEdge",
+    "ReasoningTags",
+    "Rules",
+    "Situation",
+    "State",
+    "Text",
+    "TextMonitor",
+    "TokenMonitor",
+    "ToolDescription",
+    "Trap",
+    "Unescaper",
+    "Violation",
+    "ViolationKind",
+    "Vocabulary",
+    "encode_text",
+    "encode_tokens",
+    "error_content",
+    "escape",
+    "next_step",
+    "read_transcript",
+    "system_prompt",
+    "unescape",
+]

@@ -1,0 +1,118 @@
+"""The body of a call: one JSON object that names a tool and gives it arguments."""
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from caesura.cml.faults import ErrorKind, ProtocolError, excerpt
+from caesura.cml.frames import JsonObject, JsonValue, json_text
+
+_LISTED_TOOLS = 50
+
+Objection = Callable[[str, JsonObject], str | None]
+"""Why arguments do not fit the tool of that name, for the model; None if they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A tool and its arguments."""
+
+    name: str
+    arguments: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTools:
+    """What calls may say.
+
+    Attributes:
+        names: the tools.
+        objection: checks the arguments of a known tool, and must not raise; None accepts any.
+    """
+
+    names: Collection[str]
+    objection: Objection | None = None
+
+    def check(self, invocation: Invocation) -> ProtocolError | None:
+        """Why this call cannot be made."""
+        if invocation.name not in self.names:
+            known = ", ".join(sorted(self.names)[:_LISTED_TOOLS]) or "none"
+            return ProtocolError(
+                ErrorKind.UNKNOWN_TOOL,
+                f"There is no tool {excerpt(invocation.name)}. Tools: {known}.",
+            )
+        if self.objection is None:
+            return None
+        reason = self.objection(invocation.name, invocation.arguments)
+        return None if reason is None else ProtocolError(ErrorKind.INVALID_ARGUMENTS, reason)
+
+
+def read_body(text: str, nesting: int) -> Invocation | ProtocolError:
+    """Read a body, unescaped before; `nesting` is the deepest that is accepted.
+
+    Stricter than `json`: no names given twice, no infinite numbers, no text that is not Unicode.
+    Each would mean different things to whoever reads the arguments later.
+    """
+    try:
+        value: JsonValue = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_refuse_constant
+        )
+        if _depth(value, limit=nesting) > nesting:
+            raise ValueError(f"nested deeper than {nesting} levels")
+        json_text(value).encode()
+    except RecursionError:
+        return _malformed(f"nested deeper than {nesting} levels")
+    except ValueError as error:
+        return _malformed(str(error))
+    return _invocation(value)
+
+
+def _invocation(value: JsonValue) -> Invocation | ProtocolError:
+    if not isinstance(value, dict):
+        return _unsuitable("the body must be a JSON object")
+    name = value.get("name")
+    arguments = value.get("arguments", {})
+    if not isinstance(name, str) or not name:
+        return _unsuitable('"name" must be the name of a tool')
+    if not isinstance(arguments, dict):
+        return _unsuitable('"arguments" must be a JSON object')
+    if unknown := sorted(value.keys() - {"name", "arguments"}):
+        return _unsuitable(f"{excerpt(unknown[0])} is neither name nor arguments")
+    return Invocation(name, arguments)
+
+
+def _object(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name is given twice in one object")
+    return members
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _depth(value: JsonValue, limit: int) -> int:
+    """How deep arrays and objects are nested; stops counting beyond `limit`."""
+    depth = 0
+    level: list[JsonValue] = [value]
+    while depth <= limit:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
+            break
+        depth += 1
+        level = [
+            inner
+            for container in containers
+            for inner in (container.values() if isinstance(container, dict) else container)
+        ]
+    return depth
+
+
+def _malformed(reason: str) -> ProtocolError:
+    return ProtocolError(ErrorKind.MALFORMED_JSON, f"The body is not valid JSON: {reason}.")
+
+
+def _unsuitable(reason: str) -> ProtocolError:
+    form = '{"name": "...", "arguments": {...}}'
+    return ProtocolError(ErrorKind.MALFORMED_BODY, f"The body is not {form}: {reason}.")

@@ -1,0 +1,96 @@
+"""Frames as text and as tokens. Whatever is data in them is escaped here, and only here."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from caesura.cml.escaping import escape
+from caesura.cml.frames import (
+    Call,
+    Channel,
+    FireAndForget,
+    Interrupt,
+    JsonObject,
+    Piece,
+    Text,
+    Trap,
+    json_text,
+)
+from caesura.cml.markers import DEFAULT_VOCABULARY, Marker, ReasoningEdge, Symbol, Vocabulary
+from caesura.errors import ConfigurationError
+
+Tokenize = Callable[[str], Sequence[int]]
+"""Tokens of plain text, special tokens disabled."""
+
+
+def encode_text(pieces: Iterable[Piece], vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> str:
+    """The pieces as one stream of text, in this order.
+
+    Interrupts that arrived during a critical section are injected as one such stream.
+
+    Raises:
+        KeyError: there is reasoning in it, and the vocabulary has no tags for that.
+    """
+    return "".join(
+        segment if isinstance(segment, str) else vocabulary.spellings[segment]
+        for segment in _segments(pieces, vocabulary)
+    )
+
+
+def encode_tokens(
+    pieces: Iterable[Piece],
+    token_ids: Mapping[Symbol, int],
+    tokenize: Tokenize,
+    vocabulary: Vocabulary = DEFAULT_VOCABULARY,
+) -> list[int]:
+    """The pieces as one stream of tokens, in this order.
+
+    Args:
+        pieces: frames and text.
+        token_ids: the token of each symbol.
+        tokenize: tokens of the text between symbols.
+        vocabulary: how symbols are spelled where text quotes them.
+
+    Raises:
+        KeyError: a symbol has no token.
+        ConfigurationError: `tokenize` made a symbol of text, which forges frames.
+    """
+    symbols = frozenset(token_ids.values())
+    tokens: list[int] = []
+    for segment in _segments(pieces, vocabulary):
+        if isinstance(segment, str):
+            plain = tokenize(segment)
+            if not symbols.isdisjoint(plain):
+                raise ConfigurationError(
+                    "the tokenizer makes CML markers of plain text; disable special tokens in it"
+                )
+            tokens += plain
+        else:
+            tokens.append(token_ids[segment])
+    return tokens
+
+
+def _segments(pieces: Iterable[Piece], vocabulary: Vocabulary) -> Iterator[Symbol | str]:
+    """Symbols, and escaped text between them."""
+    for piece in pieces:
+        for segment in _parts(piece):
+            yield escape(segment, vocabulary) if isinstance(segment, str) else segment
+
+
+def _parts(piece: Piece) -> tuple[Symbol | str, ...]:
+    match piece:
+        case Text(text, channel):
+            if channel is Channel.ANSWER:
+                return (text,)
+            return (ReasoningEdge.OPENING, text, ReasoningEdge.CLOSING)
+        case Call(call_id, name, arguments):
+            body = _body(name, arguments)
+            return (Marker.CALL, call_id, Marker.HEAD, body, Marker.END)
+        case FireAndForget(name, arguments):
+            return (Marker.CALL, _body(name, arguments), Marker.END)
+        case Trap():
+            return (Marker.TRAP, Marker.END)
+        case Interrupt(call_id, value):
+            return (Marker.INTR, call_id, Marker.HEAD, value, Marker.END)
+
+
+def _body(name: str, arguments: JsonObject) -> str:
+    return json_text({"name": name, "arguments": arguments})

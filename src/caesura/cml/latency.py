@@ -1,0 +1,52 @@
+"""How long calls take in each mode: the theory that measurements are compared with.
+
+After AsyncLM (Gim, Lee, Zhong, arXiv 2412.07017). Calls do not depend on each other, generating
+is sequential, executing is not limited, and the answer after the last result is not counted. With
+`G` the time that a call takes to generate and `E` the time that it takes to execute:
+
+| mode | latency |
+|---|---|
+| `sync` | `sum G + sum E` |
+| `sync_parallel` | `sum G + max E` |
+| `async` | `max over calls f of (E(f) + sum of G(g) for each g issued up to f)` |
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+
+@dataclass(frozen=True, slots=True)
+class CallTimes:
+    """`G` and `E` of one call."""
+
+    generation_seconds: float
+    execution_seconds: float
+
+
+def sync_seconds(calls: Iterable[CallTimes]) -> float:
+    """One after the other, each waited for."""
+    return sum(call.generation_seconds + call.execution_seconds for call in calls)
+
+
+def sync_parallel_seconds(calls: Sequence[CallTimes]) -> float:
+    """All written, then all executed together."""
+    written = sum(call.generation_seconds for call in calls)
+    return written + max((call.execution_seconds for call in calls), default=0.0)
+
+
+def async_seconds(calls: Sequence[CallTimes]) -> float:
+    """Each executed while those after it are written, in the order given."""
+    issued = accumulate(call.generation_seconds for call in calls)
+    return max(
+        (at + call.execution_seconds for at, call in zip(issued, calls, strict=True)), default=0.0
+    )
+
+
+def best_order(calls: Iterable[CallTimes]) -> list[CallTimes]:
+    """The order of least `async_seconds`: longest execution first (LPT).
+
+    Swapping two neighbours of which the second executes longer never makes the later of their
+    ends later, and moves no other call.
+    """
+    return sorted(calls, key=lambda call: call.execution_seconds, reverse=True)

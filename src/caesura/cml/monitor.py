@@ -1,0 +1,159 @@
+"""Monitors: what a session's model has written, as events, while it is written.
+
+Two on one state machine: `TokenMonitor` for models whose markers are tokens, `TextMonitor` for
+models that spell them. However a stream is cut, it gives the same events; only the pieces of text
+may be cut elsewhere. Time is linear in what is written. Memory is bounded by the limits.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from caesura.cml.machine import Event, FrameMachine, MonitorSettings, State
+from caesura.cml.markers import Marker, Symbol
+from caesura.cml.scanner import Scanner, scanner_for
+from caesura.errors import ConfigurationError
+
+_FIRST_OF_FRAME = frozenset[Symbol]({Marker.CALL, Marker.TRAP})
+
+
+class Monitor(ABC):
+    """What both monitors have.
+
+    Args:
+        settings: what is to be known of the model and of the session.
+        used_ids: ids of the session's calls so far, when it goes on elsewhere.
+    """
+
+    def __init__(self, settings: MonitorSettings, used_ids: Iterable[str] = ()) -> None:
+        self._machine = FrameMachine(settings, used_ids)
+        self._vocabulary = settings.vocabulary
+
+    @property
+    def state(self) -> State:
+        """Where in the grammar the stream is."""
+        return self._machine.state
+
+    @property
+    def in_critical_section(self) -> bool:
+        """From a call's or a trap's first character to its `[END]`: nothing may be injected."""
+        return self._machine.in_frame
+
+    def begin_turn(self) -> None:
+        """The next turn of the model begins, after `end_of_stream` and another prompt."""
+        self._machine.begin_turn()
+
+    def injected(self) -> list[Event]:
+        """Interrupts were injected here: report what was still held back.
+
+        In a critical section this breaks the open frame off, which the model is told.
+        """
+        return [*self._flush(), *self._machine.injected()]
+
+    def end_of_stream(self) -> list[Event]:
+        """The model's turn ended, with its end-of-sequence token or at a limit."""
+        return [*self._flush(), *self._machine.end_of_stream()]
+
+    @abstractmethod
+    def _flush(self) -> list[Event]:
+        """Take what was held back for text."""
+
+
+class TextMonitor(Monitor):
+    """Finds markers by their spelling, whatever tokens they were made of.
+
+    Holds back text only while it may be the beginning of a marker, plain or quoted.
+    """
+
+    def __init__(self, settings: MonitorSettings, used_ids: Iterable[str] = ()) -> None:
+        super().__init__(settings, used_ids)
+        self._held = ""
+
+    @property
+    def in_critical_section(self) -> bool:
+        """See `Monitor`. A marker under way may become the first of a frame."""
+        if not self._held:
+            return super().in_critical_section
+        return super().in_critical_section or not _FIRST_OF_FRAME.isdisjoint(
+            self._scanner.completions(self._held)
+        )
+
+    def feed(self, text: str) -> list[Event]:
+        """Take text that the model wrote."""
+        text = self._held + text
+        events: list[Event] = []
+        position = 0
+        while found := self._scanner.find(text, position):
+            events += self._machine.text(text[position : found.start])
+            events += self._machine.symbol(found.symbol)
+            position = found.end
+        certain_end = self._scanner.certain_end(text, position)
+        self._held = text[certain_end:]
+        events += self._machine.text(text[position:certain_end])
+        return events
+
+    @property
+    def _scanner(self) -> Scanner:
+        return scanner_for(self._vocabulary, self._machine.listens_for)
+
+    def _flush(self) -> list[Event]:
+        held, self._held = self._held, ""
+        return self._machine.text(held)
+
+
+class IncrementalDecoder(Protocol):
+    """Text of tokens that come in pieces."""
+
+    def __call__(self, token_ids: Sequence[int], final: bool) -> str:
+        """The text that is certain after these tokens; all of it, and a new start, if `final`."""
+        ...
+
+
+class TokenMonitor(Monitor):
+    """Finds markers by their tokens; text that spells one is text.
+
+    Args:
+        settings: what is to be known of the model and of the session.
+        token_ids: the tokens of all markers, and of the reasoning tags if the model has any.
+        decode: text of the other tokens; never gets one of `token_ids`.
+        used_ids: ids of the session's calls so far, when it goes on elsewhere.
+
+    Raises:
+        ConfigurationError: a marker has no token, or shares it.
+    """
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        token_ids: Mapping[Symbol, int],
+        decode: IncrementalDecoder,
+        used_ids: Iterable[str] = (),
+    ) -> None:
+        super().__init__(settings, used_ids)
+        if missing := settings.vocabulary.spellings.keys() - token_ids.keys():
+            names = ", ".join(sorted(settings.vocabulary.spellings[symbol] for symbol in missing))
+            raise ConfigurationError(f"the model has no tokens for {names}: use a TextMonitor")
+        self._symbols = {token_id: symbol for symbol, token_id in token_ids.items()}
+        if len(self._symbols) < len(token_ids):
+            raise ConfigurationError("two symbols have the same token")
+        self._decode = decode
+
+    def feed(self, token_ids: Sequence[int]) -> list[Event]:
+        """Take tokens that the model wrote, without its end-of-sequence token."""
+        events: list[Event] = []
+        start = 0
+        for position, token_id in enumerate(token_ids):
+            symbol = self._symbols.get(token_id)
+            if symbol is None:
+                continue
+            text = self._decode(token_ids[start:position], final=True)
+            start = position + 1
+            if symbol in self._machine.listens_for:
+                events += [*self._machine.text(text), *self._machine.symbol(symbol)]
+            else:
+                events += self._machine.text(text + self._vocabulary.spellings[symbol])
+        events += self._machine.text(self._decode(token_ids[start:], final=False))
+        return events
+
+    def _flush(self) -> list[Event]:
+        return self._machine.text(self._decode((), final=True))

@@ -1,0 +1,86 @@
+"""A fuzz target for CML: any bytes are a stream, and how it is cut.
+
+With atheris installed, `PYTHONPATH=tests python tests/fuzz/fuzz_cml.py -max_total_time=60` looks
+for inputs that break what `check` asserts; libFuzzer's options apply. Without it, the tests run
+`check` on random inputs.
+"""
+
+import sys
+
+from caesura.cml import (
+    Call,
+    Event,
+    FireAndForget,
+    Interrupt,
+    KnownTools,
+    Limits,
+    MalformedTranscript,
+    MonitorSettings,
+    ProtocolError,
+    Text,
+    encode_text,
+    escape,
+    read_transcript,
+    unescape,
+)
+from cml_support import cut, monitored
+
+SETTINGS = (
+    MonitorSettings(),
+    MonitorSettings(
+        tools=KnownTools({"f"}),
+        limits=Limits(id_characters=4, body_characters=60, nesting=3, frames_per_turn=4),
+        starts_reasoning=True,
+    ),
+)
+
+
+def check(data: bytes) -> None:
+    """Whatever the input: nothing is raised, lost, forged or dependent on how it was cut.
+
+    Args:
+        data: the lengths of pieces, a zero, and a stream in UTF-8.
+    """
+    lengths, _, encoded = data.partition(b"\0")
+    stream = encoded.decode(errors="replace")
+    for settings in SETTINGS:
+        events = monitored([stream], settings)
+        assert monitored(cut(stream, lengths), settings) == events
+        for event in events:
+            check_event(event)
+    check_as_data(stream)
+    check_as_transcript(stream)
+
+
+def check_event(event: Event) -> None:
+    """A call can be written again, and of a mistake the model can be told."""
+    if isinstance(event, Call | FireAndForget):
+        assert monitored([encode_text([event])], MonitorSettings())[0] == event
+    if isinstance(event, ProtocolError):
+        assert read_transcript(encode_text([event.interrupt])) == [event.interrupt]
+
+
+def check_as_data(text: str) -> None:
+    """As a tool's result the stream is one interrupt, and as text it is that text."""
+    interrupt = Interrupt("a1", text)
+    assert read_transcript(encode_text([interrupt])) == [interrupt]
+    assert unescape(escape(text)) == text
+    seen = monitored([escape(text)], MonitorSettings())
+    assert seen[:-1] == ([Text(text)] if text else [])
+
+
+def check_as_transcript(stream: str) -> None:
+    """What can be read at all means the same when it is written again."""
+    try:
+        pieces = read_transcript(stream)
+    except MalformedTranscript:
+        return
+    assert read_transcript(encode_text(pieces)) == pieces
+
+
+if __name__ == "__main__":
+    import atheris
+
+    atheris.instrument_all()
+    atheris.Setup(sys.argv, check)
+    atheris.Fuzz()
