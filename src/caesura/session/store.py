@@ -240,6 +240,15 @@ class Store:
         )
         return [_call(row) for row in rows]
 
+    async def undelivered_calls(self, session_id: str) -> list[CallRecord]:
+        """A session's calls whose results the model does not have, in order, without results."""
+        rows = await self._database.read(
+            "SELECT id, session_id, turn, position, name, arguments, state, attempts, NULL"
+            " FROM calls WHERE session_id = ? AND state != ? ORDER BY turn, position",
+            (session_id, CallState.DELIVERED),
+        )
+        return [_call(row) for row in rows]
+
     # Messages that wait to be delivered
 
     def add_message(self, session_id: str, text: str) -> Statement:

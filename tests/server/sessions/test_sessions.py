@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from caesura.server.sessions.service import Unavailable
+from caesura.session.database import Statement
 from server.served import application, body, events, human, served, streamed
 from session.workplace import tool
 
@@ -93,6 +94,18 @@ async def test_a_message_steers_a_session_that_calls(tmp_path: Path) -> None:
         answer = {"accepted": True, "text": "yes"}
         await server.client.post(f"/v1/approvals/{asked['id']}", json=answer)
         await server.until(made["id"], phase="idle", output_text="heard: . new")
+
+
+async def test_a_session_is_shown_without_reading_its_past_results(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", tool(add), human()) as server:
+        plan = '<<add {"x": 1, "y": 1}>>\n<<ask {"question": "well?"}>>\nend'
+        made = await server.session(plan)
+        asked = await server.asked()
+        unreadable = Statement("UPDATE calls SET result = '{' WHERE id != ?", (asked["call_id"],))
+        await server.work.store.commit(unreadable)
+        (listed,) = (await server.client.get("/v1/sessions")).json()["data"]
+        assert listed == (await server.client.get(f"/v1/sessions/{made['id']}")).json()
+        assert [call["name"] for call in listed["pending_calls"]] == ["ask"]
 
 
 async def test_a_paused_session_goes_on_only_when_it_is_resumed(tmp_path: Path) -> None:
