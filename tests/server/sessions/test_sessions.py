@@ -155,6 +155,8 @@ async def test_sessions_are_listed_newest_first_page_by_page(tmp_path: Path) -> 
         ("POST", "/v1/sessions/{session}/pause", None),
         ("POST", "/v1/sessions/{session}/resume", None),
         ("POST", "/v1/sessions/{session}/cancel", None),
+        ("GET", "/v1/approvals?after={approval}", None),
+        ("GET", "/v1/approvals?before={approval}", None),
         ("GET", "/v1/approvals/{approval}", None),
         ("POST", "/v1/approvals/{approval}", {"accepted": True, "text": "x"}),
     ],
