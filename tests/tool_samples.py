@@ -1,10 +1,12 @@
 """Python tools for tests."""
 
 import asyncio
+import math
 import threading
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from fractions import Fraction
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -121,6 +123,14 @@ async def reports(context: CallContext) -> str:
     context.progress(0.5, "half", remaining_seconds=7)
     await asyncio.to_thread(context.progress, 2.0)
     await asyncio.sleep(0)
+    return "done"
+
+
+async def reports_nonsense(context: CallContext) -> str:
+    for number in (math.nan, math.inf, -math.inf, 10**400):
+        context.progress(number, None, number)
+    context.progress(0.5, "half \ud800", remaining_seconds=-1)
+    context.progress(None, None, remaining_seconds=Fraction(1, 2))
     return "done"
 
 

@@ -40,6 +40,10 @@ def problems(directory: Path, text: str) -> list[str]:
             "approve = true\n",
             "1: tools.a: cache_seconds cannot go with approve",
         ),
+        (
+            '[tools.a]\ntype = "human"\ncache_seconds = 2\nidempotent = true\n',
+            "3: tools.a.cache_seconds: a human's answer is not kept",
+        ),
         ('[tools.a]\ntype = "python"\ncallable = "m"\n', "3: tools.a.callable: String should"),
         (
             '[tools.a]\ntype = "python"\ncallable = "m:f"\nmax_result_bytes = "64 parsecs"\n',

@@ -87,6 +87,11 @@ async def test_progress_is_reported(process: Workbench) -> None:
     assert fractions == [(0.25, "a quarter"), (0.75, "three quarters")]
 
 
+async def test_progress_that_is_not_finite_is_left_out(process: Workbench) -> None:
+    assert (await process.run("local_overflow")).content == "done"
+    assert [report[1:] for report in process.journal.reports] == [(None, None, "far")]
+
+
 @pytest.mark.parametrize(
     ("answer", "content"),
     [

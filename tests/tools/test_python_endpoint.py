@@ -166,6 +166,18 @@ async def test_progress_reaches_the_journal_from_any_thread(tmp_path: Path) -> N
     assert reports == [(0.5, 7, "half"), (1.0, None, None)]
 
 
+async def test_progress_that_is_no_number_of_json_does_not_reach_the_journal(
+    tmp_path: Path,
+) -> None:
+    async with workbench(tmp_path, table("reports_nonsense")) as bench:
+        result = await bench.run("reports_nonsense")
+        reports = [report[1:] for report in bench.journal.reports]
+    assert result.content == "done"
+    nothing = (None, None, None)
+    assert reports == [nothing] * 4 + [(0.5, None, "half \ufffd"), (None, 0.5, None)]
+    assert json.dumps(reports, allow_nan=False)
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [

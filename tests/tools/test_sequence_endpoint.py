@@ -151,3 +151,28 @@ async def test_a_sequence_is_idempotent_only_if_its_steps_are(tmp_path: Path) ->
     with pytest.raises(ConfigurationError, match=r"tools.look: idempotent = true, but not every"):
         async with workbench(tmp_path, python("search") + python("fetch") + text):
             pass
+
+
+@pytest.mark.parametrize(
+    ("tools", "steps"),
+    [
+        (python("reports", "idempotent = true\napprove = true"), '{ tool = "reports" }'),
+        ('[tools.ask]\ntype = "human"\n', '{ tool = "ask", arguments = { question = "?" } }'),
+        (
+            '[tools.ask]\ntype = "human"\n[tools.inner]\ntype = "sequence"\n'
+            'steps = [{ tool = "ask", arguments = { question = "?" } }]\n',
+            '{ tool = "inner" }',
+        ),
+    ],
+    ids=["approved", "answered", "nested"],
+)
+async def test_a_sequence_with_a_human_in_it_is_not_cached(
+    tmp_path: Path, tools: str, steps: str
+) -> None:
+    text = '[tools.look]\ntype = "sequence"\nidempotent = true\ncache_seconds = 60\n'
+    text += f"steps = [\n{steps}]\n"
+    with pytest.raises(
+        ConfigurationError, match=r"toml:6: tools.look.steps\[0\]: \w+ is put before a human"
+    ):
+        async with workbench(tmp_path, text + tools):
+            pass

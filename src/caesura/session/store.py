@@ -256,6 +256,15 @@ class Store:
         )
         return [_call(row) for row in rows]
 
+    async def undelivered_calls(self, session_id: str) -> list[CallRecord]:
+        """A session's calls whose results the model does not have, in order, without results."""
+        rows = await self._database.read(
+            "SELECT id, session_id, turn, position, name, arguments, state, attempts, NULL"
+            " FROM calls WHERE session_id = ? AND state != ? ORDER BY turn, position",
+            (session_id, CallState.DELIVERED),
+        )
+        return [_call(row) for row in rows]
+
     # Messages that wait to be delivered
 
     def add_message(self, session_id: str, text: str) -> Statement:
@@ -348,12 +357,32 @@ class Store:
         return rows[0] if rows else None
 
     async def approvals(
-        self, owner: str | None, state: ApprovalState | None = None, limit: int = 1000
+        self,
+        owner: str | None,
+        state: ApprovalState | None = None,
+        *,
+        after_seconds: float | None = None,
+        before_seconds: float | None = None,
+        limit: int = 1000,
     ) -> list[ApprovalRecord]:
-        """Questions of an owner's sessions (of everybody's for None), the oldest first."""
+        """Questions of an owner's sessions (of everybody's for None).
+
+        First those that wait, the oldest first; then the others, the newest first.
+
+        Args:
+            owner: of their sessions.
+            state: that they have; all by default.
+            after_seconds: of those that wait, only what was asked later.
+            before_seconds: nothing that waits, and of the others only what was asked earlier.
+            limit: how many at most.
+        """
+        waiting = ApprovalState.WAITING
+        after = float("-inf") if after_seconds is None else after_seconds
+        before = float("inf") if before_seconds is None else before_seconds
         return await self._approvals(
-            "(? IS NULL OR owner = ?) AND (? IS NULL OR state = ?)",
-            (owner, owner, state, state),
+            "(? IS NULL OR owner = ?) AND (? IS NULL OR state = ?) AND CASE state WHEN ?"
+            " THEN ? AND approvals.created_seconds > ? ELSE approvals.created_seconds < ? END",
+            (owner, owner, state, state, waiting, before_seconds is None, after, before),
             limit,
         )
 
@@ -368,7 +397,7 @@ class Store:
     async def session_approvals(
         self, session_id: str, state: ApprovalState
     ) -> list[ApprovalRecord]:
-        """Questions of one session, the oldest first."""
+        """Questions of one session in one state, in the order of `approvals`."""
         return await self._approvals("session_id = ? AND state = ?", (session_id, state))
 
     async def unnotified(self) -> list[ApprovalRecord]:
@@ -382,8 +411,9 @@ class Store:
             "SELECT question, owner, state, answer, approvals.created_seconds, answered_seconds"
             " FROM approvals JOIN sessions ON sessions.id = session_id"
             f" WHERE {condition.replace('state', 'approvals.state')}"
-            " ORDER BY approvals.created_seconds LIMIT ?",
-            (*parameters, limit),
+            " ORDER BY approvals.state != ?, CASE approvals.state WHEN ?"
+            " THEN approvals.created_seconds ELSE -approvals.created_seconds END LIMIT ?",
+            (*parameters, ApprovalState.WAITING, ApprovalState.WAITING, limit),
         )
         return [_approval(row) for row in rows]
 

@@ -1,6 +1,7 @@
 """What a running call can do besides computing: report progress, ask the human."""
 
 import asyncio
+import math
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from caesura.tools.call import (
 )
 from caesura.tools.deadline import Deadline
 from caesura.tools.failure import AttemptFailed
+from caesura.tools.result_text import clean_text
 
 ExecuteStep = Callable[[ToolCall, CallJournal], Awaitable[CallResult]]
 Ask = Callable[[Question], Awaitable[Answer]]
@@ -63,16 +65,21 @@ class CallContext:
         message: str | None = None,
         remaining_seconds: float | None = None,
     ) -> None:
-        """Say how far the call is; from any thread.
+        """Say how far the call is; from any thread. Numbers that say nothing are left out.
 
         Args:
-            fraction: what is done, from 0 to 1.
+            fraction: what is done, from 0 to 1; left out if it is not finite.
             message: for people.
-            remaining_seconds: how long it still takes, if the tool knows.
+            remaining_seconds: how long it still takes, if the tool knows; left out if it is
+                negative or not finite.
         """
-        if fraction is not None:
-            fraction = min(1.0, max(0.0, fraction))
-        report = (self.call, fraction, remaining_seconds, message)
+        done, remaining = _finite(fraction), _finite(remaining_seconds)
+        report = (
+            self.call,
+            None if done is None else min(1.0, max(0.0, done)),
+            None if remaining is None or remaining < 0 else remaining,
+            None if message is None else clean_text(message),
+        )
         if threading.get_ident() == self._loop_thread:
             self.journal.progress(*report)
         else:
@@ -144,6 +151,17 @@ class CallContext:
             choices=choices,
             schema=schema,
         )
+
+
+def _finite(number: float | None) -> float | None:
+    """The number as JSON and databases have it; None if they cannot."""
+    if number is None:
+        return None
+    try:
+        finite = float(number)
+    except OverflowError:  # an integer beyond all floats
+        return None
+    return finite if math.isfinite(finite) else None
 
 
 def refused(what: str, answer: Answer) -> AttemptFailed:

@@ -68,6 +68,11 @@ class Endpoint(ABC):
         """Whether an attempt may change anything by itself, so that it is written down before."""
         return True
 
+    @property
+    def asks_human(self) -> bool:
+        """Whether its settings put each call before a human, to approve or to answer it."""
+        return self.settings.approve
+
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check arguments before anything is done with them.
 

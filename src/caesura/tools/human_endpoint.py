@@ -55,6 +55,11 @@ class HumanEndpoint(Endpoint):
         """False: the question is written down by being asked."""
         return False
 
+    @property
+    def asks_human(self) -> bool:
+        """True: that is what it does."""
+        return True
+
     async def call(self, arguments: Mapping[str, JsonValue], context: CallContext) -> str:
         """Ask, and return the answer."""
         choices = arguments.get("choices")

@@ -71,6 +71,14 @@ class SequenceEndpoint(Endpoint):
         """False: what has effects are the steps, and the first that has writes it down."""
         return False
 
+    @property
+    def asks_human(self) -> bool:
+        """Whether it or any step does."""
+        return super().asks_human or any(
+            step.tool in self._endpoints and self._endpoints[step.tool].asks_human
+            for step in self._steps
+        )
+
     async def call(self, arguments: Mapping[str, JsonValue], context: CallContext) -> str:
         """Run the steps."""
         journal = _StepJournal(context, len(self._steps))
@@ -110,6 +118,12 @@ class SequenceEndpoint(Endpoint):
         if endpoint is None:
             raise SequenceError(
                 index, f"there is no tool {step.tool!r}; check its name, or add [tools.{step.tool}]"
+            )
+        if self.settings.cache_seconds and endpoint.asks_human:
+            raise SequenceError(
+                index,
+                f"{step.tool} is put before a human, which a cached result is not; remove the "
+                "step, or the sequence's cache_seconds",
             )
         schema = endpoint.definition.schema
         if missing := schema.required - step.arguments.keys():

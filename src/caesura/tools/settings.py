@@ -63,7 +63,8 @@ class CommonSettings(_Settings):
         default=0,
         ge=0,
         description="How long a result serves identical calls of any session; 0 for not at all. "
-        "For pure tools; needs `idempotent = true`.",
+        "For pure tools; needs `idempotent = true`. Not for what a human answers or approves, nor "
+        "for a sequence with such a step.",
     )
     expected_seconds: float | None = Field(
         default=None,
@@ -164,6 +165,15 @@ class HumanTool(CommonSettings):
     timeout_seconds: float = Field(
         default=0, ge=0, description="How long to wait for the answer; 0 for no limit."
     )
+
+    @field_validator("cache_seconds")
+    @classmethod
+    def _check_not_cached(cls, seconds: float) -> float:
+        if seconds:
+            raise ValueError(
+                "a human's answer is not kept: others would be given it; remove cache_seconds"
+            )
+        return seconds
 
     def _may_repeat(self) -> bool:
         return True

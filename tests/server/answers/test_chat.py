@@ -200,10 +200,11 @@ async def test_a_client_that_leaves_ends_its_session_unless_it_is_stored(
         b'{"caesura": ' + b"[" * 5000,
         b"",
         b"x" * 2**21,
+        b'{"model": "caesura", "text": "\\"caesura\\": {}", "more": "' + b"x" * 2**21 + b'"}',
     ],
 )
 async def test_other_requests_reach_vllm_as_they_came(tmp_path: Path, body: bytes) -> None:
-    async with served(tmp_path / "db", body_limit=1024) as server:
+    async with served(tmp_path / "db", body_limit=8192) as server:
         for place in ("/v1/chat/completions", "/v1/responses"):
             answer = await server.client.post(place, content=body)
             assert answer.json() == {"from": "vllm"}

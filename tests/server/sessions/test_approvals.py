@@ -98,6 +98,64 @@ async def test_questions_of_a_session_that_ends_are_withdrawn(tmp_path: Path) ->
             assert len(listed.json()["data"]) == count
 
 
+async def test_what_waits_is_listed_before_what_does_not_page_by_page(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", human()) as server:
+
+        async def asked(text: str) -> tuple[str, str]:
+            """A session, and its question once it waits."""
+            made = await server.session(f'<<ask {{"question": "{text}"}}>>\nend')
+            log = (await server.agents.agent("anonymous", made["id"])).events
+            async for event in log.follow():
+                if event.type == "approval.requested":
+                    return made["id"], str(event.data["approval_id"])
+            raise AssertionError("it ended")
+
+        async def listed(**parameters: Any) -> list[str]:
+            """The questions on all pages."""
+            texts: list[str] = []
+            while True:
+                answer = await server.client.get("/v1/approvals", params=parameters)
+                page = answer.json()
+                texts += [approval["text"] for approval in page["data"]]
+                if not page["has_more"]:
+                    return texts
+                last = page["data"][-1]
+                parameters.pop("after", None)
+                parameters["after" if last["state"] == "waiting" else "before"] = last["id"]
+
+        questions = {text: await asked(text) for text in "abcdef"}
+        for text in "ae":
+            reply = {"accepted": True, "text": "yes"}
+            await server.client.post(f"/v1/approvals/{questions[text][1]}", json=reply)
+        await server.client.post(f"/v1/sessions/{questions['c'][0]}/cancel")
+
+        for limit in (1, 2, 3, 100):
+            assert await listed(limit=limit) == ["b", "d", "f", "e", "c", "a"]
+            assert await listed(limit=limit, state="waiting") == ["b", "d", "f"]
+            assert await listed(limit=limit, state="answered") == ["e", "a"]
+        place = (await server.client.get(f"/v1/approvals/{questions['c'][1]}")).json()
+        assert await listed(before=place["created_at"]) == ["a"]
+        assert await listed(after=place["created_at"], state="waiting") == ["d", "f"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [
+        ({"state": "waiting", "before": 5}, "before"),
+        ({"after": 5, "before": 5}, "before"),
+        ({"state": "answered", "after": 5}, "after"),
+        ({"limit": 0}, "limit"),
+    ],
+)
+async def test_a_place_that_a_list_does_not_have_is_refused(
+    tmp_path: Path, parameters: dict[str, Any], param: str
+) -> None:
+    async with served(tmp_path / "db") as server:
+        answer = await server.client.get("/v1/approvals", params=parameters)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == param
+
+
 async def test_a_question_waits_across_a_restart(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human()) as server:
         made = await server.session(QUESTION)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from caesura.server.sessions.service import Unavailable
+from caesura.session.database import Statement
 from server.served import application, body, events, human, served, streamed
 from session.workplace import tool
 
@@ -95,6 +96,18 @@ async def test_a_message_steers_a_session_that_calls(tmp_path: Path) -> None:
         await server.until(made["id"], phase="idle", output_text="heard: . new")
 
 
+async def test_a_session_is_shown_without_reading_its_past_results(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", tool(add), human()) as server:
+        plan = '<<add {"x": 1, "y": 1}>>\n<<ask {"question": "well?"}>>\nend'
+        made = await server.session(plan)
+        asked = await server.asked()
+        unreadable = Statement("UPDATE calls SET result = '{' WHERE id != ?", (asked["call_id"],))
+        await server.work.store.commit(unreadable)
+        (listed,) = (await server.client.get("/v1/sessions")).json()["data"]
+        assert listed == (await server.client.get(f"/v1/sessions/{made['id']}")).json()
+        assert [call["name"] for call in listed["pending_calls"]] == ["ask"]
+
+
 async def test_a_paused_session_goes_on_only_when_it_is_resumed(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human()) as server:
         made = await server.session('<<ask {"question": "well?"}>>\nend')
@@ -142,6 +155,8 @@ async def test_sessions_are_listed_newest_first_page_by_page(tmp_path: Path) -> 
         ("POST", "/v1/sessions/{session}/pause", None),
         ("POST", "/v1/sessions/{session}/resume", None),
         ("POST", "/v1/sessions/{session}/cancel", None),
+        ("GET", "/v1/approvals?after={approval}", None),
+        ("GET", "/v1/approvals?before={approval}", None),
         ("GET", "/v1/approvals/{approval}", None),
         ("POST", "/v1/approvals/{approval}", {"accepted": True, "text": "x"}),
     ],

@@ -92,6 +92,13 @@ async def slow(ctx: Context) -> str:
 
 
 @server.tool()
+async def overflow(ctx: Context) -> str:
+    """Reports more than there are numbers for."""
+    await ctx.report_progress(1e308, 1e-308, "far")
+    return "done"
+
+
+@server.tool()
 async def deliver(
     what: str, address: Annotated[ElicitationResult[Address], Resolve(ask_for_address)]
 ) -> str:

@@ -15,6 +15,7 @@ from caesura.server.answers.responses import create_response, stored_response
 from caesura.server.errors import ApiError, error_response
 from caesura.server.routing import require_size
 from caesura.server.sessions.service import Service, owner_of, service_of
+from caesura.server.settings import ServerSection
 from caesura.session.errors import SessionClosed, UnknownSession
 
 Handler = Callable[[Request, Service, str, dict[str, JsonValue]], Awaitable[Response]]
@@ -24,6 +25,9 @@ HANDLERS: dict[str, Handler] = {
     "/v1/responses": create_response,
 }
 _STORED = re.compile(r"/v1/responses/resp_(?P<hex>[0-9a-f]{32})(?P<cancel>/cancel)?")
+# The field in raw JSON. Its longest match bounds what must be kept of one part for the next.
+_FIELD = re.compile(rb'"caesura"\s{0,32}:')
+_LONGEST_FIELD_BYTES = len(b'"caesura":') + 32
 
 
 class ServerTools:
@@ -50,16 +54,21 @@ class ServerTools:
             await self._app(scope, receive, send)
 
     async def _create(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
-        body, gone = await _body(receive)
-        asked = None if gone is not None else _asked(body)
+        request = Request(scope, receive)
+        limit_bytes = _limit_bytes(request)
+        try:
+            body, gone = await _body(receive, limit_bytes)
+        except ApiError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        # A body beyond the limit is not parsed: all other requests would wait for it.
+        asked = None if gone is not None or len(body) > limit_bytes else _asked(body)
         if asked is None:
             await self._app(scope, _again(body, gone, receive), send)
             return
-        request = Request(scope, receive)
         try:
             service = service_of(request)
             _require_on(service)
-            require_size(len(body), service.settings.body_limit)
             response = await handler(request, service, owner_of(request), asked)
         except Exception as error:
             response = error_response(error)
@@ -111,14 +120,32 @@ async def _stored_response(request: Request, session_id: str, *, cancel: bool) -
     return JSONResponse(await stored_response(service, record))
 
 
-async def _body(receive: Receive) -> tuple[bytes, Message | None]:
-    """The whole body; or what came of it and the message that it ended with instead."""
+def _limit_bytes(request: Request) -> int:
+    """The largest body that may be ours; the default where no sessions are run."""
+    service = getattr(request.app.state, "caesura", None)
+    return (service.settings if isinstance(service, Service) else ServerSection()).body_limit
+
+
+async def _body(receive: Receive, limit_bytes: int) -> tuple[bytes, Message | None]:
+    """The whole body; or what came of it and the message that it ended with instead.
+
+    Raises:
+        ApiError: it has our field and is beyond the limit; the rest is not received. Bodies
+            without the field may have any size: they are vLLM's.
+    """
     parts: list[bytes] = []
+    size_bytes, has_field, end = 0, False, b""
     while True:
         message = await receive()
         if message["type"] != "http.request":
             return b"".join(parts), message
-        parts.append(message.get("body", b""))
+        part = message.get("body", b"")
+        parts.append(part)
+        size_bytes += len(part)
+        has_field = has_field or _FIELD.search(end + part) is not None
+        end = (end + part)[-_LONGEST_FIELD_BYTES:]
+        if has_field:
+            require_size(size_bytes, limit_bytes)
         if not message.get("more_body", False):
             return b"".join(parts), None
 

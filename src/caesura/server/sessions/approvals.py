@@ -10,8 +10,8 @@ from referencing.exceptions import Unresolvable
 
 from caesura.server.errors import ApiError
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
-from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, ListOf
-from caesura.server.sessions.service import OwnerOf, ServiceOf
+from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, Page
+from caesura.server.sessions.service import OwnerOf, Service, ServiceOf
 from caesura.server.sessions.views import approval_object
 from caesura.session.records import ApprovalState
 from caesura.tools.call import Question, QuestionKind
@@ -28,10 +28,51 @@ async def list_approvals(
     service: ServiceOf,
     owner: OwnerOf,
     state: Annotated[ApprovalState | None, Query(description="All by default.")] = None,
-) -> ListOf[ApprovalObject]:
-    """What one's sessions ask, the oldest first."""
-    records = await service.agents.approvals(owner, state)
-    return ListOf(data=[approval_object(record) for record in records])
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[
+        str | None,
+        Query(description="The id of an approval, or a time: of those that wait only newer ones."),
+    ] = None,
+    before: Annotated[
+        str | None,
+        Query(
+            description="The same for those that do not wait any more: only older ones, and none "
+            "that waits."
+        ),
+    ] = None,
+) -> Page[ApprovalObject]:
+    """What one's sessions ask: what waits, the oldest first, then the rest, the newest first."""
+    _require_place(state, after, before)
+    records = await service.store.approvals(
+        owner,
+        state,
+        after_seconds=None if after is None else await _seconds(service, owner, after),
+        before_seconds=None if before is None else await _seconds(service, owner, before),
+        limit=limit + 1,
+    )
+    shown = [approval_object(record) for record in records[:limit]]
+    return Page(data=shown, has_more=len(records) > limit)
+
+
+def _require_place(state: ApprovalState | None, after: str | None, before: str | None) -> None:
+    """See that a list is to begin at one place, which it has.
+
+    Raises:
+        ApiError: it is not.
+    """
+    if before is not None and (after is not None or state is ApprovalState.WAITING):
+        raise ApiError(
+            400, "before leaves out what waits; give only after for that", param="before"
+        )
+    if after is not None and state not in (None, ApprovalState.WAITING):
+        raise ApiError(400, "after is for what waits; give before instead", param="after")
+
+
+async def _seconds(service: Service, owner: str, place: str) -> float:
+    try:
+        return float(place)
+    except ValueError:
+        return (await service.agents.approval(owner, place)).created_seconds
 
 
 # An id may have slashes: those of steps of a sequence do.

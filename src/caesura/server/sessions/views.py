@@ -16,7 +16,6 @@ from caesura.server.sessions.service import Service
 from caesura.session.records import (
     ApprovalRecord,
     ApprovalState,
-    CallState,
     Event,
     EventType,
     SessionRecord,
@@ -25,7 +24,7 @@ from caesura.session.records import (
 
 async def session_object(service: Service, record: SessionRecord) -> SessionObject:
     """A session with what it waits for and what it has said."""
-    calls = await service.store.calls(record.id)
+    calls = [] if record.ending else await service.store.undelivered_calls(record.id)
     waiting = await service.store.session_approvals(record.id, ApprovalState.WAITING)
     output = await service.store.last_event(record.id, EventType.OUTPUT)
     return SessionObject(
@@ -47,7 +46,6 @@ async def session_object(service: Service, record: SessionRecord) -> SessionObje
                 state=call.state,
             )
             for call in calls
-            if call.state is not CallState.DELIVERED and record.ending is None
         ],
         approvals=[approval_object(approval) for approval in waiting],
         output_text=None if output is None else str(output.data["text"]),

@@ -22,7 +22,7 @@ export function startApprovals({ openSession, answered }) {
   const update = repeat(SECONDS, async () => {
     let waiting;
     try {
-      waiting = (await getJson("approvals?state=waiting")).data;
+      waiting = (await getJson("approvals?state=waiting&limit=1000")).data;
     } catch (error) {
       if (!cards.size) fill(body, [empty("Cannot be shown", error.message)]);
       return;
