@@ -73,8 +73,8 @@ class ServerSection(_Section):
     body_limit: int = Field(
         default=16 * 2**20,
         ge=1024,
-        description="Larger requests are refused with status 413. Bytes, or a size such as "
-        '`"16MiB"`.',
+        description="Larger requests of sessions, and those that name tools of the server, are "
+        'refused with status 413. Bytes, or a size such as `"16MiB"`.',
     )
     tools_in_openai_routes: bool = Field(
         default=True,
