@@ -114,6 +114,25 @@ async def test_a_turn_that_a_crash_cut_off_is_told_and_costs_nothing(tmp_path: P
         assert (await events(agent))[-1].data["ending"] == SessionEnding.COMPLETED
 
 
+async def test_what_a_client_waited_for_is_not_gone_on_with_without_it(tmp_path: Path) -> None:
+    runs = []
+
+    async def once() -> str:
+        """Hang."""
+        runs.append(1)
+        await asyncio.Event().wait()
+        return "never"
+
+    async with agents(tmp_path / "db", tool(once)) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<once {}>>\nend", attached=True))
+        await eventually(lambda: runs)
+    async with agents(tmp_path / "db", tool(once)) as all_agents:
+        assert not all_agents.running
+        told = await events(await all_agents.agent(OWNER, agent.id))
+        assert told[-1].data["ending"] == SessionEnding.CANCELLED
+    assert runs == [1]
+
+
 async def test_a_session_whose_tool_is_gone_ends_with_an_error(tmp_path: Path) -> None:
     async def wait() -> str:
         """Wait."""

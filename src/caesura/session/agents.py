@@ -215,23 +215,25 @@ class Agents:
         self._tasks.pop(session_id, None)
 
     async def _bring_back(self, record: SessionRecord) -> None:
+        if record.spec.attached:
+            await self._end(record, SessionEnding.CANCELLED, "the server was restarted")
+            return
         transcript = await self._work.store.transcript(record.id)
         try:
             self._run(record, transcript)
         except KeyError as error:  # a tool was taken out of the configuration
-            await self._end_unknown(
-                record, f"the tool {error.args[0]!r} is not configured any more"
-            )
+            message = f"the tool {error.args[0]!r} is not configured any more"
+            await self._end(record, SessionEnding.FAILED, message)
 
-    async def _end_unknown(self, record: SessionRecord, error: str) -> None:
-        """End a session that cannot be run."""
+    async def _end(self, record: SessionRecord, ending: SessionEnding, error: str) -> None:
+        """End a session that does not run."""
         store = self._work.store
-        data: dict[str, JsonValue] = {"ending": SessionEnding.FAILED, "error": error}
+        data: dict[str, JsonValue] = {"ending": ending, "error": error}
         ended = Event(record.next_event, EventType.ENDED, data, store.clock())
         calls = [record for record in await store.calls(record.id) if record.result is None]
         await store.commit(
             *[store.finish_call(self._work.executor.cancelled(record.call)) for record in calls],
-            *store.end_session(record.id, SessionEnding.FAILED, error),
+            *store.end_session(record.id, ending, error),
             store.add_event(record.id, ended),
             store.claim_events(record.id, ended.number + 1),
         )

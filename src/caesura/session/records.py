@@ -47,6 +47,9 @@ class SessionSpec(BaseModel):
     keep_open: bool = Field(
         True, description="After an answer wait for the user; otherwise the session ends."
     )
+    attached: bool = Field(
+        False, description="It is cancelled when the server starts again: nobody would read it."
+    )
     metadata: dict[str, str] = Field(default_factory=dict, description="Kept as it is.")
 
     def sampling(self) -> Sampling:

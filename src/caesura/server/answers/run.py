@@ -43,6 +43,7 @@ class Run:
             ApiError: a tool is not configured, or the chat template refuses the messages.
             SessionError: there is no room for it.
         """
+        spec = spec.model_copy(update={"attached": not kept})
         return cls(service, await service.create(owner, spec), kept=kept)
 
     async def steps(self) -> AsyncGenerator[Step, None]:
@@ -89,4 +90,4 @@ async def _gone(receive: Callable[[], Awaitable[Any]]) -> None:
 
 def stopped() -> ApiError:
     """The server stops before the run has ended."""
-    return ApiError(503, "the server is stopping; the session goes on when it is back")
+    return ApiError(503, "the server is stopping; ask again when it is back")
