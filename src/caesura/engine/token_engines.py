@@ -19,14 +19,13 @@ from vllm.v1.engine.output_processor import RequestOutputCollector
 from caesura.engine.notifications import report_progress
 from caesura.engine.protocol import DETACHED, ENDPOINT_ARGUMENT, INTERRUPTED
 from caesura.session.errors import (
-    ContextFull,
     DuplicateSession,
     EngineDead,
     EngineFailed,
     SessionClosed,
     SessionDetached,
 )
-from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason
+from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, require_room
 
 
 def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
@@ -146,7 +145,7 @@ class InPlaceEngine:
         """
         if session_id in self._open:
             raise DuplicateSession(f"session {session_id} is open already")
-        require_room(self._llm, len(token_ids))
+        _require_room(self._llm, len(token_ids))
         stream = _InPlaceStream(self._llm, session_id, self._open)
         await stream.start(token_ids, sampling, endpoint)
         return stream
@@ -200,7 +199,7 @@ class _InPlaceStream:
         assert self._outputs is not None
         if self._outputs.detached:
             raise SessionDetached(f"session {self._session_id} was let go while it was paused")
-        require_room(self._llm, self._tokens + len(token_ids))
+        _require_room(self._llm, self._tokens + len(token_ids))
         self._put(token_ids, to_vllm(sampling, endpoint))
 
     async def progress(
@@ -248,7 +247,7 @@ class ResubmittingEngine:
         endpoint: str | None = None,
     ) -> EngineStream:
         """Start a session; see `TokenEngine.open`."""
-        require_room(self._llm, len(token_ids))
+        _require_room(self._llm, len(token_ids))
         stream = _ResubmittingStream(self._llm, session_id)
         await stream.extend(token_ids, sampling, endpoint)
         return stream
@@ -271,7 +270,7 @@ class _ResubmittingStream:
         """Queue a turn with more tokens."""
         if self._closed:
             raise SessionClosed(f"session {self._session_id} is closed")
-        require_room(self._llm, len(self._transcript) + len(token_ids))
+        _require_room(self._llm, len(self._transcript) + len(token_ids))
         self._pending.append(tuple(token_ids))
         self._turns.put_nowait(to_vllm(sampling, None))
 
@@ -315,14 +314,5 @@ class _ResubmittingStream:
             await self._llm.abort(self._request_id, internal=True)
 
 
-def require_room(llm: AsyncLLM, tokens: int) -> None:
-    """Refuse a context that leaves no room to generate.
-
-    Raises:
-        ContextFull: says how long it is and how long it may be.
-    """
-    longest = llm.model_config.max_model_len
-    if tokens >= longest:
-        raise ContextFull(
-            f"a context of {tokens} tokens leaves no room to generate; this model serves {longest}"
-        )
+def _require_room(llm: AsyncLLM, tokens: int) -> None:
+    require_room(tokens, llm.model_config.max_model_len)

@@ -219,15 +219,14 @@ class Agent:
         self._forget_injected()
 
     async def _go_on(self) -> None:
-        records = await self._work.store.calls(self.id)
-        self._pending = [record for record in records if record.state is not CallState.DELIVERED]
+        self._pending = await self._work.store.undelivered_calls(self.id, with_results=True)
         if self.phase is Phase.GENERATING and self.turns:
             await self._look_for_begun_turn()
         while self.phase is not Phase.ENDED:
             if self._stop is not None:
                 await self._end(self._stop, None)
             elif self.held:
-                await self._woken()
+                await self._released()
             elif self.phase is Phase.GENERATING:
                 await self._generate()
             elif self.phase is Phase.CALLING:
@@ -241,7 +240,7 @@ class Agent:
 
     async def _look_for_begun_turn(self) -> None:
         """A turn that was cut off has the same number when it is generated again, or further."""
-        last = await self._work.store.last_output(self.id)
+        last = await self._work.store.last_event(self.id, EventType.OUTPUT)
         lost = last is None or last.data["turn"] != self.turns
         self._begun = lost or (last is not None and last.data["stop"] == StopReason.INTERRUPTED)
         if lost:
@@ -346,11 +345,28 @@ class Agent:
     async def _turn_over(self, session: Session, turn: Turn, stop: StopReason) -> None:
         """A turn has ended: by itself, or since messages of the user were injected."""
         goes_on = session.state is SessionState.GENERATING
+        injected = self._injected.popleft() if goes_on and self._injected else []
         written, report = turn.finish(stop)
         calls = self._records(written)
-        injected = self._injected.popleft() if goes_on and self._injected else []
         if not goes_on:
             self.phase = Phase.CALLING if self._pending else Phase.IDLE
+        await self._save_output(session, calls, report, injected)
+
+    async def _keep_partial(self, session: Session, turn: Turn) -> None:
+        written, report = turn.finish(StopReason.INTERRUPTED)
+        calls = self._records(written)
+        self._begun = True
+        self._forget_injected()
+        await self._save_output(session, calls, report)
+
+    async def _save_output(
+        self,
+        session: Session,
+        calls: Sequence[CallRecord],
+        report: Report,
+        injected: Sequence[_UserMessage] = (),
+    ) -> None:
+        """Write what was generated, its calls, and the messages that took their place behind it."""
         await self._advance(
             session.transcript[len(self._transcript) :],
             *[self._work.store.add_call(call) for call in calls],
@@ -360,17 +376,6 @@ class Agent:
                 *[(EventType.CALL, call_details(call)) for call in calls],
                 *[(EventType.MESSAGE, user_message(message.text)) for message in injected],
             ],
-        )
-
-    async def _keep_partial(self, session: Session, turn: Turn) -> None:
-        written, report = turn.finish(StopReason.INTERRUPTED)
-        calls = self._records(written)
-        self._begun = True
-        self._forget_injected()
-        await self._advance(
-            session.transcript[len(self._transcript) :],
-            *[self._work.store.add_call(call) for call in calls],
-            reports=[report, *[(EventType.CALL, call_details(call)) for call in calls]],
         )
 
     def _records(self, written: Sequence[WrittenCall]) -> list[CallRecord]:
@@ -402,8 +407,7 @@ class Agent:
                 await asyncio.gather(running, return_exceptions=True)
         if self._stop is None:
             running.result()
-            while self.held and self._stop is None:
-                await self._woken()
+            await self._released()
         if self._stop is None:
             await self._deliver()
 
@@ -420,9 +424,9 @@ class Agent:
         unfinished = [record for record in self._pending if record.result is None]
         if len(unfinished) == 1 and self._session.state is SessionState.PAUSED:
             if remaining_seconds is not None:
-                await self._session.progress(remaining_seconds=max(0.0, remaining_seconds))
+                await self._session.progress(remaining_seconds=remaining_seconds)
             elif fraction is not None:
-                await self._session.progress(fraction=min(1.0, max(0.0, fraction)))
+                await self._session.progress(fraction=fraction)
 
     async def _run_pending(self) -> None:
         executor = self._work.executor

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from caesura.session.agent import Agent, Workplace
-from caesura.session.errors import ContextFull, TooManySessions, UnknownSession
+from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.protocol import require_room
 from caesura.session.records import (
     ApprovalRecord,
     ApprovalState,
     CallRecord,
+    CallState,
     Event,
     EventType,
     Phase,
@@ -96,11 +98,7 @@ class Agents:
             raise ValueError(f"there is no tool {error.args[0]!r}") from error
         # In a thread: a long conversation takes a while to tokenise.
         token_ids = await asyncio.to_thread(work.dialogue.prompt, spec.messages, definitions)
-        if len(token_ids) >= work.dialogue.max_context_tokens:
-            raise ContextFull(
-                f"the messages have {len(token_ids)} tokens, which leaves no room to generate; "
-                f"this model serves {work.dialogue.max_context_tokens}"
-            )
+        require_room(len(token_ids), work.dialogue.max_context_tokens)
         now = work.store.clock()
         session_id = f"sess_{secrets.token_hex(16)}"
         record = SessionRecord(
@@ -230,9 +228,10 @@ class Agents:
         store = self._work.store
         data: dict[str, JsonValue] = {"ending": ending, "error": error}
         ended = Event(record.next_event, EventType.ENDED, data, store.clock())
-        calls = [record for record in await store.calls(record.id) if record.result is None]
+        pending = await store.undelivered_calls(record.id)
+        unfinished = [call.call for call in pending if call.state is not CallState.DONE]
         await store.commit(
-            *[store.finish_call(self._work.executor.cancelled(record.call)) for record in calls],
+            *[store.finish_call(self._work.executor.cancelled(call)) for call in unfinished],
             *store.end_session(record.id, ending, error),
             store.add_event(record.id, ended),
             store.claim_events(record.id, ended.number + 1),

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 
-from caesura.session.records import ApprovalRecord, ApprovalState
 from caesura.session.store import Store
 from caesura.tools.call import Answer, Question
 
@@ -44,10 +43,6 @@ class Approvals:
             future.set_result(answer)
         self._changed()
         return True
-
-    async def waiting(self, owner: str | None) -> list[ApprovalRecord]:
-        """What waits, the oldest first."""
-        return await self._store.approvals(owner, ApprovalState.WAITING)
 
     def _changed(self) -> None:
         for listener in self.on_change:

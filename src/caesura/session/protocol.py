@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from caesura.session.errors import ContextFull
+
 
 class StopReason(StrEnum):
     """Why generation of a turn stopped."""
@@ -113,3 +115,19 @@ class TokenEngine(Protocol):
             endpoint: what the pause after the first turn waits for, when it is known beforehand.
         """
         ...
+
+
+def require_room(tokens: int, longest: int) -> None:
+    """Refuse a context that leaves no room to generate.
+
+    Args:
+        tokens: in the context.
+        longest: no context may get as long as this.
+
+    Raises:
+        ContextFull: says how long it is and how long it may be.
+    """
+    if tokens >= longest:
+        raise ContextFull(
+            f"a context of {tokens} tokens leaves no room to generate; this model serves {longest}"
+        )

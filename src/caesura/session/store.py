@@ -231,15 +231,6 @@ class Store:
             (ApprovalState.WITHDRAWN, self.clock(), call_id, ApprovalState.WAITING),
         )
 
-    async def last_output(self, session_id: str) -> Event | None:
-        """What was reported of the latest turn that is over; None before the first."""
-        rows = await self._database.read(
-            "SELECT number, type, data, created_seconds FROM events WHERE session_id = ?"
-            " AND type = ? ORDER BY number DESC LIMIT 1",
-            (session_id, EventType.OUTPUT),
-        )
-        return _event(rows[0]) if rows else None
-
     def deliver_results(self, session_id: str) -> Statement:
         """The results that were there are in the transcript."""
         return Statement(
@@ -247,19 +238,25 @@ class Store:
             (CallState.DELIVERED, session_id, CallState.DONE),
         )
 
-    async def calls(self, session_id: str, turn: int | None = None) -> list[CallRecord]:
-        """A session's calls in order, of one turn or of all."""
+    async def calls(self, session_id: str) -> list[CallRecord]:
+        """A session's calls in order."""
         rows = await self._database.read(
             "SELECT id, session_id, turn, position, name, arguments, state, attempts, result"
-            " FROM calls WHERE session_id = ? AND (? IS NULL OR turn = ?) ORDER BY turn, position",
-            (session_id, turn, turn),
+            " FROM calls WHERE session_id = ? ORDER BY turn, position",
+            (session_id,),
         )
         return [_call(row) for row in rows]
 
-    async def undelivered_calls(self, session_id: str) -> list[CallRecord]:
-        """A session's calls whose results the model does not have, in order, without results."""
+    async def undelivered_calls(
+        self, session_id: str, *, with_results: bool = False
+    ) -> list[CallRecord]:
+        """A session's calls whose results the model does not have, in order.
+
+        Results may be long: they are left out, unless they are asked for.
+        """
+        result = "result" if with_results else "NULL"
         rows = await self._database.read(
-            "SELECT id, session_id, turn, position, name, arguments, state, attempts, NULL"
+            f"SELECT id, session_id, turn, position, name, arguments, state, attempts, {result}"
             " FROM calls WHERE session_id = ? AND state != ? ORDER BY turn, position",
             (session_id, CallState.DELIVERED),
         )
