@@ -5,7 +5,7 @@ Everything above the engine (sessions, benchmarks, later the server) talks to a
 in place, and stock vLLM with one request per turn) and a fake in the tests.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -35,6 +35,7 @@ class Sampling:
         seed: seed of the sampler, when `temperature` is above 0.
         frames: how the session's CML frames end and guard its turns; None for none. Such a
             session's end-of-sequence token ends the turn and is not part of the output.
+        extra: further arguments for the engine, as they are; for what only one engine knows.
     """
 
     max_tokens: int
@@ -43,6 +44,7 @@ class Sampling:
     temperature: float = 0.0
     seed: int | None = None
     frames: FrameRules | None = None
+    extra: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,135 @@
+"""Plays one case on an engine: the session writes the known answer, the calls sleep."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from caesura.bench.function_calling.cases import Case
+from caesura.bench.function_calling.plans import ANSWER, CallTokens, TimedCall, fitting_tools
+from caesura.bench.function_calling.records import Observer, Played, case_run
+from caesura.cml import Call, FireAndForget, KnownTools, Mode
+from caesura.engine.call_plan import ARGUMENT
+from caesura.engine.cml_format import CmlFormat
+from caesura.session import Sampling, Session, TokenEngine
+from caesura.session.calling import CallingSession, Checkpoint, Driver
+
+TOOL_TOKENS = 1024
+"""Room for tool definitions in a prompt, beyond those that are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One case in one mode.
+
+    Attributes:
+        suite: its name.
+        case: what is asked.
+        calls: the known answer, in the order in which calls are preferred.
+        mode: in which it is answered.
+        repetition: number of the repetition.
+        order: name of the order of the calls.
+    """
+
+    suite: str
+    case: Case
+    calls: Sequence[TimedCall]
+    mode: Mode
+    repetition: int = 0
+    order: str = ""
+
+
+class KnownDurations:
+    """`Expectations` that are right: how long each call will take is known."""
+
+    def __init__(self, calls: Sequence[TimedCall]) -> None:
+        self._seconds = {call.call.id: call.seconds for call in calls}
+
+    def expected_seconds(self, call: Call) -> float | None:
+        """See `Expectations.expected_seconds`."""
+        return self._seconds.get(call.id)
+
+    def record(self, call: Call, seconds: float) -> None:
+        """Nothing is to be learned."""
+
+
+class Stage:
+    """An engine, and how tokens are made for it.
+
+    Args:
+        engine: generates.
+        codec: of its model.
+        tokens: of its model.
+    """
+
+    def __init__(self, engine: TokenEngine, codec: CmlFormat, tokens: CallTokens) -> None:
+        self._engine = engine
+        self._codec = codec
+        self._tokens = tokens
+
+    def prompt(self, task: Task) -> list[int]:
+        """The tokens of the question in the mode, with as many tools as fit."""
+        expected: dict[str, float] = {}
+        for call in task.calls:
+            known = expected.get(call.call.name, 0.0)
+            expected[call.call.name] = max(known, round(call.seconds, 2))
+        tools = fitting_tools(task.case, self._tokens, TOOL_TOKENS)
+        messages = [{"role": "user", "content": task.case.question}]
+        return self._codec.prompt(messages, tools, task.mode, expected)
+
+    async def read_ahead(self, prompt: Sequence[int]) -> None:
+        """Have the prompt in the prefix cache, but for its last block."""
+        async with await Session.open(self._engine, prompt, Sampling(max_tokens=1)) as session:
+            async for _ in session:
+                pass
+
+    async def play(self, task: Task, prompt: Sequence[int]) -> Played:
+        """Run the case to its end.
+
+        Raises:
+            SessionError: the engine failed.
+        """
+        by_id: Mapping[str, TimedCall] = {call.call.id: call for call in task.calls}
+
+        async def execute(call: Call | FireAndForget) -> str:
+            assert isinstance(call, Call)  # plans have no others
+            timed = by_id[call.id]
+            await asyncio.sleep(timed.seconds)
+            return timed.result
+
+        session = CallingSession(
+            self._engine,
+            self._codec,
+            Checkpoint(tuple(prompt)),
+            self._sampling(task, prompt),
+            mode=task.mode,
+            tools=KnownTools({call.call.name for call in task.calls}),
+            expectations=KnownDurations(task.calls),
+            clock=time.perf_counter,
+        )
+        observer = Observer()
+        driver = Driver(session, execute, clock=time.perf_counter)
+        try:
+            async for event in driver.events():
+                observer.note(event)
+        finally:
+            await session.close()
+        run = case_run(
+            suite=task.suite,
+            mode=task.mode,
+            case=task.case.id,
+            repetition=task.repetition,
+            order=task.order,
+            timeline=driver.timeline,
+            observer=observer,
+            known=task.calls,
+            answer=ANSWER,
+        )
+        return Played(run, driver.timeline)
+
+    def _sampling(self, task: Task, prompt: Sequence[int]) -> Sampling:
+        plan = self._tokens.plan(task.calls, task.mode, len(prompt))
+        call_tokens = sum(len(self._tokens.call(call.call)) for call in task.calls)
+        traps = 2 * (len(task.calls) + 1)
+        most = call_tokens + traps + len(plan.answer) + 8
+        return replace(Sampling(max_tokens=most), extra={ARGUMENT: plan.to_argument()})

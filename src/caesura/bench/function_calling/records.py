@@ -1,0 +1,179 @@
+"""What is measured of one case in one mode."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from caesura.bench.function_calling.bounds import DependentCall, bound_seconds
+from caesura.bench.function_calling.plans import TimedCall
+from caesura.cml import Mode
+from caesura.cml.latency import CallTimes
+from caesura.session.calling import (
+    CallIssued,
+    CallSpan,
+    Ending,
+    Injected,
+    TextWritten,
+    Timeline,
+)
+from caesura.session.calling.events import CallingEvent
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRun:
+    """One case in one mode. Times are seconds.
+
+    Attributes:
+        suite, mode, case: what was run.
+        repetition: number of the repetition, from 0.
+        order: in which calls were preferred.
+        latency_s: from the submission of the prompt to the last token of the answer.
+        calls_latency_s: from the submission to the arrival of the last result.
+        generation_s: sum over the calls of the time to write them (G).
+        execution_s: sum over the calls of the time to execute them (E).
+        bound_s: the theoretical latency of the mode for these G and E.
+        first_token_s: from the submission to the first token.
+        calls: how many were made.
+        traps: how many were written.
+        call_tokens: of all calls with their markers.
+        correct: all calls were made with the right arguments, each behind the results that it
+            needs, every result took its place once, and the answer was written.
+    """
+
+    suite: str
+    mode: str
+    case: str
+    repetition: int
+    order: str
+    latency_s: float
+    calls_latency_s: float
+    generation_s: float
+    execution_s: float
+    bound_s: float
+    first_token_s: float
+    calls: int
+    traps: int
+    call_tokens: int
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A run, and what it is a record of."""
+
+    run: CaseRun
+    timeline: Timeline
+
+
+class Observer:
+    """Collects the events of one case."""
+
+    def __init__(self) -> None:
+        self._answered_at: float | None = None
+        self._began: dict[str, int] = {}  # position of a call's first token
+        self._injected: list[tuple[str, str, int]] = []  # id, value, position behind it
+
+    def note(self, event: CallingEvent) -> None:
+        """Take the next event."""
+        match event:
+            case TextWritten():
+                self._answered_at = event.at
+            case CallIssued(call=call):
+                self._began[call.id] = event.position - event.tokens
+            case Injected():
+                end = event.position + event.tokens
+                self._injected += [
+                    (arrival.interrupt.id, arrival.interrupt.value, end)
+                    for arrival in event.arrivals
+                ]
+            case _:
+                pass
+
+    def answered_at(self, timeline: Timeline) -> float:
+        """When the last token of the answer was there."""
+        ended_at = timeline.ended_at or timeline.began_at
+        return ended_at if self._answered_at is None else self._answered_at
+
+    def is_correct(self, timeline: Timeline, known: Sequence[TimedCall], answer: str) -> bool:
+        """See `CaseRun.correct`."""
+        made = {call.id: (call.name, call.arguments) for call in timeline.calls}
+        asked = {call.call.id: (call.call.name, call.call.arguments) for call in known}
+        results = sorted((call.call.id, call.result) for call in known)
+        return (
+            timeline.ending is Ending.COMPLETED
+            and not timeline.mistakes
+            and len(timeline.calls) == len(known)
+            and made == asked
+            and sorted((call_id, value) for call_id, value, _ in self._injected) == results
+            and self._dependencies_are_kept(known)
+            and timeline.text.strip() == answer.strip()
+        )
+
+    def _dependencies_are_kept(self, known: Sequence[TimedCall]) -> bool:
+        behind = {call_id: position for call_id, _, position in self._injected}
+        return all(
+            behind[known[needed].call.id] <= self._began[call.call.id]
+            for call in known
+            for needed in call.after
+        )
+
+
+def measured_calls(
+    spans: Sequence[CallSpan], after: Mapping[str, Sequence[str]]
+) -> list[DependentCall]:
+    """The calls in the order of issue, with what they took.
+
+    Args:
+        spans: the calls as they went, in order of issue.
+        after: ids of the calls whose results a call needs, by its id.
+
+    A call of `n` tokens is observed from the arrival of the first to that of the last, which is
+    `n - 1` steps; the first one's step is added. What comes before the first token of a turn (the
+    prompt, injected results, the return from a pause) is no part of it.
+    """
+    place = {span.id: position for position, span in enumerate(spans)}
+    calls = []
+    for span in spans:
+        generated = span.generation_seconds * span.tokens / (span.tokens - 1)
+        executed = (span.finished_at or span.issued_at) - (span.started_at or span.issued_at)
+        needed = tuple(place[other] for other in after.get(span.id or "", ()))
+        calls.append(DependentCall(CallTimes(generated, executed), needed))
+    return calls
+
+
+def case_run(
+    *,
+    suite: str,
+    mode: Mode,
+    case: str,
+    repetition: int,
+    order: str,
+    timeline: Timeline,
+    observer: Observer,
+    known: Sequence[TimedCall],
+    answer: str,
+) -> CaseRun:
+    """The record of a case that has ended."""
+    after = {
+        call.call.id: [known[needed].call.id for needed in call.after] for call in known
+    }
+    correct = observer.is_correct(timeline, known, answer)
+    calls = measured_calls(timeline.calls, after) if correct else []
+    began_at = timeline.began_at
+    last_result_at = max((span.finished_at or began_at for span in timeline.calls), default=began_at)
+    return CaseRun(
+        suite=suite,
+        mode=mode.value,
+        case=case,
+        repetition=repetition,
+        order=order,
+        latency_s=observer.answered_at(timeline) - began_at,
+        calls_latency_s=last_result_at - began_at,
+        generation_s=sum(call.times.generation_seconds for call in calls),
+        execution_s=sum(call.times.execution_seconds for call in calls),
+        bound_s=bound_seconds(mode, calls),
+        first_token_s=(timeline.first_token_at or began_at) - began_at,
+        calls=len(timeline.calls),
+        traps=timeline.traps,
+        call_tokens=sum(span.tokens for span in timeline.calls),
+        correct=correct,
+    )
