@@ -203,8 +203,11 @@ def _merged(cases: Sequence[Case], seed: int) -> list[Case]:
     """Three chains to a case, drawn without replacement; chains do not depend on each other."""
     shuffled = list(cases)
     Random(seed).shuffle(shuffled)
-    groups = zip(*(shuffled[first::CHAINS_PER_CASE] for first in range(CHAINS_PER_CASE)))
-    return [_merge(group) for group in groups]
+    last = len(shuffled) - CHAINS_PER_CASE
+    return [
+        _merge(shuffled[first : first + CHAINS_PER_CASE])
+        for first in range(0, last + 1, CHAINS_PER_CASE)
+    ]
 
 
 def _merge(group: Sequence[Case]) -> Case:

@@ -20,11 +20,15 @@ class KnownCall:
         name: of the tool.
         arguments: of the call.
         after: indices in the case of the calls whose results it needs, all of them earlier.
+        result: what it returns; None if that does not matter.
+        seconds: how long it takes, if the suite says so.
     """
 
     name: str
     arguments: JsonObject
     after: tuple[int, ...] = ()
+    result: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,16 @@ class Case:
         question: what the user asks.
         tools: OpenAI tool definitions, those that are called first.
         calls: each after all that it needs.
+        answer: texts that the model's answer must contain; empty if the answer is forced too.
+        is_forced: whether the model's tokens are forced along the known answer.
     """
 
     id: str
     question: str
     tools: tuple[dict[str, Any], ...]
     calls: tuple[KnownCall, ...]
+    answer: tuple[str, ...] = ()
+    is_forced: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""The bench model: the demo model's shape and random weights, with a real vocabulary.
+"""The bench model: a real vocabulary, and as small as attention gets.
 
-Its tokens are forced along known answers (`caesura.engine.planned_calls`), so weights only have to
-cost what weights cost.
+Its tokens are forced along known answers (`caesura.engine.planned_calls`), so that the system is
+measured: a decode step takes what the engine around the model takes, and little more.
 """
 
 import hashlib
@@ -17,7 +17,9 @@ from caesura.bench.function_calling.tokenizer import BOS, EOS, save_tokenizer, v
 from caesura.demo.model import DemoModelConfig, architecture, cached_model, weights
 
 _FORMAT = 1  # raise it when the same vocabulary and shape are to give other files
-_SHAPE = DemoModelConfig(hidden_size=128, layers=2, heads=2, kv_heads=1, ffn_size=384)
+_SHAPE = DemoModelConfig(
+    hidden_size=128, layers=2, heads=2, kv_heads=1, ffn_size=384, max_tokens=8192
+)
 
 
 def bench_model_path(progress: Callable[[str], None] | None = None) -> Path:

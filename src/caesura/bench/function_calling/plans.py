@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from random import Random
-from typing import Protocol
 
 from tokenizers import Tokenizer
 
-from caesura.bench.function_calling.cases import Case
+from caesura.bench.function_calling.cases import Case, CaseError
+from caesura.bench.function_calling.latencies import Draw
 from caesura.cml import Call, Interrupt, Marker, Mode, Trap, encode_tokens
 from caesura.cml.frames import json_text
 from caesura.engine.call_plan import CallPlan, MarkerTokens, PlannedCall
@@ -48,8 +48,8 @@ class CallTokens:
             token = self._tokenizer.token_to_id(marker.value)
             if token is None:
                 raise ConfigurationError(
-                    f"the model has no token {marker.value}; `caesura bench --async` needs one that "
-                    "was made for CML: leave out --model"
+                    f"the model has no token {marker.value}; `caesura bench --async` needs one "
+                    "that was made for CML: leave out --model"
                 )
             self._ids[marker] = token
 
@@ -109,19 +109,28 @@ class TimedCall:
     result: str
 
 
-class _Draw(Protocol):
-    def __call__(self, random: Random, /) -> float: ...
-
-
-def timed_calls(case: Case, draw: _Draw, seed: int, order: Order) -> list[TimedCall]:
+def timed_calls(
+    case: Case, draw: Draw | None, seed: int, order: Order = Order.LONGEST_FIRST
+) -> list[TimedCall]:
     """The calls of a case in the order in which they are preferred.
 
     Ids, results and times depend on the case and the seed only, so they are the same in all modes
     and orders. Expected times are the true ones.
+
+    Args:
+        case: the case.
+        draw: execution times; None takes those of the suite.
+        seed: of what is drawn.
+        order: which call is preferred.
+
+    Raises:
+        CaseError: the suite has no times.
     """
     random = Random(f"{seed} {case.id}")
-    seconds = [draw(random) for _ in case.calls]
-    results = [json_text({"result": f"{random.randrange(10**6):06}"}) for _ in case.calls]
+    seconds = [_seconds(case, index, draw, random) for index in range(len(case.calls))]
+    results = [
+        call.result or json_text({"result": f"{random.randrange(10**6):06}"}) for call in case.calls
+    ]
     preferred = list(range(len(case.calls)))
     if order is Order.RANDOM:
         random.shuffle(preferred)
@@ -139,15 +148,20 @@ def timed_calls(case: Case, draw: _Draw, seed: int, order: Order) -> list[TimedC
     ]
 
 
+def _seconds(case: Case, index: int, draw: Draw | None, random: Random) -> float:
+    seconds = case.calls[index].seconds if draw is None else draw(random)
+    if seconds is None:
+        raise CaseError(f"{case.id} does not say how long its calls take; use --latency")
+    return seconds
+
+
 def call_id(index: int) -> str:
     """An id of one token for each of 52 calls, longer ones beyond."""
     letters = string.ascii_letters
     return letters[index] if index < len(letters) else f"c{index}"
 
 
-def fitting_tools(
-    case: Case, tokens: CallTokens, budget_tokens: int
-) -> list[Mapping[str, object]]:
+def fitting_tools(case: Case, tokens: CallTokens, budget_tokens: int) -> list[Mapping[str, object]]:
     """The tools that are called, and of the others as many as fit the budget."""
     called = {call.name for call in case.calls}
     chosen: list[Mapping[str, object]] = []

@@ -1,21 +1,31 @@
 """Plays one case on an engine: the session writes the known answer, the calls sleep."""
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from caesura.bench.function_calling.cases import Case
-from caesura.bench.function_calling.plans import ANSWER, CallTokens, TimedCall, fitting_tools
-from caesura.bench.function_calling.records import Observer, Played, case_run
-from caesura.cml import Call, FireAndForget, KnownTools, Mode
+from caesura.bench.function_calling.executions import Executions
+from caesura.bench.function_calling.plans import (
+    ANSWER,
+    CallTokens,
+    Order,
+    TimedCall,
+    fitting_tools,
+)
+from caesura.bench.function_calling.records import Identity, Observer, Played, case_run
+from caesura.cml import Call, KnownTools, Mode
 from caesura.engine.call_plan import ARGUMENT
 from caesura.engine.cml_format import CmlFormat
 from caesura.session import Sampling, Session, TokenEngine
-from caesura.session.calling import CallingSession, Checkpoint, Driver
+from caesura.session.calling import CallingSession, CallIssued, Checkpoint, Driver, Paused
 
 TOOL_TOKENS = 1024
 """Room for tool definitions in a prompt, beyond those that are called."""
+
+
+_FREE_TOKENS = 400
+"""What a model may write that decides by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,9 @@ class Task:
         calls: the known answer, in the order in which calls are preferred.
         mode: in which it is answered.
         repetition: number of the repetition.
-        order: name of the order of the calls.
+        order: of the calls.
+        eager_bundles: in `sync_parallel` a call is executed at its `[END]`, instead of with
+            its bundle.
     """
 
     suite: str
@@ -36,7 +48,8 @@ class Task:
     calls: Sequence[TimedCall]
     mode: Mode
     repetition: int = 0
-    order: str = ""
+    order: Order = Order.LONGEST_FIRST
+    eager_bundles: bool = False
 
 
 class KnownDurations:
@@ -89,14 +102,6 @@ class Stage:
         Raises:
             SessionError: the engine failed.
         """
-        by_id: Mapping[str, TimedCall] = {call.call.id: call for call in task.calls}
-
-        async def execute(call: Call | FireAndForget) -> str:
-            assert isinstance(call, Call)  # plans have no others
-            timed = by_id[call.id]
-            await asyncio.sleep(timed.seconds)
-            return timed.result
-
         session = CallingSession(
             self._engine,
             self._codec,
@@ -107,29 +112,35 @@ class Stage:
             expectations=KnownDurations(task.calls),
             clock=time.perf_counter,
         )
+        together = task.mode is Mode.SYNC_PARALLEL and not task.eager_bundles
+        executions = Executions(task.calls, time.perf_counter, together=together)
+        driver = Driver(session, executions.execute, clock=time.perf_counter)
         observer = Observer()
-        driver = Driver(session, execute, clock=time.perf_counter)
         try:
             async for event in driver.events():
                 observer.note(event)
+                if isinstance(event, CallIssued):
+                    executions.hold()
+                elif isinstance(event, Paused):
+                    executions.release()
         finally:
             await session.close()
+        identity = Identity(task.suite, task.mode, task.case.id, task.repetition, task.order.value)
         run = case_run(
-            suite=task.suite,
-            mode=task.mode,
-            case=task.case.id,
-            repetition=task.repetition,
-            order=task.order,
-            timeline=driver.timeline,
-            observer=observer,
-            known=task.calls,
-            answer=ANSWER,
+            identity,
+            driver.timeline,
+            observer,
+            task.calls,
+            executions.of_call,
+            task.case.answer or (ANSWER.strip(),),
         )
-        return Played(run, driver.timeline)
+        return Played(run, driver.timeline, executions.of_call)
 
     def _sampling(self, task: Task, prompt: Sequence[int]) -> Sampling:
+        if not task.case.is_forced:
+            return Sampling(max_tokens=_FREE_TOKENS)
         plan = self._tokens.plan(task.calls, task.mode, len(prompt))
         call_tokens = sum(len(self._tokens.call(call.call)) for call in task.calls)
         traps = 2 * (len(task.calls) + 1)
         most = call_tokens + traps + len(plan.answer) + 8
-        return replace(Sampling(max_tokens=most), extra={ARGUMENT: plan.to_argument()})
+        return Sampling(max_tokens=most, extra={ARGUMENT: plan.to_argument()})

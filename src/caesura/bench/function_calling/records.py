@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from caesura.bench.function_calling.bounds import DependentCall, bound_seconds
+from caesura.bench.function_calling.executions import Execution
 from caesura.bench.function_calling.plans import TimedCall
 from caesura.cml import Mode
 from caesura.cml.latency import CallTimes
@@ -27,7 +28,7 @@ class CaseRun:
         repetition: number of the repetition, from 0.
         order: in which calls were preferred.
         latency_s: from the submission of the prompt to the last token of the answer.
-        calls_latency_s: from the submission to the arrival of the last result.
+        calls_latency_s: from the submission to the end of the last execution.
         generation_s: sum over the calls of the time to write them (G).
         execution_s: sum over the calls of the time to execute them (E).
         bound_s: the theoretical latency of the mode for these G and E.
@@ -58,14 +59,15 @@ class CaseRun:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A run, and what it is a record of."""
+    """A run, and what it is a record of: executions by the ids of their calls."""
 
     run: CaseRun
     timeline: Timeline
+    executed: Mapping[str, Execution]
 
 
 class Observer:
-    """Collects the events of one case."""
+    """Collects the events of one case, and judges it."""
 
     def __init__(self) -> None:
         self._answered_at: float | None = None
@@ -93,84 +95,102 @@ class Observer:
         ended_at = timeline.ended_at or timeline.began_at
         return ended_at if self._answered_at is None else self._answered_at
 
-    def is_correct(self, timeline: Timeline, known: Sequence[TimedCall], answer: str) -> bool:
-        """See `CaseRun.correct`."""
-        made = {call.id: (call.name, call.arguments) for call in timeline.calls}
-        asked = {call.call.id: (call.call.name, call.call.arguments) for call in known}
-        results = sorted((call.call.id, call.result) for call in known)
+    def is_correct(
+        self,
+        timeline: Timeline,
+        known: Sequence[TimedCall],
+        executed: Mapping[str, Execution],
+        answer: Sequence[str],
+    ) -> bool:
+        """See `CaseRun.correct`.
+
+        Args:
+            timeline: of the case.
+            known: its known answer.
+            executed: the calls of the answer that were made, by their ids.
+            answer: texts that must be in the answer.
+        """
+        results = sorted((call_id, done.known.result) for call_id, done in executed.items())
         return (
             timeline.ending is Ending.COMPLETED
             and not timeline.mistakes
-            and len(timeline.calls) == len(known)
-            and made == asked
+            and len(timeline.calls) == len(executed) == len(known)
             and sorted((call_id, value) for call_id, value, _ in self._injected) == results
-            and self._dependencies_are_kept(known)
-            and timeline.text.strip() == answer.strip()
+            and self._dependencies_are_kept(known, executed)
+            and all(text in timeline.text for text in answer)
         )
 
-    def _dependencies_are_kept(self, known: Sequence[TimedCall]) -> bool:
+    def _dependencies_are_kept(
+        self, known: Sequence[TimedCall], executed: Mapping[str, Execution]
+    ) -> bool:
+        ids = {done.known.call.id: call_id for call_id, done in executed.items()}
         behind = {call_id: position for call_id, _, position in self._injected}
         return all(
-            behind[known[needed].call.id] <= self._began[call.call.id]
+            behind[ids[known[needed].call.id]] <= self._began[ids[call.call.id]]
             for call in known
             for needed in call.after
         )
 
 
 def measured_calls(
-    spans: Sequence[CallSpan], after: Mapping[str, Sequence[str]]
+    spans: Sequence[CallSpan], known: Sequence[TimedCall], executed: Mapping[str, Execution]
 ) -> list[DependentCall]:
     """The calls in the order of issue, with what they took.
-
-    Args:
-        spans: the calls as they went, in order of issue.
-        after: ids of the calls whose results a call needs, by its id.
 
     A call of `n` tokens is observed from the arrival of the first to that of the last, which is
     `n - 1` steps; the first one's step is added. What comes before the first token of a turn (the
     prompt, injected results, the return from a pause) is no part of it.
     """
-    place = {span.id: position for position, span in enumerate(spans)}
+    place = {
+        executed[span.id].known.call.id: position
+        for position, span in enumerate(spans)
+        if span.id is not None
+    }
     calls = []
     for span in spans:
+        done = executed[span.id or ""]
         generated = span.generation_seconds * span.tokens / (span.tokens - 1)
-        executed = (span.finished_at or span.issued_at) - (span.started_at or span.issued_at)
-        needed = tuple(place[other] for other in after.get(span.id or "", ()))
-        calls.append(DependentCall(CallTimes(generated, executed), needed))
+        taken = (done.ended_at or done.began_at) - done.began_at
+        needed = tuple(place[known[index].call.id] for index in done.known.after)
+        calls.append(DependentCall(CallTimes(generated, taken), needed))
     return calls
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which run it is; see `CaseRun`."""
+
+    suite: str
+    mode: Mode
+    case: str
+    repetition: int
+    order: str
+
+
 def case_run(
-    *,
-    suite: str,
-    mode: Mode,
-    case: str,
-    repetition: int,
-    order: str,
+    identity: Identity,
     timeline: Timeline,
     observer: Observer,
     known: Sequence[TimedCall],
-    answer: str,
+    executed: Mapping[str, Execution],
+    answer: Sequence[str],
 ) -> CaseRun:
-    """The record of a case that has ended."""
-    after = {
-        call.call.id: [known[needed].call.id for needed in call.after] for call in known
-    }
-    correct = observer.is_correct(timeline, known, answer)
-    calls = measured_calls(timeline.calls, after) if correct else []
+    """The record of a case that has ended. One that went wrong has no G, E and bound."""
+    correct = observer.is_correct(timeline, known, executed, answer)
+    calls = measured_calls(timeline.calls, known, executed) if correct else []
     began_at = timeline.began_at
-    last_result_at = max((span.finished_at or began_at for span in timeline.calls), default=began_at)
+    ends = [done.ended_at for done in executed.values() if done.ended_at is not None]
     return CaseRun(
-        suite=suite,
-        mode=mode.value,
-        case=case,
-        repetition=repetition,
-        order=order,
+        suite=identity.suite,
+        mode=identity.mode.value,
+        case=identity.case,
+        repetition=identity.repetition,
+        order=identity.order,
         latency_s=observer.answered_at(timeline) - began_at,
-        calls_latency_s=last_result_at - began_at,
+        calls_latency_s=max(ends, default=began_at) - began_at,
         generation_s=sum(call.times.generation_seconds for call in calls),
         execution_s=sum(call.times.execution_seconds for call in calls),
-        bound_s=bound_seconds(mode, calls),
+        bound_s=bound_seconds(identity.mode, calls),
         first_token_s=(timeline.first_token_at or began_at) - began_at,
         calls=len(timeline.calls),
         traps=timeline.traps,
