@@ -121,7 +121,13 @@ def control(engine_loop: EngineLoop, model_path: str) -> Iterator[Control]:
 @pytest.fixture(scope="session")
 def chaotic(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
     """Caesura with a random policy, too little memory, small chunks and few running requests."""
-    settings = EngineSettings(
+    engine = launch(engine_loop, chaotic_settings(model_path))
+    yield engine
+    stop(engine_loop, engine)
+
+
+def chaotic_settings(model_path: str) -> EngineSettings:
+    return EngineSettings(
         model_path,
         caesura=CaesuraConfig(
             policy="chaos:Chaos",
@@ -142,6 +148,3 @@ def chaotic(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
         max_num_batched_tokens=96,
         compute_threads=1,
     )
-    engine = launch(engine_loop, settings)
-    yield engine
-    stop(engine_loop, engine)
