@@ -10,9 +10,12 @@ from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from caesura.engine.call_plan import ARGUMENT, CallPlan, PlannedWriter
 
+PLANNED_CALLS = "caesura.engine.planned_calls:PlannedCallsProcessor"
+"""The name by which vLLM loads it: `logits_processors=[PLANNED_CALLS]` when an engine starts."""
+
 
 class PlannedCallsProcessor(AdapterLogitsProcessor):
-    """Give its class as `logits_processors=[...]` when an engine starts."""
+    """Decides for the requests that carry a plan, and for no others."""
 
     def is_argmax_invariant(self) -> bool:
         """It decides what greedy sampling takes."""

@@ -2,11 +2,12 @@
 
 import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -14,6 +15,7 @@ from caesura.bench.function_calling.cases import Case, CaseError
 from caesura.bench.function_calling.latencies import Draw
 from caesura.cml import Call, Interrupt, Marker, Mode, Trap, encode_tokens
 from caesura.cml.frames import json_text
+from caesura.cml.markers import Symbol
 from caesura.engine.call_plan import CallPlan, MarkerTokens, PlannedCall
 from caesura.errors import ConfigurationError
 
@@ -43,7 +45,7 @@ class CallTokens:
         self._tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         self._tokenizer.encode_special_tokens = True  # text never becomes a special token
         self._end_of_sequence = end_of_sequence
-        self._ids: dict[Marker, int] = {}
+        self._ids: dict[Symbol, int] = {}
         for marker in Marker:
             token = self._tokenizer.token_to_id(marker.value)
             if token is None:
@@ -68,6 +70,13 @@ class CallTokens:
     def trap(self) -> list[int]:
         """Tokens of a trap."""
         return encode_tokens([Trap()], self._ids, self.plain)
+
+    def around(self, timed: "TimedCall") -> int:
+        """How many tokens of a call and its result are neither the call's body nor the value."""
+        planned = self._planned(timed)
+        result = self.interrupts([Interrupt(timed.call.id, timed.result)])
+        head = result.index(self._ids[Marker.HEAD])
+        return len(self.call(timed.call)) - len(planned.body) + head + 2
 
     def plan(self, calls: Sequence["TimedCall"], mode: Mode, prompt_tokens: int) -> CallPlan:
         """What a session of these calls is to write."""
@@ -161,10 +170,10 @@ def call_id(index: int) -> str:
     return letters[index] if index < len(letters) else f"c{index}"
 
 
-def fitting_tools(case: Case, tokens: CallTokens, budget_tokens: int) -> list[Mapping[str, object]]:
+def fitting_tools(case: Case, tokens: CallTokens, budget_tokens: int) -> list[dict[str, Any]]:
     """The tools that are called, and of the others as many as fit the budget."""
     called = {call.name for call in case.calls}
-    chosen: list[Mapping[str, object]] = []
+    chosen: list[dict[str, Any]] = []
     used = 0
     for tool in case.tools:
         length = len(tokens.plain(json.dumps(tool, ensure_ascii=False)))

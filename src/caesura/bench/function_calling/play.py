@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from caesura.bench.function_calling.cases import Case
 from caesura.bench.function_calling.executions import Executions
 from caesura.bench.function_calling.plans import (
@@ -87,7 +89,7 @@ class Stage:
             known = expected.get(call.call.name, 0.0)
             expected[call.call.name] = max(known, round(call.seconds, 2))
         tools = fitting_tools(task.case, self._tokens, TOOL_TOKENS)
-        messages = [{"role": "user", "content": task.case.question}]
+        messages: list[dict[str, JsonValue]] = [{"role": "user", "content": task.case.question}]
         return self._codec.prompt(messages, tools, task.mode, expected)
 
     async def read_ahead(self, prompt: Sequence[int]) -> None:
@@ -133,6 +135,7 @@ class Stage:
             task.calls,
             executions.of_call,
             task.case.answer or (ANSWER.strip(),),
+            self._tokens,
         )
         return Played(run, driver.timeline, executions.of_call)
 

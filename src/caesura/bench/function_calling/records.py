@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from caesura.bench.function_calling.bounds import DependentCall, bound_seconds
 from caesura.bench.function_calling.executions import Execution
-from caesura.bench.function_calling.plans import TimedCall
+from caesura.bench.function_calling.plans import CallTokens, TimedCall
 from caesura.cml import Mode
 from caesura.cml.latency import CallTimes
 from caesura.session.calling import (
@@ -36,8 +36,10 @@ class CaseRun:
         calls: how many were made.
         traps: how many were written.
         call_tokens: of all calls with their markers.
+        cml_tokens: markers and ids around calls and results, and traps.
         correct: all calls were made with the right arguments, each behind the results that it
             needs, every result took its place once, and the answer was written.
+        policy, seed: where policies are compared.
     """
 
     suite: str
@@ -54,7 +56,10 @@ class CaseRun:
     calls: int
     traps: int
     call_tokens: int
+    cml_tokens: int
     correct: bool
+    policy: str | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,7 @@ def case_run(
     known: Sequence[TimedCall],
     executed: Mapping[str, Execution],
     answer: Sequence[str],
+    tokens: CallTokens,
 ) -> CaseRun:
     """The record of a case that has ended. One that went wrong has no G, E and bound."""
     correct = observer.is_correct(timeline, known, executed, answer)
@@ -195,5 +201,7 @@ def case_run(
         calls=len(timeline.calls),
         traps=timeline.traps,
         call_tokens=sum(span.tokens for span in timeline.calls),
+        cml_tokens=timeline.traps * len(tokens.trap())
+        + sum(tokens.around(done.known) for done in executed.values()),
         correct=correct,
     )

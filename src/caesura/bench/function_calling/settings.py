@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from caesura.bench.function_calling.bfcl import BFCL_SUITES, Dependencies
-from caesura.bench.function_calling.latencies import TYPICAL, parse_latency
+from caesura.bench.function_calling.latencies import TYPICAL, Draw, parse_latency
 from caesura.bench.function_calling.plans import Order
 from caesura.bench.settings import ByteSize
 from caesura.cml import Mode
@@ -21,8 +21,9 @@ def _known_suite(name: str) -> str:
     return name
 
 
-def _known_latency(text: str) -> str:
-    parse_latency(text)
+def _known_latency(text: str | None) -> str | None:
+    if text is not None:
+        parse_latency(text)
     return text
 
 
@@ -36,10 +37,13 @@ class FunctionCallingSettings(BaseModel):
         cases: how many.
         repetitions: of each case in each mode.
         seed: of the choice of cases and of execution times.
-        latency: how long calls take; see `parse_latency`.
+        latency: how long calls take; see `parse_latency`. None: `typical`, and for the demo's
+            tasks what its tools take.
         order: which call is issued first among those that can be; the first is the usual one,
             and a second one is compared with it in asynchronous mode.
         dependencies: of the calls of multi-step suites.
+        eager_bundles: in `sync_parallel` a call is executed at its `[END]`, instead of with its
+            bundle.
         sessions: so many cases at once, in asynchronous mode, and policies compared instead of
             modes; None for one case at a time.
         policies: what is compared then.
@@ -61,9 +65,10 @@ class FunctionCallingSettings(BaseModel):
     cases: PositiveInt = 50
     repetitions: PositiveInt = 1
     seed: NonNegativeInt = 0
-    latency: Annotated[str, AfterValidator(_known_latency)] = TYPICAL
+    latency: Annotated[str | None, AfterValidator(_known_latency)] = None
     order: Annotated[tuple[Order, ...], Field(min_length=1)] = (Order.LONGEST_FIRST,)
     dependencies: Dependencies = Dependencies.CALLS
+    eager_bundles: bool = False
     sessions: PositiveInt | None = None
     policies: tuple[str, ...] = ("min-waste", "preserve")
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
@@ -74,3 +79,10 @@ class FunctionCallingSettings(BaseModel):
     threads: PositiveInt = 1
     json_path: Path | None = None
     output_dir: Path | None = None
+
+    @property
+    def draw(self) -> Draw | None:
+        """Draws execution times; None where the suite says how long its calls take."""
+        if self.latency is None and self.suite == DEMO:
+            return None
+        return parse_latency(self.latency or TYPICAL)
