@@ -27,7 +27,7 @@ def parse_latency(text: str) -> Draw:
 
     * `typical`: 30 ms plus an exponential time, not above 500 ms; the mean is 110 ms.
     * `longtail`: lognormal with a median of 80 ms and sigma 1.2, from 5 ms to 5 s; the mean is
-      163 ms, and one call in a hundred takes more than 1.3 s.
+      165 ms, and one call in a hundred takes more than 1.3 s.
     * `uniform:A:B`: from A to B seconds.
 
     Raises:
