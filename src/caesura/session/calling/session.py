@@ -145,7 +145,7 @@ class CallingSession:
         self._wake = asyncio.Event()
         self._injecting = asyncio.Lock()
         self._injector: asyncio.Task[None] | None = None
-        self._reporter: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # What can be seen
 
@@ -239,9 +239,8 @@ class CallingSession:
         """End the session at any moment: nothing more is generated or taken."""
         self._closed = True
         self._wake.set()
-        for task in (self._injector, self._reporter):
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._generation.halt()
 
     async def events(self) -> AsyncGenerator[CallingEvent, None]:
@@ -290,8 +289,12 @@ class CallingSession:
                 self._limit = str(error)
             except Exception as error:
                 self._failure = error
+            self._wake.set()
 
-        return asyncio.create_task(guarded())
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # What is decided
 
@@ -349,7 +352,7 @@ class CallingSession:
         until_all = self.mode is not Mode.ASYNC
         remaining = self._pending.remaining_seconds(now, until_all=until_all)
         report = self._generation.report_progress
-        self._reporter = self._spawn(partial(report, remaining, self._pending.endpoint))
+        self._spawn(partial(report, remaining, self._pending.endpoint))
         self._progress_due = False
         if not self._paused:
             self._paused = True
@@ -378,7 +381,6 @@ class CallingSession:
                 except BaseException:
                     self._give_back(batch)
                     raise
-        self._wake.set()
 
     def _give_back(self, batch: _Batch) -> None:
         if batch in self._sent:
