@@ -117,8 +117,14 @@ class FakeStream:
         self._changed.set()
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
+        if endpoint is not None:
+            self.endpoints[-1] = endpoint
         self.reports.append((fraction, remaining_seconds))
 
     async def close(self) -> None:

@@ -43,7 +43,11 @@ class ScriptedStream:
             raise self.error
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         raise AssertionError("nothing is known of any progress")
 
@@ -392,6 +396,8 @@ def test_progress_of_what_a_paused_session_waits_for_reaches_the_engine() -> Non
         await session.progress(fraction=0.25)
         await session.progress(remaining_seconds=1.5)
         assert engine.streams["one"].reports == [(0.25, None), (None, 1.5)]
+        await session.progress(endpoint="search")
+        assert engine.streams["one"].endpoints == ["search"]
         await session.close()
         with pytest.raises(SessionClosed):
             await session.progress(fraction=0.5)

@@ -236,11 +236,17 @@ class _InPlaceStream:
         self._put(token_ids, self._params(sampling, endpoint))
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Tell the scheduler; see `EngineStream.progress`."""
         if self._outputs is not None and not self._closed:
-            await report_progress(self._llm, self._outputs.request_id, fraction, remaining_seconds)
+            await report_progress(
+                self._llm, self._outputs.request_id, fraction, remaining_seconds, endpoint
+            )
 
     async def close(self) -> None:
         """Abort whatever the session does and free all that it holds."""
@@ -355,7 +361,11 @@ class _ResubmittingStream:
             self._request_id = None
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Stock vLLM knows of no pause, and expects nobody back."""
 

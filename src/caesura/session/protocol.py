@@ -104,10 +104,14 @@ class EngineStream(Protocol):
         ...
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Say how far what a paused session waits for has come: the share that is done, or the
-        time that is left.
+        time that is left. `endpoint` names what it waits for, when that is known only now.
 
         A hint about when the session returns. An engine may ignore it, and does once the session
         is not paused any more.
