@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from caesura.cml import (
@@ -50,6 +50,7 @@ from caesura.session.calling.events import (
     Trapped,
 )
 from caesura.session.calling.generation import Generation
+from caesura.session.calling.inbox import Batch, Inbox
 from caesura.session.calling.pending import PendingCalls
 from caesura.session.errors import (
     ContextFull,
@@ -59,16 +60,6 @@ from caesura.session.errors import (
     SessionDetached,
 )
 from caesura.session.protocol import Delta, Sampling, StopReason, TokenEngine
-
-_THREADED_CHARACTERS = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Interrupts that are injected together."""
-
-    arrivals: tuple[Arrival, ...]
-    token_ids: tuple[int, ...]
 
 
 class CallingSession:
@@ -112,7 +103,6 @@ class CallingSession:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mode = mode
-        self._codec = codec
         self._at_end = at_end
         self._rules = rules or Rules()
         self._clock = clock
@@ -127,9 +117,7 @@ class CallingSession:
         for call in start.pending:
             self._pending.add(call, now)
         self._point = start.point
-        self._queue = [Arrival(interrupt, now) for interrupt in start.queued]
-        self._encoding: list[Arrival] = []  # taken from the queue, not yet sent
-        self._sent: deque[_Batch] = deque()  # the engine has yet to place them
+        self._inbox = Inbox(codec, [Arrival(interrupt, now) for interrupt in start.queued])
         self._prompt: Sequence[int] | None = None  # begins a turn
         self._position = len(start.token_ids)
         self._opened_at = 0.0
@@ -145,7 +133,7 @@ class CallingSession:
         self._wake = asyncio.Event()
         self._injecting = asyncio.Lock()
         self._injector: asyncio.Task[None] | None = None
-        self._reporter: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # What can be seen
 
@@ -172,13 +160,11 @@ class CallingSession:
 
     def checkpoint(self) -> Checkpoint:
         """Where the session stands after the latest event; not for a critical section."""
-        waiting = [arrival for batch in self._sent for arrival in batch.arrivals]
-        waiting += [*self._encoding, *self._queue]
         return Checkpoint(
             token_ids=tuple(self.transcript),
             used_ids=frozenset(self._used_ids),
             pending=tuple(self._pending),
-            queued=tuple(arrival.interrupt for arrival in waiting),
+            queued=tuple(arrival.interrupt for arrival in self._inbox.arrivals),
             point=Point.WRITING if self._point is Point.CALLED else self._point,
             generated_tokens=self.generated_tokens,
             reasoning=self._monitor.state is State.REASONING,
@@ -208,7 +194,7 @@ class CallingSession:
         if self._closed or not self._pending.take(call_id, self._clock(), completed=False):
             return False
         failure = Interrupt.of_failure(call_id, "cancelled", message)
-        self._queue.append(Arrival(failure, self._clock()))
+        self._inbox.add(Arrival(failure, self._clock()))
         self._something_arrived()
         return True
 
@@ -239,9 +225,8 @@ class CallingSession:
         """End the session at any moment: nothing more is generated or taken."""
         self._closed = True
         self._wake.set()
-        for task in (self._injector, self._reporter):
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._generation.halt()
 
     async def events(self) -> AsyncGenerator[CallingEvent, None]:
@@ -261,6 +246,7 @@ class CallingSession:
                 await (self._read() if self._generation.is_running else self._decide())
             except ContextFull as error:
                 self._limit = str(error)
+        await self._generation.halt()  # closed while it was opened
 
     # What arrives
 
@@ -268,7 +254,7 @@ class CallingSession:
         is_result = interrupt.id not in (USER_ID, ERROR_ID)
         if is_result and not self._pending.take(interrupt.id, now):
             return False
-        self._queue.append(Arrival(interrupt, now))
+        self._inbox.add(Arrival(interrupt, now))
         return True
 
     def _something_arrived(self) -> None:
@@ -279,8 +265,12 @@ class CallingSession:
             self._injector = self._spawn(self._interrupt)
 
     @property
+    def _is_to_inject(self) -> bool:
+        return isinstance(self._step(), Inject)
+
+    @property
     def _may_interrupt(self) -> bool:
-        return not self._injecting.locked() and isinstance(self._step(), Inject)
+        return not self._injecting.locked() and self._is_to_inject
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         async def guarded() -> None:
@@ -290,8 +280,12 @@ class CallingSession:
                 self._limit = str(error)
             except Exception as error:
                 self._failure = error
+            self._wake.set()
 
-        return asyncio.create_task(guarded())
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # What is decided
 
@@ -299,9 +293,7 @@ class CallingSession:
         # In asynchronous mode the engine itself finds the place behind an open frame. In the
         # others a call must not be followed by anything before its result.
         holds_back = self.mode is not Mode.ASYNC and self._monitor.in_critical_section
-        situation = Situation(
-            self._point, self._pending.ids, bool(self._queue or self._encoding), holds_back
-        )
+        situation = Situation(self._point, self._pending.ids, self._inbox.is_queued, holds_back)
         return next_step(self.mode, situation, self._at_end)
 
     async def _decide(self) -> None:
@@ -349,7 +341,7 @@ class CallingSession:
         until_all = self.mode is not Mode.ASYNC
         remaining = self._pending.remaining_seconds(now, until_all=until_all)
         report = self._generation.report_progress
-        self._reporter = self._spawn(partial(report, remaining, self._pending.endpoint))
+        self._spawn(partial(report, remaining, self._pending.endpoint))
         self._progress_due = False
         if not self._paused:
             self._paused = True
@@ -360,51 +352,45 @@ class CallingSession:
     async def _interrupt(self) -> None:
         """Send what is queued to the running generation."""
         async with self._injecting:
-            while self._generation.is_running and self._queue and isinstance(self._step(), Inject):
+            while self._generation.is_running and self._is_to_inject:
                 if self._generation.tokens_left <= 0:
                     return
-                batch = await self._take_queue()
+                batch = await self._inbox.take()
                 if not self._generation.is_running:
-                    self._queue[:0] = batch.arrivals
+                    self._inbox.give_back(batch)
                     break
-                self._sent.append(batch)
+                self._inbox.note_sent(batch)
                 try:
                     await self._generation.interrupt(batch.token_ids)
                 except SessionClosed:  # halted meanwhile, and the batch queued again
                     break
                 except SessionDetached:  # just let go; it is opened anew with the next delta
-                    self._give_back(batch)
+                    self._inbox.note_refused(batch)
                     break
                 except BaseException:
-                    self._give_back(batch)
+                    self._inbox.note_refused(batch)
                     raise
-        self._wake.set()
-
-    def _give_back(self, batch: _Batch) -> None:
-        if batch in self._sent:
-            self._sent.remove(batch)
-            self._queue[:0] = batch.arrivals
 
     async def _inject(self) -> None:
         """End the pause with what is queued."""
         async with self._injecting:
-            batch = await self._take_queue()
+            batch = await self._inbox.take()
             try:
                 await self._generation.go_on(batch.token_ids)
             except BaseException:
-                self._queue[:0] = batch.arrivals
+                self._inbox.give_back(batch)
                 raise
             self._place(batch)
 
     async def _begin_turn(self, prompt: Sequence[int]) -> None:
         async with self._injecting:
-            batch = await self._take_queue()
+            batch = await self._inbox.take()
             self._generation.begin_turn()
             self._prompt = None
             try:
                 await self._generation.go_on([*batch.token_ids, *prompt])
             except BaseException:
-                self._queue[:0] = batch.arrivals
+                self._inbox.give_back(batch)
                 raise
             if batch.arrivals:
                 self._place(batch)
@@ -413,23 +399,7 @@ class CallingSession:
             self._running_again()
             self._position += len(prompt)
 
-    async def _take_queue(self) -> _Batch:
-        """The queue as tokens; in a thread if it is long."""
-        self._encoding, self._queue = self._queue, []
-        interrupts = [arrival.interrupt for arrival in self._encoding]
-        try:
-            if sum(len(interrupt.value) for interrupt in interrupts) > _THREADED_CHARACTERS:
-                token_ids = await asyncio.to_thread(self._codec.interrupts, interrupts)
-            else:
-                token_ids = self._codec.interrupts(interrupts) if interrupts else []
-        except BaseException:
-            self._queue[:0] = self._encoding
-            raise
-        finally:
-            arrivals, self._encoding = tuple(self._encoding), []
-        return _Batch(arrivals, tuple(token_ids))
-
-    def _place(self, batch: _Batch) -> None:
+    def _place(self, batch: Batch) -> None:
         """The batch is in the transcript from here on."""
         now = self._clock()
         self._note(self._monitor.injected(), self._position, now)
@@ -440,8 +410,7 @@ class CallingSession:
 
     async def _halt(self) -> None:
         """Stop the engine here. What it has not placed waits again, before what came later."""
-        self._queue[:0] = [arrival for batch in self._sent for arrival in batch.arrivals]
-        self._sent.clear()
+        self._inbox.recall()
         await self._generation.halt()
 
     # What is written
@@ -464,7 +433,7 @@ class CallingSession:
         elif placed and isinstance(self._step(), Pause):
             # A message of the user came in just when a call was completed that is waited for.
             await self._halt()
-        elif self._queue and self._may_interrupt:
+        elif self._inbox.is_queued and self._may_interrupt:
             await self._interrupt()
 
     def _take(self, delta: Delta, now: float) -> bool:
@@ -490,14 +459,14 @@ class CallingSession:
                 self._point = Point.WRITING  # no more calls belong to these
             case _:
                 pass
-        if delta.stop is None or not self._sent:
+        if delta.stop is None or not self._inbox.is_sent:
             return False
-        self._place(self._sent.popleft())
+        self._place(self._inbox.placed())
         return True
 
     def _note(self, events: Sequence[Event], position: int, now: float) -> None:
         for event in events:
-            awaits = bool(self._pending or self._queue or self._encoding or self._sent)
+            awaits = bool(self._pending or self._inbox.arrivals)
             verdict = self._rules.judge(event, awaits=awaits)
             self._point = self._point.after(event)
             self._report(event, position, now)
@@ -528,4 +497,4 @@ class CallingSession:
         if error.call_id is not None:
             self._used_ids.add(error.call_id)
         self._outbox.append(Mistake(position, now, error))
-        self._queue.append(Arrival(error.interrupt, now))
+        self._inbox.add(Arrival(error.interrupt, now))
