@@ -6,6 +6,9 @@
 3. Else, if calls are pending, wait: in async mode with a sentence before, unless there was an
    interrupt already.
 4. Else end.
+
+In sync_parallel mode text would close a bundle of calls in the middle of a line: a bundle always
+ends with a trap, and what there is to tell comes after it.
 """
 
 from collections.abc import Iterable
@@ -41,6 +44,7 @@ class Oracle:
         self._plan: list[int] = []
         self._commit: Call | None = None
         self._takes_interrupt = False
+        self._bundle_is_open = False
         self._index = 0
 
     def write(self, simulation: Simulation) -> None:
@@ -53,6 +57,7 @@ class Oracle:
                 self._advance()
             if len(simulation.injected) > before:
                 self._plan = []
+                self._bundle_is_open = False
 
     def _advance(self) -> None:
         if self._commit is not None:
@@ -74,7 +79,11 @@ class Oracle:
             self._dealt_with += 1
         if self._dealt_with < len(injected):
             self._takes_interrupt = True
-            return self._respond(injected[self._dealt_with])
+            response = self._respond(injected[self._dealt_with])
+            if self._commit is not None or not self._bundle_is_open:
+                return response
+            self._takes_interrupt = False
+            return self._codec.encode([Trap()])
         if len(self._issued) > sum(interrupt.id != USER_ID for interrupt in injected):
             if self._mode is Mode.ASYNC and not injected:
                 return self._codec.encode([Text(self._task.prose), Trap()])
@@ -101,6 +110,7 @@ class Oracle:
         return self._codec.encode([self._commit])
 
     def _commit_call(self, call: Call) -> None:
+        self._bundle_is_open = self._mode is Mode.SYNC_PARALLEL
         self._issued[call.id] = self._index
         self._attempts[self._index] += 1
         if not is_retry(call.id):

@@ -1,5 +1,6 @@
 """Training the demo model from scratch: schedule, optimisers, checkpoints."""
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ class TrainingSettings:
 
     Attributes:
         steps: optimiser steps in all.
+        seconds: the run ends after this time, however slow the machine is; the schedule follows
+            whichever of the two is further.
         tokens_per_step: padded tokens in a batch.
         muon_rate: peak learning rate of the matrices.
         adam_rate: peak learning rate of embeddings, output layer and norms.
@@ -36,6 +39,7 @@ class TrainingSettings:
     """
 
     steps: int = 6000
+    seconds: float = math.inf
     tokens_per_step: int = 4096
     muon_rate: float = 0.006
     adam_rate: float = 0.0015
@@ -89,6 +93,13 @@ class Trainer:
             others, lr=settings.adam_rate, betas=(0.9, 0.98), weight_decay=0.0
         )
         self.step = 0
+        self.seconds = 0.0
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, 0 to 1."""
+        settings = self._settings
+        return max(self.step / settings.steps, self.seconds / settings.seconds)
 
     @property
     def checkpoint_path(self) -> Path:
@@ -99,9 +110,9 @@ class Trainer:
         """Train up to the last step; a checkpoint and an export every few minutes."""
         pad = self._codec.pad
         source = batches(self._draw, self._settings.tokens_per_step, pad, self._source, pool=1024)
-        last_saved = last_report = time.monotonic()
+        last_saved = last_report = last_step = time.monotonic()
         tokens, losses, hits = 0, [], []
-        while self.step < self._settings.steps:
+        while self.share < 1:
             batch = next(source)
             self._set_rates()
             loss, hit = self.model.loss(batch.tokens, batch.covered)
@@ -115,7 +126,9 @@ class Trainer:
             losses.append(loss.item())
             hits.append(hit.item())
             now = time.monotonic()
-            if self.step % report_steps == 0 or self.step == self._settings.steps:
+            self.seconds += now - last_step
+            last_step = now
+            if self.step % report_steps == 0 or self.share >= 1:
                 mean = sum(losses) / len(losses)
                 rate = tokens / (now - last_report)
                 accuracy = sum(hits) / len(hits)
@@ -131,6 +144,7 @@ class Trainer:
         self._folder.mkdir(parents=True, exist_ok=True)
         state = {
             "step": self.step,
+            "seconds": self.seconds,
             "model": self.model.state_dict(),
             "muon": self._muon.state_dict(),
             "adam": self._adam.state_dict(),
@@ -147,6 +161,7 @@ class Trainer:
         """Go on from the checkpoint in the folder."""
         state = torch.load(self.checkpoint_path, weights_only=False)
         self.step = state["step"]
+        self.seconds = state["seconds"]
         self.model.load_state_dict(state["model"])
         self._muon.load_state_dict(state["muon"])
         self._adam.load_state_dict(state["adam"])
@@ -154,7 +169,7 @@ class Trainer:
 
     def _draw(self) -> Sample:
         categories = CATEGORIES
-        if self.step < self._settings.easy_share * self._settings.steps:
+        if self.share < self._settings.easy_share:
             categories = _EASY
         task = self._tasks.draw(self._source.choice(categories))
         mode = self._source.choice((Mode.SYNC, Mode.SYNC_PARALLEL, Mode.ASYNC, Mode.ASYNC))
@@ -163,7 +178,7 @@ class Trainer:
     def _set_rates(self) -> None:
         settings = self._settings
         rise = min(1.0, (self.step + 1) / settings.warmup_steps)
-        left = (settings.steps - self.step) / (settings.steps * settings.decay_share)
+        left = (1 - self.share) / settings.decay_share
         factor = rise * min(1.0, left)
         for optimizer, rate in ((self._muon, settings.muon_rate), (self._adam, settings.adam_rate)):
             for group in optimizer.param_groups:
