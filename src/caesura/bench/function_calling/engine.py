@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from caesura.bench.arms import FIT_MEMORY, engine_log
+from caesura.bench.function_calling.demo import demo_model_folder
 from caesura.bench.function_calling.model import bench_model_path
 from caesura.bench.function_calling.plans import CallTokens
 from caesura.bench.function_calling.play import Stage
-from caesura.bench.function_calling.settings import FunctionCallingSettings
+from caesura.bench.function_calling.settings import DEMO, FunctionCallingSettings
 from caesura.engine.cml_format import cml_format
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.launch import Engine, EngineSettings, start_engine
@@ -37,9 +38,7 @@ class FunctionCallingEngine:
         Raises:
             EngineStartError: it did not start; the message says where its log is.
         """
-        model = (
-            Path(settings.model) if settings.model else await asyncio.to_thread(bench_model_path)
-        )
+        model = await asyncio.to_thread(_model_folder, settings)
         config = CaesuraConfig.parse({"policy": policy, "host_memory": settings.host_memory_bytes})
         with engine_log(policy) as log:
             engine = start_engine(
@@ -63,3 +62,9 @@ class FunctionCallingEngine:
         """Stop the engine."""
         self._engine.shutdown()
         self._log.unlink(missing_ok=True)
+
+
+def _model_folder(settings: FunctionCallingSettings) -> Path:
+    if settings.model is not None:
+        return Path(settings.model)
+    return demo_model_folder() if settings.suite == DEMO else bench_model_path()

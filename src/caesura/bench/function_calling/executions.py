@@ -76,7 +76,7 @@ class Executions:
         same = [
             known
             for known in self._open
-            if isinstance(call, Call) and _signature(known.call) == _signature(call)
+            if isinstance(call, Call) and signature(known.call) == signature(call)
         ]
         if not same or not isinstance(call, Call):
             raise UnknownCall(f"not a call of the known answer: {call.name}")
@@ -85,7 +85,8 @@ class Executions:
         return known
 
 
-def _signature(call: Call) -> tuple[str, str]:
+def signature(call: Call) -> tuple[str, str]:
+    """What a call is, whatever its id."""
     return call.name, json_text(_sorted(call.arguments))
 
 

@@ -71,12 +71,12 @@ class CallTokens:
         """Tokens of a trap."""
         return encode_tokens([Trap()], self._ids, self.plain)
 
-    def around(self, timed: "TimedCall") -> int:
+    def around(self, call: Call, result: str) -> int:
         """How many tokens of a call and its result are neither the call's body nor the value."""
-        planned = self._planned(timed)
-        result = self.interrupts([Interrupt(timed.call.id, timed.result)])
-        head = result.index(self._ids[Marker.HEAD])
-        return len(self.call(timed.call)) - len(planned.body) + head + 2
+        body = self._planned(call).body
+        interrupt = self.interrupts([Interrupt(call.id, result)])
+        head = interrupt.index(self._ids[Marker.HEAD])
+        return len(self.call(call)) - len(body) + head + 2
 
     def plan(self, calls: Sequence["TimedCall"], mode: Mode, prompt_tokens: int) -> CallPlan:
         """What a session of these calls is to write."""
@@ -89,16 +89,16 @@ class CallTokens:
                 head=self._ids[Marker.HEAD],
                 end=self._ids[Marker.END],
             ),
-            calls=tuple(map(self._planned, calls)),
+            calls=tuple(self._planned(timed.call, timed.after) for timed in calls),
             answer=tuple(self.plain(ANSWER)),
             end_of_sequence=self._end_of_sequence,
             traps=mode is Mode.ASYNC,
         )
 
-    def _planned(self, timed: "TimedCall") -> PlannedCall:
-        tokens = self.call(timed.call)
+    def _planned(self, call: Call, after: tuple[int, ...] = ()) -> PlannedCall:
+        tokens = self.call(call)
         head = tokens.index(self._ids[Marker.HEAD])
-        return PlannedCall(tuple(tokens[1:head]), tuple(tokens[head + 1 : -1]), timed.after)
+        return PlannedCall(tuple(tokens[1:head]), tuple(tokens[head + 1 : -1]), after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from caesura.bench.function_calling.cases import Case
-from caesura.bench.function_calling.executions import Executions
+from caesura.bench.function_calling.executions import Executions, signature
 from caesura.bench.function_calling.plans import (
     ANSWER,
     CallTokens,
@@ -58,11 +58,12 @@ class KnownDurations:
     """`Expectations` that are right: how long each call will take is known."""
 
     def __init__(self, calls: Sequence[TimedCall]) -> None:
-        self._seconds = {call.call.id: call.seconds for call in calls}
+        self._of_id = {known.call.id: known.seconds for known in calls}
+        self._of_call = {signature(known.call): known.seconds for known in calls}
 
     def expected_seconds(self, call: Call) -> float | None:
         """See `Expectations.expected_seconds`."""
-        return self._seconds.get(call.id)
+        return self._of_id.get(call.id, self._of_call.get(signature(call)))
 
     def record(self, call: Call, seconds: float) -> None:
         """Nothing is to be learned."""

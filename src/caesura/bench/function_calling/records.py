@@ -1,7 +1,7 @@
 """What is measured of one case in one mode."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caesura.bench.function_calling.bounds import DependentCall, bound_seconds
 from caesura.bench.function_calling.executions import Execution
@@ -202,6 +202,9 @@ def case_run(
         traps=timeline.traps,
         call_tokens=sum(span.tokens for span in timeline.calls),
         cml_tokens=timeline.traps * len(tokens.trap())
-        + sum(tokens.around(done.known) for done in executed.values()),
+        + sum(
+            tokens.around(replace(done.known.call, id=call_id), done.known.result)
+            for call_id, done in executed.items()
+        ),
         correct=correct,
     )

@@ -4,6 +4,7 @@ from random import Random
 
 from caesura.bench.function_calling.bfcl import load_bfcl
 from caesura.bench.function_calling.cases import Case, CaseError, Suite
+from caesura.bench.function_calling.demo import demo_suite
 from caesura.bench.function_calling.settings import DEMO, FunctionCallingSettings
 
 
@@ -14,7 +15,8 @@ def load_suite(settings: FunctionCallingSettings) -> Suite:
         CaseError: there are none, or their data is missing.
     """
     if settings.suite == DEMO:
-        raise CaseError("the demo suite needs the demo model, which this version does not ship")
+        count = max(settings.cases, settings.sessions or 0)
+        return demo_suite(DEMO, count, settings.seed)
     if settings.data is None:
         raise CaseError(
             f"--suite {settings.suite} needs --data: the folder of BFCL v4's JSONL files "
