@@ -18,8 +18,8 @@ from caesura.server.answers.server_tools import ServerTools
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.service import Service, Unavailable
 from caesura.server.settings import ServerSection
-from caesura.session.agent import Workplace
 from caesura.session.agents import Agents, Limits
+from caesura.session.workplace import Workplace
 from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Endpoint
 from caesura.tools.human_endpoint import HumanEndpoint

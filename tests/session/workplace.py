@@ -9,11 +9,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from caesura.session.agent import Agent, Workplace
+from caesura.session.agent import Agent
 from caesura.session.agents import Agents, Limits
 from caesura.session.approvals import Approvals
 from caesura.session.records import Event, EventType, SessionSpec
 from caesura.session.store import Store
+from caesura.session.workplace import Workplace
 from caesura.tools.endpoint import Endpoint
 from caesura.tools.executor import Executor
 from caesura.tools.python_endpoint import PythonEndpoint

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from caesura.session.agent import Agent, Workplace
+from caesura.session.agent import Agent
 from caesura.session.errors import TooManySessions, UnknownSession
 from caesura.session.protocol import require_room
 from caesura.session.records import (
@@ -23,6 +23,8 @@ from caesura.session.records import (
     SessionRecord,
     SessionSpec,
 )
+from caesura.session.turn_agent import TurnAgent
+from caesura.session.workplace import Workplace
 from caesura.tools.call import Answer
 
 logger = logging.getLogger(__name__)
@@ -136,7 +138,7 @@ class Agents:
         running = self._running.get(session_id)
         if running is not None:
             return running
-        agent = Agent(record, await self._work.store.transcript(session_id), self._work)
+        agent = agent_of(record, await self._work.store.transcript(session_id), self._work)
         agent.events.close()
         return agent
 
@@ -201,7 +203,7 @@ class Agents:
     # Tasks
 
     def _run(self, record: SessionRecord, transcript: Sequence[int]) -> Agent:
-        agent = Agent(record, transcript, self._work)
+        agent = agent_of(record, transcript, self._work)
         self._running[record.id] = agent
         task = asyncio.create_task(agent.run(), name=record.id)
         self._tasks[record.id] = task
@@ -267,3 +269,12 @@ class Agents:
                 await self.sweep()
             except Exception:
                 logger.exception("looking after the session store failed; it is tried again")
+
+
+def agent_of(record: SessionRecord, transcript: Sequence[int], workplace: Workplace) -> Agent:
+    """The agent of a session, by its protocol.
+
+    Raises:
+        KeyError: one of its tools is not configured any more.
+    """
+    return TurnAgent(record, transcript, workplace)

@@ -38,6 +38,7 @@ _SESSION = (
     "id, owner, spec, phase, held, turns, ending, error, next_event, created_seconds,"
     " updated_seconds"
 )
+_CALL = "id, session_id, turn, position, name, arguments, state, attempts, label"
 
 
 class Store:
@@ -196,8 +197,8 @@ class Store:
         """A call that the model has made."""
         call = record.call
         return Statement(
-            "INSERT INTO calls (id, session_id, turn, position, name, arguments, state,"
-            " created_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO calls (id, session_id, turn, position, name, arguments, state, label,"
+            " created_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 call.id,
                 call.session_id,
@@ -206,6 +207,7 @@ class Store:
                 call.name,
                 call.arguments_text,
                 record.state,
+                record.label,
                 self.clock(),
             ),
         )
@@ -231,18 +233,14 @@ class Store:
             (ApprovalState.WITHDRAWN, self.clock(), call_id, ApprovalState.WAITING),
         )
 
-    def deliver_results(self, session_id: str) -> Statement:
-        """The results that were there are in the transcript."""
-        return Statement(
-            "UPDATE calls SET state = ? WHERE session_id = ? AND state = ?",
-            (CallState.DELIVERED, session_id, CallState.DONE),
-        )
+    def deliver_call(self, call_id: str) -> Statement:
+        """The call's result is in the transcript, or will never be."""
+        return Statement("UPDATE calls SET state = ? WHERE id = ?", (CallState.DELIVERED, call_id))
 
     async def calls(self, session_id: str) -> list[CallRecord]:
         """A session's calls in order."""
         rows = await self._database.read(
-            "SELECT id, session_id, turn, position, name, arguments, state, attempts, result"
-            " FROM calls WHERE session_id = ? ORDER BY turn, position",
+            f"SELECT {_CALL}, result FROM calls WHERE session_id = ? ORDER BY turn, position",
             (session_id,),
         )
         return [_call(row) for row in rows]
@@ -256,11 +254,26 @@ class Store:
         """
         result = "result" if with_results else "NULL"
         rows = await self._database.read(
-            f"SELECT id, session_id, turn, position, name, arguments, state, attempts, {result}"
+            f"SELECT {_CALL}, {result}"
             " FROM calls WHERE session_id = ? AND state != ? ORDER BY turn, position",
             (session_id, CallState.DELIVERED),
         )
         return [_call(row) for row in rows]
+
+    async def labels(self, session_id: str) -> dict[str, str]:
+        """The calls that the model of a session has named: their ids by its names."""
+        rows = await self._database.read(
+            "SELECT label, id FROM calls WHERE session_id = ? AND label IS NOT NULL",
+            (session_id,),
+        )
+        return {str(label): str(call_id) for label, call_id in rows}
+
+    async def call(self, call_id: str) -> CallRecord | None:
+        """One call, with its result; None if there is none of that id."""
+        rows = await self._database.read(
+            f"SELECT {_CALL}, result FROM calls WHERE id = ?", (call_id,)
+        )
+        return _call(rows[0]) if rows else None
 
     # Messages that wait to be delivered
 
@@ -452,7 +465,7 @@ def _session(row: Row) -> SessionRecord:
 
 
 def _call(row: Row) -> CallRecord:
-    call_id, session_id, turn, position, name, arguments, state, attempts, result = row
+    call_id, session_id, turn, position, name, arguments, state, attempts, label, result = row
     stored = json.loads(result) if result else None
     return CallRecord(
         ToolCall(call_id, name, arguments, session_id),
@@ -461,6 +474,7 @@ def _call(row: Row) -> CallRecord:
         CallState(state),
         attempts,
         CallResult(**stored | {"ending": CallEnding(stored["ending"])}) if stored else None,
+        label,
     )
 
 

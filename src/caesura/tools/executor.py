@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -136,7 +136,7 @@ class Executor:
 
     async def execute_all(
         self, calls: Sequence[ToolCall], journal: CallJournal
-    ) -> AsyncIterator[CallResult]:
+    ) -> AsyncGenerator[CallResult, None]:
         """Run calls in parallel; results in the order in which they come.
 
         Whoever stops early should close the iterator: what still runs is then cancelled.

@@ -14,12 +14,12 @@ from caesura.server.configuration import database_path
 from caesura.server.sessions.service import Service
 from caesura.server.sessions.webhook import Webhook
 from caesura.server.settings import ServerSettings, WebhookSection
-from caesura.session.agent import Workplace
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.dialogue import Dialogue
 from caesura.session.protocol import TokenEngine
 from caesura.session.store import Store
+from caesura.session.workplace import Workplace
 from caesura.tools.configuration import Configuration
 from caesura.tools.executor import Executor
 from caesura.tools.toolbox import open_toolbox
