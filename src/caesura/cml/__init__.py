@@ -4,6 +4,14 @@ from caesura.cml.body import KnownTools
 from caesura.cml.encoder import encode_text, encode_tokens
 from caesura.cml.escaping import Unescaper, escape, unescape
 from caesura.cml.faults import ErrorKind, ProtocolError
+from caesura.cml.frame_watch import (
+    CallStop,
+    Ending,
+    FrameRules,
+    FrameWatch,
+    Ruling,
+    Verdict,
+)
 from caesura.cml.frames import (
     ERROR_ID,
     USER_ID,
@@ -31,13 +39,17 @@ __all__ = [
     "USER_ID",
     "AtEnd",
     "Call",
+    "CallStop",
     "Channel",
     "End",
     "EndOfStream",
+    "Ending",
     "ErrorKind",
     "Event",
     "FireAndForget",
     "Frame",
+    "FrameRules",
+    "FrameWatch",
     "GoOn",
     "IncrementalDecoder",
     "Inject",
@@ -56,6 +68,7 @@ __all__ = [
     "ReasoningEdge",
     "ReasoningTags",
     "Rules",
+    "Ruling",
     "Situation",
     "State",
     "Text",
@@ -64,6 +77,7 @@ __all__ = [
     "ToolDescription",
     "Trap",
     "Unescaper",
+    "Verdict",
     "Violation",
     "ViolationKind",
     "Vocabulary",

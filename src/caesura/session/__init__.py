@@ -1,5 +1,6 @@
 """Sessions: conversations that pause, resume and can be interrupted."""
 
+from caesura.cml import CallStop, FrameRules
 from caesura.session.errors import (
     ContextFull,
     DuplicateSession,
@@ -16,12 +17,14 @@ from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, 
 from caesura.session.session import Session, SessionState
 
 __all__ = [
+    "CallStop",
     "ContextFull",
     "Delta",
     "DuplicateSession",
     "EngineDead",
     "EngineFailed",
     "EngineStream",
+    "FrameRules",
     "NotGenerating",
     "NotPaused",
     "Sampling",

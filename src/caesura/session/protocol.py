@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from caesura.cml import FrameRules
 from caesura.session.errors import ContextFull
 
 
@@ -19,6 +20,7 @@ class StopReason(StrEnum):
     STOP = "stop"  # end-of-sequence or one of `Sampling.stop_token_ids`
     LENGTH = "length"  # `Sampling.max_tokens` or the model's context length
     INTERRUPTED = "interrupted"  # appended tokens ended the turn; generation goes on
+    FRAME = "frame"  # `Sampling.frames`: the end of a frame, or of a bundle of calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Sampling:
         ignore_eos: go on after the end-of-sequence token (for replays of fixed lengths).
         temperature: 0 is greedy.
         seed: seed of the sampler, when `temperature` is above 0.
+        frames: how the session's CML frames end and guard its turns; None for none. Such a
+            session's end-of-sequence token ends the turn and is not part of the output.
     """
 
     max_tokens: int
@@ -38,6 +42,7 @@ class Sampling:
     ignore_eos: bool = False
     temperature: float = 0.0
     seed: int | None = None
+    frames: FrameRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class Delta:
     Attributes:
         token_ids: the new tokens (may be empty in the last delta of a turn).
         stop: set on the last delta of a turn; None while it generates.
-        stop_token_id: the token that stopped the turn, when `stop` is `STOP`.
+        stop_token_id: the token that stopped the turn, when `stop` is `STOP`; the frame's last
+            when it is `FRAME`, None where a bundle of calls ended.
         cached_tokens: tokens of the context that were not computed again, on the first delta
             of a turn, when the engine reports it.
     """
@@ -66,7 +72,8 @@ class EngineStream(Protocol):
 
         Exactly one delta has `stop` set for the prompt and for each call of `extend`. When
         tokens were appended while the session generated, the turn that they ended has
-        `StopReason.INTERRUPTED`, unless it stopped by itself at that moment.
+        `StopReason.INTERRUPTED`, unless it stopped by itself at that moment. With
+        `Sampling.frames` they end it where `caesura.cml.FrameWatch` allows it.
         """
         ...
 

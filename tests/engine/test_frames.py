@@ -1,0 +1,64 @@
+"""Sessions with CML frames on the real engine: where turns end, and that every token is right."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, event, given, note, seed, settings
+from hypothesis import strategies as st
+
+from caesura.engine.frames import TokenTexts
+from caesura.engine.launch import Engine
+from framed_model import build_framed_model
+
+from .conftest import Control, EngineLoop, chaotic_settings, control_settings, launch, stop
+from .frame_scenarios import FramedPlan, broken_promises, framed_scenarios, play_framed
+
+pytestmark = pytest.mark.engine
+
+EXAMPLES = int(os.environ.get("CAESURA_FRAMED_SCENARIOS", "40"))
+SEED = int(os.environ.get("CAESURA_SEED", "0"))
+
+
+@pytest.fixture(scope="module")
+def framed_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, tuple[int, ...]]:
+    folder = tmp_path_factory.mktemp("framed")
+    return str(folder), build_framed_model(folder)
+
+
+@pytest.fixture(scope="module")
+def engine(engine_loop: EngineLoop, framed_model: tuple[str, tuple[int, ...]]) -> Iterator[Engine]:
+    engine = launch(engine_loop, chaotic_settings(framed_model[0]))
+    yield engine
+    stop(engine_loop, engine)
+
+
+@pytest.fixture(scope="module")
+def control(
+    engine_loop: EngineLoop, framed_model: tuple[str, tuple[int, ...]]
+) -> Iterator[Control]:
+    engine = launch(engine_loop, control_settings(framed_model[0]))
+    yield Control(engine)
+    stop(engine_loop, engine)
+
+
+@seed(SEED)
+@settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
+@given(plans=framed_scenarios, tokens_seed=st.integers(0, 10_000))
+def test_random_framed_sessions_write_what_an_uninterrupted_run_does(
+    engine: Engine,
+    control: Control,
+    engine_loop: EngineLoop,
+    framed_model: tuple[str, tuple[int, ...]],
+    plans: list[FramedPlan],
+    tokens_seed: int,
+) -> None:
+    texts = TokenTexts(engine.llm.model_config)
+    for record in engine_loop.run(play_framed(engine, plans, tokens_seed)):
+        broken = engine_loop.run(broken_promises(record, control, texts, framed_model[1]))
+        stops = Counter(str(turn.stop) for turn in record.turns)
+        note(f"{len(record.transcript)} tokens, turns ended by {dict(stops)}")
+        for reason in stops:
+            event(f"a turn ended by {reason}")
+        assert not broken
