@@ -17,10 +17,12 @@ from caesura.session.pending_calls import PendingCalls
 from caesura.session.records import EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.shapes import result_details
 from caesura.session.workplace import Workplace
+from caesura.tools.call import ToolCall
 
 logger = getLogger(__name__)
 
 STORE_RETRY_SECONDS = 1.0
+_OUTLIVED = frozenset({SessionEnding.COMPLETED, SessionEnding.LIMIT, SessionEnding.EXPIRED})
 
 
 class Agent(ABC):
@@ -63,7 +65,6 @@ class Agent(ABC):
         self._free = asyncio.Event()  # not held, or to be stopped
         if not self.held:
             self._free.set()
-        self._expected: tuple[float | None, float | None] | None = None
         journal = Journal(
             self.events, workplace.store, workplace.approvals, self._expect, self._released
         )
@@ -145,6 +146,12 @@ class Agent(ABC):
     @abstractmethod
     async def _deliver(self) -> bool:
         """Append what waits for the model, so that it generates; False if there is nothing."""
+
+    @abstractmethod
+    def _expect(
+        self, call: ToolCall, fraction: float | None, remaining_seconds: float | None
+    ) -> None:
+        """A call is so far: the share that is done, or the time that is left."""
 
     @abstractmethod
     async def _close_engine(self) -> None:
@@ -236,10 +243,11 @@ class Agent(ABC):
             await self._woken()
 
     async def _end(self, ending: SessionEnding, error: str | None) -> None:
-        await self._calls.stop()
+        outliving = self._outliving(ending)
+        await self._calls.stop(but=outliving)
         self.phase, self.ending, self.error = Phase.ENDED, ending, error
         store = self._work.store
-        results = self._calls.cancelled()
+        results = self._calls.cancelled(but=outliving)
         await self.events.commit(
             *[store.finish_call(result) for result in results],
             *store.end_session(self.id, ending, error),
@@ -248,23 +256,41 @@ class Agent(ABC):
                 (EventType.ENDED, {"ending": ending, "error": error}),
             ],
         )
+        self.events.close()
+        self._free.set()
+        self._work.left_calls.take(self._calls.release(outliving))
 
-    # Progress of calls
+    async def _leave(self) -> None:
+        """The model has ended its answer, and will not read what is pending."""
+        arrived = self._calls.finished
+        self._calls.unread |= {record.call.id for record in self._calls.records}
+        if arrived:
+            delivered = [self._work.store.deliver_call(record.call.id) for record in arrived]
+            await self.events.commit(*delivered)
+            self._calls.remove(arrived)
+        for record in self._calls.unfinished:
+            name = record.call.name
+            if record.label is not None and self._work.executor.at_end(name) != "finish":
+                await self._calls.cancel(record)
 
-    def _expect(self, fraction: float | None, remaining_seconds: float | None) -> None:
-        self._expected = fraction, remaining_seconds
-        self._wake.set()
+    def _outliving(self, ending: SessionEnding) -> set[str]:
+        """Ids of calls that go on after such an end; the others are cancelled."""
+        return set(self._calls.unread) if ending in _OUTLIVED else set()
 
     # Writing down
 
     async def _advance(
-        self, token_ids: Sequence[int], *changes: Statement, reports: Sequence[Report] = ()
+        self,
+        token_ids: Sequence[int],
+        *changes: Statement,
+        reports: Sequence[Report] = (),
+        pieces: int = 0,
     ) -> None:
-        """Write tokens, the phase and other changes."""
+        """Write tokens, the phase and other changes, and make room for pieces to follow."""
         store = self._work.store
         tokens = [store.add_tokens(self.id, len(self._transcript), token_ids)] if token_ids else []
         phase = store.set_phase(self.id, self.phase, self.turns)
-        await self.events.commit(*tokens, phase, *changes, reports=reports)
+        await self.events.commit(*tokens, phase, *changes, reports=reports, pieces=pieces)
         self._transcript += token_ids
         self.active_seconds = store.clock()
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from caesura.cml import Mode
 from caesura.session.agent import Agent
+from caesura.session.cml_agent import CmlAgent
 from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.futures_agent import FuturesAgent, futures_prompt
 from caesura.session.protocol import require_room
 from caesura.session.records import (
     ApprovalRecord,
@@ -19,6 +22,7 @@ from caesura.session.records import (
     Event,
     EventType,
     Phase,
+    Protocol,
     SessionEnding,
     SessionRecord,
     SessionSpec,
@@ -70,6 +74,7 @@ class Agents:
         records = await self._work.store.open_sessions()
         for record in records:
             await self._bring_back(record)
+        await self._work.left_calls.start()
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="caesura-sweep")
         return len(records)
 
@@ -81,6 +86,7 @@ class Agents:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._work.left_calls.stop()
         self._running.clear()
         self._tasks.clear()
 
@@ -90,7 +96,8 @@ class Agents:
         Raises:
             TooManySessions: the owner has too many, or the store is full.
             ContextFull: the messages leave no room to generate.
-            ValueError: a tool is not configured, or the chat template refuses the messages.
+            ValueError: a tool is not configured, the model does not know the protocol, or the chat
+                template refuses the messages.
         """
         await self._require_room(owner)
         work = self._work
@@ -98,8 +105,9 @@ class Agents:
             definitions = work.executor.definitions(spec.tools)
         except KeyError as error:
             raise ValueError(f"there is no tool {error.args[0]!r}") from error
+        spec = work.formats.settled(spec)
         # In a thread: a long conversation takes a while to tokenise.
-        token_ids = await asyncio.to_thread(work.dialogue.prompt, spec.messages, definitions)
+        token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
         require_room(len(token_ids), work.dialogue.max_context_tokens)
         now = work.store.clock()
         session_id = f"sess_{secrets.token_hex(16)}"
@@ -224,6 +232,8 @@ class Agents:
         except KeyError as error:  # a tool was taken out of the configuration
             message = f"the tool {error.args[0]!r} is not configured any more"
             await self._end(record, SessionEnding.FAILED, message)
+        except ValueError as error:  # another model is served, or other settings
+            await self._end(record, SessionEnding.FAILED, str(error))
 
     async def _end(self, record: SessionRecord, ending: SessionEnding, error: str) -> None:
         """End a session that does not run."""
@@ -276,5 +286,31 @@ def agent_of(record: SessionRecord, transcript: Sequence[int], workplace: Workpl
 
     Raises:
         KeyError: one of its tools is not configured any more.
+        ValueError: the model does not know the protocol any more.
     """
-    return TurnAgent(record, transcript, workplace)
+    kinds: dict[Protocol | None, type[Agent]] = {
+        Protocol.CML: CmlAgent,
+        Protocol.PROMPTED: CmlAgent,
+        Protocol.FUTURES: FuturesAgent,
+    }
+    kind = kinds.get(record.spec.protocol, TurnAgent)
+    return kind(record, transcript, workplace)
+
+
+def first_prompt(
+    spec: SessionSpec, definitions: Sequence[dict[str, JsonValue]], workplace: Workplace
+) -> list[int]:
+    """The tokens that a session begins with.
+
+    Raises:
+        ValueError: the chat template refuses the messages.
+    """
+    match spec.protocol, spec.function_calling:
+        case (Protocol.CML | Protocol.PROMPTED), Mode() as mode:
+            expected = workplace.executor.declared_seconds()
+            made = workplace.formats.of(spec.protocol)
+            return made.prompt(spec.messages, definitions, mode, expected)
+        case Protocol.FUTURES, _:
+            return futures_prompt(workplace.dialogue, spec.messages, definitions)
+        case _:
+            return workplace.dialogue.prompt(spec.messages, definitions)

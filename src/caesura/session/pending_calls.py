@@ -2,17 +2,18 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from caesura.cml import error_content
 from caesura.session.database import Statement
 from caesura.session.events import EventLog
 from caesura.session.journal import Journal
 from caesura.session.records import CallRecord, CallState, EventType
 from caesura.session.shapes import result_details
 from caesura.session.store import Store
-from caesura.tools.call import CallResult, ToolCall
+from caesura.tools.call import CallEnding, CallResult, ToolCall
 from caesura.tools.executor import Executor
 
 
@@ -30,6 +31,7 @@ class PendingCalls:
 
     Attributes:
         records: the calls, in the order in which they were made.
+        unread: ids of calls whose results the model will never read.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class PendingCalls:
         self._events = events
         self._journal = journal
         self._changed = changed
+        self.unread: set[str] = set()
         self._tasks: dict[asyncio.Task[None], frozenset[str]] = {}
         self._failure: BaseException | None = None
 
@@ -99,20 +102,48 @@ class PendingCalls:
         if failure is not None:
             raise failure
 
-    async def stop(self) -> None:
-        """Cancel whatever runs."""
-        tasks = list(self._tasks)
+    async def stop(self, but: Collection[str] = ()) -> None:
+        """Cancel whatever runs, these calls excepted."""
+        tasks = [task for task, ids in self._tasks.items() if not ids <= set(but)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._tasks.clear()
+        for task in tasks:
+            self._tasks.pop(task, None)
         self._failure = None
+
+    async def cancel(self, record: CallRecord) -> None:
+        """Stop a call that runs, and write down that it was cancelled."""
+        for task in [task for task, ids in self._tasks.items() if record.call.id in ids]:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self.finish(self._executor.cancelled(record.call))
+
+    async def refuse(self, record: CallRecord, limit: int) -> None:
+        """Do not run a call, since as many as are allowed are pending."""
+        message = (
+            f"{limit} calls are pending (max_pending_calls). Wait for a result, then call again."
+        )
+        content = error_content("too_many_pending", message)
+        call = record.call
+        await self.finish(CallResult(call.id, call.name, CallEnding.FAILED, content, seconds=0))
+
+    def release(self, call_ids: Collection[str]) -> list[asyncio.Task[None]]:
+        """Give away the tasks of calls that outlive the session; they are pending no more."""
+        released = [task for task, ids in self._tasks.items() if ids <= set(call_ids)]
+        for task in released:
+            task.remove_done_callback(self._ended)
+            del self._tasks[task]
+        self.records = [record for record in self.records if record.call.id not in call_ids]
+        return released
 
     async def finish(self, result: CallResult, *changes: Statement) -> None:
         """Write a result down, and other changes with it."""
+        read = result.call_id not in self.unread
         await self._events.commit(
             self._store.finish_call(result),
             self._store.withdraw_questions(result.call_id),
+            *([] if read else [self._store.deliver_call(result.call_id)]),
             *changes,
             reports=[(EventType.RESULT, result_details(result))],
         )
@@ -122,11 +153,14 @@ class PendingCalls:
             else record
             for record in self.records
         ]
+        if result.call_id in self.unread:
+            self.records = [one for one in self.records if one.call.id != result.call_id]
         self._changed()
 
-    def cancelled(self) -> list[CallResult]:
-        """Results of all calls that have none, since the session ends."""
-        return [self._executor.cancelled(record.call) for record in self.unfinished]
+    def cancelled(self, but: Collection[str]) -> list[CallResult]:
+        """Results of all calls that have none and get none, since the session ends."""
+        left = [record.call for record in self.unfinished if record.call.id not in but]
+        return [self._executor.cancelled(call) for call in left]
 
     async def _run(self, records: Sequence[CallRecord]) -> None:
         calls = []

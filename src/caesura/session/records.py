@@ -117,6 +117,21 @@ class SessionRecord:
     updated_seconds: float
 
 
+class Course(BaseModel):
+    """Where the model of a CML session is in its turn, beside its transcript."""
+
+    model_config = ConfigDict(frozen=True)
+
+    point: str = Field("WRITING", description="A `cml.Point`, by its name.")
+    generated_tokens: int = Field(0, description="In this turn, over interrupts and pauses.")
+    reasoning: bool = Field(False, description="It is inside a reasoning block.")
+    rounds: int = Field(0, description="Prompts and injections so far.")
+    refused_ids: tuple[str, ...] = Field((), description="Ids of calls that were mistakes.")
+    told: tuple[tuple[str, str], ...] = Field(
+        (), description="Ids and values of error interrupts that wait to be injected."
+    )
+
+
 class CallState(StrEnum):
     """How far a call is."""
 

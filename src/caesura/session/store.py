@@ -18,6 +18,7 @@ from caesura.session.records import (
     ApprovalState,
     CallRecord,
     CallState,
+    Course,
     Event,
     EventType,
     Phase,
@@ -104,6 +105,17 @@ class Store:
             "UPDATE sessions SET held = ?, updated_seconds = ? WHERE id = ?",
             (int(held), self.clock(), session_id),
         )
+
+    def set_course(self, session_id: str, course: Course) -> Statement:
+        """Where the session's model is in its turn from now on."""
+        return Statement(
+            "UPDATE sessions SET course = ? WHERE id = ?", (course.model_dump_json(), session_id)
+        )
+
+    async def course(self, session_id: str) -> Course:
+        """Where the session's model is in its turn."""
+        rows = await self._database.read("SELECT course FROM sessions WHERE id = ?", (session_id,))
+        return Course.model_validate_json(rows[0][0]) if rows and rows[0][0] else Course()
 
     def end_session(
         self, session_id: str, ending: SessionEnding, error: str | None
@@ -267,6 +279,15 @@ class Store:
             (session_id,),
         )
         return {str(label): str(call_id) for label, call_id in rows}
+
+    async def left_calls(self) -> list[CallRecord]:
+        """Calls of sessions that are over, which go on without them."""
+        rows = await self._database.read(
+            f"SELECT {_CALL}, NULL FROM calls WHERE state IN (?, ?) AND session_id IN"
+            " (SELECT id FROM sessions WHERE phase = ?) ORDER BY created_seconds",
+            (CallState.ISSUED, CallState.DISPATCHED, Phase.ENDED),
+        )
+        return [_call(row) for row in rows]
 
     async def call(self, call_id: str) -> CallRecord | None:
         """One call, with its result; None if there is none of that id."""

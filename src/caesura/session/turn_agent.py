@@ -23,6 +23,7 @@ from caesura.session.session import Session, SessionState
 from caesura.session.shapes import call_details, tool_message, user_message
 from caesura.session.turn import Turn
 from caesura.session.workplace import Workplace
+from caesura.tools.call import ToolCall
 
 
 class TurnAgent(Agent):
@@ -39,6 +40,7 @@ class TurnAgent(Agent):
         self._session: Session | None = None
         self._begun = False  # the turn of number `turns` is to be gone on with
         self._injected: deque[list[UserMessage]] = deque()
+        self._expected: tuple[float | None, float | None] | None = None
 
     async def _restore(self) -> None:
         self._injected.clear()
@@ -177,6 +179,12 @@ class TurnAgent(Agent):
         await self._released()
         if self._stop is None:
             await self._deliver()
+
+    def _expect(
+        self, call: ToolCall, fraction: float | None, remaining_seconds: float | None
+    ) -> None:
+        self._expected = fraction, remaining_seconds
+        self._wake.set()
 
     async def _report_progress(self) -> None:
         """Tell the engine how far the call is that the session waits for, if it is only one."""
