@@ -306,7 +306,7 @@ def first_prompt(
         ValueError: the chat template refuses the messages.
     """
     match spec.protocol, spec.function_calling:
-        case (Protocol.CML | Protocol.PROMPTED), Mode() as mode:
+        case ((Protocol.CML | Protocol.PROMPTED), Mode() as mode):
             expected = workplace.executor.declared_seconds()
             made = workplace.formats.of(spec.protocol)
             return made.prompt(spec.messages, definitions, mode, expected)

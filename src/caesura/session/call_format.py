@@ -88,7 +88,9 @@ class CallFormats:
                 "that only know their own tool-call format"
             )
         # Futures are for going on meanwhile; else the model's own format does what is asked.
-        return Protocol.NATIVE if protocol is Protocol.FUTURES and mode is not Mode.ASYNC else protocol
+        return (
+            Protocol.NATIVE if protocol is Protocol.FUTURES and mode is not Mode.ASYNC else protocol
+        )
 
 
 _NO_MARKERS = (

@@ -30,7 +30,14 @@ from caesura.session.database import Statement
 from caesura.session.events import Report
 from caesura.session.inbox import UserMessage
 from caesura.session.protocol import StopReason
-from caesura.session.records import CallRecord, Course, EventType, Phase, SessionEnding, SessionRecord
+from caesura.session.records import (
+    CallRecord,
+    Course,
+    EventType,
+    Phase,
+    SessionEnding,
+    SessionRecord,
+)
 from caesura.session.shapes import call_details, injected_details, trapped_details, user_message
 from caesura.session.stretch import Stretch
 from caesura.session.workplace import Workplace
@@ -90,7 +97,10 @@ class CmlAgent(Agent):
             token_ids=tuple(self._transcript),
             used_ids=[*self._labels, *self._refused],
             pending=[_written(record) for record in records if record.result is None],
-            queued=[*self._told, *[_interrupt(record) for record in records if record.result is not None]],
+            queued=[
+                *self._told,
+                *[_interrupt(record) for record in records if record.result is not None],
+            ],
             point=self._point,
             generated_tokens=self._course.generated_tokens,
             reasoning=self._course.reasoning,
@@ -276,7 +286,10 @@ class CmlAgent(Agent):
             *self._inbox.delivered(messages),
             stop=StopReason.INTERRUPTED,
             reports=[
-                (EventType.INJECTED, injected_details(arrived, by_label, event.position, self.turns)),
+                (
+                    EventType.INJECTED,
+                    injected_details(arrived, by_label, event.position, self.turns),
+                ),
                 *[(EventType.MESSAGE, user_message(message.text)) for message in messages],
             ],
             injected_tokens=event.tokens,
