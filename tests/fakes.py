@@ -43,6 +43,7 @@ class FakeStream:
         self.transcript: list[int] = []
         self.endpoints: list[str | None] = []
         self.reports: list[tuple[float | None, float | None]] = []
+        self.endpoints_named: list[str | None] = []
         self.closed = False
         self._session_id = session_id
         self._eos_token_id = eos_token_id
@@ -117,9 +118,14 @@ class FakeStream:
         self._changed.set()
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         self.reports.append((fraction, remaining_seconds))
+        self.endpoints_named.append(endpoint)
 
     async def close(self) -> None:
         self.closed = True

@@ -43,7 +43,11 @@ class ScriptedStream:
             raise self.error
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         raise AssertionError("nothing is known of any progress")
 

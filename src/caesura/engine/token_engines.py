@@ -233,9 +233,15 @@ class _InPlaceStream:
         self._put(token_ids, self._params(sampling, endpoint))
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Tell the scheduler; see `EngineStream.progress`."""
+        if fraction is None and remaining_seconds is None:
+            return
         if self._outputs is not None and not self._closed:
             await report_progress(self._llm, self._outputs.request_id, fraction, remaining_seconds)
 
@@ -344,7 +350,11 @@ class _ResubmittingStream:
             self._request_id = None
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Stock vLLM knows of no pause, and expects nobody back."""
 

@@ -88,10 +88,14 @@ class EngineStream(Protocol):
         ...
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Say how far what a paused session waits for has come: the share that is done, or the
-        time that is left.
+        time that is left; and what it is, if that was not known before the pause.
 
         A hint about when the session returns. An engine may ignore it, and does once the session
         is not paused any more.

@@ -100,9 +100,10 @@ class Session:
                 return
             except SessionDetached:
                 # It was let go just when it was resumed: what was sent was not received.
-                for token_ids in self._unseen:
-                    self.transcript.extend(token_ids)
-                self._unseen.clear()
+                while self._unseen:
+                    self.transcript.extend(self._unseen.pop(0))
+                    self._turns_running -= 1
+                    yield Delta((), StopReason.INTERRUPTED)
                 await self._reopen(self.transcript, None, None)
                 continue
             self.transcript.extend(delta.token_ids)
@@ -165,7 +166,11 @@ class Session:
             raise
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Say how far what the session waits for has come, so that its context is ready in time.
 
@@ -173,18 +178,21 @@ class Session:
 
         Args:
             fraction: the share that is done, 0 to 1.
-            remaining_seconds: the time that is left. One of the two.
+            remaining_seconds: the time that is left. At most one of the two.
+            endpoint: what the session waits for, where that was not known before it paused.
 
         Raises:
             SessionClosed: the session is over.
             NotPaused: the session is generating, and waits for nothing.
-            ValueError: not one of the two, or out of range.
+            ValueError: nothing is said, or both of the two, or one is out of range.
         """
         self._require_open()
         if self._turns_running:
             raise NotPaused(f"session {self.id} is generating and waits for nothing")
-        _require_progress(fraction, remaining_seconds)
-        await self._stream.progress(fraction=fraction, remaining_seconds=remaining_seconds)
+        _require_progress(fraction, remaining_seconds, endpoint)
+        await self._stream.progress(
+            fraction=fraction, remaining_seconds=remaining_seconds, endpoint=endpoint
+        )
 
     async def _reopen(
         self, token_ids: Sequence[int], sampling: Sampling | None, endpoint: str | None
@@ -236,9 +244,13 @@ def _require_tokens(token_ids: Sequence[int]) -> None:
         raise ValueError("at least one token is needed to generate from")
 
 
-def _require_progress(fraction: float | None, remaining_seconds: float | None) -> None:
-    if (fraction is None) == (remaining_seconds is None):
+def _require_progress(
+    fraction: float | None, remaining_seconds: float | None, endpoint: str | None
+) -> None:
+    if fraction is not None and remaining_seconds is not None:
         raise ValueError("progress is either a fraction or the remaining seconds")
+    if fraction is None and remaining_seconds is None and endpoint is None:
+        raise ValueError("progress says a fraction, the remaining seconds, or what is waited for")
     if fraction is not None and not 0 <= fraction <= 1:
         raise ValueError(f"a fraction is between 0 and 1, not {fraction}")
     if remaining_seconds is not None and not 0 <= remaining_seconds < math.inf:

@@ -1,0 +1,525 @@
+"""A conversation whose model calls functions while it generates."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from caesura.cml import (
+    ERROR_ID,
+    USER_ID,
+    AtEnd,
+    Call,
+    End,
+    EndOfStream,
+    Event,
+    FireAndForget,
+    Inject,
+    Interrupt,
+    KnownTools,
+    Mode,
+    Pause,
+    Point,
+    ProtocolError,
+    Rules,
+    Situation,
+    State,
+    Step,
+    Text,
+    Trap,
+    Violation,
+    next_step,
+)
+from caesura.session.calling.checkpoint import Checkpoint
+from caesura.session.calling.codec import Codec
+from caesura.session.calling.durations import Durations, Expectations
+from caesura.session.calling.events import (
+    Arrival,
+    CallingEvent,
+    CallIssued,
+    Ended,
+    Ending,
+    FirstToken,
+    Injected,
+    Mistake,
+    Paused,
+    SentOff,
+    TextWritten,
+    Trapped,
+)
+from caesura.session.calling.generation import Generation
+from caesura.session.calling.pending import PendingCalls
+from caesura.session.errors import (
+    ContextFull,
+    EngineFailed,
+    NotPaused,
+    SessionClosed,
+    SessionDetached,
+)
+from caesura.session.protocol import Delta, Sampling, StopReason, TokenEngine
+
+_THREADED_CHARACTERS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Interrupts that are injected together."""
+
+    arrivals: tuple[Arrival, ...]
+    token_ids: tuple[int, ...]
+
+
+class CallingSession:
+    """One conversation in CML on an engine.
+
+    Iterate `events`, run the calls that are issued, and `deliver` their results at any time: they
+    are queued, and take their place where the mode and the grammar allow it. Nothing is sent to
+    the engine before the events are iterated, and nothing is executed here.
+
+    Args:
+        engine: generates; it has to know `Sampling.frames`.
+        codec: knows the model.
+        start: a prompt, or where a session is to go on.
+        sampling: how the model writes. `max_tokens` is for a whole turn: from a prompt to the
+            model's end, over interrupts and pauses. `frames` is set here.
+        mode: what happens at a call.
+        at_end: what happens to calls that are pending when the model ends.
+        tools: what calls may say; None accepts any.
+        expectations: how long calls take, to be shared by the owner's sessions.
+        session_id: unique among open sessions; made up by default.
+        rules: judges what is forgiven.
+        clock: seconds, for events.
+
+    Attributes:
+        mode: what happens at a call.
+    """
+
+    def __init__(
+        self,
+        engine: TokenEngine,
+        codec: Codec,
+        start: Checkpoint,
+        sampling: Sampling,
+        *,
+        mode: Mode,
+        at_end: AtEnd = AtEnd.WAIT,
+        tools: KnownTools | None = None,
+        expectations: Expectations | None = None,
+        session_id: str | None = None,
+        rules: Rules | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.mode = mode
+        self._codec = codec
+        self._at_end = at_end
+        self._rules = rules or Rules()
+        self._clock = clock
+        sampling = replace(sampling, frames=codec.frame_rules(mode))
+        self._generation = Generation(
+            engine, session_id, start.token_ids, sampling, start.generated_tokens
+        )
+        self._used_ids = {*start.used_ids, *(call.id for call in start.pending)}
+        self._monitor = codec.monitor(tools, self._used_ids, start.state)
+        self._pending = PendingCalls(expectations or Durations())
+        now = clock()
+        for call in start.pending:
+            self._pending.add(call, now)
+        self._point = start.point
+        self._queue = [Arrival(interrupt, now) for interrupt in start.queued]
+        self._encoding: list[Arrival] = []  # taken from the queue, not yet sent
+        self._sent: deque[_Batch] = deque()  # the engine has yet to place them
+        self._prompt: Sequence[int] | None = None  # begins a turn
+        self._position = len(start.token_ids)
+        self._opened_at = 0.0
+        self._opened_position = 0
+        self._awaits_first_token = True
+        self._paused = False
+        self._progress_due = False
+        self._limit: str | None = None
+        self._violation: Violation | None = None
+        self._failure: Exception | None = None
+        self._ended = self._closed = False
+        self._outbox: deque[CallingEvent] = deque()
+        self._wake = asyncio.Event()
+        self._injecting = asyncio.Lock()
+        self._injector: asyncio.Task[None] | None = None
+        self._reporter: asyncio.Task[None] | None = None
+
+    # What can be seen
+
+    @property
+    def transcript(self) -> Sequence[int]:
+        """All tokens up to where the events have come to; of the session, not to be changed."""
+        return self._generation.transcript
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """Calls whose results have not been delivered."""
+        return self._pending.ids
+
+    @property
+    def generated_tokens(self) -> int:
+        """What the model has written in the current turn."""
+        return self._generation.generated_tokens
+
+    @property
+    def in_critical_section(self) -> bool:
+        """Whether a frame is open where the events have come to."""
+        return self._monitor.in_critical_section
+
+    def checkpoint(self) -> Checkpoint:
+        """Where the session stands after the latest event; not for use inside a frame."""
+        waiting = [arrival for batch in self._sent for arrival in batch.arrivals]
+        waiting += [*self._encoding, *self._queue]
+        return Checkpoint(
+            token_ids=tuple(self.transcript),
+            used_ids=frozenset(self._used_ids),
+            pending=tuple(self._pending),
+            queued=tuple(arrival.interrupt for arrival in waiting),
+            point=Point.WRITING if self._point is Point.CALLED else self._point,
+            generated_tokens=self.generated_tokens,
+            reasoning=self._monitor.state is State.REASONING,
+        )
+
+    # What its owner does
+
+    def deliver(self, *interrupts: Interrupt) -> bool:
+        """Take results as they arrive, in any state of the session.
+
+        Returns:
+            False if one of them was not taken: its call is not pending, or the session is closed.
+        """
+        if self._closed:
+            return False
+        now = self._clock()
+        taken = [self._accept(interrupt, now) for interrupt in interrupts]
+        self._something_arrived()
+        return all(taken)
+
+    def steer(self, message: str) -> bool:
+        """Take a message of the user; False if the session is closed."""
+        return self.deliver(Interrupt.steering(message))
+
+    def cancel(self, call_id: str, message: str = "The call was cancelled.") -> bool:
+        """Wait for a call no longer, and tell the model; False if it is not pending."""
+        if self._closed or not self._pending.take(call_id, self._clock(), completed=False):
+            return False
+        failure = Interrupt.of_failure(call_id, "cancelled", message)
+        self._queue.append(Arrival(failure, self._clock()))
+        self._something_arrived()
+        return True
+
+    def expect(self, call_id: str, remaining_seconds: float) -> None:
+        """Note what a tool says about the rest of its call."""
+        if self._pending.expect(call_id, remaining_seconds, self._clock()):
+            self._progress_due = True
+            self._wake.set()
+
+    def prompt(self, token_ids: Sequence[int]) -> None:
+        """Begin the next turn, after `Ended`; iterate the events again.
+
+        What has arrived since takes its place before the prompt, in the turn that ended.
+
+        Raises:
+            NotPaused: the model's turn is not over; use `steer`.
+            SessionClosed: the session is closed.
+        """
+        if self._closed:
+            raise SessionClosed("the session is closed")
+        if not self._ended:
+            raise NotPaused("the model's turn is not over; use steer() to interrupt it")
+        self._prompt = list(token_ids)
+        self._ended = False
+        self._limit = None
+
+    async def close(self) -> None:
+        """End the session at any moment: nothing more is generated or taken."""
+        self._closed = True
+        self._wake.set()
+        for task in (self._injector, self._reporter):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        await self._generation.halt()
+
+    async def events(self) -> AsyncIterator[CallingEvent]:
+        """What happens, until the model's turn has ended or the session is closed.
+
+        Raises:
+            SessionError: the engine failed; the transcript is intact.
+        """
+        while not self._closed:
+            while self._outbox:
+                yield self._outbox.popleft()
+            if self._ended:
+                return
+            if self._failure is not None:
+                raise self._failure
+            try:
+                await (self._read() if self._generation.is_running else self._decide())
+            except ContextFull as error:
+                self._limit = str(error)
+
+    # What arrives
+
+    def _accept(self, interrupt: Interrupt, now: float) -> bool:
+        is_result = interrupt.id not in (USER_ID, ERROR_ID)
+        if is_result and not self._pending.take(interrupt.id, now):
+            return False
+        self._queue.append(Arrival(interrupt, now))
+        return True
+
+    def _something_arrived(self) -> None:
+        self._progress_due = True
+        if not self._generation.is_running:
+            self._wake.set()
+        elif not self._injecting.locked() and isinstance(self._step(), Inject):
+            if self._injector is None or self._injector.done():
+                self._injector = self._spawn(self._interrupt())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        async def guarded() -> None:
+            try:
+                await work
+            except ContextFull as error:
+                self._limit = str(error)
+            except Exception as error:
+                self._failure = error
+
+        return asyncio.create_task(guarded())
+
+    # What is decided
+
+    def _step(self) -> Step:
+        # In asynchronous mode the engine itself finds the place behind an open frame. In the
+        # others a call must not be followed by anything before its result.
+        holds_back = self.mode is not Mode.ASYNC and self._monitor.in_critical_section
+        situation = Situation(
+            self._point, self._pending.ids, bool(self._queue or self._encoding), holds_back
+        )
+        return next_step(self.mode, situation, self._at_end)
+
+    async def _decide(self) -> None:
+        """The engine does not generate: go on, wait, or end."""
+        if self._prompt is not None:
+            await self._begin_turn(self._prompt)
+            return
+        step = self._step()
+        if self._violation is not None:
+            self._end(Ending.FAILED, self._violation.message)
+        elif isinstance(step, End):
+            self._end(Ending.COMPLETED)
+        elif self._limit is not None or self._generation.tokens_left <= 0:
+            self._end(Ending.LIMIT, self._limit or self._tokens_spent())
+        elif isinstance(step, Pause):
+            await self._wait(step)
+        elif isinstance(step, Inject):
+            await self._inject()
+        else:
+            self._running_again()
+            await self._generation.go_on()
+
+    def _end(self, ending: Ending, message: str | None = None) -> None:
+        self._ended = True
+        self._outbox.append(
+            Ended(self._position, self._clock(), ending, message, self._pending.ids)
+        )
+
+    def _tokens_spent(self) -> str:
+        return f"the turn has had its {self._generation.max_tokens} tokens (max_tokens)"
+
+    def _running_again(self) -> None:
+        self._paused = False
+        self._awaits_first_token = True
+
+    async def _wait(self, pause: Pause) -> None:
+        """The first time tell of the pause; then wait until something arrives."""
+        if self._paused and not self._progress_due:
+            await self._wake.wait()
+            self._wake.clear()
+            return
+        now = self._clock()
+        until_all = self.mode is not Mode.ASYNC
+        remaining = self._pending.remaining_seconds(now, until_all=until_all)
+        report = self._generation.report_progress(remaining, self._pending.endpoint)
+        self._reporter = self._spawn(report)
+        self._progress_due = False
+        if not self._paused:
+            self._paused = True
+            self._outbox.append(Paused(self._position, now, pause.pending, remaining))
+
+    # What is injected
+
+    async def _interrupt(self) -> None:
+        """Send what is queued to the running generation."""
+        async with self._injecting:
+            while self._generation.is_running and self._queue and isinstance(self._step(), Inject):
+                if self._generation.tokens_left <= 0:
+                    return
+                batch = await self._take_queue()
+                if not self._generation.is_running:
+                    self._queue[:0] = batch.arrivals
+                    break
+                self._sent.append(batch)
+                try:
+                    await self._generation.interrupt(batch.token_ids)
+                except SessionClosed:  # halted meanwhile, and the batch queued again
+                    break
+                except SessionDetached:  # just let go; it is opened anew with the next delta
+                    self._give_back(batch)
+                    break
+                except BaseException:
+                    self._give_back(batch)
+                    raise
+        self._wake.set()
+
+    def _give_back(self, batch: _Batch) -> None:
+        if batch in self._sent:
+            self._sent.remove(batch)
+            self._queue[:0] = batch.arrivals
+
+    async def _inject(self) -> None:
+        """End the pause with what is queued."""
+        async with self._injecting:
+            batch = await self._take_queue()
+            try:
+                await self._generation.go_on(batch.token_ids)
+            except BaseException:
+                self._queue[:0] = batch.arrivals
+                raise
+            self._place(batch)
+
+    async def _begin_turn(self, prompt: Sequence[int]) -> None:
+        async with self._injecting:
+            batch = await self._take_queue()
+            self._generation.begin_turn()
+            self._prompt = None
+            try:
+                await self._generation.go_on([*batch.token_ids, *prompt])
+            except BaseException:
+                self._queue[:0] = batch.arrivals
+                raise
+            if batch.arrivals:
+                self._place(batch)
+            self._monitor.begin_turn()
+            self._point = Point.WRITING
+            self._running_again()
+            self._position += len(prompt)
+
+    async def _take_queue(self) -> _Batch:
+        """The queue as tokens; in a thread if it is long."""
+        self._encoding, self._queue = self._queue, []
+        interrupts = [arrival.interrupt for arrival in self._encoding]
+        try:
+            if sum(len(interrupt.value) for interrupt in interrupts) > _THREADED_CHARACTERS:
+                token_ids = await asyncio.to_thread(self._codec.interrupts, interrupts)
+            else:
+                token_ids = self._codec.interrupts(interrupts) if interrupts else []
+        except BaseException:
+            self._queue[:0] = self._encoding
+            raise
+        finally:
+            arrivals, self._encoding = tuple(self._encoding), []
+        return _Batch(arrivals, tuple(token_ids))
+
+    def _place(self, batch: _Batch) -> None:
+        """The batch is in the transcript from here on."""
+        now = self._clock()
+        self._note(self._monitor.injected(), self._position, now)
+        self._outbox.append(Injected(self._position, now, batch.arrivals, len(batch.token_ids)))
+        self._position += len(batch.token_ids)
+        self._point = Point.WRITING
+        self._running_again()
+
+    async def _halt(self) -> None:
+        """Stop the engine here. What it has not placed waits again, before what came later."""
+        self._queue[:0] = [arrival for batch in self._sent for arrival in batch.arrivals]
+        self._sent.clear()
+        await self._generation.halt()
+
+    # What is written
+
+    async def _read(self) -> None:
+        delta = await self._generation.next_delta()
+        if delta is None:
+            if not self._closed:
+                self._failure = EngineFailed("the engine ended the session")
+            return
+        placed = self._take(delta, self._clock())
+        if not self._generation.is_running:
+            return
+        if self._limit is None and self._generation.tokens_left <= 0:
+            self._limit = self._tokens_spent()
+        if self._limit is not None or self._violation is not None:
+            await self._halt()
+            if self._point is not Point.ENDED:
+                self._note(self._monitor.end_of_stream(), self._position, self._clock())
+        elif placed and isinstance(self._step(), Pause):
+            # A message of the user came in just when a call was completed that is waited for.
+            await self._halt()
+        elif self._queue and not self._injecting.locked():
+            await self._interrupt()
+
+    def _take(self, delta: Delta, now: float) -> bool:
+        """Take what was generated; whether interrupts took their place behind it."""
+        if delta.token_ids and self._awaits_first_token:
+            self._awaits_first_token = False
+            self._outbox.append(FirstToken(self._position, now, delta.cached_tokens))
+        for token_id in delta.token_ids:
+            was_open = self._monitor.in_critical_section
+            events = self._monitor.feed((token_id,))
+            self._position += 1
+            self._note(events, self._position, now)
+            if self._monitor.in_critical_section and (events or not was_open):
+                self._opened_at, self._opened_position = now, self._position - 1
+        match delta.stop:
+            case StopReason.STOP:
+                self._note(self._monitor.end_of_stream(), self._position, now)
+            case StopReason.LENGTH:
+                spent = self._generation.tokens_left <= 0
+                self._limit = self._tokens_spent() if spent else "the model's context is full"
+                self._note(self._monitor.end_of_stream(), self._position, now)
+            case StopReason.FRAME if self._point is Point.CALLED:
+                self._point = Point.WRITING  # no more calls belong to these
+            case _:
+                pass
+        if delta.stop is None or not self._sent:
+            return False
+        self._place(self._sent.popleft())
+        return True
+
+    def _note(self, events: Sequence[Event], position: int, now: float) -> None:
+        for event in events:
+            awaits = bool(self._pending or self._queue or self._encoding or self._sent)
+            verdict = self._rules.judge(event, awaits=awaits)
+            self._point = self._point.after(event)
+            self._report(event, position, now)
+            if isinstance(verdict, ProtocolError):
+                self._mistake(verdict, position, now)
+            elif verdict is not None:
+                self._violation = self._violation or verdict
+
+    def _report(self, event: Event, position: int, now: float) -> None:
+        tokens = position - self._opened_position
+        match event:
+            case Text(text, channel):
+                self._outbox.append(TextWritten(position, now, text, channel))
+            case Call():
+                self._used_ids.add(event.id)
+                self._pending.add(event, now)
+                self._outbox.append(CallIssued(position, now, event, self._opened_at, tokens))
+            case FireAndForget():
+                self._outbox.append(SentOff(position, now, event, self._opened_at, tokens))
+            case Trap():
+                self._outbox.append(Trapped(position, now))
+            case ProtocolError():
+                self._mistake(event, position, now)
+            case EndOfStream():
+                pass
+
+    def _mistake(self, error: ProtocolError, position: int, now: float) -> None:
+        if error.call_id is not None:
+            self._used_ids.add(error.call_id)
+        self._outbox.append(Mistake(position, now, error))
+        self._queue.append(Arrival(error.interrupt, now))
