@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from caesura.session.agent import Agent
 from caesura.session.agents import Agents, Limits
 from caesura.session.approvals import Approvals
+from caesura.session.call_format import CallFormats
 from caesura.session.records import Event, EventType, SessionSpec
 from caesura.session.store import Store
 from caesura.session.workplace import Workplace
@@ -33,7 +34,10 @@ def tool(function: Callable[..., Any], **settings: Any) -> PythonEndpoint:
 
 @asynccontextmanager
 async def workplace(
-    path: Path, *tools: Endpoint, engine: FakeEngine | None = None
+    path: Path,
+    *tools: Endpoint,
+    engine: FakeEngine | None = None,
+    formats: CallFormats | None = None,
 ) -> AsyncIterator[Workplace]:
     store = Store(path)
     toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
@@ -44,6 +48,7 @@ async def workplace(
             Executor(toolbox, registry=CollectorRegistry()),
             store,
             Approvals(store),
+            formats or CallFormats(),
         )
     finally:
         store.close()
@@ -51,9 +56,13 @@ async def workplace(
 
 @asynccontextmanager
 async def agents(
-    path: Path, *tools: Endpoint, engine: FakeEngine | None = None, **limits: Any
+    path: Path,
+    *tools: Endpoint,
+    engine: FakeEngine | None = None,
+    formats: CallFormats | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Agents]:
-    async with workplace(path, *tools, engine=engine) as work:
+    async with workplace(path, *tools, engine=engine, formats=formats) as work:
         made = Agents(work, Limits(**limits))
         await made.start()
         try:

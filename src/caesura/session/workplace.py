@@ -32,7 +32,7 @@ class Workplace:
     executor: Executor
     store: Store
     approvals: Approvals
-    formats: CallFormats = CallFormats()
+    formats: CallFormats = field(default_factory=CallFormats)
     left_calls: LeftCalls = field(init=False)
     durations: dict[str, Durations] = field(default_factory=dict)
 

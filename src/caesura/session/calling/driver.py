@@ -83,7 +83,9 @@ class Driver:
         span.finished_at = self._clock()
         if isinstance(call, FireAndForget):
             if error_text is not None:
-                _LOG.warning("call of %s failed, and nobody waits for it: %s", call.name, error_text)
+                _LOG.warning(
+                    "call of %s failed, and nobody waits for it: %s", call.name, error_text
+                )
         elif error_text is not None:
             self._session.deliver(Interrupt.of_failure(call.id, "failed", error_text))
         else:
