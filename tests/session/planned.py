@@ -7,6 +7,7 @@ repeats it. What it writes is a function of the transcript alone.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 from caesura.cml import FrameRules, Interrupt, KnownTools, Marker, Mode, State, unescape
 from caesura.session.call_format import CallFormats
@@ -86,11 +87,16 @@ def model(transcript: Sequence[int]) -> int:
                 return TRAP[0]
             continue
         text = results.get(step[1:], "nothing") if step.startswith("=") else step
-        wanted = written(text)
+        wanted = _written(text)
         if len(own) - done < len(wanted):
             return wanted[len(own) - done]
         done += len(wanted)
     return EOS
+
+
+@cache
+def _written(text: str) -> list[int]:
+    return written(text)
 
 
 def read(tokens: Sequence[int]) -> tuple[dict[str, str], list[int]]:

@@ -9,11 +9,10 @@ import pytest
 
 from caesura.session.records import CallState, EventType, Phase, SessionEnding
 from caesura.tools.call import CallEnding
-from fakes import FakeEngine
 from session.planned import FORMATS, call, engine, read, send_off
-from session.workplace import OWNER, agents, events, eventually, spec, tool, until
+from session.workplace import OWNER, agents, events, eventually, spec, stored, tool, until
 
-LONG = "word " * 2000
+LONG = "word " * 300
 
 
 def look(x: int) -> str:
@@ -22,9 +21,8 @@ def look(x: int) -> str:
 
 
 @asynccontextmanager
-async def running(path: Path, *tools, engine: FakeEngine = None, **limits):
-    made = engine or globals()["engine"]()
-    async with agents(path, *tools, engine=made, formats=FORMATS, **limits) as all_agents:
+async def running(path: Path, *tools):
+    async with agents(path, *tools, engine=engine(), formats=FORMATS) as all_agents:
         yield all_agents
 
 
@@ -160,9 +158,7 @@ async def test_a_held_session_stops_and_goes_on(tmp_path: Path) -> None:
 async def test_results_wait_while_the_session_is_held(tmp_path: Path) -> None:
     gate = Gate()
     async with running(tmp_path / "db", tool(gate.tool)) as all_agents:
-        agent = await all_agents.create(
-            OWNER, asked(f"{call('a', 'wait', x=1)}|?a|=a")
-        )
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'wait', x=1)}|?a|=a"))
         await until(agent, EventType.TRAPPED)
         await agent.hold(True)
         gate[1].set()
@@ -177,11 +173,9 @@ async def test_results_wait_while_the_session_is_held(tmp_path: Path) -> None:
 async def test_cancelling_stops_generation_and_calls(tmp_path: Path) -> None:
     gate = Gate()
     async with running(tmp_path / "db", tool(gate.tool)) as all_agents:
-        generating = await all_agents.create(OWNER, asked(LONG))
-        calling = await all_agents.create(
-            OWNER, asked(f"{call('a', 'wait', x=1)}|?a|=a")
-        )
+        calling = await all_agents.create(OWNER, asked(f"{call('a', 'wait', x=1)}|?a|=a"))
         await until(calling, EventType.TRAPPED)
+        generating = await all_agents.create(OWNER, asked(LONG))
         await until(generating, EventType.TEXT)
         await calling.cancel()
         await generating.cancel()
@@ -197,10 +191,7 @@ async def test_mistakes_are_told_to_the_model(tmp_path: Path) -> None:
         agent = await all_agents.create(OWNER, asked(f"{wrong}{unknown} so |?a|?b|=a|=b"))
         told = await events(agent)
     errors = [
-        one["error"]
-        for e in told
-        if e.type is EventType.INJECTED
-        for one in e.data["interrupts"]
+        one["error"] for e in told if e.type is EventType.INJECTED for one in e.data["interrupts"]
     ]
     kinds = [json.loads(error)["error"]["type"] for error in errors]
     assert kinds == ["invalid_arguments", "unknown_tool"]
@@ -220,9 +211,7 @@ async def test_too_many_pending_calls_are_refused(tmp_path: Path) -> None:
     gate = Gate()
     calls = "".join(call(name, "wait", x=x) for x, name in enumerate("abc"))
     async with running(tmp_path / "db", tool(gate.tool)) as all_agents:
-        agent = await all_agents.create(
-            OWNER, asked(f"{calls}|?c|=c|?a|?b", max_pending_calls=2)
-        )
+        agent = await all_agents.create(OWNER, asked(f"{calls}|?c|=c|?a|?b", max_pending_calls=2))
         refused = await until(agent, EventType.RESULT)
         assert json.loads(refused.data["content"])["error"]["type"] == "too_many_pending"
         gate[0].set()
@@ -251,21 +240,17 @@ async def test_calls_are_left_as_their_tool_says(
     gate = Gate()
     fields = {"at_end": "leave"} if by_request else {}
     async with running(tmp_path / "db", tool(gate.tool, at_end=at_end)) as all_agents:
-        agent = await all_agents.create(
-            OWNER, asked(f"{call('a', 'wait', x=1)} bye", **fields)
-        )
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'wait', x=1)} bye", **fields))
         told = await events(agent)
         assert told[-1].data["ending"] == SessionEnding.COMPLETED
         assert texts(told) == " bye"
         gate[1].set()
 
-        async def state():
-            (record,) = await all_agents.calls(OWNER, agent.id)
-            return record
+        async def finished() -> bool:
+            return all(r.result for r in await all_agents.calls(OWNER, agent.id))
 
-        async with asyncio.timeout(5):
-            while (record := await state()).result is None:
-                await asyncio.sleep(0.01)
+        await stored(finished)
+        (record,) = await all_agents.calls(OWNER, agent.id)
     wanted = CallEnding.SUCCEEDED if at_end == "finish" else CallEnding.CANCELLED
     assert record.result.ending is wanted
     assert record.state is CallState.DELIVERED
@@ -282,12 +267,10 @@ async def test_a_fire_and_forget_call_outlives_its_session(tmp_path: Path) -> No
     gate[1].set()
     async with running(tmp_path / "db", made) as all_agents:  # also after a restart
 
-        async def results():
-            return [record.result for record in await all_agents.calls(OWNER, agent.id)]
+        async def finished() -> bool:
+            return all(r.result for r in await all_agents.calls(OWNER, agent.id))
 
-        async with asyncio.timeout(5):
-            while None in await results():
-                await asyncio.sleep(0.01)
+        await stored(finished)
     assert gate.ran == [1, 1]
 
 

@@ -1,7 +1,7 @@
 """Agents on the fake engine, with real tools."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -93,6 +93,14 @@ async def eventually(condition: Callable[[], object]) -> None:
             if condition():
                 return
             await asyncio.sleep(0)
+
+
+async def stored(condition: Callable[[], Awaitable[object]]) -> None:
+    """Let others run until it holds of what is stored."""
+    async with asyncio.timeout(20):
+        for _ in count():
+            if await condition():
+                return
 
 
 async def events(agent: Agent) -> list[Event]:
