@@ -275,6 +275,9 @@ class CmlAgent(Agent):
         messages = [self._passed_on.popleft() for one in arrived if one.id == USER_ID]
         by_label = {record.label: record for record in self._calls.finished if record.label}
         records = [by_label[one.id] for one in arrived if one.id in by_label]
+        ids = [one.id for one in arrived]
+        errors = {one.id: one.value for one in arrived if one in self._told}
+        details = injected_details(ids, by_label, event.position, self.turns, errors)
         self._calls.remove(records)
         self._told = [one for one in self._told if one not in arrived]
         self.phase, self._point = Phase.GENERATING, Point.WRITING
@@ -286,10 +289,7 @@ class CmlAgent(Agent):
             *self._inbox.delivered(messages),
             stop=StopReason.INTERRUPTED,
             reports=[
-                (
-                    EventType.INJECTED,
-                    injected_details(arrived, by_label, event.position, self.turns),
-                ),
+                (EventType.INJECTED, details),
                 *[(EventType.MESSAGE, user_message(message.text)) for message in messages],
             ],
             injected_tokens=event.tokens,

@@ -19,7 +19,7 @@ from caesura.session.dialogue import Dialogue, WrittenCall
 from caesura.session.protocol import StopReason
 from caesura.session.records import CallRecord, EventType, Message, Phase, SessionRecord
 from caesura.session.session import Session
-from caesura.session.shapes import said_by_tool, trapped_details
+from caesura.session.shapes import injected_details, said_by_tool, trapped_details
 from caesura.session.turn import Turn
 from caesura.session.turn_agent import TurnAgent
 from caesura.session.workplace import Workplace
@@ -148,7 +148,11 @@ class FuturesAgent(TurnAgent):
             *[said_by_tool(record.call, self._answer(record)) for record in unanswered],
             *[said_by_tool(record.call, _result_text(record)) for record in others],
         ]
-        await self._resume(chat, finished, messages)
+        read = {str(record.label): record for record in finished if record.label is not None}
+        details = injected_details(list(read), read, len(self._transcript), self.turns)
+        await self._resume(
+            chat, finished, messages, [(EventType.INJECTED, details)] if read else []
+        )
         return True
 
     def _answer(self, record: CallRecord) -> str:

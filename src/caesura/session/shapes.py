@@ -1,10 +1,10 @@
 """How calls, results and messages look to the model, and in events."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
-from caesura.cml import USER_ID, Interrupt
 from caesura.session.records import CallRecord, Message
 from caesura.tools.call import CallResult, ToolCall
 
@@ -57,19 +57,26 @@ def trapped_details(waited_for: Sequence[CallRecord], turn: int) -> dict[str, Js
 
 
 def injected_details(
-    interrupts: Sequence[Interrupt],
+    ids: Sequence[str],
     calls: Mapping[str, CallRecord],
     position: int,
     turn: int,
+    errors: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, JsonValue]:
-    """Interrupts that took their place, for an event. Results are told by their calls."""
+    """Interrupts that took their place, for an event. Results are told by their calls.
+
+    Args:
+        ids: of the interrupts, in order.
+        calls: those whose results they are, by these ids.
+        position: tokens of the transcript before them.
+        turn: the generation that they interrupted.
+        errors: what the model was told of its mistakes, by these ids.
+    """
     told: list[JsonValue] = []
-    for interrupt in interrupts:
-        record = calls.get(interrupt.id)
-        one: dict[str, JsonValue] = {"id": interrupt.id, "call_id": None}
-        if record is not None:
-            one["call_id"] = record.call.id
-        elif interrupt.id != USER_ID:
-            one["error"] = interrupt.value
-        told.append(one)
+    for one in ids:
+        record = calls.get(one)
+        shown: dict[str, JsonValue] = {"id": one, "call_id": record.call.id if record else None}
+        if record is None and one in errors:
+            shown["error"] = errors[one]
+        told.append(shown)
     return {"turn": turn, "position": position, "interrupts": told}

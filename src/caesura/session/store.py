@@ -344,6 +344,19 @@ class Store:
         )
         return _event(rows[0]) if rows else None
 
+    async def latest_answer(self, session_id: str) -> list[Event]:
+        """The outputs that make up the latest answer, in order."""
+        rows = await self._database.read(
+            "SELECT number, type, data, created_seconds FROM events WHERE session_id = ?1"
+            " AND type = ?2 AND number > COALESCE((SELECT MAX(number) FROM events"
+            " WHERE session_id = ?1 AND type = ?2"
+            " AND NOT COALESCE(json_extract(data, '$.continues'), 0) AND number <"
+            " (SELECT MAX(number) FROM events WHERE session_id = ?1 AND type = ?2)), 0)"
+            " ORDER BY number",
+            (session_id, EventType.OUTPUT),
+        )
+        return [_event(row) for row in rows]
+
     # Approvals
 
     def add_approval(self, question: Question) -> Statement:

@@ -213,6 +213,7 @@ class TurnAgent(Agent):
         chat: Sequence[Message],
         delivered: Sequence[CallRecord],
         messages: Sequence[UserMessage],
+        reports: Sequence[Report] = (),
     ) -> None:
         """Append messages for the model, and let it generate.
 
@@ -220,6 +221,7 @@ class TurnAgent(Agent):
             chat: what tools say.
             delivered: calls whose results are in it.
             messages: of the user; they follow it.
+            reports: what is told of it beside the messages.
         """
         said = [user_message(message.text) for message in messages]
         tokens = await self._rendered(self._transcript, [*chat, *said])
@@ -230,7 +232,11 @@ class TurnAgent(Agent):
             tokens,
             *[self._work.store.deliver_call(record.call.id) for record in delivered],
             *self._inbox.delivered(messages),
-            reports=[*[(EventType.MESSAGE, message) for message in said], self._phase_report()],
+            reports=[
+                *reports,
+                *[(EventType.MESSAGE, message) for message in said],
+                self._phase_report(),
+            ],
         )
         if session is not None and session.state is SessionState.PAUSED:
             await session.resume(tokens)
