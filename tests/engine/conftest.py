@@ -4,7 +4,6 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,22 +37,6 @@ class EngineLoop:
         self._thread.join()
 
 
-@dataclass(frozen=True)
-class Choices:
-    """The likeliest tokens at each position, and the one that is there, with logprobs."""
-
-    entries: list[dict[int, float]]
-
-    def admit(self, position: int, token: int) -> bool:
-        entry = self.entries[position]
-        return max(entry.values()) - entry[token] <= ROUNDING_LOGPROB
-
-    def at(self, position: int) -> int | None:
-        """The model's choice; None if two are as likely."""
-        first, second, *_ = sorted(self.entries[position].items(), key=lambda item: -item[1])
-        return first[0] if first[1] - second[1] > ROUNDING_LOGPROB else None
-
-
 class Control:
     """Uninterrupted runs of the same tokens, on stock vLLM."""
 
@@ -80,18 +63,6 @@ class Control:
             if behind > ROUNDING_LOGPROB:
                 violations.append((position, behind))
         return violations
-
-    async def choices(self, transcript: list[int], never: int) -> "Choices":
-        """What the model writes at each position, and behind the last, if it never writes that."""
-        params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=3, detokenize=False)
-        output = await self._generate([*transcript, 0], params)
-        assert output.prompt_logprobs is not None
-        return Choices(
-            [
-                {token: item.logprob for token, item in (entry or {}).items() if token != never}
-                for entry in output.prompt_logprobs
-            ]
-        )
 
     async def generate(self, prompt: list[int], max_tokens: int) -> list[int]:
         params = SamplingParams(
@@ -139,7 +110,10 @@ def stop(loop: EngineLoop, engine: Engine) -> None:
 @pytest.fixture(scope="session")
 def control(engine_loop: EngineLoop, model_path: str) -> Iterator[Control]:
     """Stock vLLM with ample memory."""
-    engine = launch(engine_loop, control_settings(model_path))
+    settings = EngineSettings(
+        model_path, kv_memory_bytes=kv_bytes(512), dtype="float32", compute_threads=1
+    )
+    engine = launch(engine_loop, settings)
     yield Control(engine)
     stop(engine_loop, engine)
 
@@ -173,10 +147,4 @@ def chaotic_settings(model_path: str) -> EngineSettings:
         max_num_seqs=6,
         max_num_batched_tokens=96,
         compute_threads=1,
-    )
-
-
-def control_settings(model_path: str) -> EngineSettings:
-    return EngineSettings(
-        model_path, kv_memory_bytes=kv_bytes(512), dtype="float32", compute_threads=1
     )

@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, event, given, note, seed, settings
+from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
 from caesura.engine.frames import TokenTexts
 from caesura.engine.launch import Engine
 from framed_model import build_framed_model
 
-from .conftest import Control, EngineLoop, chaotic_settings, control_settings, launch, stop
-from .frame_scenarios import FramedPlan, broken_promises, framed_scenarios, play_framed
+from .conftest import EngineLoop, chaotic_settings, launch, stop
+from .frame_scenarios import FramedPlan, Teacher, broken_promises, framed_scenarios, play_framed
 
 pytestmark = pytest.mark.engine
 
@@ -35,12 +35,16 @@ def engine(engine_loop: EngineLoop, framed_model: tuple[str, tuple[int, ...]]) -
 
 
 @pytest.fixture(scope="module")
-def control(
-    engine_loop: EngineLoop, framed_model: tuple[str, tuple[int, ...]]
-) -> Iterator[Control]:
-    engine = launch(engine_loop, control_settings(framed_model[0]))
-    yield Control(engine)
-    stop(engine_loop, engine)
+def totals() -> Iterator[Counter[str]]:
+    """What all examples came to; shown with `pytest -s`."""
+    counts: Counter[str] = Counter()
+    yield counts
+    print("\n" + "\n".join(f"{count:8} {name}" for name, count in sorted(counts.items())))
+
+
+@pytest.fixture(scope="module")
+def teacher(framed_model: tuple[str, tuple[int, ...]]) -> Teacher:
+    return Teacher(framed_model[0])
 
 
 @seed(SEED)
@@ -48,17 +52,19 @@ def control(
 @given(plans=framed_scenarios, tokens_seed=st.integers(0, 10_000))
 def test_random_framed_sessions_write_what_an_uninterrupted_run_does(
     engine: Engine,
-    control: Control,
+    teacher: Teacher,
     engine_loop: EngineLoop,
     framed_model: tuple[str, tuple[int, ...]],
+    totals: Counter[str],
     plans: list[FramedPlan],
     tokens_seed: int,
 ) -> None:
     texts = TokenTexts(engine.llm.model_config)
+    totals["schedules"] += 1
     for record in engine_loop.run(play_framed(engine, plans, tokens_seed)):
-        broken = engine_loop.run(broken_promises(record, control, texts, framed_model[1]))
-        stops = Counter(str(turn.stop) for turn in record.turns)
-        note(f"{len(record.transcript)} tokens, turns ended by {dict(stops)}")
-        for reason in stops:
-            event(f"a turn ended by {reason}")
+        broken = broken_promises(record, teacher, texts, framed_model[1])
+        totals["sessions"] += 1
+        totals["generated tokens"] += sum(turn.tokens for turn in record.turns)
+        totals.update(f"turns ended by {turn.stop}" for turn in record.turns)
+        note(f"{len(record.transcript)} tokens, turns: {record.turns}")
         assert not broken

@@ -17,6 +17,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
+from caesura.engine.forced_tokens import FORCED_TOKENS, SCRIPT_ARGUMENT, script_argument
 from caesura.engine.frames import frames_argument
 from caesura.engine.notifications import report_progress
 from caesura.engine.protocol import (
@@ -46,6 +47,8 @@ def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
     frames = sampling.frames
     if frames is not None:
         extra[FRAMES_ARGUMENT] = frames_argument(frames, sampling.stop_token_ids)
+        if sampling.script is not None:
+            extra[SCRIPT_ARGUMENT] = script_argument(sampling.script, frames)
     return SamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
@@ -256,11 +259,19 @@ class _InPlaceStream:
             await self._llm.abort(self._outputs.request_id, internal=True)
 
     def _params(self, sampling: Sampling, endpoint: str | None) -> SamplingParams:
-        if sampling.frames is not None and self._llm.model_config.skip_tokenizer_init:
+        model = self._llm.model_config
+        if sampling.frames is not None and model.skip_tokenizer_init:
             raise ConfigurationError(
                 "CML frames need the model's tokenizer: start the engine without "
                 "--skip-tokenizer-init"
             )
+        if sampling.script is not None:
+            if FORCED_TOKENS not in (model.logits_processors or ()):
+                raise ConfigurationError(
+                    f"a script needs an engine started with logits_processors=[{FORCED_TOKENS!r}]"
+                )
+            if sampling.frames is None or sampling.ignore_eos:
+                raise ConfigurationError("a script needs frames, and the end of the sequence")
         return to_vllm(sampling, endpoint)
 
     def _put(self, token_ids: Sequence[int], params: SamplingParams) -> None:

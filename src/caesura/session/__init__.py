@@ -13,7 +13,14 @@ from caesura.session.errors import (
     SessionError,
     UnknownSession,
 )
-from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, TokenEngine
+from caesura.session.protocol import (
+    Delta,
+    EngineStream,
+    Sampling,
+    Script,
+    StopReason,
+    TokenEngine,
+)
 from caesura.session.session import Session, SessionState
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "NotGenerating",
     "NotPaused",
     "Sampling",
+    "Script",
     "Session",
     "SessionClosed",
     "SessionDetached",

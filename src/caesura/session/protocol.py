@@ -24,6 +24,19 @@ class StopReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Script:
+    """What a session is made to write, and then end, for benchmarks with known answers.
+
+    Attributes:
+        token_ids: all that it writes, over all turns; interrupts may come anywhere in it.
+        prompt_tokens: how many tokens the session's first prompt had.
+    """
+
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How one turn is generated.
 
@@ -35,6 +48,8 @@ class Sampling:
         seed: seed of the sampler, when `temperature` is above 0.
         frames: how the session's CML frames end and guard its turns; None for none. Such a
             session's end-of-sequence token ends the turn and is not part of the output.
+        script: what a session with frames is made to write; None: the model decides. The engine
+            must have been started for it (`caesura.engine.forced_tokens`).
     """
 
     max_tokens: int
@@ -43,6 +58,7 @@ class Sampling:
     temperature: float = 0.0
     seed: int | None = None
     frames: FrameRules | None = None
+    script: Script | None = None
 
 
 @dataclass(frozen=True, slots=True)
