@@ -30,7 +30,7 @@ from caesura.cml.machine import EndOfStream, Event, MonitorSettings, State
 from caesura.cml.markers import Marker, ReasoningEdge, ReasoningTags, Vocabulary
 from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situation, next_step
 from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
-from caesura.cml.prompting import ToolDescription, system_prompt
+from caesura.cml.prompting import ToolDescription, duration_sentence, system_prompt
 from caesura.cml.rules import Rules, Violation, ViolationKind
 from caesura.cml.transcript import MalformedTranscript, read_transcript
 
@@ -81,6 +81,7 @@ __all__ = [
     "Violation",
     "ViolationKind",
     "Vocabulary",
+    "duration_sentence",
     "encode_text",
     "encode_tokens",
     "error_content",

@@ -5,7 +5,7 @@ script's token at that place, whatever came between.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from caesura.cml import (
     CallStop,
@@ -53,6 +53,11 @@ def written(script: str) -> list[int]:
             tokens.append(MARKERS[marker])
             script = script[len(marker.value) :]
     return tokens
+
+
+def compact(pieces: Iterable[Piece]) -> str:
+    """The pieces as a script, with few tokens."""
+    return encode_text(pieces).replace(', "arguments": {}', "").replace('": ', '":')
 
 
 def shown(tokens: Sequence[int]) -> str:
@@ -106,35 +111,47 @@ class ByteCodec:
         )
 
 
-def own_tokens(transcript: Sequence[int]) -> list[int]:
-    """What the model wrote itself since the latest prompt."""
-    last = len(transcript) - list(transcript)[::-1].index(PROMPT)
-    own: list[int] = []
-    inside = False
-    for token in transcript[last:]:
-        if token == MARKERS[Marker.INTR]:
-            inside = True
-        elif not inside:
-            own.append(token)
-        elif token == MARKERS[Marker.END]:
-            inside = False
-    return own
+class OwnTokens:
+    """Counts what the model wrote itself since the latest prompt, as a transcript grows."""
+
+    def __init__(self) -> None:
+        self._of: Sequence[int] = ()
+        self._read = 0
+        self._inside = False
+        self.prompts = 0
+        self.count = 0
+
+    def update(self, transcript: Sequence[int]) -> None:
+        if transcript is not self._of:
+            self.__init__()
+            self._of = transcript
+        for token in transcript[self._read :]:
+            if token == PROMPT:
+                self.prompts, self.count = self.prompts + 1, 0
+            elif token == MARKERS[Marker.INTR]:
+                self._inside = True
+            elif not self._inside:
+                self.count += 1
+            elif token == MARKERS[Marker.END]:
+                self._inside = False
+        self._read = len(transcript)
 
 
-def scripted(*scripts: str | Sequence[Piece]) -> Callable[[Sequence[int]], int]:
-    """A model that writes these, one per prompt, each up to its end of sequence."""
-    tokens = [written(s if isinstance(s, str) else encode_text(s)) for s in scripts]
+class Scripted:
+    """A model that writes these scripts, one per prompt, each up to its end of sequence."""
 
-    def model(transcript: Sequence[int]) -> int:
-        script = tokens[list(transcript).count(PROMPT) - 1]
-        done = len(own_tokens(transcript))
-        return script[done] if done < len(script) else EOS
+    def __init__(self, *scripts: str | Sequence[Piece]) -> None:
+        self._scripts = [written(s if isinstance(s, str) else compact(s)) for s in scripts]
+        self.own = OwnTokens()
 
-    return model
+    def __call__(self, transcript: Sequence[int]) -> int:
+        self.own.update(transcript)
+        script = self._scripts[self.own.prompts - 1]
+        return script[self.own.count] if self.own.count < len(script) else EOS
 
 
 def engine(*scripts: str | Sequence[Piece]) -> FakeEngine:
-    return FakeEngine(EOS, scripted(*scripts), text_of)
+    return FakeEngine(EOS, Scripted(*scripts), text_of)
 
 
 class EagerStream:
@@ -189,4 +206,4 @@ class EagerEngine(FakeEngine):
 
 
 def eager(*scripts: str | Sequence[Piece]) -> EagerEngine:
-    return EagerEngine(EOS, scripted(*scripts), text_of)
+    return EagerEngine(EOS, Scripted(*scripts), text_of)

@@ -26,12 +26,12 @@ from caesura.cml import (
     Rules,
     Situation,
     State,
-    Step,
     Text,
     Trap,
     Violation,
     next_step,
 )
+from caesura.cml.modes import Step
 from caesura.session.calling.checkpoint import Checkpoint
 from caesura.session.calling.codec import Codec
 from caesura.session.calling.durations import Durations, Expectations

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from caesura.cml import Channel, JsonObject, ProtocolError
+from caesura.cml import Channel, ProtocolError
+from caesura.cml.frames import JsonObject
 from caesura.session.calling.events import (
     CallingEvent,
     CallIssued,
