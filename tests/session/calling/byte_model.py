@@ -63,7 +63,13 @@ def compact(pieces: Iterable[Piece]) -> str:
 def shown(tokens: Sequence[int]) -> str:
     """Tokens as text, markers spelled."""
     names = {**SPELLINGS, 261: "<think>", 262: "</think>", EOS: "<eos>", PROMPT: "<prompt>"}
-    return "".join(names.get(token) or chr(token) for token in tokens)
+    text, plain = "", bytearray()
+    for token in tokens:
+        if token in names:
+            text, plain = text + plain.decode(errors="replace") + names[token], bytearray()
+        else:
+            plain.append(token)
+    return text + plain.decode(errors="replace")
 
 
 class ByteDecoder:

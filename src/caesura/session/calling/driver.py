@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from caesura.cml import Call, FireAndForget, Interrupt
 from caesura.session.calling.events import CallingEvent, CallIssued, SentOff
@@ -41,7 +41,7 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self.timeline = Timeline(clock())
 
-    async def events(self) -> AsyncIterator[CallingEvent]:
+    async def events(self) -> AsyncGenerator[CallingEvent, None]:
         """The session's events, after each was acted on. Calls that still run at the end of the
         model's turn are cancelled.
 

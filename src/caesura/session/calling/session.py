@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 from caesura.cml import (
     ERROR_ID,
@@ -166,11 +166,12 @@ class CallingSession:
 
     @property
     def in_critical_section(self) -> bool:
-        """Whether a frame is open where the events have come to."""
-        return self._monitor.in_critical_section
+        """Whether the session is not to be left here: a frame is open where the events have come
+        to, or some of them are still to be taken."""
+        return self._monitor.in_critical_section or bool(self._outbox)
 
     def checkpoint(self) -> Checkpoint:
-        """Where the session stands after the latest event; not for use inside a frame."""
+        """Where the session stands after the latest event; not for a critical section."""
         waiting = [arrival for batch in self._sent for arrival in batch.arrivals]
         waiting += [*self._encoding, *self._queue]
         return Checkpoint(
@@ -243,7 +244,7 @@ class CallingSession:
                 task.cancel()
         await self._generation.halt()
 
-    async def events(self) -> AsyncIterator[CallingEvent]:
+    async def events(self) -> AsyncGenerator[CallingEvent, None]:
         """What happens, until the model's turn has ended or the session is closed.
 
         Raises:
@@ -274,14 +275,17 @@ class CallingSession:
         self._progress_due = True
         if not self._generation.is_running:
             self._wake.set()
-        elif not self._injecting.locked() and isinstance(self._step(), Inject):
-            if self._injector is None or self._injector.done():
-                self._injector = self._spawn(self._interrupt())
+        elif (self._injector is None or self._injector.done()) and self._may_interrupt:
+            self._injector = self._spawn(self._interrupt)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    @property
+    def _may_interrupt(self) -> bool:
+        return not self._injecting.locked() and isinstance(self._step(), Inject)
+
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         async def guarded() -> None:
             try:
-                await work
+                await work()
             except ContextFull as error:
                 self._limit = str(error)
             except Exception as error:
@@ -308,10 +312,12 @@ class CallingSession:
         step = self._step()
         if self._violation is not None:
             self._end(Ending.FAILED, self._violation.message)
+        elif self._limit is not None:
+            self._end(Ending.LIMIT, self._limit)
         elif isinstance(step, End):
             self._end(Ending.COMPLETED)
-        elif self._limit is not None or self._generation.tokens_left <= 0:
-            self._end(Ending.LIMIT, self._limit or self._tokens_spent())
+        elif self._generation.tokens_left <= 0:
+            self._end(Ending.LIMIT, self._tokens_spent())
         elif isinstance(step, Pause):
             await self._wait(step)
         elif isinstance(step, Inject):
@@ -342,8 +348,8 @@ class CallingSession:
         now = self._clock()
         until_all = self.mode is not Mode.ASYNC
         remaining = self._pending.remaining_seconds(now, until_all=until_all)
-        report = self._generation.report_progress(remaining, self._pending.endpoint)
-        self._reporter = self._spawn(report)
+        report = self._generation.report_progress
+        self._reporter = self._spawn(partial(report, remaining, self._pending.endpoint))
         self._progress_due = False
         if not self._paused:
             self._paused = True
@@ -458,7 +464,7 @@ class CallingSession:
         elif placed and isinstance(self._step(), Pause):
             # A message of the user came in just when a call was completed that is waited for.
             await self._halt()
-        elif self._queue and not self._injecting.locked():
+        elif self._queue and self._may_interrupt:
             await self._interrupt()
 
     def _take(self, delta: Delta, now: float) -> bool:
