@@ -47,8 +47,10 @@ class PlannedFormat:
     ) -> list[int]:
         return [*(t for m in messages for t in encode(m["role"], m["content"])), PROMPT]
 
-    def append(self, transcript: Sequence[int], messages: Sequence[Message]) -> list[int]:
-        return [EOS, *self.prompt(messages, (), Mode.ASYNC)]
+    def append(
+        self, transcript: Sequence[int], messages: Sequence[Message], mode: Mode
+    ) -> list[int]:
+        return [EOS, *self.prompt(messages, (), mode)]
 
 
 FORMATS = CallFormats(cml=PlannedFormat(), prompted=PlannedFormat())

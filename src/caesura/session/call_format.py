@@ -17,9 +17,9 @@ class CallFormat(Codec, Interface):
     def prompt(
         self,
         messages: Sequence[Message],
-        tools: Sequence[dict[str, JsonValue]],
+        tools: Sequence[Mapping[str, JsonValue]],
         mode: Mode,
-        expected_seconds: Mapping[str, float] = ...,
+        expected_seconds: Mapping[str, float] | None = None,
     ) -> list[int]:
         """Tokens of a conversation, up to where the model answers.
 
@@ -28,7 +28,9 @@ class CallFormat(Codec, Interface):
         """
         ...
 
-    def append(self, transcript: Sequence[int], messages: Sequence[Message]) -> list[int]:
+    def append(
+        self, transcript: Sequence[int], messages: Sequence[Message], mode: Mode
+    ) -> list[int]:
         """Tokens of the user's next messages, from the end of the model's turn on."""
         ...
 
@@ -39,7 +41,7 @@ class CallFormats:
 
     Attributes:
         cml: for markers that are tokens; None if the model has none.
-        prompted: for markers as text; None where it cannot be had.
+        prompted: for markers as text; None if the model needs no such thing, or cannot have it.
         protocol: what sessions use that do not say; None to choose by the model.
         function_calling: the mode of sessions that do not say; None for the model's own format.
     """
@@ -95,7 +97,10 @@ class CallFormats:
 
 _NO_MARKERS = (
     "this model was not trained for CML: its tokenizer has no tokens for [CALL], [INTR], [TRAP], "
-    "[HEAD] and [END]; use protocol prompted (instruction-tuned models of 8B or more) or futures "
-    "(models with a tool parser)"
+    "[HEAD] and [END]; use protocol prompted (instruction-tuned models of 8B or more), futures "
+    "(any model with a tool parser), or a model trained by `caesura train`"
 )
-_NOT_PROMPTED = "this server has no format for prompted CML; use protocol futures"
+_NOT_PROMPTED = (
+    "this model cannot be prompted for CML here; use protocol cml if its tokenizer has the "
+    "markers, else futures"
+)

@@ -72,6 +72,10 @@ class CmlAgent(Agent):
         self._handed_on: set[str] = set()  # the same of results, by the ids of their calls
         self._started_seconds: dict[str, float] = {}
 
+    @property
+    def _mode(self) -> Mode:
+        return self.spec.function_calling or Mode.ASYNC
+
     # From what is stored
 
     async def _restore(self) -> None:
@@ -117,7 +121,7 @@ class CmlAgent(Agent):
                 self._format,
                 self._checkpoint(),
                 self.spec.sampling(),
-                mode=self.spec.function_calling or Mode.ASYNC,
+                mode=self._mode,
                 at_end=self.spec.at_end or AtEnd.WAIT,
                 tools=known_tools(self._definitions),
                 expectations=self._work.durations_of(self.owner),
@@ -328,7 +332,8 @@ class CmlAgent(Agent):
         if not messages:
             return False
         chat = [user_message(message.text) for message in messages]
-        tokens = await asyncio.to_thread(self._format.append, self._transcript, chat)
+        append = self._format.append
+        tokens = await asyncio.to_thread(append, self._transcript, chat, self._mode)
         self.phase, self._point = Phase.GENERATING, Point.WRITING
         self._next_stretch()
         self._course = Course(rounds=self._course.rounds + 1, refused_ids=tuple(self._refused))

@@ -59,9 +59,12 @@ class _Reader:
             self.deliver()
 
     def _output(self, data: dict[str, JsonValue]) -> None:
-        shown = ("text", "content"), ("reasoning", "reasoning"), ("stop", "stop")
-        output = {name: data[field] for field, name in shown}
-        last = self.items[-1] if self.items else {"role": None}
+        output: Item = {
+            "content": data["text"],
+            "reasoning": data["reasoning"],
+            "stop": data["stop"],
+        }
+        last: Item = self.items[-1] if self.items else {"role": None}
         if self._continues and last["role"] == "assistant":
             last["content"] += output["content"]
             last["reasoning"] += output["reasoning"]
