@@ -85,7 +85,7 @@ def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
         formats, protocol=settings.protocol, function_calling=settings.function_calling
     )
     try:
-        chosen.settled(SessionSpec(messages=[{"role": "user", "content": "."}]))
+        chosen.settled(SessionSpec.model_validate({"messages": [{"role": "user", "content": "."}]}))
     except ValueError as error:
         raise ConfigurationError(f"sessions.protocol, function_calling: {error}") from error
     return chosen
