@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from caesura.cml import FrameRules, Interrupt, KnownTools, Marker, Mode, State, unescape
+from caesura.cml import FrameRules, Interrupt, KnownTools, Marker, Mode, State, escape, unescape
 from caesura.session.call_format import CallFormats
 from caesura.session.calling import StreamMonitor
 from caesura.session.records import Message
@@ -88,8 +88,10 @@ def model(transcript: Sequence[int]) -> int:
             if step[1:] not in results:
                 return TRAP[0]
             continue
-        text = results.get(step[1:], "nothing") if step.startswith("=") else step
-        wanted = _written(text)
+        if step.startswith("="):
+            wanted = list(escape(results.get(step[1:], "nothing")).encode())
+        else:
+            wanted = _written(step)
         if len(own) - done < len(wanted):
             return wanted[len(own) - done]
         done += len(wanted)
