@@ -43,7 +43,6 @@ class FakeStream:
         self.transcript: list[int] = []
         self.endpoints: list[str | None] = []
         self.reports: list[tuple[float | None, float | None]] = []
-        self.endpoints_named: list[str | None] = []
         self.closed = False
         self._session_id = session_id
         self._eos_token_id = eos_token_id
@@ -124,8 +123,9 @@ class FakeStream:
         remaining_seconds: float | None = None,
         endpoint: str | None = None,
     ) -> None:
+        if endpoint is not None:
+            self.endpoints[-1] = endpoint
         self.reports.append((fraction, remaining_seconds))
-        self.endpoints_named.append(endpoint)
 
     async def close(self) -> None:
         self.closed = True

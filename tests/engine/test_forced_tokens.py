@@ -2,21 +2,18 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from caesura.cml import CallStop
-from caesura.engine.forced_tokens import FORCED_TOKENS
 from caesura.engine.launch import Engine
 from caesura.errors import ConfigurationError
 from caesura.session import Sampling, Script, Session, StopReason
 from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
 
-from .conftest import EngineLoop, chaotic_settings, launch, stop
+from .conftest import EngineLoop
 
 pytestmark = pytest.mark.engine
 
@@ -26,13 +23,9 @@ scripts = st.lists(st.sampled_from(PIECES), min_size=1, max_size=12).map(
 )
 
 
-@pytest.fixture(scope="module")
-def engine(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
-    plain = chaotic_settings(model_path)
-    overrides = {"logits_processors": [FORCED_TOKENS]}
-    engine = launch(engine_loop, replace(plain, overrides=overrides))
-    yield engine
-    stop(engine_loop, engine)
+@pytest.fixture
+def engine(forced: Engine) -> Engine:
+    return forced
 
 
 async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed: int) -> list[int]:

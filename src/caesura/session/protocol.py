@@ -111,7 +111,7 @@ class EngineStream(Protocol):
         endpoint: str | None = None,
     ) -> None:
         """Say how far what a paused session waits for has come: the share that is done, or the
-        time that is left; and what it is, if that was not known before the pause.
+        time that is left. `endpoint` names what it waits for, when that is known only now.
 
         A hint about when the session returns. An engine may ignore it, and does once the session
         is not paused any more.

@@ -178,18 +178,19 @@ class Session:
 
         Args:
             fraction: the share that is done, 0 to 1.
-            remaining_seconds: the time that is left. At most one of the two.
-            endpoint: what the session waits for, where that was not known before it paused.
+            remaining_seconds: the time that is left. One of the two at most.
+            endpoint: what it waits for, when that was not known before the pause.
 
         Raises:
             SessionClosed: the session is over.
             NotPaused: the session is generating, and waits for nothing.
-            ValueError: nothing is said, or both of the two, or one is out of range.
+            ValueError: nothing to say, both of the two, or out of range.
         """
         self._require_open()
         if self._turns_running:
             raise NotPaused(f"session {self.id} is generating and waits for nothing")
-        _require_progress(fraction, remaining_seconds, endpoint)
+        if endpoint is None or fraction is not None or remaining_seconds is not None:
+            _require_progress(fraction, remaining_seconds)
         await self._stream.progress(
             fraction=fraction, remaining_seconds=remaining_seconds, endpoint=endpoint
         )
@@ -244,13 +245,9 @@ def _require_tokens(token_ids: Sequence[int]) -> None:
         raise ValueError("at least one token is needed to generate from")
 
 
-def _require_progress(
-    fraction: float | None, remaining_seconds: float | None, endpoint: str | None
-) -> None:
-    if fraction is not None and remaining_seconds is not None:
+def _require_progress(fraction: float | None, remaining_seconds: float | None) -> None:
+    if (fraction is None) == (remaining_seconds is None):
         raise ValueError("progress is either a fraction or the remaining seconds")
-    if fraction is None and remaining_seconds is None and endpoint is None:
-        raise ValueError("progress says a fraction, the remaining seconds, or what is waited for")
     if fraction is not None and not 0 <= fraction <= 1:
         raise ValueError(f"a fraction is between 0 and 1, not {fraction}")
     if remaining_seconds is not None and not 0 <= remaining_seconds < math.inf:

@@ -35,6 +35,7 @@ from caesura.session.calling import (
 )
 from session.calling.byte_model import PROMPT, ByteCodec, compact, eager, engine, shown, written
 from session.calling.play import Play, calling, play
+from session.workplace import eventually
 
 A, B = Call("a", "f"), Call("b", "f")
 DONE = Text(" Done.")
@@ -301,12 +302,11 @@ def test_the_engine_is_told_what_a_pause_waits_for() -> None:
             async for event in session.events():
                 if isinstance(event, Paused):
                     assert event.remaining_seconds == remaining
-                    while not fake.streams["s"].reports:
-                        await asyncio.sleep(0)
                     break
             stream = fake.streams["s"]
+            await eventually(lambda stream=stream: stream.reports)
             assert stream.reports == [(None, remaining)]
-            assert stream.endpoints_named == ["quick+slow"]
+            assert stream.endpoints[-1] == "quick+slow"
             await session.close()
 
     asyncio.run(scenario())
