@@ -30,16 +30,23 @@ expected_seconds = 0.05
 """
 TOOLS = '''\
 import asyncio
+from contextlib import suppress
+
+price_called = asyncio.Event()
 
 
 async def stock(item: str) -> str:
-    """How many there are."""
-    await asyncio.sleep(0.12)
+    """How many there are; known once the price is asked for, or after a second."""
+    price_called.clear()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            await price_called.wait()
     return "0482"
 
 
 async def price(item: str) -> str:
     """What it costs."""
+    price_called.set()
     await asyncio.sleep(0.05)
     return "4821"
 '''
