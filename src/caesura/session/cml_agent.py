@@ -293,8 +293,6 @@ class CmlAgent(Agent):
         await self._answered(session, event.position, stop)
         if event.ending is Ending.FAILED:
             await self._end(SessionEnding.FAILED, event.message)
-        elif session.checkpoint().queued:  # it came too late: a message is the next prompt
-            await self._close_engine()
 
     async def _answered(self, session: CallingSession, position: int, stop: StopReason) -> None:
         """The model has ended its answer; whatever is pending is left."""
@@ -329,7 +327,10 @@ class CmlAgent(Agent):
             pieces=self._pieces,
         )
         if self._session is not None:
-            self._session.prompt(tokens)
+            if self._session.checkpoint().queued:  # a message that came too late, and is there now
+                await self._close_engine()
+            else:
+                self._session.prompt(tokens)
         return True
 
     # Writing down
