@@ -260,6 +260,23 @@ async def test_calls_are_left_as_their_tool_says(
     assert record.state is CallState.DELIVERED
 
 
+async def test_a_session_goes_on_without_what_it_has_left(tmp_path: Path) -> None:
+    gate = Gate()
+    async with running(tmp_path / "db", tool(gate.tool, at_end="finish")) as all_agents:
+        agent = await all_agents.create(
+            OWNER, asked(f"{call('a', 'wait', x=1)} bye", keep_open=True)
+        )
+        first = await until(agent, EventType.PHASE, phase="idle")
+        await agent.steer(f"{call('b', 'wait', x=2)}|?b|=b")
+        await until(agent, EventType.TRAPPED, after=first.number)
+        gate[1].set()
+        await until(agent, EventType.RESULT, content="came 1")
+        gate[2].set()
+        await until(agent, EventType.PHASE, after=first.number + 1, phase="idle")
+        results, _ = read(agent.transcript)
+    assert results == {"b": "came 2"}
+
+
 async def test_a_fire_and_forget_call_outlives_its_session(tmp_path: Path) -> None:
     gate = Gate()
     plan = f"{send_off('wait', x=1)} bye"

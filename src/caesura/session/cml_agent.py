@@ -96,11 +96,12 @@ class CmlAgent(Agent):
         if self._session is None:
             self._passed_on.clear()
             self._inbox.take_back()
-            self._handed_on = {record.call.id for record in self._calls.finished}
+            calls = [r for r in self._calls.records if r.call.id not in self._calls.unread]
+            self._handed_on = {record.call.id for record in calls if record.result is not None}
             self._session = CallingSession(
                 self._work.engine,
                 self._format,
-                self._track.checkpoint(self._transcript, self._calls.records),
+                self._track.checkpoint(self._transcript, calls),
                 self.spec.sampling(),
                 mode=self._mode,
                 at_end=self.spec.at_end or AtEnd.WAIT,
@@ -165,7 +166,7 @@ class CmlAgent(Agent):
 
     def _hand_on(self, session: CallingSession) -> None:
         for record in self._calls.finished:
-            if record.label is not None and record.call.id not in self._handed_on:
+            if record.call.id not in self._handed_on and record.call.id not in self._calls.unread:
                 self._handed_on.add(record.call.id)
                 session.deliver(interrupt_of(record))
 
@@ -244,7 +245,6 @@ class CmlAgent(Agent):
             self._track.point = Point.ENDED
         if at_end and self._is_left(event.pending):
             await self._answered(session, event.position, StopReason.STOP)
-            await self._close_engine()
             return
         self.phase = Phase.CALLING
         waited_for = [record for record in self._calls.records if record.label in event.pending]
@@ -300,6 +300,8 @@ class CmlAgent(Agent):
         self._inbox.take_back()
         self._next_stretch()
         await self._save(session, position, stop=stop, continues=False)
+        if session.pending:  # it would wait for what is left
+            await self._close_engine()
         await self._leave()
 
     def _is_left(self, labels: frozenset[str]) -> bool:
