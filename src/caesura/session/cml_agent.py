@@ -265,6 +265,8 @@ class CmlAgent(Agent):
         errors = {one.id: one.value for one in arrived if one in self._track.told}
         details = injected_details(ids, by_label, event.position, self.turns, errors)
         self._calls.remove(records)
+        for record in records:
+            self._started_seconds.pop(record.call.id, None)
         self._track.injected(arrived)
         self.phase = Phase.GENERATING
         await self._save(
