@@ -41,7 +41,7 @@ from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, 
 
 def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
     """vLLM's sampling parameters for a turn of tokens."""
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = dict(sampling.extra or {})
     if endpoint:
         extra[ENDPOINT_ARGUMENT] = endpoint
     frames = sampling.frames

@@ -5,7 +5,7 @@ Everything above the engine (sessions, benchmarks, later the server) talks to a
 in place, and stock vLLM with one request per turn) and a fake in the tests.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -51,6 +51,7 @@ class Sampling:
         grammar: what the turn may be, in a language of the engine; None: anything.
         script: what a session with frames is made to write; None: the model decides. The engine
             must have been started for it (`caesura.engine.forced_tokens`).
+        extra: further arguments for the engine, as they are; for what only one engine knows.
     """
 
     max_tokens: int
@@ -61,6 +62,7 @@ class Sampling:
     frames: FrameRules | None = None
     grammar: str | None = None
     script: Script | None = None
+    extra: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
