@@ -1,8 +1,9 @@
-"""The command line: `caesura serve | chat | bench | simulate | calibrate | demo | doctor`."""
+"""The command line: caesura serve, chat, bench, simulate, calibrate, train, demo, doctor."""
 
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -482,6 +483,57 @@ def calibrate(
         output_dir=out,
     )
     run_calibration(settings, command=_command_line())
+
+
+@app.command(
+    epilog="Example: caesura train demo --out out/demo-model, then caesura train --evaluate "
+    "out/demo-model --json out/evaluation.json",
+)
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="What to train: demo, the small model of the demo, from scratch."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where model and checkpoint go.")] = Path(
+        "out/demo-model"
+    ),
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps in all. Default: the recipe's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of data and weights, or of the sessions.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 2,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(help="Train nothing: let this model play sessions, and count successes."),
+    ] = None,
+    cases: Annotated[
+        int,
+        typer.Option(min=1, help="With --evaluate: sessions per category, mode and hold-out."),
+    ] = 200,
+    json_path: _FiguresPath = None,
+) -> None:
+    """Train a model to call functions asynchronously, or evaluate one by interactive rollout.
+
+    The demo model takes about an hour on two cores. It is saved every few minutes: stop it
+    whenever you like, and go on with --resume.
+    """
+    # Threads that wait for each other must not burn the core that the other one needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from caesura.train.run import run_evaluation, run_training
+    from caesura.train.trainer import TrainingSettings
+
+    if evaluate is not None:
+        if recipe is not None:
+            raise ValueError("train or evaluate: give a recipe or --evaluate, not both")
+        run_evaluation(evaluate, cases, seed, json_path, threads, _command_line())
+        return
+    if recipe != "demo":
+        raise ValueError(f"there is no recipe {recipe!r}: say caesura train demo")
+    settings = TrainingSettings(seed=seed)
+    if steps is not None:
+        settings = replace(settings, steps=steps)
+    run_training(settings, out, resume, threads)
 
 
 @app.command()
