@@ -13,13 +13,14 @@ from caesura.cml import CallStop, Ending, FrameWatch, Ruling, Verdict
 from caesura.cml.frame_watch import WORD_PATIENCE_TOKENS
 from caesura.engine.frames import TokenTexts
 from caesura.engine.launch import Engine
-from caesura.session import ContextFull, NotGenerating, Sampling, Session, StopReason
+from caesura.session import ContextFull, EngineFailed, NotGenerating, Sampling, Session, StopReason
 from framed_model import INTR, framed_rules
 from small_model import BLOCK_SIZE
 
 from .conftest import KV_BLOCKS
 
 VOCABULARY = 1000
+LONGEST_APPENDED = 60
 CONTEXT_TOKENS = (KV_BLOCKS - 1) * BLOCK_SIZE
 ROUNDING_SCORE = 2e-3  # two implementations in float32: two tokens this close are a tie
 KEEP = Ruling(Verdict.KEEP)
@@ -120,13 +121,16 @@ class _Player:
             asyncio.create_task(self._interrupt_after(session, seconds))
             for seconds in plan.interrupt_seconds
         ]
-        with suppress(ContextFull):
+        try:
             for turn in range(plan.turns):
                 if turn:
-                    await session.resume(self._tokens(60))
+                    await session.resume(self._tokens(LONGEST_APPENDED))
                 if not await self._generate(session):
                     break
                 await asyncio.sleep(plan.pause_seconds)
+        except (ContextFull, EngineFailed):
+            # An interrupt came that the context had no room for any more.
+            assert len(session.transcript) + LONGEST_APPENDED * 5 > CONTEXT_TOKENS
         for timer in timers:
             timer.cancel()
         self.record.transcript = list(session.transcript)

@@ -396,6 +396,8 @@ def test_progress_of_what_a_paused_session_waits_for_reaches_the_engine() -> Non
         await session.progress(fraction=0.25)
         await session.progress(remaining_seconds=1.5)
         assert engine.streams["one"].reports == [(0.25, None), (None, 1.5)]
+        await session.progress(endpoint="search")
+        assert engine.streams["one"].endpoints == ["search"]
         await session.close()
         with pytest.raises(SessionClosed):
             await session.progress(fraction=0.5)

@@ -171,9 +171,15 @@ class InterceptScheduler(AsyncScheduler):
         self.ranks.returns(request.request_id, pause)
 
     def report_progress(
-        self, request_id: str, fraction: float | None, remaining_seconds: float | None
+        self,
+        request_id: str,
+        fraction: float | None,
+        remaining_seconds: float | None,
+        endpoint: str | None,
     ) -> None:
         """How far what a paused session waits for has come; see `PauseKeeper.note_progress`."""
+        if endpoint is not None:
+            self.keeper.name_endpoint(request_id, self.continuations.limited(endpoint))
         self.keeper.note_progress(request_id, fraction, remaining_seconds)
 
     # Steps

@@ -246,7 +246,9 @@ class _InPlaceStream:
         if fraction is None and remaining_seconds is None:
             return
         if self._outputs is not None and not self._closed:
-            await report_progress(self._llm, self._outputs.request_id, fraction, remaining_seconds)
+            await report_progress(
+                self._llm, self._outputs.request_id, fraction, remaining_seconds, endpoint
+            )
 
     async def close(self) -> None:
         """Abort whatever the session does and free all that it holds."""

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from caesura.session.agent import Agent, Workplace
+from caesura.cml import Mode
+from caesura.session.agent import Agent
+from caesura.session.cml_agent import CmlAgent
 from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.futures_agent import FuturesAgent, futures_prompt
 from caesura.session.protocol import require_room
 from caesura.session.records import (
     ApprovalRecord,
@@ -19,10 +22,13 @@ from caesura.session.records import (
     Event,
     EventType,
     Phase,
+    Protocol,
     SessionEnding,
     SessionRecord,
     SessionSpec,
 )
+from caesura.session.turn_agent import TurnAgent
+from caesura.session.workplace import Workplace
 from caesura.tools.call import Answer
 
 logger = logging.getLogger(__name__)
@@ -68,6 +74,7 @@ class Agents:
         records = await self._work.store.open_sessions()
         for record in records:
             await self._bring_back(record)
+        await self._work.left_calls.start()
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="caesura-sweep")
         return len(records)
 
@@ -79,6 +86,7 @@ class Agents:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._work.left_calls.stop()
         self._running.clear()
         self._tasks.clear()
 
@@ -88,7 +96,8 @@ class Agents:
         Raises:
             TooManySessions: the owner has too many, or the store is full.
             ContextFull: the messages leave no room to generate.
-            ValueError: a tool is not configured, or the chat template refuses the messages.
+            ValueError: a tool is not configured, the model does not know the protocol, or the chat
+                template refuses the messages.
         """
         await self._require_room(owner)
         work = self._work
@@ -96,8 +105,9 @@ class Agents:
             definitions = work.executor.definitions(spec.tools)
         except KeyError as error:
             raise ValueError(f"there is no tool {error.args[0]!r}") from error
+        spec = work.formats.settled(spec)
         # In a thread: a long conversation takes a while to tokenise.
-        token_ids = await asyncio.to_thread(work.dialogue.prompt, spec.messages, definitions)
+        token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
         require_room(len(token_ids), work.dialogue.max_context_tokens)
         now = work.store.clock()
         session_id = f"sess_{secrets.token_hex(16)}"
@@ -136,7 +146,7 @@ class Agents:
         running = self._running.get(session_id)
         if running is not None:
             return running
-        agent = Agent(record, await self._work.store.transcript(session_id), self._work)
+        agent = agent_of(record, await self._work.store.transcript(session_id), self._work)
         agent.events.close()
         return agent
 
@@ -201,7 +211,7 @@ class Agents:
     # Tasks
 
     def _run(self, record: SessionRecord, transcript: Sequence[int]) -> Agent:
-        agent = Agent(record, transcript, self._work)
+        agent = agent_of(record, transcript, self._work)
         self._running[record.id] = agent
         task = asyncio.create_task(agent.run(), name=record.id)
         self._tasks[record.id] = task
@@ -222,6 +232,8 @@ class Agents:
         except KeyError as error:  # a tool was taken out of the configuration
             message = f"the tool {error.args[0]!r} is not configured any more"
             await self._end(record, SessionEnding.FAILED, message)
+        except ValueError as error:  # another model is served, or other settings
+            await self._end(record, SessionEnding.FAILED, str(error))
 
     async def _end(self, record: SessionRecord, ending: SessionEnding, error: str) -> None:
         """End a session that does not run."""
@@ -267,3 +279,38 @@ class Agents:
                 await self.sweep()
             except Exception:
                 logger.exception("looking after the session store failed; it is tried again")
+
+
+def agent_of(record: SessionRecord, transcript: Sequence[int], workplace: Workplace) -> Agent:
+    """The agent of a session, by its protocol.
+
+    Raises:
+        KeyError: one of its tools is not configured any more.
+        ValueError: the model does not know the protocol any more.
+    """
+    kinds: dict[Protocol | None, type[Agent]] = {
+        Protocol.CML: CmlAgent,
+        Protocol.PROMPTED: CmlAgent,
+        Protocol.FUTURES: FuturesAgent,
+    }
+    kind = kinds.get(record.spec.protocol, TurnAgent)
+    return kind(record, transcript, workplace)
+
+
+def first_prompt(
+    spec: SessionSpec, definitions: Sequence[dict[str, JsonValue]], workplace: Workplace
+) -> list[int]:
+    """The tokens that a session begins with.
+
+    Raises:
+        ValueError: the chat template refuses the messages.
+    """
+    match spec.protocol, spec.function_calling:
+        case ((Protocol.CML | Protocol.PROMPTED), Mode() as mode):
+            expected = workplace.executor.declared_seconds()
+            made = workplace.formats.of(spec.protocol)
+            return made.prompt(spec.messages, definitions, mode, expected)
+        case Protocol.FUTURES, _:
+            return futures_prompt(workplace.dialogue, spec.messages, definitions)
+        case _:
+            return workplace.dialogue.prompt(spec.messages, definitions)
