@@ -243,8 +243,6 @@ class _InPlaceStream:
         endpoint: str | None = None,
     ) -> None:
         """Tell the scheduler; see `EngineStream.progress`."""
-        if fraction is None and remaining_seconds is None:
-            return
         if self._outputs is not None and not self._closed:
             await report_progress(
                 self._llm, self._outputs.request_id, fraction, remaining_seconds, endpoint

@@ -18,8 +18,17 @@ from caesura.cml import (
     Rules,
     Text,
     Trap,
+    read_transcript,
 )
-from caesura.session import NotPaused, Sampling, SessionClosed
+from caesura.session import (
+    ContextFull,
+    EngineFailed,
+    NotPaused,
+    Sampling,
+    SessionClosed,
+    SessionDetached,
+    SessionError,
+)
 from caesura.session.calling import (
     CallIssued,
     Checkpoint,
@@ -33,7 +42,19 @@ from caesura.session.calling import (
     TextWritten,
     known_tools,
 )
-from session.calling.byte_model import PROMPT, ByteCodec, compact, eager, engine, shown, written
+from caesura.tools.schema import ArgumentSchema
+from session.calling.byte_model import (
+    EOS,
+    PROMPT,
+    ByteCodec,
+    EagerEngine,
+    EagerStream,
+    compact,
+    eager,
+    engine,
+    shown,
+    written,
+)
 from session.calling.play import Play, calling, play
 from session.workplace import eventually
 
@@ -310,6 +331,137 @@ def test_the_engine_is_told_what_a_pause_waits_for() -> None:
             await session.close()
 
     asyncio.run(scenario())
+
+
+class Failing(EagerEngine):
+    """An engine that fails when tokens are appended to what it generates or has paused."""
+
+    def __init__(self, script: str, error: SessionError) -> None:
+        fake = eager(script)
+        super().__init__(EOS, fake.model, fake.text_of)
+        self.error = error
+
+    async def open(self, *args, **options):
+        stream = await super().open(*args, **options)
+        error = self.error
+
+        async def extend(token_ids, sampling, endpoint=None):
+            raise error
+
+        stream.extend = extend
+        return stream
+
+
+FULL = ContextFull("a context of 99 tokens leaves no room")
+FAILED = EngineFailed("it burns")
+
+
+@pytest.mark.parametrize("pause", ["", "[TRAP][END]"])
+def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> None:
+    async def scenario() -> None:
+        script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
+        session = calling(Failing(script, FULL), Mode.ASYNC)
+        async for event in session.events():
+            if isinstance(event, Paused) or (isinstance(event, TextWritten) and not pause):
+                session.deliver(Interrupt("a", "long"))
+        assert event.ending is Ending.LIMIT
+        assert event.message == str(FULL)
+        assert session.checkpoint().queued == (Interrupt("a", "long"),)
+        await session.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("pause", ["", "[TRAP][END]"])
+def test_a_failing_engine_is_told_to_the_owner(pause: str) -> None:
+    async def scenario() -> None:
+        script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
+        session = calling(Failing(script, FAILED), Mode.ASYNC)
+
+        async def run() -> None:
+            async for event in session.events():
+                if isinstance(event, Paused) or (isinstance(event, TextWritten) and not pause):
+                    session.deliver(Interrupt("a", "1"))
+
+        with pytest.raises(EngineFailed, match="it burns"):
+            await run()
+        assert session.checkpoint().queued == (Interrupt("a", "1"),)
+        await session.close()
+
+    asyncio.run(scenario())
+
+
+class LettingGo(EagerEngine):
+    """An engine that lets its first session go when it is paused, and tells it late or early."""
+
+    def __init__(self, script: str, early: bool) -> None:
+        fake = eager(script)
+        super().__init__(EOS, fake.model, fake.text_of)
+        self.early = early
+
+    async def open(self, *args, **options):
+        stream = await super().open(*args, **options)
+        return stream if len(self.streams) > 1 else Detached(stream, self.early)
+
+
+class Detached:
+    def __init__(self, stream: EagerStream, early: bool) -> None:
+        self._stream, self._early = stream, early
+        self._gone = asyncio.Event()
+
+    async def deltas(self):
+        async for delta in self._stream.deltas():
+            yield delta
+            if delta.stop is not None:
+                break
+        await self._gone.wait()
+        raise SessionDetached("gone")
+
+    async def extend(self, token_ids, sampling, endpoint=None):
+        first = not self._gone.is_set()
+        self._gone.set()
+        if self._early or not first:
+            raise SessionDetached("gone")
+
+    async def progress(self, **hints):
+        pass
+
+    async def close(self):
+        await self._stream.close()
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_session_that_the_engine_lets_go_loses_nothing(early: bool) -> None:
+    async def scenario() -> None:
+        script = '[CALL]a[HEAD]{"name":"f"}[END][TRAP][END] One word more.'
+        fake = LettingGo(script, early)
+        session = calling(fake, Mode.ASYNC)
+        async for event in session.events():
+            if isinstance(event, Paused):
+                session.deliver(Interrupt("a", "1"))
+            if isinstance(event, Injected) and event.arrivals[0].interrupt.id == "a":
+                session.steer("at once")
+        assert event.ending is Ending.COMPLETED
+        pieces = read_transcript(shown(session.transcript[1:]))
+        interrupts = [piece for piece in pieces if isinstance(piece, Interrupt)]
+        assert interrupts == [Interrupt("a", "1"), Interrupt.steering("at once")]
+        assert event.position == len(session.transcript)
+        await session.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_schema_that_cannot_be_evaluated_refuses_calls(monkeypatch) -> None:
+    function = {"name": "f", "parameters": {"properties": {"x": {"$ref": "http://nowhere/x"}}}}
+    tools = known_tools([{"type": "function", "function": function}])
+    assert tools.objection("f", {}) is None
+    assert "broken" in tools.objection("f", {"x": 1})
+
+    def overflow(schema, arguments):
+        raise OverflowError
+
+    monkeypatch.setattr(ArgumentSchema, "check", overflow)
+    assert "broken" in tools.objection("f", {})
 
 
 def test_first_tokens_are_told() -> None:

@@ -92,6 +92,25 @@ def test_a_tool_that_fails_tells_the_model() -> None:
     asyncio.run(scenario())
 
 
+def test_a_call_that_nobody_waits_for_is_completed() -> None:
+    async def scenario() -> None:
+        ended = asyncio.Event()
+
+        async def execute(call) -> str:
+            await ended.wait()
+            return ""
+
+        driver = Driver(calling(eager([LOG]), Mode.ASYNC), execute)
+        async for event in driver.events():
+            if type(event).__name__ == "Ended":
+                ended.set()
+        (call,) = driver.timeline.calls
+        assert call.finished_at >= driver.timeline.ended_at
+        assert driver.timeline.generated_tokens > 5
+
+    asyncio.run(scenario())
+
+
 def test_calls_that_are_left_are_cancelled() -> None:
     async def scenario() -> None:
         cancelled = []

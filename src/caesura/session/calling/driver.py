@@ -38,12 +38,15 @@ class Driver:
         self._session = session
         self._execute = execute
         self._clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._awaited: set[asyncio.Task[None]] = set()
+        self._sent_off: set[asyncio.Task[None]] = set()
         self.timeline = Timeline(clock())
 
     async def events(self) -> AsyncGenerator[CallingEvent, None]:
-        """The session's events, after each was acted on. Calls that still run at the end of the
-        model's turn are cancelled.
+        """The session's events, after each was acted on.
+
+        At the end calls that still run are cancelled, if they have an id: nobody reads their
+        results. The others are waited for.
 
         Raises:
             SessionError: the engine failed.
@@ -51,16 +54,21 @@ class Driver:
         try:
             async for event in self._session.events():
                 self.timeline.note(event)
-                if isinstance(event, CallIssued | SentOff):
-                    task = asyncio.create_task(self._run(event.call, self.timeline.calls[-1]))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                self.timeline.generated_tokens = self._session.generated_tokens
+                if isinstance(event, CallIssued):
+                    self._start(event.call, self._awaited)
+                elif isinstance(event, SentOff):
+                    self._start(event.call, self._sent_off)
                 yield event
+            await _cancelled(self._awaited)
+            await asyncio.gather(*self._sent_off)
         finally:
-            running = list(self._tasks)
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await _cancelled(self._awaited | self._sent_off)
+
+    def _start(self, call: Call | FireAndForget, tasks: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(self._run(call, self.timeline.calls[-1]))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def run(self) -> Timeline:
         """Run the session to the end of the model's turn.
@@ -90,3 +98,10 @@ class Driver:
             self._session.deliver(Interrupt.of_failure(call.id, "failed", error_text))
         else:
             self._session.deliver(Interrupt(call.id, value))
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    running = list(tasks)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

@@ -2,33 +2,24 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from caesura.cml import (
     ERROR_ID,
     USER_ID,
     AtEnd,
-    Call,
     End,
-    EndOfStream,
-    Event,
-    FireAndForget,
     Inject,
     Interrupt,
     KnownTools,
     Mode,
     Pause,
     Point,
-    ProtocolError,
     Rules,
     Situation,
     State,
-    Text,
-    Trap,
-    Violation,
     next_step,
 )
 from caesura.cml.modes import Step
@@ -38,19 +29,14 @@ from caesura.session.calling.durations import Durations, Expectations
 from caesura.session.calling.events import (
     Arrival,
     CallingEvent,
-    CallIssued,
     Ended,
     Ending,
-    FirstToken,
-    Injected,
-    Mistake,
     Paused,
-    SentOff,
-    TextWritten,
-    Trapped,
 )
 from caesura.session.calling.generation import Generation
+from caesura.session.calling.inbox import Inbox
 from caesura.session.calling.pending import PendingCalls
+from caesura.session.calling.reading import Reading
 from caesura.session.errors import (
     ContextFull,
     EngineFailed,
@@ -58,17 +44,7 @@ from caesura.session.errors import (
     SessionClosed,
     SessionDetached,
 )
-from caesura.session.protocol import Delta, Sampling, StopReason, TokenEngine
-
-_THREADED_CHARACTERS = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Interrupts that are injected together."""
-
-    arrivals: tuple[Arrival, ...]
-    token_ids: tuple[int, ...]
+from caesura.session.protocol import Sampling, StopReason, TokenEngine
 
 
 class CallingSession:
@@ -112,40 +88,30 @@ class CallingSession:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mode = mode
-        self._codec = codec
         self._at_end = at_end
-        self._rules = rules or Rules()
         self._clock = clock
         sampling = replace(sampling, frames=codec.frame_rules(mode))
         self._generation = Generation(
             engine, session_id, start.token_ids, sampling, start.generated_tokens
         )
-        self._used_ids = {*start.used_ids, *(call.id for call in start.pending)}
-        self._monitor = codec.monitor(tools, self._used_ids, start.state)
         self._pending = PendingCalls(expectations or Durations())
         now = clock()
         for call in start.pending:
             self._pending.add(call, now)
-        self._point = start.point
-        self._queue = [Arrival(interrupt, now) for interrupt in start.queued]
-        self._encoding: list[Arrival] = []  # taken from the queue, not yet sent
-        self._sent: deque[_Batch] = deque()  # the engine has yet to place them
+        self._inbox = Inbox(codec, [Arrival(interrupt, now) for interrupt in start.queued])
         self._prompt: Sequence[int] | None = None  # begins a turn
-        self._position = len(start.token_ids)
-        self._opened_at = 0.0
-        self._opened_position = 0
-        self._awaits_first_token = True
+        used_ids = {*start.used_ids, *(call.id for call in start.pending)}
+        monitor = codec.monitor(tools, used_ids, start.state)
+        self._reading = Reading(monitor, rules or Rules(), self._pending, self._inbox, start)
         self._paused = False
         self._progress_due = False
         self._limit: str | None = None
-        self._violation: Violation | None = None
         self._failure: Exception | None = None
         self._ended = self._closed = False
-        self._outbox: deque[CallingEvent] = deque()
         self._wake = asyncio.Event()
         self._injecting = asyncio.Lock()
         self._injector: asyncio.Task[None] | None = None
-        self._reporter: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # What can be seen
 
@@ -168,20 +134,18 @@ class CallingSession:
     def in_critical_section(self) -> bool:
         """Whether the session is not to be left here: a frame is open where the events have come
         to, or some of them are still to be taken."""
-        return self._monitor.in_critical_section or bool(self._outbox)
+        return self._reading.monitor.in_critical_section or bool(self._reading.events)
 
     def checkpoint(self) -> Checkpoint:
         """Where the session stands after the latest event; not for a critical section."""
-        waiting = [arrival for batch in self._sent for arrival in batch.arrivals]
-        waiting += [*self._encoding, *self._queue]
         return Checkpoint(
             token_ids=tuple(self.transcript),
-            used_ids=frozenset(self._used_ids),
+            used_ids=frozenset(self._reading.used_ids),
             pending=tuple(self._pending),
-            queued=tuple(arrival.interrupt for arrival in waiting),
-            point=Point.WRITING if self._point is Point.CALLED else self._point,
+            queued=tuple(arrival.interrupt for arrival in self._inbox.arrivals),
+            point=Point.WRITING if self._reading.point is Point.CALLED else self._reading.point,
             generated_tokens=self.generated_tokens,
-            reasoning=self._monitor.state is State.REASONING,
+            reasoning=self._reading.monitor.state is State.REASONING,
         )
 
     # What its owner does
@@ -208,7 +172,7 @@ class CallingSession:
         if self._closed or not self._pending.take(call_id, self._clock(), completed=False):
             return False
         failure = Interrupt.of_failure(call_id, "cancelled", message)
-        self._queue.append(Arrival(failure, self._clock()))
+        self._inbox.add(Arrival(failure, self._clock()))
         self._something_arrived()
         return True
 
@@ -239,9 +203,8 @@ class CallingSession:
         """End the session at any moment: nothing more is generated or taken."""
         self._closed = True
         self._wake.set()
-        for task in (self._injector, self._reporter):
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._generation.halt()
 
     async def events(self) -> AsyncGenerator[CallingEvent, None]:
@@ -251,8 +214,8 @@ class CallingSession:
             SessionError: the engine failed; the transcript is intact.
         """
         while not self._closed:
-            while self._outbox:
-                yield self._outbox.popleft()
+            while self._reading.events:
+                yield self._reading.events.popleft()
             if self._ended:
                 return
             if self._failure is not None:
@@ -261,6 +224,7 @@ class CallingSession:
                 await (self._read() if self._generation.is_running else self._decide())
             except ContextFull as error:
                 self._limit = str(error)
+        await self._generation.halt()  # closed while it was opened
 
     # What arrives
 
@@ -268,7 +232,7 @@ class CallingSession:
         is_result = interrupt.id not in (USER_ID, ERROR_ID)
         if is_result and not self._pending.take(interrupt.id, now):
             return False
-        self._queue.append(Arrival(interrupt, now))
+        self._inbox.add(Arrival(interrupt, now))
         return True
 
     def _something_arrived(self) -> None:
@@ -279,8 +243,12 @@ class CallingSession:
             self._injector = self._spawn(self._interrupt)
 
     @property
+    def _is_to_inject(self) -> bool:
+        return isinstance(self._step(), Inject)
+
+    @property
     def _may_interrupt(self) -> bool:
-        return not self._injecting.locked() and isinstance(self._step(), Inject)
+        return not self._injecting.locked() and self._is_to_inject
 
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         async def guarded() -> None:
@@ -290,17 +258,21 @@ class CallingSession:
                 self._limit = str(error)
             except Exception as error:
                 self._failure = error
+            self._wake.set()
 
-        return asyncio.create_task(guarded())
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # What is decided
 
     def _step(self) -> Step:
         # In asynchronous mode the engine itself finds the place behind an open frame. In the
         # others a call must not be followed by anything before its result.
-        holds_back = self.mode is not Mode.ASYNC and self._monitor.in_critical_section
+        holds_back = self.mode is not Mode.ASYNC and self._reading.monitor.in_critical_section
         situation = Situation(
-            self._point, self._pending.ids, bool(self._queue or self._encoding), holds_back
+            self._reading.point, self._pending.ids, self._inbox.is_queued, holds_back
         )
         return next_step(self.mode, situation, self._at_end)
 
@@ -310,8 +282,8 @@ class CallingSession:
             await self._begin_turn(self._prompt)
             return
         step = self._step()
-        if self._violation is not None:
-            self._end(Ending.FAILED, self._violation.message)
+        if self._reading.violation is not None:
+            self._end(Ending.FAILED, self._reading.violation.message)
         elif self._limit is not None:
             self._end(Ending.LIMIT, self._limit)
         elif isinstance(step, End):
@@ -323,21 +295,18 @@ class CallingSession:
         elif isinstance(step, Inject):
             await self._inject()
         else:
-            self._running_again()
+            self._paused = False
+            self._reading.go_on()
             await self._generation.go_on()
 
     def _end(self, ending: Ending, message: str | None = None) -> None:
         self._ended = True
-        self._outbox.append(
-            Ended(self._position, self._clock(), ending, message, self._pending.ids)
+        self._reading.events.append(
+            Ended(self._reading.position, self._clock(), ending, message, self._pending.ids)
         )
 
     def _tokens_spent(self) -> str:
         return f"the turn has had its {self._generation.max_tokens} tokens (max_tokens)"
-
-    def _running_again(self) -> None:
-        self._paused = False
-        self._awaits_first_token = True
 
     async def _wait(self, pause: Pause) -> None:
         """The first time tell of the pause; then wait until something arrives."""
@@ -349,99 +318,68 @@ class CallingSession:
         until_all = self.mode is not Mode.ASYNC
         remaining = self._pending.remaining_seconds(now, until_all=until_all)
         report = self._generation.report_progress
-        self._reporter = self._spawn(partial(report, remaining, self._pending.endpoint))
+        self._spawn(partial(report, remaining, self._pending.endpoint))
         self._progress_due = False
         if not self._paused:
             self._paused = True
-            self._outbox.append(Paused(self._position, now, pause.pending, remaining))
+            self._reading.events.append(
+                Paused(self._reading.position, now, pause.pending, remaining)
+            )
 
     # What is injected
 
     async def _interrupt(self) -> None:
         """Send what is queued to the running generation."""
         async with self._injecting:
-            while self._generation.is_running and self._queue and isinstance(self._step(), Inject):
+            while self._generation.is_running and self._is_to_inject:
                 if self._generation.tokens_left <= 0:
                     return
-                batch = await self._take_queue()
+                batch = await self._inbox.take()
                 if not self._generation.is_running:
-                    self._queue[:0] = batch.arrivals
+                    self._inbox.give_back(batch)
                     break
-                self._sent.append(batch)
+                self._inbox.note_sent(batch)
                 try:
                     await self._generation.interrupt(batch.token_ids)
                 except SessionClosed:  # halted meanwhile, and the batch queued again
                     break
                 except SessionDetached:  # just let go; it is opened anew with the next delta
-                    self._give_back(batch)
+                    self._inbox.note_refused(batch)
                     break
                 except BaseException:
-                    self._give_back(batch)
+                    self._inbox.note_refused(batch)
                     raise
-        self._wake.set()
-
-    def _give_back(self, batch: _Batch) -> None:
-        if batch in self._sent:
-            self._sent.remove(batch)
-            self._queue[:0] = batch.arrivals
 
     async def _inject(self) -> None:
         """End the pause with what is queued."""
         async with self._injecting:
-            batch = await self._take_queue()
+            batch = await self._inbox.take()
             try:
                 await self._generation.go_on(batch.token_ids)
             except BaseException:
-                self._queue[:0] = batch.arrivals
+                self._inbox.give_back(batch)
                 raise
-            self._place(batch)
+            self._reading.place(batch, self._clock())
+            self._paused = False
 
     async def _begin_turn(self, prompt: Sequence[int]) -> None:
         async with self._injecting:
-            batch = await self._take_queue()
+            batch = await self._inbox.take()
             self._generation.begin_turn()
             self._prompt = None
             try:
                 await self._generation.go_on([*batch.token_ids, *prompt])
             except BaseException:
-                self._queue[:0] = batch.arrivals
+                self._inbox.give_back(batch)
                 raise
             if batch.arrivals:
-                self._place(batch)
-            self._monitor.begin_turn()
-            self._point = Point.WRITING
-            self._running_again()
-            self._position += len(prompt)
-
-    async def _take_queue(self) -> _Batch:
-        """The queue as tokens; in a thread if it is long."""
-        self._encoding, self._queue = self._queue, []
-        interrupts = [arrival.interrupt for arrival in self._encoding]
-        try:
-            if sum(len(interrupt.value) for interrupt in interrupts) > _THREADED_CHARACTERS:
-                token_ids = await asyncio.to_thread(self._codec.interrupts, interrupts)
-            else:
-                token_ids = self._codec.interrupts(interrupts) if interrupts else []
-        except BaseException:
-            self._queue[:0] = self._encoding
-            raise
-        finally:
-            arrivals, self._encoding = tuple(self._encoding), []
-        return _Batch(arrivals, tuple(token_ids))
-
-    def _place(self, batch: _Batch) -> None:
-        """The batch is in the transcript from here on."""
-        now = self._clock()
-        self._note(self._monitor.injected(), self._position, now)
-        self._outbox.append(Injected(self._position, now, batch.arrivals, len(batch.token_ids)))
-        self._position += len(batch.token_ids)
-        self._point = Point.WRITING
-        self._running_again()
+                self._reading.place(batch, self._clock())
+            self._reading.begin_turn(len(prompt))
+            self._paused = False
 
     async def _halt(self) -> None:
         """Stop the engine here. What it has not placed waits again, before what came later."""
-        self._queue[:0] = [arrival for batch in self._sent for arrival in batch.arrivals]
-        self._sent.clear()
+        self._inbox.recall()
         await self._generation.halt()
 
     # What is written
@@ -452,80 +390,19 @@ class CallingSession:
             if not self._closed:
                 self._failure = EngineFailed("the engine ended the session")
             return
-        placed = self._take(delta, self._clock())
+        placed = self._reading.take(delta, self._clock())
+        if delta.stop is StopReason.LENGTH:
+            spent = self._generation.tokens_left <= 0
+            self._limit = self._tokens_spent() if spent else "the model's context is full"
         if not self._generation.is_running:
             return
         if self._limit is None and self._generation.tokens_left <= 0:
             self._limit = self._tokens_spent()
-        if self._limit is not None or self._violation is not None:
+        if self._limit is not None or self._reading.violation is not None:
             await self._halt()
-            if self._point is not Point.ENDED:
-                self._note(self._monitor.end_of_stream(), self._position, self._clock())
+            self._reading.end_turn(self._clock())
         elif placed and isinstance(self._step(), Pause):
             # A message of the user came in just when a call was completed that is waited for.
             await self._halt()
-        elif self._queue and self._may_interrupt:
+        elif self._inbox.is_queued and self._may_interrupt:
             await self._interrupt()
-
-    def _take(self, delta: Delta, now: float) -> bool:
-        """Take what was generated; whether interrupts took their place behind it."""
-        if delta.token_ids and self._awaits_first_token:
-            self._awaits_first_token = False
-            self._outbox.append(FirstToken(self._position, now, delta.cached_tokens))
-        for token_id in delta.token_ids:
-            was_open = self._monitor.in_critical_section
-            events = self._monitor.feed((token_id,))
-            self._position += 1
-            self._note(events, self._position, now)
-            if self._monitor.in_critical_section and (events or not was_open):
-                self._opened_at, self._opened_position = now, self._position - 1
-        match delta.stop:
-            case StopReason.STOP:
-                self._note(self._monitor.end_of_stream(), self._position, now)
-            case StopReason.LENGTH:
-                spent = self._generation.tokens_left <= 0
-                self._limit = self._tokens_spent() if spent else "the model's context is full"
-                self._note(self._monitor.end_of_stream(), self._position, now)
-            case StopReason.FRAME if self._point is Point.CALLED:
-                self._point = Point.WRITING  # no more calls belong to these
-            case _:
-                pass
-        if delta.stop is None or not self._sent:
-            return False
-        self._place(self._sent.popleft())
-        return True
-
-    def _note(self, events: Sequence[Event], position: int, now: float) -> None:
-        for event in events:
-            awaits = bool(self._pending or self._queue or self._encoding or self._sent)
-            verdict = self._rules.judge(event, awaits=awaits)
-            self._point = self._point.after(event)
-            self._report(event, position, now)
-            if isinstance(verdict, ProtocolError):
-                self._mistake(verdict, position, now)
-            elif verdict is not None:
-                self._violation = self._violation or verdict
-
-    def _report(self, event: Event, position: int, now: float) -> None:
-        tokens = position - self._opened_position
-        match event:
-            case Text(text, channel):
-                self._outbox.append(TextWritten(position, now, text, channel))
-            case Call():
-                self._used_ids.add(event.id)
-                self._pending.add(event, now)
-                self._outbox.append(CallIssued(position, now, event, self._opened_at, tokens))
-            case FireAndForget():
-                self._outbox.append(SentOff(position, now, event, self._opened_at, tokens))
-            case Trap():
-                self._outbox.append(Trapped(position, now))
-            case ProtocolError():
-                self._mistake(event, position, now)
-            case EndOfStream():
-                pass
-
-    def _mistake(self, error: ProtocolError, position: int, now: float) -> None:
-        if error.call_id is not None:
-            self._used_ids.add(error.call_id)
-        self._outbox.append(Mistake(position, now, error))
-        self._queue.append(Arrival(error.interrupt, now))

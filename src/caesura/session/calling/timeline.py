@@ -88,6 +88,7 @@ class Timeline:
         injections: in order.
         mistakes: what the model did wrong.
         traps: how often it waited.
+        generated_tokens: what the model wrote.
     """
 
     began_at: float
@@ -101,6 +102,7 @@ class Timeline:
     injections: list[Injected] = field(default_factory=list)
     mistakes: list[ProtocolError] = field(default_factory=list)
     traps: int = 0
+    generated_tokens: int = 0
 
     def __post_init__(self) -> None:
         self.spans.append(Span(SpanKind.GENERATING, self.began_at))
