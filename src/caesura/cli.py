@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from caesura.cml import Mode
 from caesura.errors import CaesuraError
 
 app = typer.Typer(
@@ -375,6 +376,13 @@ def chat(
             "If the session waits for a human, this is the answer."
         ),
     ] = None,
+    function_calling: Annotated[
+        Mode | None,
+        typer.Option(
+            help="What happens at a call in new sessions: wait for it, run calls that follow "
+            "each other together, or go on writing. As the server is set up by default."
+        ),
+    ] = None,
 ) -> None:
     """Talk to a session of `caesura serve`: watch it, steer it, answer what it asks.
 
@@ -392,7 +400,9 @@ def chat(
     from caesura.chat import ChatSettings, run_chat
 
     chosen = None if tools is None else () if tools == "none" else tuple(_names(tools))
-    raise typer.Exit(run_chat(ChatSettings(url, api_key, model, session, chosen, message)))
+    raise typer.Exit(
+        run_chat(ChatSettings(url, api_key, model, session, chosen, message, function_calling))
+    )
 
 
 @app.command(epilog="Example: caesura demo --part agent --questions 6 --seed 7")

@@ -102,7 +102,6 @@ async def test_an_asynchronous_session_goes_on_while_its_calls_run(tmp_path: Pat
 async def test_a_message_is_an_interrupt(tmp_path: Path) -> None:
     async with running(tmp_path / "db") as all_agents:
         agent = await all_agents.create(OWNER, asked(LONG))
-        await until(agent, EventType.TEXT)
         await agent.steer("and [END] now?")
         told = await events(agent)
     results, own = read(agent.transcript[prompt_end(agent.transcript) :])
@@ -281,6 +280,7 @@ async def test_a_session_ends_at_its_limit_of_turns(tmp_path: Path) -> None:
         told = await events(agent)
     assert told[-1].data["ending"] == SessionEnding.LIMIT
     assert "max_turns" in told[-1].data["error"]
+    assert sum(e.type is EventType.TRAPPED for e in told) == 3
 
 
 async def test_an_answer_of_full_length_says_so(tmp_path: Path) -> None:

@@ -7,14 +7,12 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from caesura.cml import USER_ID, AtEnd, Interrupt, Mode, Point
-from caesura.cml import Call as WrittenCall
+from caesura.cml import USER_ID, AtEnd, Mode, Point
 from caesura.session.agent import Agent
 from caesura.session.calling import (
     CallingEvent,
     CallingSession,
     CallIssued,
-    Checkpoint,
     Ended,
     Ending,
     FirstToken,
@@ -32,14 +30,20 @@ from caesura.session.inbox import UserMessage
 from caesura.session.protocol import StopReason
 from caesura.session.records import (
     CallRecord,
-    Course,
     EventType,
     Phase,
     SessionEnding,
     SessionRecord,
 )
-from caesura.session.shapes import call_details, injected_details, trapped_details, user_message
+from caesura.session.shapes import (
+    call_details,
+    injected_details,
+    interrupt_of,
+    trapped_details,
+    user_message,
+)
 from caesura.session.stretch import Stretch
+from caesura.session.track import Track
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
 
@@ -61,11 +65,7 @@ class CmlAgent(Agent):
         if record.phase is not Phase.ENDED:
             self._format = workplace.formats.of(record.spec.protocol)
         self._session: CallingSession | None = None
-        self._course = Course()
-        self._labels: set[str] = set()  # of all calls so far
-        self._refused: list[str] = []  # ids of calls that were mistakes
-        self._told: list[Interrupt] = []  # of mistakes, not injected yet
-        self._point = Point.WRITING
+        self._track = Track()
         self._stretch = Stretch(self.turns, self.events)
         self._reported_phase = self.phase
         self._passed_on: deque[UserMessage] = deque()  # to the engine's session, not injected yet
@@ -80,11 +80,7 @@ class CmlAgent(Agent):
 
     async def _restore(self) -> None:
         store = self._work.store
-        self._course = await store.course(self.id)
-        self._labels = set(await store.labels(self.id))
-        self._refused = list(self._course.refused_ids)
-        self._told = [Interrupt(call_id, value) for call_id, value in self._course.told]
-        self._point = Point[self._course.point]
+        self._track = Track(await store.course(self.id), await store.labels(self.id))
         self._reported_phase = self.phase
         self._stretch = Stretch(self.turns, self.events)
         self._stretch.is_over = self.phase is not Phase.GENERATING or self.turns == 0
@@ -95,21 +91,6 @@ class CmlAgent(Agent):
             await self.events.commit(reports=[(EventType.RESTARTED, {"turn": self.turns})])
         self._start(self._calls.unfinished)
 
-    def _checkpoint(self) -> Checkpoint:
-        records = [record for record in self._calls.records if record.label is not None]
-        return Checkpoint(
-            token_ids=tuple(self._transcript),
-            used_ids=[*self._labels, *self._refused],
-            pending=[_written(record) for record in records if record.result is None],
-            queued=[
-                *self._told,
-                *[_interrupt(record) for record in records if record.result is not None],
-            ],
-            point=self._point,
-            generated_tokens=self._course.generated_tokens,
-            reasoning=self._course.reasoning,
-        )
-
     def _opened(self) -> CallingSession:
         """The session in the engine: as it was left, or opened from what is stored."""
         if self._session is None:
@@ -119,7 +100,7 @@ class CmlAgent(Agent):
             self._session = CallingSession(
                 self._work.engine,
                 self._format,
-                self._checkpoint(),
+                self._track.checkpoint(self._transcript, self._calls.records),
                 self.spec.sampling(),
                 mode=self._mode,
                 at_end=self.spec.at_end or AtEnd.WAIT,
@@ -144,6 +125,9 @@ class CmlAgent(Agent):
 
     async def _follow(self) -> None:
         """Do what the session's events say, until it ends its answer, is held or stopped."""
+        await self._end_at_limit()
+        if self.phase is Phase.ENDED:
+            return
         if self._stretch.is_over and self.phase is Phase.GENERATING:
             await self._begin()
         session = self._opened()
@@ -183,7 +167,7 @@ class CmlAgent(Agent):
         for record in self._calls.finished:
             if record.label is not None and record.call.id not in self._handed_on:
                 self._handed_on.add(record.call.id)
-                session.deliver(_interrupt(record))
+                session.deliver(interrupt_of(record))
 
     def _may_stop(self, session: CallingSession, event: CallingEvent) -> bool:
         """Whether the session is to be stopped, and all that it has written can be kept."""
@@ -203,11 +187,9 @@ class CmlAgent(Agent):
             case SentOff():
                 await self._issued(session, event, None)
             case Mistake():
-                self._told.append(event.error.interrupt)
-                if event.error.call_id is not None:
-                    self._refused.append(event.error.call_id)
+                self._track.mistake(event.error)
             case Trapped():
-                self._point = Point.TRAPPED
+                self._track.point = Point.TRAPPED
             case Paused():
                 await self._paused(session, event)
             case Injected():
@@ -236,7 +218,7 @@ class CmlAgent(Agent):
         if label is None:
             self._calls.unread.add(record.call.id)
         else:
-            self._labels.add(label)
+            self._track.labels.add(label)
         await self._save(
             session,
             event.position,
@@ -259,7 +241,7 @@ class CmlAgent(Agent):
         """Nothing is generated until a result is there."""
         at_end = session.checkpoint().point is Point.ENDED
         if at_end:
-            self._point = Point.ENDED
+            self._track.point = Point.ENDED
         if at_end and self._is_left(event.pending):
             await self._answered(session, event.position, StopReason.STOP)
             await self._close_engine()
@@ -280,12 +262,11 @@ class CmlAgent(Agent):
         by_label = {record.label: record for record in self._calls.finished if record.label}
         records = [by_label[one.id] for one in arrived if one.id in by_label]
         ids = [one.id for one in arrived]
-        errors = {one.id: one.value for one in arrived if one in self._told}
+        errors = {one.id: one.value for one in arrived if one in self._track.told}
         details = injected_details(ids, by_label, event.position, self.turns, errors)
         self._calls.remove(records)
-        self._told = [one for one in self._told if one not in arrived]
-        self.phase, self._point = Phase.GENERATING, Point.WRITING
-        self._course = self._course.model_copy(update={"rounds": self._course.rounds + 1})
+        self._track.injected(arrived)
+        self.phase = Phase.GENERATING
         await self._save(
             session,
             event.position + event.tokens,
@@ -298,7 +279,10 @@ class CmlAgent(Agent):
             ],
             injected_tokens=event.tokens,
         )
-        if self._course.rounds >= self.spec.max_turns:
+        await self._end_at_limit()
+
+    async def _end_at_limit(self) -> None:
+        if self._track.rounds > self.spec.max_turns:
             limit = f"the session has had its {self.spec.max_turns} turns (max_turns)"
             await self._end(SessionEnding.LIMIT, limit)
 
@@ -314,7 +298,7 @@ class CmlAgent(Agent):
 
     async def _answered(self, session: CallingSession, position: int, stop: StopReason) -> None:
         """The model has ended its answer; whatever is pending is left."""
-        self.phase, self._point = Phase.IDLE, Point.ENDED
+        self.phase, self._track.point = Phase.IDLE, Point.ENDED
         self._inbox.take_back()
         self._next_stretch()
         await self._save(session, position, stop=stop, continues=False)
@@ -334,12 +318,12 @@ class CmlAgent(Agent):
         chat = [user_message(message.text) for message in messages]
         append = self._format.append
         tokens = await asyncio.to_thread(append, self._transcript, chat, self._mode)
-        self.phase, self._point = Phase.GENERATING, Point.WRITING
+        self.phase = Phase.GENERATING
+        self._track.prompted()
         self._next_stretch()
-        self._course = Course(rounds=self._course.rounds + 1, refused_ids=tuple(self._refused))
         await self._advance(
             tokens,
-            self._work.store.set_course(self.id, self._course),
+            self._work.store.set_course(self.id, self._track.course),
             *self._inbox.delivered(messages),
             reports=[*[(EventType.MESSAGE, message) for message in chat], self._phase_report()],
             pieces=self._pieces,
@@ -382,16 +366,8 @@ class CmlAgent(Agent):
             self._next_stretch()
         if self.phase is not phase_before:
             told.append(self._phase_report())
-        self._course = self._course.model_copy(
-            update={
-                "point": self._point.name,
-                "generated_tokens": self._course.generated_tokens + generated,
-                "reasoning": session.checkpoint().reasoning,
-                "refused_ids": tuple(self._refused),
-                "told": tuple((one.id, one.value) for one in self._told),
-            }
-        )
-        course = self._work.store.set_course(self.id, self._course)
+        reached = self._track.written(generated, reasoning=session.checkpoint().reasoning)
+        course = self._work.store.set_course(self.id, reached)
         pieces = self._pieces
         await self._advance(tokens, course, *changes, reports=told, pieces=pieces)
         self._reported_phase = self.phase
@@ -425,13 +401,3 @@ class CmlAgent(Agent):
 def _end_of(event: CallingEvent) -> int:
     """Tokens of the transcript once the event is over."""
     return event.position + (event.tokens if isinstance(event, Injected) else 0)
-
-
-def _written(record: CallRecord) -> WrittenCall:
-    arguments = json.loads(record.call.arguments_text)
-    return WrittenCall(str(record.label), record.call.name, arguments)
-
-
-def _interrupt(record: CallRecord) -> Interrupt:
-    assert record.result is not None
-    return Interrupt(str(record.label), record.result.content)

@@ -1,10 +1,12 @@
 """How calls, results and messages look to the model, and in events."""
 
+import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from pydantic import JsonValue
 
+from caesura.cml import Call, Interrupt
 from caesura.session.records import CallRecord, Message
 from caesura.tools.call import CallResult, ToolCall
 
@@ -23,6 +25,18 @@ def tool_message(record: CallRecord) -> Message:
 def said_by_tool(call: ToolCall, content: str) -> Message:
     """What the model reads of a call."""
     return {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": content}
+
+
+def call_of(record: CallRecord) -> Call:
+    """A call as its model wrote it in CML."""
+    arguments = json.loads(record.call.arguments_text)
+    return Call(str(record.label), record.call.name, arguments)
+
+
+def interrupt_of(record: CallRecord) -> Interrupt:
+    """The result of such a call, for the model."""
+    assert record.result is not None
+    return Interrupt(str(record.label), record.result.content)
 
 
 def call_details(record: CallRecord) -> dict[str, JsonValue]:
