@@ -514,16 +514,37 @@ def chat(
     )
 
 
-@app.command()
+@app.command(epilog="Example: caesura demo --part agent --questions 6 --seed 7")
 def demo(
-    out: Annotated[Path, typer.Option(help="Where report.json, report.md and plots go.")] = Path(
-        "out/demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Where figures and plots go.")] = Path("out/demo"),
+    part: Annotated[
+        str,
+        typer.Option(
+            help="agent: a model calls real tools, in sync, sync_parallel and async mode. "
+            "pause: agent sessions on stock vLLM and on Caesura. Or all."
+        ),
+    ] = "all",
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Of what the agent's tools return and how long they take; a new one each time "
+            "by default."
+        ),
+    ] = None,
+    questions: Annotated[
+        int, typer.Option(min=1, help="How many questions the agent is asked, in each mode.")
+    ] = 4,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The agent's model: a checkpoint of `caesura train demo`."),
+    ] = None,
 ) -> None:
-    """Show what pauses gain: real agent sessions on stock vLLM and on Caesura, on this CPU."""
-    from caesura.demo.run import run_demo
+    """Show what Caesura is for, on this CPU, with real tools and real engines."""
+    from caesura.demo.run import Part, run_demo
 
-    run_demo(out, _command_line())
+    if part not in [*Part]:
+        raise typer.BadParameter(f"--part is one of: {', '.join(Part)}")
+    run_demo(Part(part), out, _command_line(), seed=seed, questions=questions, model=model)
 
 
 @app.command(epilog="Example: caesura calibrate --json profile.json --out out/calibration")

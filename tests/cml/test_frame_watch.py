@@ -180,7 +180,8 @@ def test_frames_end_turns(
     [
         ("see", 0, {}, (0, BEFORE)),  # nothing was generated yet
         ("see see , _me", 1, {}, (3, BEFORE)),
-        ("see _ see", 2, {}, (2, BEFORE)),  # the word before it is complete
+        ("see nl see", 2, {}, (2, BEFORE)),  # the line before it is complete
+        ("see _ see _me", 2, {}, (3, BEFORE)),  # a space and what follows are not parted
         ("see see", 1, {"at_words": False}, (1, BEFORE)),
         ("see see CALL", 1, {}, (2, BEFORE)),
         ("see see TRAP", 1, {}, (2, BEFORE)),
