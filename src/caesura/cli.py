@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from caesura.cml import Mode
 from caesura.errors import CaesuraError
 
 app = typer.Typer(
@@ -484,6 +485,13 @@ def chat(
             "If the session waits for a human, this is the answer."
         ),
     ] = None,
+    function_calling: Annotated[
+        Mode | None,
+        typer.Option(
+            help="What happens at a call in new sessions: wait for it, run calls that follow "
+            "each other together, or go on writing. As the server is set up by default."
+        ),
+    ] = None,
 ) -> None:
     """Talk to a session of `caesura serve`: watch it, steer it, answer what it asks.
 
@@ -501,19 +509,42 @@ def chat(
     from caesura.chat import ChatSettings, run_chat
 
     chosen = None if tools is None else () if tools == "none" else tuple(_names(tools))
-    raise typer.Exit(run_chat(ChatSettings(url, api_key, model, session, chosen, message)))
+    raise typer.Exit(
+        run_chat(ChatSettings(url, api_key, model, session, chosen, message, function_calling))
+    )
 
 
-@app.command()
+@app.command(epilog="Example: caesura demo --part agent --questions 6 --seed 7")
 def demo(
-    out: Annotated[Path, typer.Option(help="Where report.json, report.md and plots go.")] = Path(
-        "out/demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Where figures and plots go.")] = Path("out/demo"),
+    part: Annotated[
+        str,
+        typer.Option(
+            help="agent: a model calls real tools, in sync, sync_parallel and async mode. "
+            "pause: agent sessions on stock vLLM and on Caesura. Or all."
+        ),
+    ] = "all",
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Of what the agent's tools return and how long they take; a new one each time "
+            "by default."
+        ),
+    ] = None,
+    questions: Annotated[
+        int, typer.Option(min=1, help="How many questions the agent is asked, in each mode.")
+    ] = 4,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The agent's model: a checkpoint of `caesura train demo`."),
+    ] = None,
 ) -> None:
-    """Show what pauses gain: real agent sessions on stock vLLM and on Caesura, on this CPU."""
-    from caesura.demo.run import run_demo
+    """Show what Caesura is for, on this CPU, with real tools and real engines."""
+    from caesura.demo.run import Part, run_demo
 
-    run_demo(out, _command_line())
+    if part not in [*Part]:
+        raise typer.BadParameter(f"--part is one of: {', '.join(Part)}")
+    run_demo(Part(part), out, _command_line(), seed=seed, questions=questions, model=model)
 
 
 @app.command(epilog="Example: caesura calibrate --json profile.json --out out/calibration")
@@ -610,6 +641,10 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps in all. Default: the recipe's.")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="End after this time, however slow the machine. Default: no limit."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of data and weights, or of the sessions.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 2,
     evaluate: Annotated[
@@ -642,6 +677,8 @@ def train(
     settings = TrainingSettings(seed=seed)
     if steps is not None:
         settings = replace(settings, steps=steps)
+    if minutes is not None:
+        settings = replace(settings, seconds=60 * minutes)
     run_training(settings, out, resume, threads)
 
 

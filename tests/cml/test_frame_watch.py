@@ -160,7 +160,7 @@ def test_what_pauses_is_what_the_monitor_reports(token_ids: list[int]) -> None:
         ("CALL json END _me", {"calls": CallStop.EACH}, (3, KEEP)),  # no result will come
         (f"{CALLING} {CALLING} _me", {"calls": CallStop.BUNDLE}, (10, BUNDLE)),
         (f"{CALLING} nl _ {CALLING} _ see", {"calls": CallStop.BUNDLE}, (13, BUNDLE)),
-        (f"{CALLING} TRAP END", {"calls": CallStop.BUNDLE}, (5, BUNDLE)),
+        (f"{CALLING} TRAP END", {"calls": CallStop.BUNDLE}, (6, FRAME)),
         (f"{CALLING} EOS", {"calls": CallStop.BUNDLE}, (5, SEQUENCE)),
         ("CALL json END see", {"calls": CallStop.BUNDLE}, (3, KEEP)),
         (f"CALL json END {CALLING} see", {"calls": CallStop.BUNDLE}, (8, BUNDLE)),
@@ -180,7 +180,8 @@ def test_frames_end_turns(
     [
         ("see", 0, {}, (0, BEFORE)),  # nothing was generated yet
         ("see see , _me", 1, {}, (3, BEFORE)),
-        ("see _ see", 2, {}, (2, BEFORE)),  # the word before it is complete
+        ("see nl see", 2, {}, (2, BEFORE)),  # the line before it is complete
+        ("see _ see _me", 2, {}, (3, BEFORE)),  # a space and what follows are not parted
         ("see see", 1, {"at_words": False}, (1, BEFORE)),
         ("see see CALL", 1, {}, (2, BEFORE)),
         ("see see TRAP", 1, {}, (2, BEFORE)),

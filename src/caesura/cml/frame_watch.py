@@ -28,7 +28,7 @@ class CallStop(StrEnum):
     """Which ends of calls end the turn. Only calls with an id do: of others no result comes."""
 
     EACH = "each"  # at each call's [END]
-    BUNDLE = "bundle"  # before the first token that does not go on a bundle of calls
+    BUNDLE = "bundle"  # before the first token that neither goes on a bundle of calls nor traps
     NEVER = "never"
 
 
@@ -39,8 +39,9 @@ class FrameRules:
     Attributes:
         call, trap, head, end, interrupt: the tokens of the markers.
         calls: which ends of calls end the turn. The end of a trap always does.
-        at_words: interrupts come only before a token that starts a word, before a marker, behind
-            a frame or at the end of the sequence; else before any token outside frames.
+        at_words: interrupts come only before a token that begins with white space, before a marker,
+            behind a frame or a line break, or at the end of the sequence; else before any token
+            outside frames.
         reasoning: the tokens that open and close a reasoning block, of a model that has them.
 
     Raises:
@@ -165,7 +166,8 @@ class FrameWatch:
             if ending is not None:
                 return Ruling(Verdict.STOP_BEFORE, ending)
         if symbol is None:
-            self._at_boundary = self._text_of(token_id)[-1:].isspace()
+            # Not behind any white space: a lone space may belong to the value that follows.
+            self._at_boundary = self._text_of(token_id)[-1:] == "\n"
             return KEPT
         was, self.state = self.state, self._after(symbol)
         self._at_boundary = True
@@ -191,7 +193,8 @@ class FrameWatch:
                 return None
             awaited, self._bundle = self._bundle is _Bundle.AWAITED, _Bundle.NONE
             if awaited:
-                return Ending.BUNDLE
+                # A trap waits for the bundle itself, at its own end.
+                return None if symbol is Marker.TRAP else Ending.BUNDLE
         if not interrupt_waits:
             self._waited_tokens = 0
             return None

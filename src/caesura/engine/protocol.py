@@ -52,3 +52,10 @@ def endpoint_of(request: Request) -> str | None:
         return None
     endpoint = params.extra_args.get(ENDPOINT_ARGUMENT)
     return str(endpoint) if endpoint else None
+
+
+CML_PARSER = "caesura_cml"
+"""vLLM's name of the tool parser for CML (`--tool-call-parser`)."""
+
+CML_PARSER_PLUGIN = "caesura.engine.cml_tool_parser"
+"""The module that registers it (`--tool-parser-plugin`), in every process that parses."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,24 +10,16 @@ from caesura.cml import (
     ERROR_ID,
     USER_ID,
     AtEnd,
-    Call,
     End,
-    EndOfStream,
-    Event,
-    FireAndForget,
     Inject,
     Interrupt,
     KnownTools,
     Mode,
     Pause,
     Point,
-    ProtocolError,
     Rules,
     Situation,
     State,
-    Text,
-    Trap,
-    Violation,
     next_step,
 )
 from caesura.cml.modes import Step
@@ -38,20 +29,14 @@ from caesura.session.calling.durations import Durations, Expectations
 from caesura.session.calling.events import (
     Arrival,
     CallingEvent,
-    CallIssued,
     Ended,
     Ending,
-    FirstToken,
-    Injected,
-    Mistake,
     Paused,
-    SentOff,
-    TextWritten,
-    Trapped,
 )
 from caesura.session.calling.generation import Generation
-from caesura.session.calling.inbox import Batch, Inbox
+from caesura.session.calling.inbox import Inbox
 from caesura.session.calling.pending import PendingCalls
+from caesura.session.calling.reading import Reading
 from caesura.session.errors import (
     ContextFull,
     EngineFailed,
@@ -59,7 +44,7 @@ from caesura.session.errors import (
     SessionClosed,
     SessionDetached,
 )
-from caesura.session.protocol import Delta, Sampling, StopReason, TokenEngine
+from caesura.session.protocol import Sampling, StopReason, TokenEngine
 
 
 class CallingSession:
@@ -104,32 +89,25 @@ class CallingSession:
     ) -> None:
         self.mode = mode
         self._at_end = at_end
-        self._rules = rules or Rules()
         self._clock = clock
         sampling = replace(sampling, frames=codec.frame_rules(mode))
         self._generation = Generation(
             engine, session_id, start.token_ids, sampling, start.generated_tokens
         )
-        self._used_ids = {*start.used_ids, *(call.id for call in start.pending)}
-        self._monitor = codec.monitor(tools, self._used_ids, start.state)
         self._pending = PendingCalls(expectations or Durations())
         now = clock()
         for call in start.pending:
             self._pending.add(call, now)
-        self._point = start.point
         self._inbox = Inbox(codec, [Arrival(interrupt, now) for interrupt in start.queued])
         self._prompt: Sequence[int] | None = None  # begins a turn
-        self._position = len(start.token_ids)
-        self._opened_at = 0.0
-        self._opened_position = 0
-        self._awaits_first_token = True
+        used_ids = {*start.used_ids, *(call.id for call in start.pending)}
+        monitor = codec.monitor(tools, used_ids, start.state)
+        self._reading = Reading(monitor, rules or Rules(), self._pending, self._inbox, start)
         self._paused = False
         self._progress_due = False
         self._limit: str | None = None
-        self._violation: Violation | None = None
         self._failure: Exception | None = None
         self._ended = self._closed = False
-        self._outbox: deque[CallingEvent] = deque()
         self._wake = asyncio.Event()
         self._injecting = asyncio.Lock()
         self._injector: asyncio.Task[None] | None = None
@@ -156,18 +134,18 @@ class CallingSession:
     def in_critical_section(self) -> bool:
         """Whether the session is not to be left here: a frame is open where the events have come
         to, or some of them are still to be taken."""
-        return self._monitor.in_critical_section or bool(self._outbox)
+        return self._reading.monitor.in_critical_section or bool(self._reading.events)
 
     def checkpoint(self) -> Checkpoint:
         """Where the session stands after the latest event; not for a critical section."""
         return Checkpoint(
             token_ids=tuple(self.transcript),
-            used_ids=frozenset(self._used_ids),
+            used_ids=frozenset(self._reading.used_ids),
             pending=tuple(self._pending),
             queued=tuple(arrival.interrupt for arrival in self._inbox.arrivals),
-            point=Point.WRITING if self._point is Point.CALLED else self._point,
+            point=Point.WRITING if self._reading.point is Point.CALLED else self._reading.point,
             generated_tokens=self.generated_tokens,
-            reasoning=self._monitor.state is State.REASONING,
+            reasoning=self._reading.monitor.state is State.REASONING,
         )
 
     # What its owner does
@@ -236,8 +214,8 @@ class CallingSession:
             SessionError: the engine failed; the transcript is intact.
         """
         while not self._closed:
-            while self._outbox:
-                yield self._outbox.popleft()
+            while self._reading.events:
+                yield self._reading.events.popleft()
             if self._ended:
                 return
             if self._failure is not None:
@@ -292,8 +270,10 @@ class CallingSession:
     def _step(self) -> Step:
         # In asynchronous mode the engine itself finds the place behind an open frame. In the
         # others a call must not be followed by anything before its result.
-        holds_back = self.mode is not Mode.ASYNC and self._monitor.in_critical_section
-        situation = Situation(self._point, self._pending.ids, self._inbox.is_queued, holds_back)
+        holds_back = self.mode is not Mode.ASYNC and self._reading.monitor.in_critical_section
+        situation = Situation(
+            self._reading.point, self._pending.ids, self._inbox.is_queued, holds_back
+        )
         return next_step(self.mode, situation, self._at_end)
 
     async def _decide(self) -> None:
@@ -302,8 +282,8 @@ class CallingSession:
             await self._begin_turn(self._prompt)
             return
         step = self._step()
-        if self._violation is not None:
-            self._end(Ending.FAILED, self._violation.message)
+        if self._reading.violation is not None:
+            self._end(Ending.FAILED, self._reading.violation.message)
         elif self._limit is not None:
             self._end(Ending.LIMIT, self._limit)
         elif isinstance(step, End):
@@ -315,21 +295,18 @@ class CallingSession:
         elif isinstance(step, Inject):
             await self._inject()
         else:
-            self._running_again()
+            self._paused = False
+            self._reading.go_on()
             await self._generation.go_on()
 
     def _end(self, ending: Ending, message: str | None = None) -> None:
         self._ended = True
-        self._outbox.append(
-            Ended(self._position, self._clock(), ending, message, self._pending.ids)
+        self._reading.events.append(
+            Ended(self._reading.position, self._clock(), ending, message, self._pending.ids)
         )
 
     def _tokens_spent(self) -> str:
         return f"the turn has had its {self._generation.max_tokens} tokens (max_tokens)"
-
-    def _running_again(self) -> None:
-        self._paused = False
-        self._awaits_first_token = True
 
     async def _wait(self, pause: Pause) -> None:
         """The first time tell of the pause; then wait until something arrives."""
@@ -345,7 +322,9 @@ class CallingSession:
         self._progress_due = False
         if not self._paused:
             self._paused = True
-            self._outbox.append(Paused(self._position, now, pause.pending, remaining))
+            self._reading.events.append(
+                Paused(self._reading.position, now, pause.pending, remaining)
+            )
 
     # What is injected
 
@@ -380,7 +359,8 @@ class CallingSession:
             except BaseException:
                 self._inbox.give_back(batch)
                 raise
-            self._place(batch)
+            self._reading.place(batch, self._clock())
+            self._paused = False
 
     async def _begin_turn(self, prompt: Sequence[int]) -> None:
         async with self._injecting:
@@ -393,20 +373,9 @@ class CallingSession:
                 self._inbox.give_back(batch)
                 raise
             if batch.arrivals:
-                self._place(batch)
-            self._monitor.begin_turn()
-            self._point = Point.WRITING
-            self._running_again()
-            self._position += len(prompt)
-
-    def _place(self, batch: Batch) -> None:
-        """The batch is in the transcript from here on."""
-        now = self._clock()
-        self._note(self._monitor.injected(), self._position, now)
-        self._outbox.append(Injected(self._position, now, batch.arrivals, len(batch.token_ids)))
-        self._position += len(batch.token_ids)
-        self._point = Point.WRITING
-        self._running_again()
+                self._reading.place(batch, self._clock())
+            self._reading.begin_turn(len(prompt))
+            self._paused = False
 
     async def _halt(self) -> None:
         """Stop the engine here. What it has not placed waits again, before what came later."""
@@ -421,80 +390,19 @@ class CallingSession:
             if not self._closed:
                 self._failure = EngineFailed("the engine ended the session")
             return
-        placed = self._take(delta, self._clock())
+        placed = self._reading.take(delta, self._clock())
+        if delta.stop is StopReason.LENGTH:
+            spent = self._generation.tokens_left <= 0
+            self._limit = self._tokens_spent() if spent else "the model's context is full"
         if not self._generation.is_running:
             return
         if self._limit is None and self._generation.tokens_left <= 0:
             self._limit = self._tokens_spent()
-        if self._limit is not None or self._violation is not None:
+        if self._limit is not None or self._reading.violation is not None:
             await self._halt()
-            if self._point is not Point.ENDED:
-                self._note(self._monitor.end_of_stream(), self._position, self._clock())
+            self._reading.end_turn(self._clock())
         elif placed and isinstance(self._step(), Pause):
             # A message of the user came in just when a call was completed that is waited for.
             await self._halt()
         elif self._inbox.is_queued and self._may_interrupt:
             await self._interrupt()
-
-    def _take(self, delta: Delta, now: float) -> bool:
-        """Take what was generated; whether interrupts took their place behind it."""
-        if delta.token_ids and self._awaits_first_token:
-            self._awaits_first_token = False
-            self._outbox.append(FirstToken(self._position, now, delta.cached_tokens))
-        for token_id in delta.token_ids:
-            was_open = self._monitor.in_critical_section
-            events = self._monitor.feed((token_id,))
-            self._position += 1
-            self._note(events, self._position, now)
-            if self._monitor.in_critical_section and (events or not was_open):
-                self._opened_at, self._opened_position = now, self._position - 1
-        match delta.stop:
-            case StopReason.STOP:
-                self._note(self._monitor.end_of_stream(), self._position, now)
-            case StopReason.LENGTH:
-                spent = self._generation.tokens_left <= 0
-                self._limit = self._tokens_spent() if spent else "the model's context is full"
-                self._note(self._monitor.end_of_stream(), self._position, now)
-            case StopReason.FRAME if self._point is Point.CALLED:
-                self._point = Point.WRITING  # no more calls belong to these
-            case _:
-                pass
-        if delta.stop is None or not self._inbox.is_sent:
-            return False
-        self._place(self._inbox.placed())
-        return True
-
-    def _note(self, events: Sequence[Event], position: int, now: float) -> None:
-        for event in events:
-            awaits = bool(self._pending or self._inbox.arrivals)
-            verdict = self._rules.judge(event, awaits=awaits)
-            self._point = self._point.after(event)
-            self._report(event, position, now)
-            if isinstance(verdict, ProtocolError):
-                self._mistake(verdict, position, now)
-            elif verdict is not None:
-                self._violation = self._violation or verdict
-
-    def _report(self, event: Event, position: int, now: float) -> None:
-        tokens = position - self._opened_position
-        match event:
-            case Text(text, channel):
-                self._outbox.append(TextWritten(position, now, text, channel))
-            case Call():
-                self._used_ids.add(event.id)
-                self._pending.add(event, now)
-                self._outbox.append(CallIssued(position, now, event, self._opened_at, tokens))
-            case FireAndForget():
-                self._outbox.append(SentOff(position, now, event, self._opened_at, tokens))
-            case Trap():
-                self._outbox.append(Trapped(position, now))
-            case ProtocolError():
-                self._mistake(event, position, now)
-            case EndOfStream():
-                pass
-
-    def _mistake(self, error: ProtocolError, position: int, now: float) -> None:
-        if error.call_id is not None:
-            self._used_ids.add(error.call_id)
-        self._outbox.append(Mistake(position, now, error))
-        self._inbox.add(Arrival(error.interrupt, now))
