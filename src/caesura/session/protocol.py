@@ -48,6 +48,7 @@ class Sampling:
         seed: seed of the sampler, when `temperature` is above 0.
         frames: how the session's CML frames end and guard its turns; None for none. Such a
             session's end-of-sequence token ends the turn and is not part of the output.
+        grammar: what the turn may be, in a language of the engine; None: anything.
         script: what a session with frames is made to write; None: the model decides. The engine
             must have been started for it (`caesura.engine.forced_tokens`).
     """
@@ -58,6 +59,7 @@ class Sampling:
     temperature: float = 0.0
     seed: int | None = None
     frames: FrameRules | None = None
+    grammar: str | None = None
     script: Script | None = None
 
 
