@@ -19,8 +19,6 @@ pytestmark = [
 ]
 
 CONFIGURATION = """\
-[sessions]
-constrain_calls = true
 [tools.stock]
 type = "python"
 callable = "shop:stock"
