@@ -19,6 +19,8 @@ pytestmark = [
 ]
 
 CONFIGURATION = """\
+[sessions]
+constrain_calls = true
 [tools.stock]
 type = "python"
 callable = "shop:stock"
