@@ -532,6 +532,10 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps in all. Default: the recipe's.")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="End after this time, however slow the machine. Default: no limit."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of data and weights, or of the sessions.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 2,
     evaluate: Annotated[
@@ -564,6 +568,8 @@ def train(
     settings = TrainingSettings(seed=seed)
     if steps is not None:
         settings = replace(settings, steps=steps)
+    if minutes is not None:
+        settings = replace(settings, seconds=60 * minutes)
     run_training(settings, out, resume, threads)
 
 

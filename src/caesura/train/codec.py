@@ -60,9 +60,9 @@ class Codec(ABC):
         """Tokens of frames and text."""
         return encode_tokens(pieces, self.symbols, self.tokenize, VOCABULARY)
 
-    def decode(self, tokens: Sequence[int], final: bool = True) -> str:
+    def decode(self, token_ids: Sequence[int], final: bool = True) -> str:
         """Text of tokens; complete after each of them."""
-        return "".join([self.texts[token] for token in tokens])
+        return "".join([self.texts[token] for token in token_ids])
 
     def token_id(self, token: str) -> int:
         """The id of a token.

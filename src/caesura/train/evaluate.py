@@ -1,7 +1,8 @@
 """Evaluation by interactive rollout: the exported model plays sessions in simulated time."""
 
+import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from caesura.train.demo_tasks import CATEGORIES, TaskSource
 from caesura.train.demo_tokenizer import DemoCodec
 from caesura.train.judge import Verdict, judge
 from caesura.train.render import opening_of, simulation_of
+from caesura.train.simulate import Simulation
+from caesura.train.tasks import Task
 
 _MOST_TOKENS = 480
 _SHOWN_FAILURES = 3
@@ -93,37 +96,70 @@ class Evaluation:
     ) -> list[Score]:
         """Play all cases."""
         scores = []
+        cells = [_Cell(mode, held_out) for mode in modes for held_out in sides]
         for category in categories:
-            for mode in modes:
-                for held_out in sides:
-                    scores.append(self._score(category, mode, held_out))
-                    on_score(scores[-1])
+            for cell, played in self._play(category, cells).items():
+                scores.append(_score(category, cell, played))
+                on_score(scores[-1])
         return scores
 
-    def _score(self, category: str, mode: Mode, held_out: bool) -> Score:
-        played = list(self._play(category, mode, held_out))
-        failed = [
-            Failed(verdict.mistakes, transcript)
-            for verdict, transcript in played
-            if not verdict.succeeded
-        ]
-        return Score(
-            mode=mode,
-            category=category,
-            held_out=held_out,
-            cases=len(played),
-            successes=len(played) - len(failed),
-            longest_first=sum(verdict.longest_first for verdict, _ in played),
-            failures=tuple(failed[:_SHOWN_FAILURES]),
-        )
+    def _play(self, category: str, cells: Sequence["_Cell"]) -> dict["_Cell", list["_Played"]]:
+        """All sessions of a category, side by side."""
+        tasks: dict[_Cell, list[Task]] = {}
+        simulations: dict[_Cell, list[Simulation]] = {}
+        for cell in cells:
+            source = random.Random(f"{self._seed} {category} {cell.mode} {cell.held_out}")
+            draw = TaskSource(source, cell.held_out).draw
+            tasks[cell] = [draw(category) for _ in range(self._cases)]
+            simulations[cell] = [
+                simulation_of(
+                    task,
+                    cell.mode,
+                    self._codec,
+                    source,
+                    opening_of(task, cell.mode, self._codec, source),
+                )
+                for task in tasks[cell]
+            ]
+        everything = list(itertools.chain.from_iterable(simulations.values()))
+        write_all(self._model, self._codec, everything, _MOST_TOKENS)
+        return {
+            cell: [
+                _Played(judge(task, simulation), self._codec.decode(simulation.tokens))
+                for task, simulation in zip(tasks[cell], simulations[cell], strict=True)
+            ]
+            for cell in cells
+        }
 
-    def _play(self, category: str, mode: Mode, held_out: bool) -> Iterator[tuple[Verdict, str]]:
-        source = random.Random(f"{self._seed} {category} {mode} {held_out}")
-        tasks = [TaskSource(source, held_out).draw(category) for _ in range(self._cases)]
-        simulations = []
-        for task in tasks:
-            opening = opening_of(task, mode, self._codec, source)
-            simulations.append(simulation_of(task, mode, self._codec, source, opening))
-        write_all(self._model, self._codec, simulations, _MOST_TOKENS)
-        for task, simulation in zip(tasks, simulations, strict=True):
-            yield judge(task, simulation), self._codec.decode(simulation.tokens)
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """What is counted together, in one category."""
+
+    mode: Mode
+    held_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """A session that ended."""
+
+    verdict: Verdict
+    transcript: str
+
+
+def _score(category: str, cell: _Cell, played: Sequence[_Played]) -> Score:
+    failed = [
+        Failed(session.verdict.mistakes, session.transcript)
+        for session in played
+        if not session.verdict.succeeded
+    ]
+    return Score(
+        mode=cell.mode,
+        category=category,
+        held_out=cell.held_out,
+        cases=len(played),
+        successes=len(played) - len(failed),
+        longest_first=sum(session.verdict.longest_first for session in played),
+        failures=tuple(failed[:_SHOWN_FAILURES]),
+    )

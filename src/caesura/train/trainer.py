@@ -10,14 +10,28 @@ from pathlib import Path
 import torch
 
 from caesura.cml import Mode
+from caesura.errors import ConfigurationError
 from caesura.train.batches import batches
 from caesura.train.demo_model import DemoModel, ModelShape, export
-from caesura.train.demo_tasks import CATEGORIES, TaskSource
+from caesura.train.demo_tasks import TaskSource
 from caesura.train.demo_tokenizer import DemoCodec, save_tokenizer
 from caesura.train.initial_weights import set_initial_weights
 from caesura.train.render import Sample, sample_of
 
 _EASY = ("single", "chain", "same_tool")
+_WEIGHTS = {
+    "single": 0.5,
+    "parallel": 1.5,
+    "same_tool": 1.5,
+    "same_value": 0.7,
+    "mixed": 1.5,
+    "chain": 0.5,
+    "chain_single": 1.0,
+    "error": 1.5,
+    "steering": 1.0,
+    "follow_up": 1.0,
+}
+"""How often each category is drawn after the easy start: the hard ones more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +52,13 @@ class TrainingSettings:
         checkpoint_seconds: between checkpoints.
     """
 
-    steps: int = 6000
+    steps: int = 3000
     seconds: float = math.inf
     tokens_per_step: int = 4096
     muon_rate: float = 0.006
     adam_rate: float = 0.0015
     warmup_steps: int = 50
-    easy_share: float = 0.06
+    easy_share: float = 0.1
     decay_share: float = 0.5
     seed: int = 0
     checkpoint_seconds: float = 300.0
@@ -158,8 +172,16 @@ class Trainer:
         save_tokenizer(self._folder, self.model.shape.max_tokens)
 
     def resume(self) -> None:
-        """Go on from the checkpoint in the folder."""
-        state = torch.load(self.checkpoint_path, weights_only=False)
+        """Go on from the checkpoint in the folder.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        if not self.checkpoint_path.exists():
+            raise ConfigurationError(
+                f"{self._folder} has no checkpoint: begin without --resume, or name another --out"
+            )
+        state = torch.load(self.checkpoint_path, weights_only=True)
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.model.load_state_dict(state["model"])
@@ -168,10 +190,11 @@ class Trainer:
         self._source.setstate(state["source"])
 
     def _draw(self) -> Sample:
-        categories = CATEGORIES
         if self.share < self._settings.easy_share:
-            categories = _EASY
-        task = self._tasks.draw(self._source.choice(categories))
+            category = self._source.choice(_EASY)
+        else:
+            category = self._source.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        task = self._tasks.draw(category)
         mode = self._source.choice((Mode.SYNC, Mode.SYNC_PARALLEL, Mode.ASYNC, Mode.ASYNC))
         return sample_of(task, mode, self._codec, self._source)
 
