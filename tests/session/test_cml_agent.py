@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+import random
+import sqlite3
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from caesura.session.database import Statement
 from caesura.session.records import CallState, EventType, Phase, SessionEnding
+from caesura.session.store import Store
 from caesura.tools.call import CallEnding
+from session.crash_run import check_stream
 from session.planned import FORMATS, call, engine, read, send_off
 from session.workplace import OWNER, agents, events, eventually, spec, stored, tool, until
 
@@ -255,6 +260,23 @@ async def test_calls_are_left_as_their_tool_says(
     assert record.state is CallState.DELIVERED
 
 
+async def test_a_session_goes_on_without_what_it_has_left(tmp_path: Path) -> None:
+    gate = Gate()
+    async with running(tmp_path / "db", tool(gate.tool, at_end="finish")) as all_agents:
+        agent = await all_agents.create(
+            OWNER, asked(f"{call('a', 'wait', x=1)} bye", keep_open=True)
+        )
+        first = await until(agent, EventType.PHASE, phase="idle")
+        await agent.steer(f"{call('b', 'wait', x=2)}|?b|=b")
+        await until(agent, EventType.TRAPPED, after=first.number)
+        gate[1].set()
+        await until(agent, EventType.RESULT, content="came 1")
+        gate[2].set()
+        await until(agent, EventType.PHASE, after=first.number + 1, phase="idle")
+        results, _ = read(agent.transcript)
+    assert results == {"b": "came 2"}
+
+
 async def test_a_fire_and_forget_call_outlives_its_session(tmp_path: Path) -> None:
     gate = Gate()
     plan = f"{send_off('wait', x=1)} bye"
@@ -312,6 +334,50 @@ async def test_a_restarted_session_goes_on_where_it_was(tmp_path: Path) -> None:
     results, _ = read(agent.transcript[start:])
     assert results == {"a": "came 1", "b": "came 2"}
     assert gate.ran == [1, 2, 1, 2]
+
+
+async def test_a_store_that_fails_for_a_while_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caesura.session.agent.STORE_RETRY_SECONDS", 0.01)
+    commit, chance = Store.commit, random.Random(0)
+
+    async def sometimes(store: Store, *changes: Statement) -> None:
+        if chance.random() < 0.3:
+            raise sqlite3.OperationalError("database or disk is full")
+        await commit(store, *changes)
+
+    calls = [call(f"a{x}", "look", x=x) for x in range(5)]
+    plan = "|".join([f"words and {one}" for one in calls] + [f"?a{x}| =|=a{x}" for x in range(5)])
+    async with running(tmp_path / "db", tool(look, idempotent=True)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan))
+        monkeypatch.setattr(Store, "commit", sometimes)
+        told = await events(agent)
+        monkeypatch.setattr(Store, "commit", commit)
+        stored = await all_agents._work.store.transcript(agent.id)
+    assert told[-1].data["ending"] == SessionEnding.COMPLETED
+    check_stream(stored, [])
+
+
+async def test_messages_are_heard_once_whenever_they_come(tmp_path: Path) -> None:
+    async with running(tmp_path / "db", tool(look)) as all_agents:
+        agent = await all_agents.create(OWNER, asked("some words to write", keep_open=True))
+        for number in range(20):
+            for _ in range(number * 7):
+                await asyncio.sleep(0)
+            await agent.steer(f"m{number} and more words")
+        heard = 0
+        async with asyncio.timeout(20):
+            async for event in agent.events.follow():
+                heard += event.type is EventType.MESSAGE
+                if heard == 20:
+                    break
+        await eventually(lambda: agent.phase is Phase.IDLE)
+        text = bytes(token for token in agent.transcript if token < 256).decode()
+    for number in range(20):
+        as_interrupt = text.count(f"userm{number} and")
+        as_prompt = text.count(f"\x01user\nm{number} and")
+        assert as_interrupt + as_prompt == 1, number
 
 
 async def test_a_model_without_markers_is_refused_with_advice(tmp_path: Path) -> None:

@@ -96,11 +96,12 @@ class CmlAgent(Agent):
         if self._session is None:
             self._passed_on.clear()
             self._inbox.take_back()
-            self._handed_on = {record.call.id for record in self._calls.finished}
+            calls = [r for r in self._calls.records if r.call.id not in self._calls.unread]
+            self._handed_on = {record.call.id for record in calls if record.result is not None}
             self._session = CallingSession(
                 self._work.engine,
                 self._format,
-                self._track.checkpoint(self._transcript, self._calls.records),
+                self._track.checkpoint(self._transcript, calls),
                 self.spec.sampling(),
                 mode=self._mode,
                 at_end=self.spec.at_end or AtEnd.WAIT,
@@ -165,7 +166,7 @@ class CmlAgent(Agent):
 
     def _hand_on(self, session: CallingSession) -> None:
         for record in self._calls.finished:
-            if record.label is not None and record.call.id not in self._handed_on:
+            if record.call.id not in self._handed_on and record.call.id not in self._calls.unread:
                 self._handed_on.add(record.call.id)
                 session.deliver(interrupt_of(record))
 
@@ -244,7 +245,6 @@ class CmlAgent(Agent):
             self._track.point = Point.ENDED
         if at_end and self._is_left(event.pending):
             await self._answered(session, event.position, StopReason.STOP)
-            await self._close_engine()
             return
         self.phase = Phase.CALLING
         waited_for = [record for record in self._calls.records if record.label in event.pending]
@@ -265,6 +265,8 @@ class CmlAgent(Agent):
         errors = {one.id: one.value for one in arrived if one in self._track.told}
         details = injected_details(ids, by_label, event.position, self.turns, errors)
         self._calls.remove(records)
+        for record in records:
+            self._started_seconds.pop(record.call.id, None)
         self._track.injected(arrived)
         self.phase = Phase.GENERATING
         await self._save(
@@ -293,8 +295,6 @@ class CmlAgent(Agent):
         await self._answered(session, event.position, stop)
         if event.ending is Ending.FAILED:
             await self._end(SessionEnding.FAILED, event.message)
-        elif session.checkpoint().queued:  # it came too late: a message is the next prompt
-            await self._close_engine()
 
     async def _answered(self, session: CallingSession, position: int, stop: StopReason) -> None:
         """The model has ended its answer; whatever is pending is left."""
@@ -302,6 +302,8 @@ class CmlAgent(Agent):
         self._inbox.take_back()
         self._next_stretch()
         await self._save(session, position, stop=stop, continues=False)
+        if session.pending:  # it would wait for what is left
+            await self._close_engine()
         await self._leave()
 
     def _is_left(self, labels: frozenset[str]) -> bool:
@@ -329,7 +331,10 @@ class CmlAgent(Agent):
             pieces=self._pieces,
         )
         if self._session is not None:
-            self._session.prompt(tokens)
+            if self._session.checkpoint().queued:  # a message that came too late, and is there now
+                await self._close_engine()
+            else:
+                self._session.prompt(tokens)
         return True
 
     # Writing down

@@ -114,6 +114,25 @@ def test_a_session_calls_in_each_mode(server: Server, mode: str) -> None:
     assert server.process.poll() is None, "the integrity check at idle ends the server"
 
 
+def test_openais_client_gets_the_answer_with_calls_in_it(server: Server) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    options = {"tools": "all", "function_calling": "async", "show_calls": True}
+    answer = client.chat.completions.create(
+        model="demo",
+        messages=[{"role": "user", "content": QUESTION}],
+        temperature=0,
+        max_tokens=200,
+        extra_body={"caesura": options},
+    )
+    text = answer.choices[0].message.content
+    assert text is not None
+    assert "stock1: 0482" in text
+    assert "price1: 4821" in text
+    assert answer.model_extra is not None
+    calls = answer.model_extra["caesura"]["calls"]
+    assert [call["content"] for call in calls] == ["0482", "4821"]
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_runs_the_calls_itself(server: Server, stream: bool) -> None:
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
