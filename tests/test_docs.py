@@ -51,7 +51,7 @@ def test_every_configuration_is_valid(document: str, block: str, tmp_path: Path)
     load_configuration(file, names, form=ServerSettings)
 
 
-@pytest.mark.parametrize("file", (ROOT / "examples").rglob("*.toml"), ids=lambda file: file.parent)
+@pytest.mark.parametrize("file", [*(ROOT / "examples").rglob("*.toml")], ids=str)
 def test_the_configuration_of_the_examples_is_valid(file: Path) -> None:
     load_configuration(file, {}, form=ServerSettings)
 

@@ -24,6 +24,7 @@ from caesura.session.calling import (
     Trapped,
     known_tools,
 )
+from caesura.session.records import Message
 from caesura.tools import Executor
 
 _MOST_TOKENS = 400
@@ -125,7 +126,7 @@ class Stage:
         Raises:
             SessionError: the engine failed.
         """
-        messages = [{"role": "user", "content": question.text}]
+        messages: list[Message] = [{"role": "user", "content": question.text}]
         prompt = self._codec.prompt(messages, self._definitions, mode, self._expected)
         session = CallingSession(
             self._engine,
