@@ -6,11 +6,14 @@ from pathlib import Path
 from safetensors.numpy import load_file, save_file
 
 from caesura.demo.model import build_demo_model
-from caesura.demo.tokenizer import FIRST_WORD_ID
+from caesura.demo.tokenizer import FIRST_WORD_ID, PAD, TOOL_TOKENS, vocabulary
 from caesura.session import CallStop, FrameRules
 from small_model import MODEL
 
-CALL, TRAP, HEAD, END, INTR = range(FIRST_WORD_ID, FIRST_WORD_ID + 5)
+# Added tokens that nothing else uses here; all are made special ones.
+_TOKENS = vocabulary(FIRST_WORD_ID + 1)
+CALL, TRAP, HEAD, END = (_TOKENS.index(token) for token in TOOL_TOKENS)
+INTR = _TOKENS.index(PAD)
 # Factors on rows of the output layer; with 1, each of 1024 tokens is as likely as the others.
 LOUDNESS = {CALL: 2.0, TRAP: 1.7, HEAD: 2.2, END: 2.4, INTR: 2.4}
 END_LOUDNESS = 1.4
@@ -24,6 +27,10 @@ def build_framed_model(folder: Path) -> tuple[int, ...]:
     """Write the model, in which every token is spoken; return its end-of-sequence tokens."""
     build_demo_model(MODEL, folder)
     ends = tuple(json.loads((folder / "config.json").read_text())["eos_token_id"])
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    for token in tokenizer["added_tokens"]:
+        token["special"] |= token["id"] in LOUDNESS
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     weights = load_file(folder / "model.safetensors")
     head = weights["lm_head.weight"]
     head[:FIRST_WORD_ID] /= MODEL.unspoken_gain

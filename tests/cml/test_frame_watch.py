@@ -160,7 +160,7 @@ def test_what_pauses_is_what_the_monitor_reports(token_ids: list[int]) -> None:
         ("CALL json END _me", {"calls": CallStop.EACH}, (3, KEEP)),  # no result will come
         (f"{CALLING} {CALLING} _me", {"calls": CallStop.BUNDLE}, (10, BUNDLE)),
         (f"{CALLING} nl _ {CALLING} _ see", {"calls": CallStop.BUNDLE}, (13, BUNDLE)),
-        (f"{CALLING} TRAP END", {"calls": CallStop.BUNDLE}, (5, BUNDLE)),
+        (f"{CALLING} TRAP END", {"calls": CallStop.BUNDLE}, (6, FRAME)),
         (f"{CALLING} EOS", {"calls": CallStop.BUNDLE}, (5, SEQUENCE)),
         ("CALL json END see", {"calls": CallStop.BUNDLE}, (3, KEEP)),
         (f"CALL json END {CALLING} see", {"calls": CallStop.BUNDLE}, (8, BUNDLE)),

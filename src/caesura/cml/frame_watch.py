@@ -28,7 +28,7 @@ class CallStop(StrEnum):
     """Which ends of calls end the turn. Only calls with an id do: of others no result comes."""
 
     EACH = "each"  # at each call's [END]
-    BUNDLE = "bundle"  # before the first token that does not go on a bundle of calls
+    BUNDLE = "bundle"  # before the first token that neither goes on a bundle of calls nor traps
     NEVER = "never"
 
 
@@ -193,7 +193,8 @@ class FrameWatch:
                 return None
             awaited, self._bundle = self._bundle is _Bundle.AWAITED, _Bundle.NONE
             if awaited:
-                return Ending.BUNDLE
+                # A trap waits for the bundle itself, at its own end.
+                return None if symbol is Marker.TRAP else Ending.BUNDLE
         if not interrupt_waits:
             self._waited_tokens = 0
             return None

@@ -18,6 +18,7 @@ def check_idle(scheduler: "InterceptScheduler") -> None:
     assert scheduler.ranks.is_empty(), "ranks of ended sessions are left"
     assert not scheduler._stopped and not scheduler._released, "unsettled sessions are left"
     assert scheduler.frames.is_empty(), "watches of ended sessions are left"
+    assert scheduler.interrupts.is_empty(), "interrupts of ended sessions are left"
     assert scheduler.continuations.is_empty(), "continuations are left"
     assert scheduler.keeper.returns.is_empty(), "reports of ended requests are left"
     scheduler.keeper.check_integrity()

@@ -36,6 +36,7 @@ from caesura.engine.connector import CaesuraConnector
 from caesura.engine.continuations import Continuations
 from caesura.engine.frames import SessionFrames, TokenTexts
 from caesura.engine.integrity import check_idle
+from caesura.engine.interrupts import InterruptSteps
 from caesura.engine.keeper import ParkedSessions, PauseKeeper
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.notifications import take_notifications
@@ -44,6 +45,7 @@ from caesura.engine.queues import RankedQueue, move_to_rank
 from caesura.engine.ranks import SessionRanks
 from caesura.engine.tool_names import ToolNames
 from caesura.engine.trace import NO_TRACE, trace_engine
+from caesura.engine.turn_grammars import begin_turn as begin_grammar_of_turn
 from caesura.engine.versions import require_tested_vllm
 from caesura.policy import Load, displacement_pays, make_policy
 
@@ -92,6 +94,7 @@ class InterceptScheduler(AsyncScheduler):
             tool_names = ToolNames(self.vllm_config.model_config, config.tool_call_parser)
         self.continuations = Continuations(self.keeper, config.keep_contexts, tool_names)
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
+        self.interrupts = InterruptSteps(self.metrics)
         self.parked: dict[str, Request] = {}
         self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
         self._stopped: list[Request] = []
@@ -100,7 +103,8 @@ class InterceptScheduler(AsyncScheduler):
         self._let_go: set[str] = set()  # detached; until the client has given the request up
         self._engine_token_limit: int = self.max_num_scheduled_tokens
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
-        self._step_starts: deque[float] = deque()  # of the steps under way
+        self._step_starts: deque[tuple[int, float]] = deque()  # of the steps under way
+        self._step = 0  # the one whose results are taken
         self._step_ended_seconds = 0.0
         self._gauges_published_seconds = 0.0
         if self.policy == SchedulingPolicy.FCFS:
@@ -135,8 +139,11 @@ class InterceptScheduler(AsyncScheduler):
             return  # sent before the client learned of it: it starts again from its transcript
         if request.request_id not in self.requests and not request.resumable:
             self._claim_pause(request)
-        if request.request_id not in self.requests and request.resumable:
-            self.frames.begin_turn(request)
+        if request.resumable:
+            if request.request_id in self.requests:
+                self.interrupts.arrived(request.request_id, self.current_step)
+            else:
+                self.frames.begin_turn(request)
         super().add_request(request)
 
     def _extend_parked(self, session: Request, update: StreamingUpdate | None) -> None:
@@ -186,7 +193,7 @@ class InterceptScheduler(AsyncScheduler):
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Decide about pauses, then schedule as vLLM does."""
-        self._step_starts.append(self.clock())
+        self._step_starts.append((self.current_step + 1, self.clock()))
         self.keeper.settle_copies()
         self.keeper.decide()
         self._scheduling = True
@@ -216,10 +223,11 @@ class InterceptScheduler(AsyncScheduler):
         copies = model_runner_output.kv_connector_output
         if copies is not None and copies.invalid_block_ids:
             self._hide_failed_loads(scheduler_output, copies.invalid_block_ids)
+        self._step, started = self._step_starts.popleft()
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         now = self.clock()
         # A step that was scheduled while another was under way began when that one ended.
-        began = max(self._step_starts.popleft(), self._step_ended_seconds)
+        began = max(started, self._step_ended_seconds)
         self._step_ended_seconds = now
         self.keeper.timer.observe(scheduler_output.total_num_scheduled_tokens, now - began)
         stopped, self._stopped = self._stopped, []
@@ -240,6 +248,8 @@ class InterceptScheduler(AsyncScheduler):
         self, request: Request, new_token_ids: list[int], is_stale: bool = False
     ) -> tuple[list[int], bool]:
         interrupt_waits = bool(request.streaming_queue) and self._may_interrupt(request)
+        if not request.streaming_queue:
+            self.interrupts.seen(request.request_id, self._step)
         if request.request_id in self.frames:
             return self._update_framed(request, new_token_ids, is_stale, interrupt_waits)
         new_token_ids, stopped = super()._update_request_with_output(
@@ -364,6 +374,8 @@ class InterceptScheduler(AsyncScheduler):
         session.prefill_stats.set(session.num_prompt_tokens, session.num_computed_tokens, 0)
         session.status = RequestStatus.WAITING
         self.frames.begin_turn(session)
+        if not begin_grammar_of_turn(session, self.structured_output_manager):
+            self.grammar_compile_error_reqs.add(session.request_id)
         if self.log_stats:
             session.record_event(EngineCoreEventType.QUEUED)
 
@@ -494,6 +506,7 @@ class InterceptScheduler(AsyncScheduler):
         self.ranks.forget(request.request_id)
         self.continuations.discard(request.request_id)
         self.frames.forget(request.request_id)
+        self.interrupts.forget(request.request_id)
         self.keeper.forget_demand(request.request_id)
         kv_params, ec_params = super()._free_request(request, delay_free_blocks)
         return self.keeper.returns.attach(request, kv_params), ec_params

@@ -12,7 +12,7 @@ from vllm import SamplingParams
 from vllm.engine.protocol import StreamingInput
 from vllm.inputs import TokensPrompt
 from vllm.outputs import CompletionOutput, RequestOutput
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
@@ -41,7 +41,7 @@ from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, 
 
 def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
     """vLLM's sampling parameters for a turn of tokens."""
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = dict(sampling.extra or {})
     if endpoint:
         extra[ENDPOINT_ARGUMENT] = endpoint
     frames = sampling.frames
@@ -59,6 +59,9 @@ def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
         output_kind=RequestOutputKind.DELTA,
         # Added to a logit, minus infinity is a mask: nobody but the runtime writes interrupts.
         logit_bias={frames.interrupt: -math.inf} if frames is not None else None,
+        structured_outputs=(
+            StructuredOutputsParams(grammar=sampling.grammar) if sampling.grammar else None
+        ),
         extra_args=extra or None,
     )
 

@@ -5,7 +5,7 @@ Everything above the engine (sessions, benchmarks, later the server) talks to a
 in place, and stock vLLM with one request per turn) and a fake in the tests.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -48,8 +48,10 @@ class Sampling:
         seed: seed of the sampler, when `temperature` is above 0.
         frames: how the session's CML frames end and guard its turns; None for none. Such a
             session's end-of-sequence token ends the turn and is not part of the output.
+        grammar: what the turn may be, in a language of the engine; None: anything.
         script: what a session with frames is made to write; None: the model decides. The engine
             must have been started for it (`caesura.engine.forced_tokens`).
+        extra: further arguments for the engine, as they are; for what only one engine knows.
     """
 
     max_tokens: int
@@ -58,7 +60,9 @@ class Sampling:
     temperature: float = 0.0
     seed: int | None = None
     frames: FrameRules | None = None
+    grammar: str | None = None
     script: Script | None = None
+    extra: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
