@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -654,8 +654,15 @@ def train(
     ] = None,
     cases: Annotated[
         int,
-        typer.Option(min=1, help="With --evaluate: sessions per category, mode and hold-out."),
+        typer.Option(
+            min=1,
+            help="With --evaluate: sessions per category and mode, with values and "
+            "phrasings that training never sees.",
+        ),
     ] = 200,
+    seen: Annotated[
+        bool, typer.Option(help="With --evaluate: as many again with those of training.")
+    ] = False,
     json_path: _FiguresPath = None,
 ) -> None:
     """Train a model to call functions asynchronously, or evaluate one by interactive rollout.
@@ -665,13 +672,15 @@ def train(
     """
     # Threads that wait for each other must not burn the core that the other one needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from caesura.train.run import run_evaluation, run_training
+    from caesura.bench.machine import this_machine
+    from caesura.train.run import EvaluationSettings, run_evaluation, run_training
     from caesura.train.trainer import TrainingSettings
 
     if evaluate is not None:
         if recipe is not None:
             raise ValueError("train or evaluate: give a recipe or --evaluate, not both")
-        run_evaluation(evaluate, cases, seed, json_path, threads, _command_line())
+        evaluation = EvaluationSettings(evaluate, cases, seed, seen, threads)
+        run_evaluation(evaluation, json_path, _command_line(), asdict(this_machine()))
         return
     if recipe != "demo":
         raise ValueError(f"there is no recipe {recipe!r}: say caesura train demo")

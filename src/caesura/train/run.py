@@ -1,8 +1,8 @@
 """`caesura train`: progress in the terminal, and figures in files."""
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -50,25 +50,56 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
     Console().print(f"The model is in {folder}. Next: caesura train --evaluate {folder}")
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """What is played.
+
+    Attributes:
+        model: folder of an exported model.
+        cases: sessions per category and mode.
+        seed: of tasks and times.
+        seen: also play tasks as in training, as many again.
+        threads: compute threads.
+    """
+
+    model: Path
+    cases: int
+    seed: int
+    seen: bool
+    threads: int
+
+
 def run_evaluation(
-    folder: Path, cases: int, seed: int, json_path: Path | None, threads: int, command: str
+    settings: EvaluationSettings,
+    json_path: Path | None,
+    command: str,
+    machine: Mapping[str, object],
 ) -> None:
-    """Play sessions with an exported model; show and write its success."""
-    torch.set_num_threads(threads)
-    evaluation = Evaluation(folder, cases, seed)
-    with _bar("{task.fields[cell]}") as progress:
-        bar = progress.add_task("sessions", total=len(CATEGORIES) * len(Mode) * 2 * cases, cell="")
+    """Let a model play sessions; show and write its success.
+
+    Args:
+        settings: what is played.
+        json_path: where figures are written.
+        command: that asked for it, for the file.
+        machine: on which it runs, for the file.
+    """
+    torch.set_num_threads(settings.threads)
+    evaluation = Evaluation(settings.model, settings.cases, settings.seed)
+    sides = (False, True) if settings.seen else (True,)
+    with _bar("{task.fields[category]}") as progress:
+        total = len(CATEGORIES) * len(Mode) * len(sides) * settings.cases
+        bar = progress.add_task("sessions", total=total, category="")
 
         def advance(score: Score) -> None:
-            progress.update(bar, advance=score.cases, cell=f"{score.category}, {score.mode}")
+            progress.update(bar, advance=score.cases, category=score.category)
 
-        scores = evaluation.run(on_score=advance)
+        scores = evaluation.run(sides=sides, on_score=advance)
     Console().print(table_of(scores))
     if json_path is not None:
         content = {
             "command": command,
-            "machine": {"cores": os.cpu_count(), "torch": torch.__version__},
-            "settings": {"model": str(folder), "cases": cases, "seed": seed},
+            "machine": machine,
+            "settings": {"cases": settings.cases, "seed": settings.seed},
             "scores": [score.as_json() for score in scores],
         }
         json_path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +107,10 @@ def run_evaluation(
 
 
 def table_of(scores: Sequence[Score]) -> Table:
-    """Success in percent by category and mode: seen, then held out."""
-    table = Table(title="Success, %: seen / held out")
+    """Success in percent by category and mode."""
+    sides = dict.fromkeys(score.held_out for score in scores)
+    names = " / ".join("held out" if held_out else "as in training" for held_out in sides)
+    table = Table(title=f"Success in %, {names}")
     table.add_column("category")
     for mode in Mode:
         table.add_column(mode.value, justify="right")
