@@ -6,7 +6,7 @@ from functools import cached_property
 
 from tokenizers import Tokenizer
 
-from caesura.cml import Marker, Mode, Vocabulary, encode_tokens
+from caesura.cml import IncrementalDecoder, Marker, Mode, Vocabulary, encode_tokens
 from caesura.cml.frames import Piece
 from caesura.cml.markers import Symbol
 
@@ -60,9 +60,13 @@ class Codec(ABC):
         """Tokens of frames and text."""
         return encode_tokens(pieces, self.symbols, self.tokenize, VOCABULARY)
 
-    def decode(self, tokens: Sequence[int], final: bool = True) -> str:
+    def decode(self, token_ids: Sequence[int], final: bool = True) -> str:
         """Text of tokens; complete after each of them."""
-        return "".join([self.texts[token] for token in tokens])
+        return "".join([self.texts[token] for token in token_ids])
+
+    def decoder(self) -> IncrementalDecoder:
+        """A decoder of one stream."""
+        return self.decode
 
     def token_id(self, token: str) -> int:
         """The id of a token.
