@@ -69,9 +69,7 @@ def test_an_exported_model_is_read_back_and_by_transformers(
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     with torch.no_grad():
         expected = theirs(tokens).logits
-        torch.testing.assert_close(
-            ours.scores(ours.hidden(tokens)), expected, rtol=1e-4, atol=1e-4
-        )
+        torch.testing.assert_close(ours.scores(ours.hidden(tokens)), expected, rtol=1e-4, atol=1e-4)
     assert json.loads((tmp_path / "config.json").read_text())["eos_token_id"] == CODEC.eos
 
 

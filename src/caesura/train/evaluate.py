@@ -1,22 +1,13 @@
-"""Evaluation by interactive rollout: the exported model plays sessions in simulated time."""
+"""Evaluation by interactive rollout: a trained model plays sessions in simulated time."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import torch
-from tokenizers import Tokenizer
+from typing import Protocol
 
 from caesura.cml import Mode
-from caesura.train.decoding import write_all
-from caesura.train.demo_model import DemoModel, load
-from caesura.train.demo_tasks import CATEGORIES, TaskSource
-from caesura.train.demo_tokenizer import DemoCodec
-from caesura.train.judge import Verdict, judge
-from caesura.train.render import opening_of, simulation_of
+from caesura.train.judge import Verdict
 
-_MOST_TOKENS = 480
 _SHOWN_FAILURES = 3
 
 
@@ -66,34 +57,45 @@ class Score:
         return {**asdict(self), "success": self.success}
 
 
+class Suite(Protocol):
+    """A model, and the tasks for which it was trained."""
+
+    @property
+    def categories(self) -> Sequence[str]:
+        """Kinds of tasks."""
+        ...
+
+    def play(
+        self, category: str, mode: Mode, held_out: bool, cases: int, source: random.Random
+    ) -> Iterator[tuple[Verdict, str]]:
+        """Play sessions of new tasks; for each, what is to be said of it, and its transcript."""
+        ...
+
+
 class Evaluation:
-    """Evaluates one exported model.
+    """Evaluates one model.
 
     Args:
-        folder: of the model and its tokenizer.
+        suite: the model and its tasks.
         cases: sessions per category, mode and side of the hold-out.
         seed: of tasks and times.
-        dtype: in which it computes.
     """
 
-    def __init__(
-        self, folder: Path, cases: int, seed: int, dtype: torch.dtype = torch.bfloat16
-    ) -> None:
-        self._model: DemoModel = load(folder, dtype)
-        self._codec = DemoCodec(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    def __init__(self, suite: Suite, cases: int, seed: int) -> None:
+        self._suite = suite
         self._cases = cases
         self._seed = seed
 
     def run(
         self,
-        categories: Sequence[str] = CATEGORIES,
+        categories: Sequence[str] | None = None,
         modes: Sequence[Mode] = tuple(Mode),
         sides: Sequence[bool] = (False, True),
         on_score: Callable[[Score], None] = lambda score: None,
     ) -> list[Score]:
-        """Play all cases."""
+        """Play all cases; by default of all categories."""
         scores = []
-        for category in categories:
+        for category in self._suite.categories if categories is None else categories:
             for mode in modes:
                 for held_out in sides:
                     scores.append(self._score(category, mode, held_out))
@@ -101,7 +103,8 @@ class Evaluation:
         return scores
 
     def _score(self, category: str, mode: Mode, held_out: bool) -> Score:
-        played = list(self._play(category, mode, held_out))
+        source = random.Random(f"{self._seed} {category} {mode} {held_out}")
+        played = list(self._suite.play(category, mode, held_out, self._cases, source))
         failed = [
             Failed(verdict.mistakes, transcript)
             for verdict, transcript in played
@@ -116,14 +119,3 @@ class Evaluation:
             longest_first=sum(verdict.longest_first for verdict, _ in played),
             failures=tuple(failed[:_SHOWN_FAILURES]),
         )
-
-    def _play(self, category: str, mode: Mode, held_out: bool) -> Iterator[tuple[Verdict, str]]:
-        source = random.Random(f"{self._seed} {category} {mode} {held_out}")
-        tasks = [TaskSource(source, held_out).draw(category) for _ in range(self._cases)]
-        simulations = []
-        for task in tasks:
-            opening = opening_of(task, mode, self._codec, source)
-            simulations.append(simulation_of(task, mode, self._codec, source, opening))
-        write_all(self._model, self._codec, simulations, _MOST_TOKENS)
-        for task, simulation in zip(tasks, simulations, strict=True):
-            yield judge(task, simulation), self._codec.decode(simulation.tokens)

@@ -50,7 +50,9 @@ class World:
                 if isinstance(outcome, Failure):
                     outcome = error_content(outcome.type, outcome.message)
                 return outcome, self._seconds(planned.expected_seconds or _UNKNOWN_SECONDS)
-        return error_content("not_found", "There is no such thing."), self._seconds(_UNKNOWN_SECONDS)
+        return error_content("not_found", "There is no such thing."), self._seconds(
+            _UNKNOWN_SECONDS
+        )
 
     def _seconds(self, expected: float) -> float:
         """Mostly about what is expected; else anything."""

@@ -19,10 +19,11 @@ from rich.table import Table
 
 from caesura.cml import Mode
 from caesura.errors import ConfigurationError
-from caesura.train.demo_tasks import CATEGORIES
-from caesura.train.evaluate import Evaluation, Score
+from caesura.train.demo_suite import DemoSuite
+from caesura.train.evaluate import Evaluation, Score, Suite
 from caesura.train.trainer import Progress as TrainingProgress
 from caesura.train.trainer import Trainer, TrainingSettings
+from caesura.train.tuning.settings import RECORD
 
 
 def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads: int) -> None:
@@ -39,7 +40,7 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
         raise ConfigurationError(
             f"{folder} has a checkpoint: go on with --resume, or choose another --out"
         )
-    with _bar("loss {task.fields[loss]}") as progress:
+    with progress_bar("loss {task.fields[loss]}") as progress:
         bar = progress.add_task("training", total=settings.steps, completed=trainer.step, loss="")
 
         def show(state: TrainingProgress) -> None:
@@ -53,26 +54,58 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
 def run_evaluation(
     folder: Path, cases: int, seed: int, json_path: Path | None, threads: int, command: str
 ) -> None:
-    """Play sessions with an exported model; show and write its success."""
+    """Play sessions with an exported model; show and write its success.
+
+    Raises:
+        ConfigurationError: it is no model that was trained for CML.
+    """
     torch.set_num_threads(threads)
-    evaluation = Evaluation(folder, cases, seed)
-    with _bar("{task.fields[cell]}") as progress:
-        bar = progress.add_task("sessions", total=len(CATEGORIES) * len(Mode) * 2 * cases, cell="")
+    suite = suite_of(folder)
+    scores = play_all(suite, cases, seed)
+    Console().print(table_of(scores))
+    if json_path is not None:
+        write_scores(json_path, scores, model=str(folder), cases=cases, seed=seed, command=command)
+
+
+def suite_of(folder: Path) -> Suite:
+    """The model in a folder, with the tasks that it was trained for."""
+    if (folder / RECORD).exists():
+        from caesura.train.tuning.suite import tuned_suite
+
+        return tuned_suite(folder)
+    try:
+        return DemoSuite(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{folder} is no model of caesura train: it has no {RECORD}, and is not the demo's "
+            f"({error})"
+        ) from None
+
+
+def play_all(suite: Suite, cases: int, seed: int) -> list[Score]:
+    """Play all categories in all modes, and show how far it is."""
+    with progress_bar("{task.fields[cell]}") as progress:
+        total = len(suite.categories) * len(Mode) * 2 * cases
+        bar = progress.add_task("sessions", total=total, cell="")
 
         def advance(score: Score) -> None:
             progress.update(bar, advance=score.cases, cell=f"{score.category}, {score.mode}")
 
-        scores = evaluation.run(on_score=advance)
-    Console().print(table_of(scores))
-    if json_path is not None:
-        content = {
-            "command": command,
-            "machine": {"cores": os.cpu_count(), "torch": torch.__version__},
-            "settings": {"model": str(folder), "cases": cases, "seed": seed},
-            "scores": [score.as_json() for score in scores],
-        }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+        return Evaluation(suite, cases, seed).run(on_score=advance)
+
+
+def write_scores(
+    file: Path, scores: Sequence[Score], *, model: str, cases: int, seed: int, command: str
+) -> None:
+    """Write success per category and mode, with the command and the machine."""
+    content = {
+        "command": command,
+        "machine": {"cores": os.cpu_count(), "torch": torch.__version__},
+        "settings": {"model": model, "cases": cases, "seed": seed},
+        "scores": [score.as_json() for score in scores],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def table_of(scores: Sequence[Score]) -> Table:
@@ -90,7 +123,7 @@ def table_of(scores: Sequence[Score]) -> Table:
     return table
 
 
-def _bar(detail: str) -> Progress:
+def progress_bar(detail: str) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -58,9 +58,7 @@ def load_base(name: str, chat_template: Path | None = None, *, whole: bool = Fal
             "it with --chat-template FILE"
         )
     spelled = add_markers(tokenizer)
-    tokenizer.chat_template = extended(
-        tokenizer.chat_template, takes_system_message(tokenizer)
-    )
+    tokenizer.chat_template = extended(tokenizer.chat_template, takes_system_message(tokenizer))
     end = _end_of_turn(tokenizer)
     tokenizer.eos_token = end
     if tokenizer.pad_token is None:

@@ -94,9 +94,7 @@ class GraphTasks:
         held_out: draw tools, values, templates and failures that training never sees.
     """
 
-    def __init__(
-        self, tools: ToolSource, source: random.Random, held_out: bool = False
-    ) -> None:
+    def __init__(self, tools: ToolSource, source: random.Random, held_out: bool = False) -> None:
         self._tools = tools
         self._source = source
         self._held_out = held_out

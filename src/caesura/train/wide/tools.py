@@ -53,9 +53,7 @@ class SchemaTool:
     @property
     def described(self) -> ToolDescription:
         """The tool as a prompt lists it."""
-        return ToolDescription(
-            self.name, self.description, self.parameters, self.expected_seconds
-        )
+        return ToolDescription(self.name, self.description, self.parameters, self.expected_seconds)
 
 
 def words_of(name: str) -> str:
@@ -86,7 +84,9 @@ def tool_of(definition: Mapping[str, JsonValue]) -> SchemaTool:
         raise ConfigurationError('"function" of a tool must be an object with name and parameters')
     name = inner.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigurationError(f"{name!r} is not the name of a tool: use letters, digits, _ and -")
+        raise ConfigurationError(
+            f"{name!r} is not the name of a tool: use letters, digits, _ and -"
+        )
     parameters = inner.get("parameters") or {"type": "object", "properties": {}}
     if not isinstance(parameters, dict) or not isinstance(parameters.get("properties", {}), dict):
         raise ConfigurationError(f"the parameters of {name} must be a JSON schema of an object")

@@ -151,7 +151,9 @@ class Values:
                 return self._word()
 
     def _word(self) -> str:
-        return "".join(self._source.choices(_SYLLABLES, k=self._source.choice((2, 3, 3, 4)))).title()
+        return "".join(
+            self._source.choices(_SYLLABLES, k=self._source.choice((2, 3, 3, 4)))
+        ).title()
 
     def _date(self) -> str:
         source = self._source
@@ -203,10 +205,6 @@ class Values:
             for name, part in properties.items()
             if isinstance(part, dict) and (name in required or self._source.random() < 0.5)
         }
-
-
-
-
 
 
 def told(value: JsonValue) -> str:
