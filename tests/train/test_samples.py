@@ -28,14 +28,16 @@ def turns_of(sample: Sample) -> list[list[Piece]]:
     """What stands behind each prompt, as pieces."""
     headers = {CODEC.prompt("", mode)[-1] for mode in Mode}
     turns: list[list[int]] = []
+    is_open = False
     for token in sample.tokens:
-        if token in headers:
+        if token == CODEC.eos:
+            is_open = False
+        elif token in headers:
             turns.append([])
-        elif turns and token == CODEC.eos:
+            is_open = True
+        elif is_open:
             turns[-1].append(token)
-        elif turns and CODEC.eos not in turns[-1]:
-            turns[-1].append(token)
-    return [read_transcript(CODEC.decode(turn[:-1]), VOCABULARY) for turn in turns]
+    return [read_transcript(CODEC.decode(turn), VOCABULARY) for turn in turns]
 
 
 @pytest.mark.parametrize(("category", "mode"), CASES)

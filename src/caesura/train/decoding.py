@@ -1,6 +1,7 @@
 """Greedy decoding of many sessions at once, with a KV cache."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -69,34 +70,54 @@ def extend(model: DemoModel, cache: Cache, tokens: Tensor, positions: Tensor) ->
     return model.scores(x[:, -1:])[:, 0]
 
 
+@dataclass(slots=True)
+class _Row:
+    """A session, and how many of its tokens the model has read."""
+
+    simulation: Simulation
+    read: int
+    most_tokens: int
+
+    @property
+    def is_live(self) -> bool:
+        simulation = self.simulation
+        return not simulation.is_over and len(simulation.tokens) <= self.most_tokens
+
+    @property
+    def position(self) -> int:
+        """Of the token to be read next; of one that was read before, once it is over."""
+        return self.read if self.is_live else self.read - 1
+
+
+_LIVE_SHARE = 0.8
+"""When fewer are live, the cache is copied without the others."""
+
+
 @torch.no_grad()
 def write_all(
     model: DemoModel, codec: Codec, simulations: Sequence[Simulation], most_tokens: int
 ) -> None:
     """Let the model write all sessions, until they are over or have `most_tokens`."""
-    live = list(simulations)
-    cache = Cache(model, len(live), most_tokens + 1)
-    start = min(len(simulation.tokens) for simulation in live) - 1
-    if start > 0:
-        prompts = torch.tensor([simulation.tokens[:start] for simulation in live])
-        extend(model, cache, prompts, torch.arange(start).expand(len(live), -1))
-    fed = [start] * len(live)
+    start = min(len(simulation.tokens) for simulation in simulations) - 1
+    rows = [_Row(simulation, start, most_tokens) for simulation in simulations]
+    cache = Cache(model, len(rows), most_tokens + 1)
+    prompts = torch.tensor([simulation.tokens[:start] for simulation in simulations])
+    extend(model, cache, prompts, torch.arange(start).expand(len(rows), -1))
     forbidden = codec.symbols[Marker.INTR]
+    live = len(rows)
     while live:
-        tokens = torch.tensor([[s.tokens[n]] for s, n in zip(live, fed, strict=True)])
-        scores = extend(model, cache, tokens, torch.tensor(fed)[:, None])
+        if live < _LIVE_SHARE * len(rows):
+            going = [index for index, row in enumerate(rows) if row.is_live]
+            cache.select(torch.tensor(going))
+            rows = [rows[index] for index in going]
+        positions = torch.tensor([[row.position] for row in rows])
+        tokens = torch.tensor([[row.simulation.tokens[row.position]] for row in rows])
+        scores = extend(model, cache, tokens, positions)
         scores[:, forbidden] = -torch.inf
         choices: list[int] = scores.argmax(-1).tolist()
-        for row, simulation in enumerate(live):
-            fed[row] += 1
-            if fed[row] == len(simulation.tokens):
-                simulation.offer(choices[row])
-        going = [
-            row
-            for row, simulation in enumerate(live)
-            if not simulation.is_over and len(simulation.tokens) <= most_tokens
-        ]
-        if len(going) < len(live):
-            cache.select(torch.tensor(going, dtype=torch.long))
-            live = [live[row] for row in going]
-            fed = [fed[row] for row in going]
+        for row, choice in zip(rows, choices, strict=True):
+            if row.is_live:
+                row.read += 1
+                if row.read == len(row.simulation.tokens):
+                    row.simulation.offer(choice)
+        live = sum(row.is_live for row in rows)

@@ -1,6 +1,7 @@
 """Random tasks for the demo's tools, by category."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from caesura.train import demo_phrases as phrases
@@ -216,7 +217,7 @@ class TaskSource:
         return replace(task, category="error", calls=tuple(calls))
 
     def _failure(self) -> Failure:
-        messages = phrases.FAILURE_MESSAGES
+        messages: Sequence[str] = phrases.FAILURE_MESSAGES
         if self.held_out:
             messages = phrases.HELD_OUT_FAILURE_MESSAGES
         word = "".join(self.source.choices("abcdefghijklmnopqrstuvwxyz_", k=5)).capitalize()

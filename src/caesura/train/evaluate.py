@@ -1,7 +1,7 @@
 """Evaluation by interactive rollout: a trained model plays sessions in simulated time."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -57,6 +57,36 @@ class Score:
         return {**asdict(self), "success": self.success}
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is counted together, in one category.
+
+    Attributes:
+        mode: of the sessions.
+        held_out: see `Score`.
+    """
+
+    mode: Mode
+    held_out: bool
+
+    def source(self, category: str, seed: int) -> random.Random:
+        """Randomness of the cell's tasks and times."""
+        return random.Random(f"{seed} {category} {self.mode} {self.held_out}")
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A session that ended.
+
+    Attributes:
+        verdict: what is to be said of it.
+        transcript: all of it.
+    """
+
+    verdict: Verdict
+    transcript: str
+
+
 class Suite(Protocol):
     """A model, and the tasks for which it was trained."""
 
@@ -66,9 +96,9 @@ class Suite(Protocol):
         ...
 
     def play(
-        self, category: str, mode: Mode, held_out: bool, cases: int, source: random.Random
-    ) -> Iterator[tuple[Verdict, str]]:
-        """Play sessions of new tasks; for each, what is to be said of it, and its transcript."""
+        self, category: str, cells: Sequence[Cell], cases: int, seed: int
+    ) -> dict[Cell, list[Played]]:
+        """Play sessions of a category, side by side: this many of each cell."""
         ...
 
 
@@ -95,27 +125,27 @@ class Evaluation:
     ) -> list[Score]:
         """Play all cases; by default of all categories."""
         scores = []
+        cells = [Cell(mode, held_out) for mode in modes for held_out in sides]
         for category in self._suite.categories if categories is None else categories:
-            for mode in modes:
-                for held_out in sides:
-                    scores.append(self._score(category, mode, held_out))
-                    on_score(scores[-1])
+            played = self._suite.play(category, cells, self._cases, self._seed)
+            for cell in cells:
+                scores.append(_score(category, cell, played[cell]))
+                on_score(scores[-1])
         return scores
 
-    def _score(self, category: str, mode: Mode, held_out: bool) -> Score:
-        source = random.Random(f"{self._seed} {category} {mode} {held_out}")
-        played = list(self._suite.play(category, mode, held_out, self._cases, source))
-        failed = [
-            Failed(verdict.mistakes, transcript)
-            for verdict, transcript in played
-            if not verdict.succeeded
-        ]
-        return Score(
-            mode=mode,
-            category=category,
-            held_out=held_out,
-            cases=len(played),
-            successes=len(played) - len(failed),
-            longest_first=sum(verdict.longest_first for verdict, _ in played),
-            failures=tuple(failed[:_SHOWN_FAILURES]),
-        )
+
+def _score(category: str, cell: Cell, played: Sequence[Played]) -> Score:
+    failed = [
+        Failed(session.verdict.mistakes, session.transcript)
+        for session in played
+        if not session.verdict.succeeded
+    ]
+    return Score(
+        mode=cell.mode,
+        category=category,
+        held_out=cell.held_out,
+        cases=len(played),
+        successes=len(played) - len(failed),
+        longest_first=sum(session.verdict.longest_first for session in played),
+        failures=tuple(failed[:_SHOWN_FAILURES]),
+    )

@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from caesura.cml import Call
+from caesura.cml.frames import json_text
 from caesura.train.ids import is_retry
 from caesura.train.simulate import Simulation
 from caesura.train.tasks import PlannedCall, Task
@@ -35,7 +37,7 @@ def judge(task: Task, simulation: Simulation) -> Verdict:
     mistakes = [f"mistake of protocol: {error}" for error in simulation.errors]
     if not simulation.is_over:
         mistakes.append("it did not end")
-    made = Counter((call.name, tuple(call.arguments.items())) for call in simulation.calls)
+    made = Counter(_key_of(call) for call in simulation.calls)
     wanted = Counter({_key(call): len(call.outcomes) for call in task.calls})
     mistakes += [f"call missing: {key}" for key in (wanted - made).elements()]
     mistakes += [f"call too much: {key}" for key in (made - wanted).elements()]
@@ -53,17 +55,18 @@ def judge(task: Task, simulation: Simulation) -> Verdict:
     return Verdict(tuple(mistakes), _is_longest_first(task, simulation))
 
 
-_Key = tuple[str, tuple[tuple[str, object], ...]]
+def _key(call: PlannedCall) -> str:
+    return f"{call.tool} {json_text({call.parameter: call.argument})}"
 
 
-def _key(call: PlannedCall) -> _Key:
-    return call.tool, ((call.parameter, call.argument),)
+def _key_of(call: Call) -> str:
+    return f"{call.name} {json_text(call.arguments)}"
 
 
-def _key_of_id(call_id: str, simulation: Simulation) -> _Key | str:
+def _key_of_id(call_id: str, simulation: Simulation) -> str:
     for call in simulation.calls:
         if call.id == call_id:
-            return call.name, tuple(call.arguments.items())
+            return _key_of(call)
     return call_id
 
 
@@ -73,12 +76,14 @@ def _result(call: PlannedCall) -> str:
 
 
 def _is_longest_first(task: Task, simulation: Simulation) -> bool:
-    asked = [_key(call) for call in task.calls if call.parent is None and not call.steering]
-    issued = [
-        (call.name, tuple(call.arguments.items()))
+    asked = {
+        _key(call): call.expected_seconds
+        for call in task.calls
+        if call.parent is None and not call.steering
+    }
+    durations = [
+        asked[_key_of(call)]
         for call in simulation.calls
-        if not is_retry(call.id)
+        if _key_of(call) in asked and not is_retry(call.id)
     ]
-    ranks = {call.tool: call.expected_seconds for call in task.calls}
-    durations = [ranks[key[0]] for key in issued if key in asked]
     return durations == sorted(durations, reverse=True)

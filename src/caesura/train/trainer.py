@@ -12,12 +12,25 @@ import torch
 from caesura.cml import Mode
 from caesura.train.batches import batches
 from caesura.train.demo_model import DemoModel, ModelShape, export
-from caesura.train.demo_tasks import CATEGORIES, TaskSource
+from caesura.train.demo_tasks import TaskSource
 from caesura.train.demo_tokenizer import DemoCodec, save_tokenizer
 from caesura.train.initial_weights import set_initial_weights
 from caesura.train.render import Sample, sample_of
 
 _EASY = ("single", "chain", "same_tool")
+_WEIGHTS = {
+    "single": 0.5,
+    "parallel": 1.5,
+    "same_tool": 1.5,
+    "same_value": 0.7,
+    "mixed": 1.5,
+    "chain": 0.5,
+    "chain_single": 1.0,
+    "error": 1.5,
+    "steering": 1.0,
+    "follow_up": 1.0,
+}
+"""How often each category is drawn after the easy start: the hard ones more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +181,11 @@ class Trainer:
         self._source.setstate(state["source"])
 
     def _draw(self) -> Sample:
-        categories = CATEGORIES
         if self.share < self._settings.easy_share:
-            categories = _EASY
-        task = self._tasks.draw(self._source.choice(categories))
+            category = self._source.choice(_EASY)
+        else:
+            category = self._source.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        task = self._tasks.draw(category)
         mode = self._source.choice((Mode.SYNC, Mode.SYNC_PARALLEL, Mode.ASYNC, Mode.ASYNC))
         return sample_of(task, mode, self._codec, self._source)
 

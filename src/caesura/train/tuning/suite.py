@@ -1,12 +1,12 @@
 """A fine-tuned model and its tasks, to be evaluated."""
 
-import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caesura.cml import Mode
-from caesura.train.judge import Verdict
+from caesura.train.evaluate import Cell, Played
+from caesura.train.simulate import Simulation
 from caesura.train.tuning.base import load_tuned
 from caesura.train.tuning.codec import HuggingFaceCodec
 from caesura.train.tuning.rollout import write_all
@@ -23,7 +23,7 @@ from caesura.train.wide.sessions import session_of, written
 from caesura.train.wide.tasks import GraphTask
 from caesura.train.wide.tools import tool_of
 
-_AT_ONCE = 32
+_AT_ONCE = 64
 _LONGER = 1.5
 _FURTHER_TOKENS = 32
 
@@ -49,27 +49,42 @@ class TunedSuite:
         return self._categories
 
     def play(
-        self, category: str, mode: Mode, held_out: bool, cases: int, source: random.Random
-    ) -> Iterator[tuple[Verdict, str]]:
+        self, category: str, cells: Sequence[Cell], cases: int, seed: int
+    ) -> dict[Cell, list[Played]]:
         """See `caesura.train.evaluate.Suite`."""
-        drawn = GraphTasks(self._tools, source, held_out)
-        for start in range(0, cases, _AT_ONCE):
-            tasks = [drawn.draw(category) for _ in range(min(_AT_ONCE, cases - start))]
-            sessions = [session_of(task, mode, self._codec, source) for task in tasks]
-            simulations = [session.simulation for session in sessions]
-            write_all(self._model, self._codec, simulations, self._most_tokens(tasks, mode))
-            for task, simulation in zip(tasks, simulations, strict=True):
-                yield judge(task, simulation), self._codec.decode(simulation.tokens)
+        drawn = [case for cell in cells for case in self._draw(category, cell, cases, seed)]
+        # Prompts of like lengths are played together: less of a batch is padding.
+        drawn.sort(key=lambda case: len(case.simulation.tokens))
+        for start in range(0, len(drawn), _AT_ONCE):
+            batch = drawn[start : start + _AT_ONCE]
+            most_tokens = max(case.needed_tokens for case in batch)
+            simulations = [case.simulation for case in batch]
+            write_all(self._model, self._codec, simulations, int(_LONGER * most_tokens))
+        played: dict[Cell, list[Played]] = {cell: [] for cell in cells}
+        for case in drawn:
+            transcript = self._codec.decode(case.simulation.tokens)
+            played[case.cell].append(Played(judge(case.task, case.simulation), transcript))
+        return played
 
-    def _most_tokens(self, tasks: Sequence[GraphTask], mode: Mode) -> int:
-        """What is enough for these tasks: rather more than a perfect model needs."""
-        source = random.Random(0)
-        needed = 0
-        for task in tasks:
-            perfect = written(task, mode, self._codec, source)
-            tokens = perfect.simulation.tokens
-            needed = max(needed, len(tokens) - len(perfect.before))
-        return int(_LONGER * needed) + _FURTHER_TOKENS
+    def _draw(self, category: str, cell: Cell, cases: int, seed: int) -> Iterator["_Case"]:
+        source = cell.source(category, seed)
+        tasks = GraphTasks(self._tools, source, cell.held_out)
+        for _ in range(cases):
+            task = tasks.draw(category)
+            perfect = written(task, cell.mode, self._codec, source)
+            needed = len(perfect.simulation.tokens) - len(perfect.before) + _FURTHER_TOKENS
+            simulation = session_of(task, cell.mode, self._codec, source).simulation
+            yield _Case(cell, task, simulation, needed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A session to be played, and how many tokens a perfect model needs, or rather more."""
+
+    cell: Cell
+    task: GraphTask
+    simulation: Simulation
+    needed_tokens: int
 
 
 def tool_source(settings: TuningSettings) -> ToolSource:
