@@ -1,11 +1,12 @@
 """Write a small base model with random weights, to try `caesura train` without a download.
 
     python examples/fine_tuning/tiny_model.py out/tiny-base
-    caesura train out/tiny-base --full --out out/tiny-tuned --steps 400 --max-tokens 768
+    caesura train out/tiny-base --full --out out/tiny-tuned \\
+        --tools examples/fine_tuning/tools.json --examples 2400 --learning-rate 2e-3
 
-A Qwen2 of half a million parameters and more, whose byte-level tokenizer is trained on English that
-Caesura's own tasks are made of. It learns the form of calls in minutes on a CPU, not how to be right:
-for that take a model that was trained, of a billion parameters or more.
+A Qwen2 of less than a million parameters, whose byte-level tokenizer is trained on the English of
+Caesura's own tasks. It learns the form of calls in minutes on a CPU, not how to be right: for that
+take a model that has read a lot, of a billion parameters or more.
 """
 
 import argparse

@@ -555,6 +555,9 @@ def train(
             "--evaluate, 5 after and during a fine-tuning; 0 for none there.",
         ),
     ] = None,
+    categories: Annotated[
+        str, typer.Option(help="With --evaluate: only these kinds of tasks; comma-separated.")
+    ] = "",
     json_path: _FiguresPath = None,
 ) -> None:
     """Train a model to call functions asynchronously, or evaluate one by interactive rollout.
@@ -565,12 +568,23 @@ def train(
     """
     # Threads that wait for each other must not burn the core that the other one needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from caesura.cml import Mode
+
     if evaluate is not None:
         if base is not None:
             raise ValueError("train or evaluate: give a model to train or --evaluate, not both")
         from caesura.train.run import run_evaluation
 
-        run_evaluation(evaluate, cases or 200, seed, json_path, threads, _command_line())
+        run_evaluation(
+            evaluate,
+            cases or 200,
+            seed,
+            json_path,
+            threads,
+            _command_line(),
+            tuple(Mode(mode) for mode in _names(modes)),
+            _names(categories),
+        )
         return
     if base is None:
         raise ValueError("say what to train: a model, or demo; or give --evaluate MODEL")
@@ -578,7 +592,6 @@ def train(
         _train_demo(out, resume, steps, seed, threads)
         return
     _require_train_extra()
-    from caesura.cml import Mode
     from caesura.train.tuning.run import Place, run_tuning
     from caesura.train.tuning.settings import TuningSettings
     from caesura.train.tuning.tool_files import read_tools

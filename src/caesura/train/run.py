@@ -52,16 +52,37 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
 
 
 def run_evaluation(
-    folder: Path, cases: int, seed: int, json_path: Path | None, threads: int, command: str
+    folder: Path,
+    cases: int,
+    seed: int,
+    json_path: Path | None,
+    threads: int,
+    command: str,
+    modes: Sequence[Mode] = tuple(Mode),
+    categories: Sequence[str] = (),
 ) -> None:
     """Play sessions with an exported model; show and write its success.
+
+    Args:
+        folder: of the model.
+        cases: sessions per category, mode and side of the hold-out.
+        seed: of tasks and times.
+        json_path: where all figures go, too.
+        threads: compute threads.
+        command: what the user typed, for the record.
+        modes: of the sessions.
+        categories: of the tasks; all, if none is named.
 
     Raises:
         ConfigurationError: it is no model that was trained for CML.
     """
     torch.set_num_threads(threads)
     suite = suite_of(folder)
-    scores = play_all(suite, cases, seed)
+    if unknown := set(categories) - set(suite.categories):
+        raise ConfigurationError(
+            f"there is no category {', '.join(sorted(unknown))}: {', '.join(suite.categories)}"
+        )
+    scores = play_all(suite, cases, seed, modes, categories or suite.categories)
     Console().print(table_of(scores))
     if json_path is not None:
         write_scores(json_path, scores, model=str(folder), cases=cases, seed=seed, command=command)
@@ -82,16 +103,18 @@ def suite_of(folder: Path) -> Suite:
         ) from None
 
 
-def play_all(suite: Suite, cases: int, seed: int) -> list[Score]:
-    """Play all categories in all modes, and show how far it is."""
+def play_all(
+    suite: Suite, cases: int, seed: int, modes: Sequence[Mode], categories: Sequence[str]
+) -> list[Score]:
+    """Play these categories in these modes, and show how far it is."""
     with progress_bar("{task.fields[cell]}") as progress:
-        total = len(suite.categories) * len(Mode) * 2 * cases
+        total = len(categories) * len(modes) * 2 * cases
         bar = progress.add_task("sessions", total=total, cell="")
 
         def advance(score: Score) -> None:
             progress.update(bar, advance=score.cases, cell=f"{score.category}, {score.mode}")
 
-        return Evaluation(suite, cases, seed).run(on_score=advance)
+        return Evaluation(suite, cases, seed).run(categories, modes, on_score=advance)
 
 
 def write_scores(
@@ -124,6 +147,7 @@ def table_of(scores: Sequence[Score]) -> Table:
 
 
 def progress_bar(detail: str) -> Progress:
+    """A progress display with a last column of this format."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

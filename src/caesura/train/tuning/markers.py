@@ -1,4 +1,4 @@
-"""CML's markers as tokens of a model: added, and begun as the mean of the tokens that spelled them."""
+"""CML's markers as tokens of a model: each begins as the mean of the tokens that spelled it."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Greedy decoding of many sessions at once by any causal language model, with its own cache.
 
-All sessions take a token per pass. Where interrupts were injected these are fed, and what the model
-would say is not asked for. Prompts are padded on the left, so that all sessions write in one column.
+All sessions take a token per pass. Where interrupts were injected these are fed, and the model is
+not asked. Prompts are padded on the left, so that all sessions write in one column.
 """
 
 import inspect

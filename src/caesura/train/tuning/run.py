@@ -140,7 +140,9 @@ def _evaluate(model: Any, base: Base, settings: TuningSettings, place: Place) ->
     if not settings.evaluate_cases:
         return ()
     suite = TunedSuite(model.float().eval(), base.codec, tool_source(settings))
-    scores = play_all(suite, settings.evaluate_cases, settings.seed)
+    scores = play_all(
+        suite, settings.evaluate_cases, settings.seed, settings.modes, suite.categories
+    )
     write_scores(
         place.folder / "evaluation.json",
         scores,

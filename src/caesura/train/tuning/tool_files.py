@@ -32,10 +32,7 @@ def read_tools(file: Path) -> tuple[JsonObject, ...]:
     Raises:
         ConfigurationError: it cannot be read, or tasks cannot be made up for a tool.
     """
-    if file.suffix == ".toml":
-        found = asyncio.run(_configured(file))
-    else:
-        found = _listed(file)
+    found = asyncio.run(_configured(file)) if file.suffix == ".toml" else _listed(file)
     tools = [tool_of(definition) for definition in found]
     if len({tool.name for tool in tools}) < len(tools):
         raise ConfigurationError(f"{file}: two tools have the same name")

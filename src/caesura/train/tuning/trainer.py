@@ -46,6 +46,8 @@ def build_trainer(
         warmup_steps=_warmup_steps(settings),
         max_length=settings.max_tokens,
         completion_only_loss=True,
+        # TRL's default reads the weights of the output layer past its adapters.
+        loss_type="nll",
         gradient_checkpointing=on_gpu,
         bf16=on_gpu and torch.cuda.is_bf16_supported(),
         use_cpu=not on_gpu,

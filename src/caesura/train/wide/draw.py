@@ -251,7 +251,7 @@ class GraphTasks:
         return changed
 
     def _failure(self) -> Failure:
-        messages = phrases.FAILURE_MESSAGES
+        messages: Sequence[str] = phrases.FAILURE_MESSAGES
         if self._held_out:
             messages = phrases.HELD_OUT_FAILURE_MESSAGES
         message = self._source.choice(messages).format(

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from caesura.cml import Call
-from caesura.cml.frames import json_text
+from caesura.cml.frames import JsonObject, json_text
 from caesura.train.judge import Verdict
 from caesura.train.simulate import Simulation
 from caesura.train.wide.tasks import GraphTask
@@ -52,5 +52,5 @@ def _is_longest_first(task: GraphTask, calls: list[Call]) -> bool:
     return durations == sorted(durations, reverse=True)
 
 
-def _key(tool: str, arguments: dict[str, object]) -> str:
-    return f"{tool} {json_text(dict(sorted(arguments.items())))}"  # type: ignore[dict-item]
+def _key(tool: str, arguments: JsonObject) -> str:
+    return f"{tool} {json_text(dict(sorted(arguments.items())))}"

@@ -82,9 +82,9 @@ class GraphOracle:
         """Write a token of the sentence. Prose that an interrupt forestalls is no longer needed."""
         if simulation.offer(self._sentence[0]):
             self._sentence.pop(0)
-            self._is_optional = False
         elif self._is_optional:
             self._sentence = []
+        self._is_optional = False
 
     @property
     def _pending(self) -> int:

@@ -37,9 +37,10 @@ class Session:
 
 def session_of(task: GraphTask, mode: Mode, codec: ToolCodec, source: random.Random) -> Session:
     """A session of this task, in which nothing of its last turn is written yet."""
+    used_ids: tuple[str, ...] = ()
     if task.earlier is None:
         prompt = codec.prompt_of(task.question, task.tools, mode)
-        before, used_ids = [False] * len(prompt), ()
+        before = [False] * len(prompt)
     else:
         earlier = written(task.earlier, mode, codec, source)
         prompt = codec.continued(earlier.sample.tokens, task.question, task.tools, mode)

@@ -87,7 +87,9 @@ def tool_of(definition: Mapping[str, JsonValue]) -> SchemaTool:
         raise ConfigurationError(
             f"{name!r} is not the name of a tool: use letters, digits, _ and -"
         )
-    parameters = inner.get("parameters") or {"type": "object", "properties": {}}
+    parameters = inner.get("parameters")
+    if parameters is None:
+        parameters = {"type": "object", "properties": {}}
     if not isinstance(parameters, dict) or not isinstance(parameters.get("properties", {}), dict):
         raise ConfigurationError(f"the parameters of {name} must be a JSON schema of an object")
     seconds = inner.get("expected_seconds")

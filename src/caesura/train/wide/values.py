@@ -157,7 +157,12 @@ class Values:
 
     def _date(self) -> str:
         source = self._source
-        return f"20{source.randrange(20, 30)}-{source.randrange(1, 13):02}-{source.randrange(1, 29):02}"
+        year, month, day = (
+            source.randrange(2020, 2030),
+            source.randint(1, 12),
+            source.randint(1, 28),
+        )
+        return f"{year}-{month:02}-{day:02}"
 
     def _clock(self) -> str:
         return f"{self._source.randrange(24):02}:{self._source.randrange(60):02}"
