@@ -43,8 +43,9 @@ class ProgressDisplay(TrainerCallback):
     ) -> None:
         """See transformers."""
         if logs and "loss" in logs:
-            accuracy = float(logs.get("mean_token_accuracy", 0))
-            detail = f"loss {float(logs['loss']):.4f}, tokens right {100 * accuracy:.1f} %"
+            detail = f"loss {float(logs['loss']):.4f}"
+            if "mean_token_accuracy" in logs:
+                detail += f", tokens right {100 * float(logs['mean_token_accuracy']):.1f} %"
             self._progress.update(self._bar, detail=detail)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from caesura.train.tuning.base import Base
@@ -46,8 +46,6 @@ def build_trainer(
         warmup_steps=_warmup_steps(settings),
         max_length=settings.max_tokens,
         completion_only_loss=True,
-        # TRL's default reads the weights of the output layer past its adapters.
-        loss_type="nll",
         gradient_checkpointing=on_gpu,
         bf16=on_gpu and torch.cuda.is_bf16_supported(),
         use_cpu=not on_gpu,
@@ -62,7 +60,8 @@ def build_trainer(
         seed=settings.seed,
         data_seed=settings.seed,
     )
-    trainer = SFTTrainer(
+    kind = _AdapterTrainer if settings.lora else SFTTrainer
+    trainer = kind(
         model=base.model,
         args=arguments,
         train_dataset=data,
@@ -72,6 +71,20 @@ def build_trainer(
     )
     trainer.remove_callback(_printer())
     return trainer
+
+
+class _AdapterTrainer(SFTTrainer):
+    """With the model's own loss: TRL's reads the output layer's weights, past the markers' rows."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """See transformers."""
+        return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
 
 
 def merged(trainer: SFTTrainer) -> Any:
