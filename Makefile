@@ -25,7 +25,7 @@ demo: install ## show a tool call as a pause, on the bundled model
 	@.venv/bin/caesura demo
 
 test: install ## run the tests
-	@$(VENV_PYTHON) -m pytest -q
+	@$(VENV_PYTHON) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: install ## check format, style and types
 	@$(VENV_PYTHON) -m ruff format --check .

@@ -27,12 +27,12 @@ import dashboard_stage
 from browsers import chromium
 from caesura.server.dashboard.overview import Overviews
 from caesura.server.sessions.service import ANONYMOUS
-from caesura.session.agent import Workplace
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.protocol import Delta, Sampling
 from caesura.session.records import ApprovalState, Phase, SessionSpec
 from caesura.session.store import Store
+from caesura.session.workplace import Workplace
 from caesura.tools.call import Answer
 from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Definition, Endpoint

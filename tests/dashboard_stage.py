@@ -10,8 +10,8 @@ from caesura.server.dashboard.dashboard import Dashboard
 from caesura.server.dashboard.overview import Overviews
 from caesura.server.sessions.service import Service
 from caesura.server.settings import ServerSection
-from caesura.session.agent import Workplace
 from caesura.session.agents import Agents
+from caesura.session.workplace import Workplace
 from server.served import MODEL, application, listening
 
 

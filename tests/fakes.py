@@ -5,11 +5,24 @@ import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from caesura.cml import Ending, FrameWatch, Ruling, Verdict
 from caesura.session import Delta, DuplicateSession, Sampling, SessionClosed, StopReason
 
 VOCAB_SIZE = 97
 
 Model = Callable[[Sequence[int]], int]  # the next token of a transcript
+Texts = Callable[[int], str]  # the text of a token
+
+STOP_OF = {
+    Ending.FRAME: StopReason.FRAME,
+    Ending.BUNDLE: StopReason.FRAME,
+    Ending.SEQUENCE: StopReason.STOP,
+    Ending.INTERRUPTED: StopReason.INTERRUPTED,
+}
+
+
+def word(token: int) -> str:
+    return f" {token}"
 
 
 def next_token(transcript: Sequence[int]) -> int:
@@ -26,7 +39,7 @@ def continuation(transcript: Sequence[int], tokens: int) -> list[int]:
 class FakeStream:
     """One session; generates when it is iterated, one token per turn of the event loop."""
 
-    def __init__(self, session_id: str, eos_token_id: int, model: Model) -> None:
+    def __init__(self, session_id: str, eos_token_id: int, model: Model, text_of: Texts) -> None:
         self.transcript: list[int] = []
         self.endpoints: list[str | None] = []
         self.reports: list[tuple[float | None, float | None]] = []
@@ -34,6 +47,7 @@ class FakeStream:
         self._session_id = session_id
         self._eos_token_id = eos_token_id
         self._model = model
+        self._text_of = text_of
         self._turns: deque[tuple[list[int], Sampling]] = deque()
         self._changed = asyncio.Event()
 
@@ -44,19 +58,48 @@ class FakeStream:
                 await self._changed.wait()
                 continue
             tokens, sampling = self._turns.popleft()
-            cached, generated, stop = len(self.transcript), 0, None
+            cached = len(self.transcript)
             self.transcript += tokens
-            while stop is None and not self.closed:
-                await asyncio.sleep(0)
-                if self._turns:
-                    yield Delta((), StopReason.INTERRUPTED)
-                    break
-                token = self._model(self.transcript)
-                self.transcript.append(token)
-                generated += 1
+            watched = sampling.frames is not None
+            turn = self._watched(sampling, cached) if watched else self._turn(sampling, cached)
+            async for delta in turn:
+                yield delta
+
+    async def _turn(self, sampling: Sampling, cached: int) -> AsyncIterator[Delta]:
+        generated, stop = 0, None
+        while stop is None and not self.closed:
+            await asyncio.sleep(0)
+            if self._turns:
+                yield Delta((), StopReason.INTERRUPTED)
+                break
+            token = self._model(self.transcript)
+            self.transcript.append(token)
+            generated += 1
+            stop = self._stop(token, generated, sampling)
+            stop_token_id = token if stop is StopReason.STOP else None
+            yield Delta((token,), stop, stop_token_id, cached if generated == 1 else None)
+
+    async def _watched(self, sampling: Sampling, cached: int) -> AsyncIterator[Delta]:
+        """A turn with `Sampling.frames`."""
+        assert sampling.frames is not None
+        ends = frozenset(() if sampling.ignore_eos else (self._eos_token_id,))
+        watch = FrameWatch(sampling.frames, ends, self._text_of)
+        generated, stop = 0, None
+        while stop is None and not self.closed:
+            await asyncio.sleep(0)
+            token = self._model(self.transcript)
+            ruling = watch.feed(token, interrupt_waits=bool(self._turns))
+            if ruling.verdict is Verdict.STOP_BEFORE:
+                yield _cut(ruling, token)
+                break
+            self.transcript.append(token)
+            generated += 1
+            if ruling.ending is not None:
+                stop = STOP_OF[ruling.ending]
+            else:
                 stop = self._stop(token, generated, sampling)
-                stop_token_id = token if stop is StopReason.STOP else None
-                yield Delta((token,), stop, stop_token_id, cached if generated == 1 else None)
+            stopped_by = token if stop in (StopReason.STOP, StopReason.FRAME) else None
+            yield Delta((token,), stop, stopped_by, cached if generated == 1 else None)
 
     def _stop(self, token: int, generated: int, sampling: Sampling) -> StopReason | None:
         eos = () if sampling.ignore_eos else (self._eos_token_id,)
@@ -74,8 +117,14 @@ class FakeStream:
         self._changed.set()
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
+        if endpoint is not None:
+            self.endpoints[-1] = endpoint
         self.reports.append((fraction, remaining_seconds))
 
     async def close(self) -> None:
@@ -83,12 +132,22 @@ class FakeStream:
         self._changed.set()
 
 
+def _cut(ruling: Ruling, token: int) -> Delta:
+    """The end of a turn before a token."""
+    assert ruling.ending is not None
+    stop = STOP_OF[ruling.ending]
+    return Delta((), stop, token if stop is StopReason.STOP else None)
+
+
 class FakeEngine:
     """A `TokenEngine`; `streams` has every session that was ever opened, by id."""
 
-    def __init__(self, eos_token_id: int = 0, model: Model = next_token) -> None:
+    def __init__(
+        self, eos_token_id: int = 0, model: Model = next_token, text_of: Texts = word
+    ) -> None:
         self.eos_token_id = eos_token_id
         self.model = model
+        self.text_of = text_of
         self.streams: dict[str, FakeStream] = {}
 
     @property
@@ -104,6 +163,8 @@ class FakeEngine:
     ) -> FakeStream:
         if session_id in self.open_ids:
             raise DuplicateSession(f"session {session_id} is already open")
-        stream = self.streams[session_id] = FakeStream(session_id, self.eos_token_id, self.model)
+        stream = self.streams[session_id] = FakeStream(
+            session_id, self.eos_token_id, self.model, self.text_of
+        )
         await stream.extend(token_ids, sampling, endpoint)
         return stream

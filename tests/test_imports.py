@@ -20,7 +20,7 @@ MAY_USE = {
     "cml": frozenset[str](),
     "tools": frozenset({"cml"}),
     "session": frozenset({"cml", "tools"}),
-    "engine": frozenset({"policy", "session"}),
+    "engine": frozenset({"policy", "session", "cml"}),
     "sim": frozenset({"policy", "engine"}),
     "server": frozenset({"session", "tools", "cml"}),
     "chat": frozenset[str](),  # it knows the server by its HTTP API only

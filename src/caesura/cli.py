@@ -6,12 +6,13 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from caesura.cml import Mode
 from caesura.errors import CaesuraError, ConfigurationError
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ _ReportDirectory = Annotated[
 ]
 _Model = Annotated[str, typer.Option(help="A path or name, or demo.")]
 _Dtype = Annotated[str, typer.Option(help="Data type of the model.")]
+_ASYNC: dict[str, Any] = {"rich_help_panel": "Function calling (--async)"}
 
 
 @app.command(
@@ -137,21 +139,33 @@ def serve(
 
 
 @app.command(
-    epilog="Example: caesura bench --policies stock,swap,min-waste --rate 1.2,2.0 --seeds 0,1,2 "
-    "--json out/bench.json",
+    epilog="Examples: caesura bench --policies stock,swap,min-waste --rate 1.2,2.0 --seeds 0,1,2 "
+    "--json out/bench.json\n\n"
+    "caesura bench --async --suite bfcl-parallel --data bfcl --modes sync,sync_parallel,async "
+    "--cases 50 --json out/async.json",
 )
 def bench(
     workload: _Workload = "infercept-sample",
     policies: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Comma-separated: stock and stock-no-cache (vLLM without Caesura), end, "
-            "discard, preserve, swap, ttl, infercept, min-waste."
+            "discard, preserve, swap, ttl, infercept, min-waste. Default: stock,swap,min-waste; "
+            "with --async min-waste,preserve.",
+            show_default=False,
         ),
-    ] = "stock,swap,min-waste",
+    ] = None,
     rate: _Rates = "1.2",
     seeds: _Seeds = "0,1,2",
-    sessions: Annotated[int, typer.Option(min=1, help="Sessions per run.")] = 50,
+    sessions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sessions per run. Default: 50. With --async: so many at once, and policies "
+            "compared instead of modes.",
+            show_default=False,
+        ),
+    ] = None,
     scale_tokens: _ScaleTokens = 0.5,
     scale_pauses: _ScalePauses = 0.2,
     kv_memory: Annotated[
@@ -177,13 +191,109 @@ def bench(
     threads: Annotated[
         int, typer.Option(min=1, help="Compute threads of each engine on CPU, alike in all.")
     ] = 1,
-    dtype: _Dtype = "float32",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Data type of the model. Default: float32; with --async bfloat16.",
+            show_default=False,
+        ),
+    ] = None,
     policy_option: _PolicyOptions = None,
+    function_calling: Annotated[
+        bool,
+        typer.Option(
+            "--async", help="Measure function calling instead: modes side by side.", **_ASYNC
+        ),
+    ] = False,
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="demo, bfcl-parallel, bfcl-multi-step, bfcl-multi-step-parallel.", **_ASYNC
+        ),
+    ] = "demo",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of BFCL v4's JSONL files.", **_ASYNC)
+    ] = None,
+    modes: Annotated[
+        str, typer.Option(help="Comma-separated: sync, sync_parallel, async.", **_ASYNC)
+    ] = "sync,sync_parallel,async",
+    cases: Annotated[int, typer.Option(min=1, help="Cases of the suite.", **_ASYNC)] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Of cases and execution times.", **_ASYNC)] = 0,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            help="Execution times: typical (30 to 500 ms, mean 110), longtail, uniform:A:B in "
+            "seconds. Default: typical; of demo, what its tools take.",
+            show_default=False,
+            **_ASYNC,
+        ),
+    ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="Which call is issued first: longest-first, random. With both, async runs "
+            "in both orders.",
+            **_ASYNC,
+        ),
+    ] = "longest-first",
+    repetitions: Annotated[
+        int, typer.Option(min=1, help="Of each case in each mode.", **_ASYNC)
+    ] = 1,
+    dependencies: Annotated[
+        str,
+        typer.Option(
+            help="Of multi-step suites: calls (each call needs the one before) or steps (calls "
+            "of one step are independent).",
+            **_ASYNC,
+        ),
+    ] = "calls",
+    eager_bundles: Annotated[
+        bool,
+        typer.Option(
+            "--eager-bundles",
+            help="In sync_parallel, execute a call at its end instead of with its bundle.",
+            **_ASYNC,
+        ),
+    ] = False,
 ) -> None:
     """Replay a workload on the real engine, policies side by side and interleaved.
 
     The replay is a closed loop: each turn starts when the pause after the turn before is over.
+
+    With --async: latency of function calling, the modes sync, sync_parallel and async side by side
+    (docs/async.md). Tokens are forced along known answers, so that the system is measured.
     """
+    if function_calling:
+        from caesura.bench.function_calling import FunctionCallingSettings, run_function_calling
+
+        run_function_calling(
+            FunctionCallingSettings.model_validate(
+                {
+                    "suite": suite,
+                    "data": data,
+                    "modes": tuple(_names(modes)),
+                    "cases": cases,
+                    "repetitions": repetitions,
+                    "seed": seed,
+                    "latency": latency,
+                    "order": tuple(_names(order)),
+                    "dependencies": dependencies,
+                    "eager_bundles": eager_bundles,
+                    "sessions": sessions,
+                    "policies": tuple(_names(policies or "min-waste,preserve")),
+                    "seeds": tuple(int(value) for value in _names(seeds)),
+                    "kv_memory_bytes": kv_memory,
+                    "host_memory_bytes": host_memory,
+                    "model": None if model == "demo" else model,
+                    "dtype": dtype or "bfloat16",
+                    "threads": threads,
+                    "json_path": json_path,
+                    "output_dir": out,
+                }
+            ),
+            command=_command_line(),
+        )
+        return
     from caesura.bench.arms import Arms
     from caesura.bench.run import run_bench
     from caesura.bench.settings import BenchSettings
@@ -191,10 +301,10 @@ def bench(
 
     settings = BenchSettings(
         workload=workload,
-        policies=tuple(_names(policies)),
+        policies=tuple(_names(policies or "stock,swap,min-waste")),
         rates=tuple(float(value) for value in _names(rate)),
         seeds=tuple(int(value) for value in _names(seeds)),
-        sessions=sessions,
+        sessions=sessions or 50,
         scale_tokens=scale_tokens,
         scale_pauses=scale_pauses,
         shared_prefix_tokens=shared_prefix,
@@ -206,7 +316,7 @@ def bench(
         output_dir=out,
         trace_path=trace,
     )
-    arms = Arms(settings, threads, dtype, _numbers(policy_option or []))
+    arms = Arms(settings, threads, dtype or "float32", _numbers(policy_option or []))
     run_bench(settings, arms.start, command=_command_line())
 
 
@@ -376,6 +486,13 @@ def chat(
             "If the session waits for a human, this is the answer."
         ),
     ] = None,
+    function_calling: Annotated[
+        Mode | None,
+        typer.Option(
+            help="What happens at a call in new sessions: wait for it, run calls that follow "
+            "each other together, or go on writing. As the server is set up by default."
+        ),
+    ] = None,
 ) -> None:
     """Talk to a session of `caesura serve`: watch it, steer it, answer what it asks.
 
@@ -393,19 +510,42 @@ def chat(
     from caesura.chat import ChatSettings, run_chat
 
     chosen = None if tools is None else () if tools == "none" else tuple(_names(tools))
-    raise typer.Exit(run_chat(ChatSettings(url, api_key, model, session, chosen, message)))
+    raise typer.Exit(
+        run_chat(ChatSettings(url, api_key, model, session, chosen, message, function_calling))
+    )
 
 
-@app.command()
+@app.command(epilog="Example: caesura demo --part agent --questions 6 --seed 7")
 def demo(
-    out: Annotated[Path, typer.Option(help="Where report.json, report.md and plots go.")] = Path(
-        "out/demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Where figures and plots go.")] = Path("out/demo"),
+    part: Annotated[
+        str,
+        typer.Option(
+            help="agent: a model calls real tools, in sync, sync_parallel and async mode. "
+            "pause: agent sessions on stock vLLM and on Caesura. Or all."
+        ),
+    ] = "all",
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Of what the agent's tools return and how long they take; a new one each time "
+            "by default."
+        ),
+    ] = None,
+    questions: Annotated[
+        int, typer.Option(min=1, help="How many questions the agent is asked, in each mode.")
+    ] = 4,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The agent's model: a checkpoint of `caesura train demo`."),
+    ] = None,
 ) -> None:
-    """Show what pauses gain: real agent sessions on stock vLLM and on Caesura, on this CPU."""
-    from caesura.demo.run import run_demo
+    """Show what Caesura is for, on this CPU, with real tools and real engines."""
+    from caesura.demo.run import Part, run_demo
 
-    run_demo(out, _command_line())
+    if part not in [*Part]:
+        raise typer.BadParameter(f"--part is one of: {', '.join(Part)}")
+    run_demo(Part(part), out, _command_line(), seed=seed, questions=questions, model=model)
 
 
 @app.command(epilog="Example: caesura calibrate --json profile.json --out out/calibration")
@@ -541,6 +681,10 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Go on from the checkpoint in --out, with the same options.")
     ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="With demo: end after this time, however slow the machine."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of data and weights, or of the sessions.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 2,
     evaluate: Annotated[
@@ -568,8 +712,6 @@ def train(
     """
     # Threads that wait for each other must not burn the core that the other one needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from caesura.cml import Mode
-
     if evaluate is not None:
         if base is not None:
             raise ValueError("train or evaluate: give a model to train or --evaluate, not both")
@@ -589,7 +731,7 @@ def train(
     if base is None:
         raise ValueError("say what to train: a model, or demo; or give --evaluate MODEL")
     if base == "demo":
-        _train_demo(out, resume, steps, seed, threads)
+        _train_demo(out, resume, steps, minutes, seed, threads)
         return
     _require_train_extra()
     from caesura.train.tuning.run import Place, run_tuning
@@ -678,6 +820,8 @@ def _train_demo(folder: Path, resume: bool, steps: int | None, seed: int, thread
     settings = TrainingSettings(seed=seed)
     if steps is not None:
         settings = replace(settings, steps=steps)
+    if minutes is not None:
+        settings = replace(settings, seconds=60 * minutes)
     run_training(settings, folder, resume, threads)
 
 

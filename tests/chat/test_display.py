@@ -114,3 +114,18 @@ def test_spaces_of_an_answer_are_kept(written: Written) -> None:
         written.show(EventKind.TEXT, turn=1, text=piece)
     written.show(EventKind.OUTPUT, **output("x" * 100 + "   \n\n\tindented  "))
     assert written.answers.getvalue() == "x" * 100 + "   \n\n\tindented  \n"
+
+
+def test_an_answer_with_calls_in_it_is_one_text(written: Written) -> None:
+    written.show(EventKind.OUTPUT, **output("I look ", stop="frame", continues=True))
+    written.show(EventKind.CALL, call_id="c", turn=1, name="look", arguments="{}")
+    written.show(EventKind.OUTPUT, **output("both up", 2, stop="frame", continues=True))
+    written.show(EventKind.TRAPPED, turn=2, call_ids=["c"])
+    told = [{"id": "a", "call_id": "c"}, {"id": "b", "call_id": None, "error": "no tool b"}]
+    written.show(EventKind.INJECTED, turn=2, position=9, interrupts=told)
+    written.show(EventKind.OUTPUT, **output(": 7.", 3))
+    assert written.answers.getvalue() == "I look both up: 7.\n"
+    notes = written.notes.getvalue().splitlines()
+    assert notes[1:] == [
+        "  waiting for look", "  the model has look", "! the model is told: no tool b"
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
 from caesura.engine.config import CaesuraConfig
+from caesura.engine.forced_tokens import FORCED_TOKENS
 from caesura.engine.launch import Engine, EngineSettings, start_engine
 from small_model import BLOCK_SIZE, kv_bytes
 
@@ -121,7 +123,13 @@ def control(engine_loop: EngineLoop, model_path: str) -> Iterator[Control]:
 @pytest.fixture(scope="session")
 def chaotic(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
     """Caesura with a random policy, too little memory, small chunks and few running requests."""
-    settings = EngineSettings(
+    engine = launch(engine_loop, chaotic_settings(model_path))
+    yield engine
+    stop(engine_loop, engine)
+
+
+def chaotic_settings(model_path: str) -> EngineSettings:
+    return EngineSettings(
         model_path,
         caesura=CaesuraConfig(
             policy="chaos:Chaos",
@@ -142,6 +150,13 @@ def chaotic(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
         max_num_batched_tokens=96,
         compute_threads=1,
     )
-    engine = launch(engine_loop, settings)
+
+
+@pytest.fixture(scope="session")
+def forced(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
+    """A chaotic engine whose sessions can be made to write a script."""
+    settings = chaotic_settings(model_path)
+    overrides = {"logits_processors": [FORCED_TOKENS]}
+    engine = launch(engine_loop, replace(settings, overrides=overrides))
     yield engine
     stop(engine_loop, engine)

@@ -18,6 +18,8 @@ from vllm.v1.engine.core import EngineCoreProc
 from vllm.v1.engine.core_client import AsyncMPClient
 from vllm.v1.engine.output_processor import RequestOutputCollector
 from vllm.v1.request import Request, StreamingUpdate
+from vllm.v1.structured_output import StructuredOutputManager
+from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
 from vllm.v1.worker.gpu.kv_connector import ActiveKVConnector
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from vllm.version import __version__ as vllm_version
@@ -52,6 +54,8 @@ SIGNATURES = {
     Scheduler._request_blocks_can_be_freed: "self, request",
     Scheduler._handle_blocked_waiting_request: "self, request",
     Scheduler.get_request_counts: "self",
+    StructuredOutputManager._create_grammar: "self, request",
+    StructuredOutputGrammar.reset: "self",
     BlockPool.touch: "self, blocks",
     BlockPool.get_new_blocks: "self, num_blocks",
     BlockPool.get_cached_block: "self, block_hash, kv_cache_group_ids",

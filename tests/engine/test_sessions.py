@@ -140,6 +140,23 @@ def test_progress_reaches_the_scheduler_and_what_is_over_is_ignored(
     engine_loop.run(scenario())
 
 
+def test_a_pause_is_named_after_the_fact(engine: Engine, engine_loop: EngineLoop) -> None:
+    async def scenario() -> None:
+        session = await paused(engine, 9, 60)
+        await session.progress(endpoint="search+mail")
+        await session.progress(remaining_seconds=5.0, endpoint="search")
+        await session.resume(prompt(8, 5))
+        await until_pause(session)
+        totals = engine.counts.totals
+        assert totals["progress_reports|search"] == 1
+        endings = {key: count for key, count in totals.items() if "pause_endings|search" in key}
+        assert sum(endings.values()) == 1
+        assert totals["paused_seconds|search"] > 0
+        await session.close()
+
+    engine_loop.run(scenario())
+
+
 def test_a_context_that_fills_up_stops_by_length(engine: Engine, engine_loop: EngineLoop) -> None:
     async def scenario() -> None:
         tokens = prompt(4, CONTEXT_TOKENS - 6)

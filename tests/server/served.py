@@ -5,7 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from caesura.server.answers.server_tools import ServerTools
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.service import Service, Unavailable
 from caesura.server.settings import ServerSection
-from caesura.session.agent import Workplace
 from caesura.session.agents import Agents, Limits
+from caesura.session.call_format import CallFormats
+from caesura.session.workplace import Workplace
 from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Endpoint
 from caesura.tools.human_endpoint import HumanEndpoint
@@ -123,11 +124,12 @@ async def served(
     engine: FakeEngine | None = None,
     keep_alive_seconds: float = 15.0,
     body_limit: int = 2**20,
+    formats: CallFormats | None = None,
     **limits: Any,
 ) -> AsyncIterator[Served]:
     engine = engine or FakeEngine(END, model)
     async with workplace(path, *tools, engine=engine) as parts:
-        work = Workplace(engine, FlatDialogue(), parts.executor, parts.store, parts.approvals)
+        work = replace(parts, dialogue=FlatDialogue(), formats=formats or CallFormats())
         agents = Agents(work, Limits(**limits))
         await agents.start()
         settings = ServerSection(keep_alive_seconds=keep_alive_seconds, body_limit=body_limit)

@@ -14,16 +14,34 @@ import signal
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from caesura.session.agents import Agents, Limits
-from caesura.session.records import CallRecord, Phase, SessionEnding, SessionRecord
+from caesura.session.errors import SessionClosed
+from caesura.session.records import (
+    CallRecord,
+    Phase,
+    Protocol,
+    SessionEnding,
+    SessionRecord,
+    SessionSpec,
+)
 from caesura.tools.call import CallEnding
 from caesura.tools.context import CallContext
-from session.scripted import END, ByteDialogue, model
-from session.workplace import OWNER, eventually, spec, tool, workplace
+from fakes import FakeEngine
+from session.calling.byte_model import EOS, PROMPT
+from session.planned import END as MARKER_END
+from session.planned import FORMATS, HEAD, INTR, call, read, send_off
+from session.planned import engine as planned_engine
+from session.planned import model as planned_model
+from session.scripted import ASSISTANT, END, ByteDialogue, model
+from session.workplace import OWNER, eventually, spec, stored, tool, workplace
+
+FUTURES = "async with futures"
+KINDS = (None, "sync", "sync_parallel", "async", FUTURES)
 
 
 def effect_file(folder: Path) -> Path:
@@ -52,31 +70,84 @@ def tools(folder: Path):
     return tool(effect), tool(look, idempotent=True)
 
 
-def plans(sessions: int, seed: int) -> list[str]:
+def specs(sessions: int, seed: int) -> list[SessionSpec]:
+    """Sessions of all kinds in turn."""
     chance = random.Random(seed)
+    made = []
+    for index in range(sessions):
+        kind = KINDS[index % len(KINDS)]
+        in_cml = kind is not None and kind is not FUTURES
+        rounds = chance.randrange(1, 5)
+        lines = [(cml_line if in_cml else native_line)(chance, n, kind) for n in range(rounds)]
+        plan = ("|" if in_cml else "\n").join(lines)
+        fields = {} if kind is None else {"function_calling": kind.split()[0]}
+        if kind is FUTURES:
+            fields["protocol"] = "futures"
+        made.append(spec(plan, keep_open=False, metadata={"index": str(index)}, **fields))
+    return made
 
-    def line() -> str:
-        calls = [
-            f'<<{chance.choice(["effect", "look"])} {{"x": {chance.randrange(1000)}}}>>'
-            for _ in range(chance.choice([1, 1, 2, 3]))
-        ]
-        return "word " * chance.randrange(6) + " ".join(calls)
 
-    return ["\n".join(line() for _ in range(chance.randrange(1, 5))) for _ in range(sessions)]
+def native_line(chance: random.Random, number: int, kind: str | None) -> str:
+    calls = [
+        f'<<{chance.choice(["effect", "look"])} {{"x": {chance.randrange(1000)}}}>>'
+        for _ in range(chance.choice([1, 1, 2, 3]))
+    ]
+    if kind is FUTURES and chance.random() < 0.5:
+        calls.append(f'<<await_future {{"future": "f{chance.randrange(1, 4)}"}}>>')
+    return "word " * chance.randrange(6) + " ".join(calls)
+
+
+def cml_line(chance: random.Random, number: int, kind: str | None) -> str:
+    ids = [f"{letter}{number}" for letter in "abc"[: chance.choice([1, 1, 2, 3])]]
+    tools = [chance.choice(["effect", "look"]) for _ in ids]
+    frames = [
+        call(call_id, name, x=chance.randrange(1000))
+        for call_id, name in zip(ids, tools, strict=True)
+    ]
+    if chance.random() < 0.3:
+        frames.append(send_off("effect", x=chance.randrange(1000)))
+    if chance.random() < 0.2:
+        frames.append(call(f"wrong{number}", "nothing"))
+    text = "word " * chance.randrange(6)
+    waits = [f"?{call_id}| had |={call_id}" for call_id in chance.sample(ids, len(ids))]
+    return "|".join([text + "".join(frames) + text, *waits[: chance.randrange(len(ids) + 1)]])
+
+
+class BothModels:
+    """A `TokenEngine` with a model for sessions in CML, and one for the others."""
+
+    def __init__(self) -> None:
+        self._planned, self._scripted = planned_engine(), FakeEngine(END, model)
+
+    async def open(self, session_id, token_ids, sampling, endpoint=None):
+        engine = self._planned if sampling.frames is not None else self._scripted
+        return await engine.open(session_id, token_ids, sampling, endpoint)
 
 
 async def live(folder: Path, sessions: int, seed: int) -> None:
     """One life: make the sessions that are missing, and run until all have ended."""
-    async with workplace(folder / "caesura.db", *tools(folder)) as work:
+    async with all_kinds(folder) as work:
         agents = Agents(work, Limits(open_sessions_per_owner=10**6))
         await agents.start()
         known = {record.spec.metadata["index"] for record in await _records(agents)}
-        for index, plan in enumerate(plans(sessions, seed)):
-            if str(index) not in known:
-                made = spec(plan, keep_open=False, metadata={"index": str(index)})
-                await agents.create(OWNER, made)
+        for made in specs(sessions, seed):
+            if made.metadata["index"] not in known:
+                agent = await agents.create(OWNER, made)
+                if agent.spec.protocol is Protocol.CML and int(made.metadata["index"]) % 2:
+                    with suppress(SessionClosed):
+                        await agent.steer("and [this]")
         await eventually(lambda: not agents.running)
+
+        async def nothing_left() -> bool:
+            return not await work.store.left_calls()
+
+        await stored(nothing_left)
         await agents.stop()
+
+
+def all_kinds(folder: Path):
+    path = folder / "caesura.db"
+    return workplace(path, *tools(folder), engine=BothModels(), formats=FORMATS)
 
 
 async def _records(agents: Agents) -> list[SessionRecord]:
@@ -115,11 +186,10 @@ async def check(folder: Path, sessions: int, seed: int) -> Counter[str]:
     lines = effect_file(folder).read_text().splitlines()
     executions = Counter(tuple(line.split()) for line in lines)
     counts: Counter[str] = Counter()
-    async with workplace(folder / "caesura.db", *tools(folder)) as work:
+    async with all_kinds(folder) as work:
         agents = Agents(work)
         records = await _records(agents)
-        wanted = plans(sessions, seed)
-        assert sorted(int(r.spec.metadata["index"]) for r in records) == [*range(len(wanted))]
+        assert sorted(int(r.spec.metadata["index"]) for r in records) == [*range(sessions)]
         for record in records:
             assert (record.phase, record.ending) == (Phase.ENDED, SessionEnding.COMPLETED), record
             calls = await work.store.calls(record.id)
@@ -127,7 +197,12 @@ async def check(folder: Path, sessions: int, seed: int) -> Counter[str]:
             for call in calls:
                 counts.update(_checked(call, executions))
             transcript = await work.store.transcript(record.id)
-            assert transcript == uninterrupted(record, calls), f"session {record.id}"
+            if record.spec.protocol in (Protocol.CML, Protocol.PROMPTED):
+                check_stream(transcript, calls)
+            elif record.spec.protocol is Protocol.NATIVE:
+                assert transcript == uninterrupted(record, calls), f"session {record.id}"
+            else:
+                check_futures(transcript, calls)
             counts["tokens"] += len(transcript)
             numbers = [event.number for event in await work.store.events(record.id)]
             assert numbers == sorted(set(numbers))
@@ -137,6 +212,8 @@ async def check(folder: Path, sessions: int, seed: int) -> Counter[str]:
 
 def _checked(record: CallRecord, executions: Counter[tuple[str, ...]]) -> list[str]:
     assert record.result is not None
+    if record.call.name == "await_future":
+        return ["awaited"]
     times = executions["effect", record.call.id]
     assert times <= 1, f"{record.call.id} was executed {times} times"
     if record.result.ending is CallEnding.INTERRUPTED:
@@ -162,6 +239,58 @@ def uninterrupted(record: SessionRecord, calls: list[CallRecord]) -> list[int]:
             chat = [{"role": "tool", "content": result.content} for result in results]
             transcript += dialogue.append(transcript, chat)
     return transcript
+
+
+def check_stream(transcript: list[int], calls: list[CallRecord]) -> None:
+    """Each token that the model wrote follows from those before it, and each result is there."""
+    start = transcript.index(PROMPT) + 1
+    inside = in_prompt = False
+    found: Counter[str] = Counter()
+    for position in range(start, len(transcript)):
+        if transcript[position] == EOS or in_prompt:
+            in_prompt = transcript[position] != PROMPT
+        elif transcript[position] == INTR:
+            inside = True
+            found[bytes(transcript[position + 1 : transcript.index(HEAD, position)]).decode()] += 1
+        elif inside:
+            inside = transcript[position] != MARKER_END
+        else:
+            assert transcript[position] == planned_model(transcript[:position]), position
+    assert planned_model(transcript) == EOS
+    results, _ = read(transcript[start:])
+    for record in calls:
+        if record.label is not None:
+            assert results[record.label] == record.result.content
+    others = {call_id for call_id in found if call_id.startswith(("wrong", "user"))}
+    labels = {record.label for record in calls if record.label is not None}
+    if calls:
+        assert found == Counter([*labels, *others]), "each was injected once"
+
+
+def check_futures(transcript: list[int], calls: list[CallRecord]) -> None:
+    """Each turn follows from what was before it, and the model has seen each result."""
+    text = bytes(transcript)
+    assert text.endswith(b"\x02")
+    for turn in range(1, text.count(ASSISTANT) + 1):
+        before, _, rest = _after(text, ASSISTANT, turn)
+        answer = list(before + ASSISTANT)
+        while (token := model(answer)) != END:
+            answer.append(token)
+        assert bytes([*answer, END]) == text[: len(answer) + 1]
+        assert rest.startswith(bytes(answer[len(before) + len(ASSISTANT) :]))
+    for record in calls:
+        if record.label is not None:
+            told = b'"%s", "status": "ready"' % record.label.encode()
+            failed = b'"%s", "status": "failed"' % record.label.encode()
+            assert told in text or failed in text, record
+
+
+def _after(text: bytes, mark: bytes, times: int) -> tuple[bytes, bytes, bytes]:
+    """The text before and after a mark, at its so many-th place."""
+    place = -1
+    for _ in range(times):
+        place = text.index(mark, place + 1)
+    return text[:place], mark, text[place + len(mark) :]
 
 
 def main() -> None:

@@ -43,7 +43,11 @@ class ScriptedStream:
             raise self.error
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         raise AssertionError("nothing is known of any progress")
 
@@ -378,8 +382,20 @@ def test_a_session_that_is_let_go_goes_on_without_notice() -> None:
         assert engine.opened == 2
         assert session.transcript == context + continuation(context, 3)
 
+    async def interrupted() -> None:
+        session = await Session.open(LetGo(late=True), PROMPT, THREE_TOKENS)
+        async for _ in session:
+            pass
+        context = [*session.transcript, 7, 8]
+        await session.resume([7])
+        await session.interrupt([8])
+        stops = [delta.stop async for delta in session if delta.stop is not None]
+        assert stops == [StopReason.INTERRUPTED, StopReason.LENGTH]  # one for each that was sent
+        assert session.transcript == context + continuation(context, 3)
+
     for late in (False, True):
         asyncio.run(scenario(late))
+    asyncio.run(interrupted())
 
 
 def test_progress_of_what_a_paused_session_waits_for_reaches_the_engine() -> None:
@@ -392,6 +408,8 @@ def test_progress_of_what_a_paused_session_waits_for_reaches_the_engine() -> Non
         await session.progress(fraction=0.25)
         await session.progress(remaining_seconds=1.5)
         assert engine.streams["one"].reports == [(0.25, None), (None, 1.5)]
+        await session.progress(endpoint="search")
+        assert engine.streams["one"].endpoints == ["search"]
         await session.close()
         with pytest.raises(SessionClosed):
             await session.progress(fraction=0.5)

@@ -1,7 +1,7 @@
 """Agents on the fake engine, with real tools."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -9,11 +9,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from caesura.session.agent import Agent, Workplace
+from caesura.session.agent import Agent
 from caesura.session.agents import Agents, Limits
 from caesura.session.approvals import Approvals
+from caesura.session.call_format import CallFormats
 from caesura.session.records import Event, EventType, SessionSpec
 from caesura.session.store import Store
+from caesura.session.workplace import Workplace
 from caesura.tools.endpoint import Endpoint
 from caesura.tools.executor import Executor
 from caesura.tools.python_endpoint import PythonEndpoint
@@ -32,7 +34,10 @@ def tool(function: Callable[..., Any], **settings: Any) -> PythonEndpoint:
 
 @asynccontextmanager
 async def workplace(
-    path: Path, *tools: Endpoint, engine: FakeEngine | None = None
+    path: Path,
+    *tools: Endpoint,
+    engine: FakeEngine | None = None,
+    formats: CallFormats | None = None,
 ) -> AsyncIterator[Workplace]:
     store = Store(path)
     toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
@@ -43,6 +48,7 @@ async def workplace(
             Executor(toolbox, registry=CollectorRegistry()),
             store,
             Approvals(store),
+            formats or CallFormats(),
         )
     finally:
         store.close()
@@ -50,9 +56,13 @@ async def workplace(
 
 @asynccontextmanager
 async def agents(
-    path: Path, *tools: Endpoint, engine: FakeEngine | None = None, **limits: Any
+    path: Path,
+    *tools: Endpoint,
+    engine: FakeEngine | None = None,
+    formats: CallFormats | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Agents]:
-    async with workplace(path, *tools, engine=engine) as work:
+    async with workplace(path, *tools, engine=engine, formats=formats) as work:
         made = Agents(work, Limits(**limits))
         await made.start()
         try:
@@ -83,6 +93,14 @@ async def eventually(condition: Callable[[], object]) -> None:
             if condition():
                 return
             await asyncio.sleep(0)
+
+
+async def stored(condition: Callable[[], Awaitable[object]]) -> None:
+    """Let others run until it holds of what is stored."""
+    async with asyncio.timeout(20):
+        for _ in count():
+            if await condition():
+                return
 
 
 async def events(agent: Agent) -> list[Event]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from caesura.cml import Mode
+from caesura.errors import ConfigurationError
 from caesura.train.batches import batches
 from caesura.train.decoding import Cache, extend
 from caesura.train.demo_model import DemoModel, ModelShape, export, load
@@ -106,3 +107,8 @@ def test_training_lowers_the_loss_and_goes_on_where_it_stopped(tmp_path: Path) -
     for ours, theirs in zip(again.model.parameters(), trainer.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert (tmp_path / "tokenizer.json").exists()
+
+
+def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no checkpoint"):
+        Trainer(SETTINGS, tmp_path).resume()

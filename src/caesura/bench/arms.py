@@ -67,7 +67,7 @@ class Arms:
             compute_threads=self._threads,
             dtype=self._dtype,
         )
-        with _engine_log(policy) as log:
+        with engine_log(policy) as log:
             engine = start_engine(settings)
         stock = policy in STOCK_POLICIES
         traced = self._settings.trace_path is not None and not stock
@@ -130,7 +130,7 @@ class EngineStartError(CaesuraError):
 
 
 @contextlib.contextmanager
-def _engine_log(policy: str) -> Iterator[Path]:
+def engine_log(policy: str) -> Iterator[Path]:
     """Keep what the engine's process writes in a file, so that progress stays readable.
 
     The process inherits standard error as it is while it starts. If it does not start, the end

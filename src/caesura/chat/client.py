@@ -84,7 +84,12 @@ class SessionsClient:
         return [str(model["id"]) for model in body["data"]]
 
     async def create(
-        self, text: str, *, tools: list[str] | None = None, keep_open: bool = True
+        self,
+        text: str,
+        *,
+        tools: list[str] | None = None,
+        keep_open: bool = True,
+        function_calling: str | None = None,
     ) -> SessionView:
         """A new session that begins with a message of its user.
 
@@ -92,9 +97,12 @@ class SessionsClient:
             text: the message.
             tools: names of the tools that the model may call; None for all.
             keep_open: after an answer it waits for its user, and does not end.
+            function_calling: sync, sync_parallel or async; None for the server's default.
         """
         messages = [{"role": "user", "content": text}]
-        spec = {"messages": messages, "tools": tools, "keep_open": keep_open}
+        spec: dict[str, object] = {"messages": messages, "tools": tools, "keep_open": keep_open}
+        if function_calling is not None:
+            spec["function_calling"] = function_calling
         return _read(_SESSION, await self._call("POST", "sessions", spec))
 
     async def session(self, session_id: str) -> SessionView:

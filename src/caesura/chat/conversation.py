@@ -65,6 +65,7 @@ class Conversation:
         display: where it is shown.
         put: called with all news, which come back through `take`.
         tools: names of the tools of new sessions; None for all.
+        function_calling: what happens at calls of new sessions; None for the server's default.
         keeps_open: new sessions wait for their user after an answer, and do not end.
         is_attended: its user sees what they type, so that it is not shown again, and waits
             for a server that is gone as long as they like.
@@ -83,6 +84,7 @@ class Conversation:
         put: Callable[[News], None],
         *,
         tools: list[str] | None,
+        function_calling: str | None = None,
         keeps_open: bool,
         is_attended: bool,
     ) -> None:
@@ -94,6 +96,7 @@ class Conversation:
         self._display = display
         self._put = put
         self._tools = tools
+        self._function_calling = function_calling
         self._keeps_open = keeps_open
         self._is_attended = is_attended
         self._own: list[str] = []  # messages that were typed here and not yet delivered
@@ -140,7 +143,12 @@ class Conversation:
         """Say something to the session, or begin one with it."""
         if self.is_over or self.session_id is None:
             await self.leave()
-            view = await self._client.create(text, tools=self._tools, keep_open=self._keeps_open)
+            view = await self._client.create(
+                text,
+                tools=self._tools,
+                keep_open=self._keeps_open,
+                function_calling=self._function_calling,
+            )
             self._display.note(f"session {view.id}")
             self._begin(view)
             self._ends_itself = not self._keeps_open

@@ -44,6 +44,7 @@ class Display:
         self._answers = answers
         self._notes = notes
         self._open_line: Console | None = None  # has a line that is not complete
+        self._continues = False  # the answer goes on, whatever is written meanwhile
         self._turn: object = None
         self._text = ""  # shown of this turn
         self._reasoning = ""
@@ -64,6 +65,10 @@ class Display:
                 self.note("the server was started again; this output begins again")
             case EventKind.CALL:
                 self._call(event)
+            case EventKind.TRAPPED:
+                self._trapped(event)
+            case EventKind.INJECTED:
+                self._injected(event)
             case EventKind.PROGRESS:
                 self._call_progress(event)
             case EventKind.RESULT:
@@ -137,7 +142,7 @@ class Display:
     def _begin_turn(self, event: SessionEvent) -> None:
         turn = event.data.get("turn")
         if turn != self._turn:
-            self.end_line()
+            self._part_line()
             self._turn, self._text, self._reasoning = turn, "", ""
 
     def _add_reasoning(self, event: SessionEvent, text: str) -> None:
@@ -163,13 +168,30 @@ class Display:
         else:
             self.end_line()
             self._add_text(event, text)
-        self.end_line()
+        self._continues = event.data.get("continues") is True
+        self._part_line()
         if event.text("stop") == "length":
             self.note("(cut: the longest output is reached)")
 
     def _call(self, event: SessionEvent) -> None:
         self._names[event.text("call_id")] = event.text("name")
         self._line(f"→ {event.text('name')} {_cut(event.text('arguments'), 400)}", "cyan")
+
+    def _trapped(self, event: SessionEvent) -> None:
+        ids = event.data.get("call_ids")
+        names = (
+            [self._names.get(str(one), "a call") for one in ids] if isinstance(ids, list) else []
+        )
+        self._line(f"  waiting for {', '.join(names) or 'a result'}", "dim cyan")
+
+    def _injected(self, event: SessionEvent) -> None:
+        """Where results stand in what the model reads; messages are shown as such."""
+        for one in _records(event.data.get("interrupts")):
+            if one.get("error"):
+                self._line(f"! the model is told: {_cut(str(one['error']), 400)}", "red")
+            elif one.get("call_id"):
+                name = self._names.get(str(one["call_id"]), str(one.get("id")))
+                self._line(f"  the model has {name}", "dim cyan")
 
     def _call_progress(self, event: SessionEvent) -> None:
         call_id, message = event.text("call_id"), event.text("message")
@@ -206,8 +228,13 @@ class Display:
 
     # Writing
 
+    def _part_line(self) -> None:
+        """Complete the line, unless it is that of an answer which goes on elsewhere."""
+        if not self._continues or self._answers is self._notes:
+            self.end_line()
+
     def _line(self, text: str, style: str) -> None:
-        self.end_line()
+        self._part_line()
         self._notes.print(Text(printable(text), style), soft_wrap=True)
 
     def _piece(self, console: Console, text: str, style: str) -> None:

@@ -16,6 +16,8 @@ class EventKind(StrEnum):
     REASONING = "output.reasoning.delta"
     OUTPUT = "output.done"
     RESTARTED = "output.restarted"
+    TRAPPED = "session.trapped"
+    INJECTED = "interrupt.injected"
     CALL = "call.issued"
     DISPATCHED = "call.dispatched"
     PROGRESS = "call.progress"

@@ -30,6 +30,7 @@ class ChatSettings:
         session_id: the session to go on with; None for a new one.
         tools: names of the tools of a new session; None for all.
         message: the only message, without a dialogue; None for a dialogue.
+        function_calling: what happens at calls of a new session; None for the server's default.
     """
 
     url: str = DEFAULT_URL
@@ -38,6 +39,7 @@ class ChatSettings:
     session_id: str | None = None
     tools: tuple[str, ...] | None = None
     message: str | None = None
+    function_calling: str | None = None
 
 
 def run_chat(settings: ChatSettings) -> int:
@@ -86,6 +88,7 @@ class _Chat:
             self._display,
             self._inbox.put_nowait,
             tools=None if settings.tools is None else list(settings.tools),
+            function_calling=settings.function_calling,
             keeps_open=settings.message is None,
             is_attended=is_dialogue,
         )

@@ -4,6 +4,14 @@ from caesura.cml.body import KnownTools
 from caesura.cml.encoder import encode_text, encode_tokens
 from caesura.cml.escaping import Unescaper, escape, unescape
 from caesura.cml.faults import ErrorKind, ProtocolError
+from caesura.cml.frame_watch import (
+    CallStop,
+    Ending,
+    FrameRules,
+    FrameWatch,
+    Ruling,
+    Verdict,
+)
 from caesura.cml.frames import (
     ERROR_ID,
     USER_ID,
@@ -22,7 +30,7 @@ from caesura.cml.machine import EndOfStream, Event, MonitorSettings, State
 from caesura.cml.markers import Marker, ReasoningEdge, ReasoningTags, Vocabulary
 from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situation, next_step
 from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
-from caesura.cml.prompting import ToolDescription, system_prompt
+from caesura.cml.prompting import ToolDescription, duration_sentence, system_prompt
 from caesura.cml.rules import Rules, Violation, ViolationKind
 from caesura.cml.transcript import MalformedTranscript, read_transcript
 
@@ -31,13 +39,17 @@ __all__ = [
     "USER_ID",
     "AtEnd",
     "Call",
+    "CallStop",
     "Channel",
     "End",
     "EndOfStream",
+    "Ending",
     "ErrorKind",
     "Event",
     "FireAndForget",
     "Frame",
+    "FrameRules",
+    "FrameWatch",
     "GoOn",
     "IncrementalDecoder",
     "Inject",
@@ -56,6 +68,7 @@ __all__ = [
     "ReasoningEdge",
     "ReasoningTags",
     "Rules",
+    "Ruling",
     "Situation",
     "State",
     "Text",
@@ -64,9 +77,11 @@ __all__ = [
     "ToolDescription",
     "Trap",
     "Unescaper",
+    "Verdict",
     "Violation",
     "ViolationKind",
     "Vocabulary",
+    "duration_sentence",
     "encode_text",
     "encode_tokens",
     "error_content",

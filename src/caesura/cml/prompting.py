@@ -67,9 +67,14 @@ def describe_tool(tool: ToolDescription, vocabulary: Vocabulary = DEFAULT_VOCABU
     """A tool as an item of a list."""
     text = f"- {tool.name}: {tool.description}"
     if tool.expected_seconds is not None:
-        two_digits = float(f"{tool.expected_seconds:.2g}")
-        text += f" Takes about {two_digits:g} s."
+        text += f" {duration_sentence(tool.expected_seconds)}"
     return escape(f"{text}\n  Parameters: {json_text(tool.parameters)}", vocabulary)
+
+
+def duration_sentence(seconds: float) -> str:
+    """How long a tool takes, for the end of its description."""
+    two_digits = float(f"{seconds:.2g}")
+    return f"Takes about {two_digits:g} s."
 
 
 def example(mode: Mode, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> str:

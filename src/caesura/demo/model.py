@@ -119,22 +119,46 @@ def demo_model_path(
         ValueError: `config.vocab_size` is out of range.
     """
     config = config or DemoModelConfig()
+
+    def build(folder: Path) -> None:
+        build_demo_model(config, folder)
+
+    return cached_model(f"demo-{config.fingerprint()}", build, progress, cache)
+
+
+def cached_model(
+    name: str,
+    build: Callable[[Path], None],
+    progress: Callable[[str], None] | None = None,
+    cache: Path | None = None,
+) -> Path:
+    """Return the folder of the model of this name, and build it there if it is not there yet.
+
+    Args:
+        name: of the folder; it must change when the files do.
+        build: writes the files into a folder that exists.
+        progress: as in `demo_model_path`.
+        cache: as in `demo_model_path`.
+
+    Raises:
+        DemoModelError: the cache folder cannot be written.
+    """
     models = cache or _cache_root() / "caesura" / "models"
-    folder = models / f"demo-{config.fingerprint()}"
+    folder = models / name
     if _is_complete(folder):
         return folder
     if progress:
-        progress(f"Building the demo model in {folder}")
+        progress(f"Building a model in {folder}")
     try:
         models.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=models) as scratch:
             built = Path(scratch) / folder.name
             built.mkdir()
-            build_demo_model(config, built)
+            build(built)
             _move_into_place(built, folder)
     except OSError as error:
         raise DemoModelError(
-            f"cannot write the demo model to {folder}: {error.strerror or error}; "
+            f"cannot write the model to {folder}: {error.strerror or error}; "
             "set XDG_CACHE_HOME to a folder that you can write to"
         ) from error
     return folder
@@ -151,13 +175,14 @@ def build_demo_model(config: DemoModelConfig, folder: Path) -> None:
         "eos_token_id": [token_ids[EOS], token_ids[TURN_END]],
         "pad_token_id": token_ids[PAD],
     }
-    _write_json(folder / "config.json", {**_architecture(config), **bos_eos_pad})
+    _write_json(folder / "config.json", {**architecture(config), **bos_eos_pad})
     _write_json(folder / "generation_config.json", bos_eos_pad)
     save_tokenizer(folder, config.vocab_size, config.max_tokens)
-    save_file(dict(_weights(config)), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(dict(weights(config)), folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _architecture(config: DemoModelConfig) -> dict[str, Any]:
+def architecture(config: DemoModelConfig) -> dict[str, Any]:
+    """The shape of the model as Hugging Face's `config.json` has it, without special tokens."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -179,7 +204,7 @@ def _architecture(config: DemoModelConfig) -> dict[str, Any]:
     }
 
 
-def _weights(config: DemoModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+def weights(config: DemoModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """Yield name and value of each tensor, drawn in this order from one generator."""
     generator = np.random.Generator(np.random.PCG64(config.seed))
     hidden, ffn = config.hidden_size, config.ffn_size

@@ -1,58 +1,62 @@
-"""`caesura demo`: the main job on this machine, in a few minutes.
+"""`caesura demo`: what Caesura is for, on this machine, in a few minutes."""
 
-A sample of real agent sessions (tool calls, human turns) runs on stock vLLM with prefix
-caching and on Caesura, in turn, on the same CPU, with the same model, memory and threads.
-"""
-
+import secrets
+from enum import StrEnum
 from pathlib import Path
 
 from rich.console import Console
 
-from caesura.bench.arms import Arms
-from caesura.bench.run import run_bench
-from caesura.bench.settings import BenchSettings
-from caesura.demo.model import demo_model_path
+from caesura.demo.agent.run import BUNDLED_MODEL, AgentSettings, run_agent
+from caesura.demo.pauses import run_pauses
 
-POLICIES = ("stock", "min-waste")
-COMPUTE_THREADS = 1
+_SEEDS = 2**31
 
 
-def demo_settings(out: Path) -> BenchSettings:
-    """What the demo runs: memory so small that paused sessions compete for it."""
-    return BenchSettings(
-        workload="infercept-sample",
-        policies=POLICIES,
-        rates=(2.0,),
-        seeds=(0,),
-        sessions=50,
-        scale_tokens=0.5,
-        scale_pauses=0.2,
-        kv_memory_bytes=32 * 2**20,
-        host_memory_bytes=2**30,
-        json_path=out / "report.json",
-        output_dir=out,
-    )
+class Part(StrEnum):
+    """What the demo shows."""
+
+    AGENT = "agent"
+    PAUSE = "pause"
+    ALL = "all"
 
 
-def run_demo(out: Path, command: str) -> None:
-    """Run the comparison and write the report.
+def run_demo(
+    part: Part,
+    out: Path,
+    command: str,
+    *,
+    seed: int | None = None,
+    questions: int = 4,
+    model: Path | None = None,
+) -> None:
+    """Run a part of the demo, or all of it.
 
     Args:
-        out: directory for report.json, report.md and plots.
+        part: which.
+        out: directory for figures and plots.
         command: the command line, to stand beside the results.
+        seed: of the agent's world; None for a new one.
+        questions: how many the agent is asked.
+        model: the agent's; None for the bundled one.
+
+    Raises:
+        CaesuraError: something could not be started; says what to do.
     """
     console = Console()
+    if part is not Part.PAUSE:
+        settings = AgentSettings(
+            out=out,
+            seed=secrets.randbelow(_SEEDS) if seed is None else seed,
+            questions=questions,
+            model=model or BUNDLED_MODEL,
+        )
+        run_agent(settings, command, console)
+    if part is Part.ALL:
+        console.print()
+        console.rule()
+    if part is not Part.AGENT:
+        run_pauses(out, command, console)
     console.print(
-        "[bold]Caesura demo[/bold]: agent sessions of the InferCept trace, each turn followed by "
-        "a tool call or a human pause,\non stock vLLM (each turn is a new request, prefix "
-        "caching on) and on Caesura (each turn is a pause).\n"
-    )
-    path = demo_model_path(lambda message: console.print(f"[dim]{message}[/dim]"))
-    console.print(f"[dim]model: a small Llama with random weights ({path.name})[/dim]")
-    settings = demo_settings(out)
-    arms = Arms(settings, COMPUTE_THREADS)
-    run_bench(settings, arms.start, command=command, console=console)
-    console.print(
-        f"\nReport: [bold]{out / 'report.md'}[/bold] (figures, plots and a timeline of pauses "
-        f"beside it).\nNext: [bold]caesura bench --help[/bold], [bold]caesura serve --help[/bold]."
+        "\nNext: [bold]caesura serve --help[/bold], [bold]caesura bench --help[/bold], "
+        "[bold]caesura train --help[/bold]."
     )

@@ -67,11 +67,26 @@ class ChatFormat:
         self._lock = threading.Lock()  # callers use threads; tokenizers are not made for them
         self._one_call_per_turn: bool | None = None  # not known before there are several
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The model's tokenizer, not to be used by several threads at once."""
+        return self._tokenizer
+
+    def with_template_arguments(self, **arguments: Any) -> "ChatFormat":
+        """The same format with further arguments of the template."""
+        return ChatFormat(
+            self._model_config,
+            self._tokenizer,
+            self._parser,
+            self._chat_template,
+            {**self._template_arguments, **arguments},
+        )
+
     def prompt(
         self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]
     ) -> list[int]:
         """See `Dialogue.prompt`."""
-        return self._encode(self._render([self._defused(m) for m in messages], tools))
+        return self.encode(self._render([self._defused(m) for m in messages], tools))
 
     def append(self, transcript: Sequence[int], messages: Sequence[Message]) -> list[int]:
         """See `Dialogue.append`.
@@ -82,7 +97,7 @@ class ChatFormat:
         plain = [self._defused(message) for message in messages]
         names = [str(message.get("name")) for message in plain if message["role"] == "tool"]
         _, found, after = self._render_after_calls(names, plain).rpartition(_SENTINEL)
-        token_ids = self._encode(after)
+        token_ids = self.encode(after)
         ends = [index for index, token in enumerate(token_ids) if token in self._ends]
         if not found or not ends:
             raise ValueError("this model's chat template does not mark where a turn ends")
@@ -158,7 +173,8 @@ class ChatFormat:
             raise ValueError(f"the chat template refuses the messages: {error}") from error
         return str(rendered)
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text in which control tokens are what they are."""
         with self._lock:
             return list(self._tokenizer.encode(text, add_special_tokens=False))
 

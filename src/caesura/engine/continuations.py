@@ -65,7 +65,7 @@ class Continuations:
     def _named_endpoint(self, request: Request) -> str | None:
         """What the request says that it waits for, or the tool that its output calls."""
         endpoint = endpoint_of(request) or self._tool_called(request)
-        return None if endpoint is None else self._limited(endpoint)
+        return None if endpoint is None else self.limited(endpoint)
 
     def _tool_called(self, request: Request) -> str | None:
         """The tool that the request's output calls; several are joined with "+"."""
@@ -74,7 +74,7 @@ class Continuations:
         names = self._tool_names.called(list(request.output_token_ids))
         return "+".join(sorted(set(names))) if names else None
 
-    def _limited(self, endpoint: str) -> str:
+    def limited(self, endpoint: str) -> str:
         """The endpoint, or "other" past a number of names: a model may invent any."""
         if endpoint not in self._endpoints and len(self._endpoints) >= MAX_ENDPOINTS:
             return OTHER

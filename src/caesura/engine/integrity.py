@@ -17,6 +17,8 @@ def check_idle(scheduler: "InterceptScheduler") -> None:
     assert not scheduler.parked, f"parked sessions are left: {list(scheduler.parked)}"
     assert scheduler.ranks.is_empty(), "ranks of ended sessions are left"
     assert not scheduler._stopped and not scheduler._released, "unsettled sessions are left"
+    assert scheduler.frames.is_empty(), "watches of ended sessions are left"
+    assert scheduler.interrupts.is_empty(), "interrupts of ended sessions are left"
     assert scheduler.continuations.is_empty(), "continuations are left"
     assert scheduler.keeper.returns.is_empty(), "reports of ended requests are left"
     scheduler.keeper.check_integrity()

@@ -168,6 +168,19 @@ class PauseKeeper:
         self._forget_surplus()
         return pause
 
+    def name_endpoint(self, pause_id: str, endpoint: str) -> None:
+        """Say what a session waits for that paused without saying so, or for something else.
+
+        Its duration is predicted, learned and counted under that name from now on. Ignored when
+        the pause is over, or the session returns already.
+        """
+        pause = self.table.get(pause_id)
+        if pause is None or pause.returning:
+            return
+        pause.endpoint = endpoint
+        pause.predicted_seconds = self.policy.expected_seconds(endpoint)
+        self._progress_noted = True
+
     def note_progress(
         self, pause_id: str, fraction: float | None, remaining_seconds: float | None
     ) -> None:
@@ -176,7 +189,7 @@ class PauseKeeper:
         Ignored when the pause is over, or the session returns already.
         """
         pause = self.table.get(pause_id)
-        if pause is None or pause.returning:
+        if pause is None or pause.returning or (fraction is None and remaining_seconds is None):
             return
         elapsed = self.clock() - pause.paused_seconds
         if remaining_seconds is not None:

@@ -26,6 +26,7 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     "displacements": ("Running requests preempted for a session that ranks before them.", []),
     "progress_reports": ("Reports of how far what a pause waits for has come.", ["endpoint"]),
     "interrupts": ("Interrupts injected into running generations.", []),
+    "interrupts_seen": ("Interrupts by steps from their arrival to the next token.", ["steps"]),
     "held_tokens": ("Tokens that a resume found on the device.", []),
     "loaded_tokens": ("Tokens that a resume loads from host memory.", []),
     "recomputed_tokens": ("Tokens of paused contexts that a resume computes again.", []),

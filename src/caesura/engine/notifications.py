@@ -22,14 +22,22 @@ def take_notifications() -> None:
 
 
 def _pass_on(
-    core: EngineCore, request_id: str, fraction: float | None, remaining_seconds: float | None
+    core: EngineCore,
+    request_id: str,
+    fraction: float | None,
+    remaining_seconds: float | None,
+    endpoint: str | None,
 ) -> None:
     scheduler: InterceptScheduler = core.scheduler
-    scheduler.report_progress(request_id, fraction, remaining_seconds)
+    scheduler.report_progress(request_id, fraction, remaining_seconds, endpoint)
 
 
 async def report_progress(
-    llm: AsyncLLM, request_id: str, fraction: float | None, remaining_seconds: float | None
+    llm: AsyncLLM,
+    request_id: str,
+    fraction: float | None,
+    remaining_seconds: float | None,
+    endpoint: str | None = None,
 ) -> None:
     """Tell the scheduler how far what a paused session waits for has come.
 
@@ -40,5 +48,8 @@ async def report_progress(
         request_id: the engine's own id of the session's request.
         fraction: the share that is done, or
         remaining_seconds: the time that is left.
+        endpoint: what it waits for, when the pause began without saying so.
     """
-    await llm.engine_core.call_utility_all_async(_METHOD, request_id, fraction, remaining_seconds)
+    await llm.engine_core.call_utility_all_async(
+        _METHOD, request_id, fraction, remaining_seconds, endpoint
+    )

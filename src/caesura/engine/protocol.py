@@ -5,6 +5,12 @@ from vllm.v1.request import Request
 INTERRUPTED = "caesura:interrupted"
 """Stop reason of a turn that appended tokens ended."""
 
+FRAME_ENDED = "caesura:frame"
+"""Stop reason of a turn that ends behind a CML frame, its last token."""
+
+BUNDLE_ENDED = "caesura:bundle"
+"""Stop reason of a turn that ends where a bundle of CML calls does."""
+
 DETACHED = "caesura:detached"
 """Stop reason with which a session that has been paused too long among too many is let go.
 
@@ -12,6 +18,9 @@ Its engine request is over; the session itself goes on with a new one when it is
 
 ENDPOINT_ARGUMENT = "caesura_endpoint"
 """Key in `SamplingParams.extra_args` (`vllm_xargs` over HTTP): what the pause waits for."""
+
+FRAMES_ARGUMENT = "caesura_frames"
+"""Key in `SamplingParams.extra_args` of a session in place: see `caesura.engine.frames`."""
 
 OWNER_ARGUMENT = "caesura_owner"
 """Key in `SamplingParams.extra_args`: whose request it is. Only its owner continues a pause."""
@@ -43,3 +52,10 @@ def endpoint_of(request: Request) -> str | None:
         return None
     endpoint = params.extra_args.get(ENDPOINT_ARGUMENT)
     return str(endpoint) if endpoint else None
+
+
+CML_PARSER = "caesura_cml"
+"""vLLM's name of the tool parser for CML (`--tool-call-parser`)."""
+
+CML_PARSER_PLUGIN = "caesura.engine.cml_tool_parser"
+"""The module that registers it (`--tool-parser-plugin`), in every process that parses."""

@@ -11,6 +11,8 @@ that never pause:
    that continues the same tokens claims it.
 4. An allocation that fails asks the policy which holds to break, and is tried again.
 5. Returning sessions queue, run and are preempted by their original arrival.
+
+The CML frames of a session (`SessionFrames`) end its turns too, and say where 2 may happen.
 """
 
 import time
@@ -32,7 +34,9 @@ from caesura.engine.allocation import ReclaimingAllocator
 from caesura.engine.config import CaesuraConfig, check_supported
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.continuations import Continuations
+from caesura.engine.frames import SessionFrames, TokenTexts
 from caesura.engine.integrity import check_idle
+from caesura.engine.interrupts import InterruptSteps
 from caesura.engine.keeper import ParkedSessions, PauseKeeper
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.notifications import take_notifications
@@ -41,6 +45,7 @@ from caesura.engine.queues import RankedQueue, move_to_rank
 from caesura.engine.ranks import SessionRanks
 from caesura.engine.tool_names import ToolNames
 from caesura.engine.trace import NO_TRACE, trace_engine
+from caesura.engine.turn_grammars import begin_turn as begin_grammar_of_turn
 from caesura.engine.versions import require_tested_vllm
 from caesura.policy import Load, displacement_pays, make_policy
 
@@ -88,6 +93,8 @@ class InterceptScheduler(AsyncScheduler):
         if config.tool_call_parser is not None:
             tool_names = ToolNames(self.vllm_config.model_config, config.tool_call_parser)
         self.continuations = Continuations(self.keeper, config.keep_contexts, tool_names)
+        self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
+        self.interrupts = InterruptSteps(self.metrics)
         self.parked: dict[str, Request] = {}
         self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
         self._stopped: list[Request] = []
@@ -96,7 +103,8 @@ class InterceptScheduler(AsyncScheduler):
         self._let_go: set[str] = set()  # detached; until the client has given the request up
         self._engine_token_limit: int = self.max_num_scheduled_tokens
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
-        self._step_starts: deque[float] = deque()  # of the steps under way
+        self._step_starts: deque[tuple[int, float]] = deque()  # of the steps under way
+        self._step = 0  # the one whose results are taken
         self._step_ended_seconds = 0.0
         self._gauges_published_seconds = 0.0
         if self.policy == SchedulingPolicy.FCFS:
@@ -131,6 +139,11 @@ class InterceptScheduler(AsyncScheduler):
             return  # sent before the client learned of it: it starts again from its transcript
         if request.request_id not in self.requests and not request.resumable:
             self._claim_pause(request)
+        if request.resumable:
+            if request.request_id in self.requests:
+                self.interrupts.arrived(request.request_id, self.current_step)
+            else:
+                self.frames.begin_turn(request)
         super().add_request(request)
 
     def _extend_parked(self, session: Request, update: StreamingUpdate | None) -> None:
@@ -165,16 +178,22 @@ class InterceptScheduler(AsyncScheduler):
         self.ranks.returns(request.request_id, pause)
 
     def report_progress(
-        self, request_id: str, fraction: float | None, remaining_seconds: float | None
+        self,
+        request_id: str,
+        fraction: float | None,
+        remaining_seconds: float | None,
+        endpoint: str | None,
     ) -> None:
         """How far what a paused session waits for has come; see `PauseKeeper.note_progress`."""
+        if endpoint is not None:
+            self.keeper.name_endpoint(request_id, self.continuations.limited(endpoint))
         self.keeper.note_progress(request_id, fraction, remaining_seconds)
 
     # Steps
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Decide about pauses, then schedule as vLLM does."""
-        self._step_starts.append(self.clock())
+        self._step_starts.append((self.current_step + 1, self.clock()))
         self.keeper.settle_copies()
         self.keeper.decide()
         self._scheduling = True
@@ -204,10 +223,11 @@ class InterceptScheduler(AsyncScheduler):
         copies = model_runner_output.kv_connector_output
         if copies is not None and copies.invalid_block_ids:
             self._hide_failed_loads(scheduler_output, copies.invalid_block_ids)
+        self._step, started = self._step_starts.popleft()
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         now = self.clock()
         # A step that was scheduled while another was under way began when that one ended.
-        began = max(self._step_starts.popleft(), self._step_ended_seconds)
+        began = max(started, self._step_ended_seconds)
         self._step_ended_seconds = now
         self.keeper.timer.observe(scheduler_output.total_num_scheduled_tokens, now - began)
         stopped, self._stopped = self._stopped, []
@@ -227,15 +247,37 @@ class InterceptScheduler(AsyncScheduler):
     def _update_request_with_output(
         self, request: Request, new_token_ids: list[int], is_stale: bool = False
     ) -> tuple[list[int], bool]:
+        interrupt_waits = bool(request.streaming_queue) and self._may_interrupt(request)
+        if not request.streaming_queue:
+            self.interrupts.seen(request.request_id, self._step)
+        if request.request_id in self.frames:
+            return self._update_framed(request, new_token_ids, is_stale, interrupt_waits)
         new_token_ids, stopped = super()._update_request_with_output(
             request, new_token_ids, is_stale
         )
-        if not stopped and request.streaming_queue and self._may_interrupt(request):
+        if not stopped and interrupt_waits:
             # Appended tokens end the turn here; they are prefilled in the next step.
-            request.status = RequestStatus.FINISHED_STOPPED
-            request.stop_reason = INTERRUPTED
+            _stop(request, INTERRUPTED)
             stopped = True
         return new_token_ids, stopped
+
+    def _update_framed(
+        self, request: Request, new_token_ids: list[int], is_stale: bool, interrupt_waits: bool
+    ) -> tuple[list[int], bool]:
+        """The same for a session with frames: its turn may end before a sampled token."""
+        end = self.frames.watch(request.request_id, new_token_ids, interrupt_waits=interrupt_waits)
+        kept = new_token_ids if end is None else new_token_ids[: end.kept]
+        kept, stopped = super()._update_request_with_output(request, kept, is_stale)
+        if end is None or len(kept) < end.kept or (stopped and end.discards):
+            return kept, stopped  # a limit or a stop token may have come first
+        if end.discards:
+            if not is_stale:
+                # The place of the token that is cut off was computed up to, and is free again:
+                # it counts as received, and all tokens of the session as computed.
+                request.num_output_placeholders -= 1
+            super()._update_request_with_output(request, [], is_stale)
+        _stop(request, end.stop_reason)
+        return kept, True
 
     @staticmethod
     def _may_interrupt(request: Request) -> bool:
@@ -331,6 +373,9 @@ class InterceptScheduler(AsyncScheduler):
         session.prefill_stats = PrefillStats()
         session.prefill_stats.set(session.num_prompt_tokens, session.num_computed_tokens, 0)
         session.status = RequestStatus.WAITING
+        self.frames.begin_turn(session)
+        if not begin_grammar_of_turn(session, self.structured_output_manager):
+            self.grammar_compile_error_reqs.add(session.request_id)
         if self.log_stats:
             session.record_event(EngineCoreEventType.QUEUED)
 
@@ -460,6 +505,8 @@ class InterceptScheduler(AsyncScheduler):
             )
         self.ranks.forget(request.request_id)
         self.continuations.discard(request.request_id)
+        self.frames.forget(request.request_id)
+        self.interrupts.forget(request.request_id)
         self.keeper.forget_demand(request.request_id)
         kv_params, ec_params = super()._free_request(request, delay_free_blocks)
         return self.keeper.returns.attach(request, kv_params), ec_params
@@ -548,6 +595,12 @@ class InterceptScheduler(AsyncScheduler):
         pause_stats = self.metrics.take()
         if pause_stats is not None:
             stats.kv_connector_stats = pause_stats.to_dict()
+
+
+def _stop(request: Request, reason: int | str) -> None:
+    """End a request's turn."""
+    request.status = RequestStatus.FINISHED_STOPPED
+    request.stop_reason = reason
 
 
 def _emit(

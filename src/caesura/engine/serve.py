@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 
 from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.flags import as_flags, set_cpu_defaults
+from caesura.engine.protocol import CML_PARSER, CML_PARSER_PLUGIN
 from caesura.engine.versions import require_tested_vllm
 from caesura.errors import ConfigurationError
 
@@ -83,6 +84,10 @@ def server_command(
             or argument_value(arguments, "--tool-call-parser")
         }
     )
+    if config.tool_call_parser == CML_PARSER:
+        plugin = argument_value(arguments, "--tool-parser-plugin")
+        if plugin is None:
+            arguments += ["--tool-parser-plugin", CML_PARSER_PLUGIN]
     if on_cpu:
         prepare_cpu(arguments)
     return ["serve", model, *arguments, *as_flags(config, _parse_json(present))]

@@ -4,20 +4,31 @@ Both feed one `AsyncLLM`, so that whatever runs on a `TokenEngine` can be compar
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 from vllm import SamplingParams
 from vllm.engine.protocol import StreamingInput
 from vllm.inputs import TokensPrompt
-from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
+from caesura.engine.forced_tokens import FORCED_TOKENS, SCRIPT_ARGUMENT, script_argument
+from caesura.engine.frames import frames_argument
 from caesura.engine.notifications import report_progress
-from caesura.engine.protocol import DETACHED, ENDPOINT_ARGUMENT, INTERRUPTED
+from caesura.engine.protocol import (
+    BUNDLE_ENDED,
+    DETACHED,
+    ENDPOINT_ARGUMENT,
+    FRAME_ENDED,
+    FRAMES_ARGUMENT,
+    INTERRUPTED,
+)
+from caesura.errors import ConfigurationError
 from caesura.session.errors import (
     DuplicateSession,
     EngineDead,
@@ -30,6 +41,14 @@ from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, 
 
 def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
     """vLLM's sampling parameters for a turn of tokens."""
+    extra: dict[str, Any] = dict(sampling.extra or {})
+    if endpoint:
+        extra[ENDPOINT_ARGUMENT] = endpoint
+    frames = sampling.frames
+    if frames is not None:
+        extra[FRAMES_ARGUMENT] = frames_argument(frames, sampling.stop_token_ids)
+        if sampling.script is not None:
+            extra[SCRIPT_ARGUMENT] = script_argument(sampling.script, frames)
     return SamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
@@ -38,28 +57,45 @@ def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
         ignore_eos=sampling.ignore_eos,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
-        extra_args={ENDPOINT_ARGUMENT: endpoint} if endpoint else None,
+        # Added to a logit, minus infinity is a mask: nobody but the runtime writes interrupts.
+        logit_bias={frames.interrupt: -math.inf} if frames is not None else None,
+        structured_outputs=(
+            StructuredOutputsParams(grammar=sampling.grammar) if sampling.grammar else None
+        ),
+        extra_args=extra or None,
     )
+
+
+_STOPS = {
+    INTERRUPTED: StopReason.INTERRUPTED,
+    FRAME_ENDED: StopReason.FRAME,
+    BUNDLE_ENDED: StopReason.FRAME,
+}
+
+
+def _stop(completion: CompletionOutput) -> StopReason | None:
+    if completion.finish_reason is None:
+        return None
+    if isinstance(completion.stop_reason, str) and completion.stop_reason in _STOPS:
+        return _STOPS[completion.stop_reason]
+    reasons = {"stop": StopReason.STOP, "length": StopReason.LENGTH}
+    stop = reasons.get(completion.finish_reason)
+    if stop is None:
+        raise EngineFailed(
+            f"the engine ended the session: finish reason {completion.finish_reason!r}"
+        )
+    return stop
 
 
 def _delta(output: RequestOutput, first: bool) -> Delta:
     completion = output.outputs[0]
-    stop = None
-    if completion.finish_reason is not None:
-        if completion.stop_reason == INTERRUPTED:
-            stop = StopReason.INTERRUPTED
-        else:
-            reasons = {"stop": StopReason.STOP, "length": StopReason.LENGTH}
-            stop = reasons.get(completion.finish_reason)
-            if stop is None:
-                raise EngineFailed(
-                    f"the engine ended the session: finish reason {completion.finish_reason!r}"
-                )
     tokens = tuple(completion.token_ids)
     stopped_by = completion.stop_reason if isinstance(completion.stop_reason, int) else None
+    if completion.stop_reason == FRAME_ENDED:
+        stopped_by = tokens[-1]
     return Delta(
         token_ids=tokens,
-        stop=stop,
+        stop=_stop(completion),
         stop_token_id=stopped_by,
         cached_tokens=output.num_cached_tokens if first else None,
     )
@@ -164,7 +200,7 @@ class _InPlaceStream:
     async def start(
         self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None
     ) -> None:
-        params = to_vllm(sampling, endpoint)
+        params = self._params(sampling, endpoint)
         self._put(token_ids, params)
         self._open.add(self._session_id)
         try:
@@ -200,14 +236,20 @@ class _InPlaceStream:
         if self._outputs.detached:
             raise SessionDetached(f"session {self._session_id} was let go while it was paused")
         _require_room(self._llm, self._tokens + len(token_ids))
-        self._put(token_ids, to_vllm(sampling, endpoint))
+        self._put(token_ids, self._params(sampling, endpoint))
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Tell the scheduler; see `EngineStream.progress`."""
         if self._outputs is not None and not self._closed:
-            await report_progress(self._llm, self._outputs.request_id, fraction, remaining_seconds)
+            await report_progress(
+                self._llm, self._outputs.request_id, fraction, remaining_seconds, endpoint
+            )
 
     async def close(self) -> None:
         """Abort whatever the session does and free all that it holds."""
@@ -218,6 +260,22 @@ class _InPlaceStream:
         if self._outputs is not None:
             self._outputs.end()
             await self._llm.abort(self._outputs.request_id, internal=True)
+
+    def _params(self, sampling: Sampling, endpoint: str | None) -> SamplingParams:
+        model = self._llm.model_config
+        if sampling.frames is not None and model.skip_tokenizer_init:
+            raise ConfigurationError(
+                "CML frames need the model's tokenizer: start the engine without "
+                "--skip-tokenizer-init"
+            )
+        if sampling.script is not None:
+            if FORCED_TOKENS not in (model.logits_processors or ()):
+                raise ConfigurationError(
+                    f"a script needs an engine started with logits_processors=[{FORCED_TOKENS!r}]"
+                )
+            if sampling.frames is None or sampling.ignore_eos:
+                raise ConfigurationError("a script needs frames, and the end of the sequence")
+        return to_vllm(sampling, endpoint)
 
     def _put(self, token_ids: Sequence[int], params: SamplingParams) -> None:
         self._tokens += len(token_ids)
@@ -267,7 +325,13 @@ class _ResubmittingStream:
     async def extend(
         self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None = None
     ) -> None:
-        """Queue a turn with more tokens."""
+        """Queue a turn with more tokens.
+
+        Raises:
+            ConfigurationError: it is to have CML frames, which a request cannot be held at.
+        """
+        if sampling.frames is not None:
+            raise ConfigurationError("stock vLLM has no CML frames: use Caesura's scheduler")
         if self._closed:
             raise SessionClosed(f"session {self._session_id} is closed")
         _require_room(self._llm, len(self._transcript) + len(token_ids))
@@ -300,7 +364,11 @@ class _ResubmittingStream:
             self._request_id = None
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Stock vLLM knows of no pause, and expects nobody back."""
 

@@ -1,6 +1,7 @@
 """The name of the tool that a finished request calls, by vLLM's parser for the model."""
 
 from collections.abc import Sequence
+from importlib import import_module
 
 from vllm.config import ModelConfig
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -8,6 +9,7 @@ from vllm.logger import init_logger
 from vllm.tokenizers import cached_tokenizer_from_config
 from vllm.tool_parsers import ToolParserManager
 
+from caesura.engine.protocol import CML_PARSER, CML_PARSER_PLUGIN
 from caesura.errors import ConfigurationError
 
 logger = init_logger(__name__)
@@ -25,6 +27,8 @@ class ToolNames:
     """
 
     def __init__(self, model_config: ModelConfig, parser_name: str) -> None:
+        if parser_name == CML_PARSER:
+            import_module(CML_PARSER_PLUGIN)  # it registers itself
         try:
             parser_class = ToolParserManager.get_tool_parser(parser_name)
         except KeyError as error:

@@ -5,8 +5,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from caesura.cml import Mode
 from caesura.server.sessions.signatures import signing_key
 from caesura.session.agents import Limits
+from caesura.session.records import Protocol
 from caesura.tools.environment import EnvironmentText
 from caesura.tools.settings import Settings
 from caesura.units import parse_size
@@ -43,6 +45,18 @@ class SessionsSection(_Section):
         ge=2**20,
         description="Past this size, sessions that have ended are forgotten earlier, the oldest "
         'first; if that is not enough, no new ones are made. Bytes, or a size such as `"4GiB"`.',
+    )
+    function_calling: Mode | None = Field(
+        default=None,
+        description="What happens at a call, in sessions that do not say: `sync`, `sync_parallel` "
+        "or `async` ([guide](server.md#calls-that-run-while-the-model-writes)). By default as the "
+        "model's own tool-call format has it.",
+    )
+    protocol: Protocol | None = Field(
+        default=None,
+        description="How the model is told of calls in these modes: `cml`, markers that are "
+        "tokens; `prompted`, markers as text; `futures`, its own format; `native`, its own format "
+        "without `async`. By default `cml` if its tokenizer has the markers, else `futures`.",
     )
     sweep_seconds: float = Field(
         default=60.0, gt=0, description="How often these limits are looked after."

@@ -1,5 +1,6 @@
 """Sessions: conversations that pause, resume and can be interrupted."""
 
+from caesura.cml import CallStop, FrameRules
 from caesura.session.errors import (
     ContextFull,
     DuplicateSession,
@@ -12,19 +13,29 @@ from caesura.session.errors import (
     SessionError,
     UnknownSession,
 )
-from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, TokenEngine
+from caesura.session.protocol import (
+    Delta,
+    EngineStream,
+    Sampling,
+    Script,
+    StopReason,
+    TokenEngine,
+)
 from caesura.session.session import Session, SessionState
 
 __all__ = [
+    "CallStop",
     "ContextFull",
     "Delta",
     "DuplicateSession",
     "EngineDead",
     "EngineFailed",
     "EngineStream",
+    "FrameRules",
     "NotGenerating",
     "NotPaused",
     "Sampling",
+    "Script",
     "Session",
     "SessionClosed",
     "SessionDetached",

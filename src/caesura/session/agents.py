@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from caesura.session.agent import Agent, Workplace
+from caesura.session.agent import Agent
 from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.kinds import agent_of, first_prompt
 from caesura.session.protocol import require_room
 from caesura.session.records import (
     ApprovalRecord,
@@ -23,6 +24,7 @@ from caesura.session.records import (
     SessionRecord,
     SessionSpec,
 )
+from caesura.session.workplace import Workplace
 from caesura.tools.call import Answer
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class Agents:
         records = await self._work.store.open_sessions()
         for record in records:
             await self._bring_back(record)
+        await self._work.left_calls.start()
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="caesura-sweep")
         return len(records)
 
@@ -79,6 +82,7 @@ class Agents:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._work.left_calls.stop()
         self._running.clear()
         self._tasks.clear()
 
@@ -88,7 +92,8 @@ class Agents:
         Raises:
             TooManySessions: the owner has too many, or the store is full.
             ContextFull: the messages leave no room to generate.
-            ValueError: a tool is not configured, or the chat template refuses the messages.
+            ValueError: a tool is not configured, the model does not know the protocol, or the chat
+                template refuses the messages.
         """
         await self._require_room(owner)
         work = self._work
@@ -96,8 +101,9 @@ class Agents:
             definitions = work.executor.definitions(spec.tools)
         except KeyError as error:
             raise ValueError(f"there is no tool {error.args[0]!r}") from error
+        spec = work.formats.settled(spec)
         # In a thread: a long conversation takes a while to tokenise.
-        token_ids = await asyncio.to_thread(work.dialogue.prompt, spec.messages, definitions)
+        token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
         require_room(len(token_ids), work.dialogue.max_context_tokens)
         now = work.store.clock()
         session_id = f"sess_{secrets.token_hex(16)}"
@@ -136,7 +142,7 @@ class Agents:
         running = self._running.get(session_id)
         if running is not None:
             return running
-        agent = Agent(record, await self._work.store.transcript(session_id), self._work)
+        agent = agent_of(record, await self._work.store.transcript(session_id), self._work)
         agent.events.close()
         return agent
 
@@ -201,7 +207,7 @@ class Agents:
     # Tasks
 
     def _run(self, record: SessionRecord, transcript: Sequence[int]) -> Agent:
-        agent = Agent(record, transcript, self._work)
+        agent = agent_of(record, transcript, self._work)
         self._running[record.id] = agent
         task = asyncio.create_task(agent.run(), name=record.id)
         self._tasks[record.id] = task
@@ -222,6 +228,8 @@ class Agents:
         except KeyError as error:  # a tool was taken out of the configuration
             message = f"the tool {error.args[0]!r} is not configured any more"
             await self._end(record, SessionEnding.FAILED, message)
+        except ValueError as error:  # another model is served, or other settings
+            await self._end(record, SessionEnding.FAILED, str(error))
 
     async def _end(self, record: SessionRecord, ending: SessionEnding, error: str) -> None:
         """End a session that does not run."""

@@ -76,6 +76,10 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX approvals_by_session ON approvals (session_id);
     CREATE INDEX approvals_by_state ON approvals (state, created_seconds);
     """,
+    """
+    ALTER TABLE sessions ADD COLUMN course TEXT;
+    ALTER TABLE calls ADD COLUMN label TEXT
+    """,
 )
 """What takes the schema from each version to the next; only ever appended to."""
 

@@ -28,6 +28,9 @@ class EventLog:
         session_id: the session.
         first_number: no event has it or a higher one.
         store: where events are written.
+
+    Attributes:
+        is_over: no more events will come.
     """
 
     def __init__(self, session_id: str, first_number: int, store: Store) -> None:
@@ -41,7 +44,7 @@ class EventLog:
         self._recent_first = first_number  # `_recent` has all events from here on
         self._pieces: list[Event] = []  # of the output that is being generated
         self._changed = asyncio.Event()
-        self._over = False
+        self.is_over = False
 
     def claim(self, events: int) -> int | None:
         """See to it that so many more events have numbers: the new bound, to be written down
@@ -62,11 +65,15 @@ class EventLog:
     ) -> None:
         """Write changes and what is reported of them together; then report.
 
+        Of a session that is over nothing more is reported.
+
         Args:
             changes: what is written.
             reports: what is reported.
             pieces: events that will follow without being written.
         """
+        if self.is_over:
+            reports, pieces = (), 0
         reserved = self._reserved
         claimed = self.claim(len(reports) + pieces)
         events = [self.prepare(kind, data) for kind, data in reports]
@@ -94,7 +101,7 @@ class EventLog:
 
     def piece(self, kind: EventType, data: Mapping[str, JsonValue]) -> None:
         """Publish an event that is not written down; dropped if the reserve is used up."""
-        if self._next < self._reserved:
+        if self._next < self._reserved and not self.is_over:
             event = self.prepare(kind, data)
             self._pieces.append(event)
             self.publish(event)
@@ -108,7 +115,7 @@ class EventLog:
 
     def close(self) -> None:
         """No more events will come: followers stop after the last."""
-        self._over = True
+        self.is_over = True
         self._notify()
 
     async def follow(self, after: int = 0) -> AsyncGenerator[Event, None]:
@@ -120,7 +127,7 @@ class EventLog:
             after = max(after, last)
             if self._published > after:
                 continue
-            if self._over:
+            if self.is_over:
                 return
             await changed.wait()
 

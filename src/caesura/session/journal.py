@@ -10,7 +10,7 @@ from caesura.session.records import EventType
 from caesura.session.store import Store
 from caesura.tools.call import Answer, Question, ToolCall
 
-Expect = Callable[[float | None, float | None], None]
+Expect = Callable[[ToolCall, float | None, float | None], None]
 
 
 class Journal:
@@ -47,7 +47,12 @@ class Journal:
         )
 
     async def ask(self, question: Question) -> Answer:
-        """A human's answer; after a restart the question is the same, and still waits."""
+        """A human's answer; after a restart the question is the same, and still waits.
+
+        Nobody is asked on behalf of a session that is over.
+        """
+        if self._events.is_over:
+            return Answer(accepted=False, reason="the session is over")
         if await self._store.approval(question.key) is None:
             asked: dict[str, JsonValue] = {
                 "approval_id": question.key,
@@ -84,4 +89,4 @@ class Journal:
             "message": message,
         }
         self._events.piece(EventType.PROGRESS, data)
-        self._expect(fraction, remaining_seconds)
+        self._expect(call, fraction, remaining_seconds)

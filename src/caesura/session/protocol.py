@@ -5,11 +5,12 @@ Everything above the engine (sessions, benchmarks, later the server) talks to a
 in place, and stock vLLM with one request per turn) and a fake in the tests.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from caesura.cml import FrameRules
 from caesura.session.errors import ContextFull
 
 
@@ -19,6 +20,20 @@ class StopReason(StrEnum):
     STOP = "stop"  # end-of-sequence or one of `Sampling.stop_token_ids`
     LENGTH = "length"  # `Sampling.max_tokens` or the model's context length
     INTERRUPTED = "interrupted"  # appended tokens ended the turn; generation goes on
+    FRAME = "frame"  # `Sampling.frames`: the end of a frame, or of a bundle of calls
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a session is made to write, and then end, for benchmarks with known answers.
+
+    Attributes:
+        token_ids: all that it writes, over all turns; interrupts may come anywhere in it.
+        prompt_tokens: how many tokens the session's first prompt had.
+    """
+
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +46,12 @@ class Sampling:
         ignore_eos: go on after the end-of-sequence token (for replays of fixed lengths).
         temperature: 0 is greedy.
         seed: seed of the sampler, when `temperature` is above 0.
+        frames: how the session's CML frames end and guard its turns; None for none. Such a
+            session's end-of-sequence token ends the turn and is not part of the output.
+        grammar: what the turn may be, in a language of the engine; None: anything.
+        script: what a session with frames is made to write; None: the model decides. The engine
+            must have been started for it (`caesura.engine.forced_tokens`).
+        extra: further arguments for the engine, as they are; for what only one engine knows.
     """
 
     max_tokens: int
@@ -38,6 +59,10 @@ class Sampling:
     ignore_eos: bool = False
     temperature: float = 0.0
     seed: int | None = None
+    frames: FrameRules | None = None
+    grammar: str | None = None
+    script: Script | None = None
+    extra: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +72,8 @@ class Delta:
     Attributes:
         token_ids: the new tokens (may be empty in the last delta of a turn).
         stop: set on the last delta of a turn; None while it generates.
-        stop_token_id: the token that stopped the turn, when `stop` is `STOP`.
+        stop_token_id: the token that stopped the turn, when `stop` is `STOP`; the frame's last
+            when it is `FRAME`, None where a bundle of calls ended.
         cached_tokens: tokens of the context that were not computed again, on the first delta
             of a turn, when the engine reports it.
     """
@@ -66,7 +92,8 @@ class EngineStream(Protocol):
 
         Exactly one delta has `stop` set for the prompt and for each call of `extend`. When
         tokens were appended while the session generated, the turn that they ended has
-        `StopReason.INTERRUPTED`, unless it stopped by itself at that moment.
+        `StopReason.INTERRUPTED`, unless it stopped by itself at that moment. With
+        `Sampling.frames` they end it where `caesura.cml.FrameWatch` allows it.
         """
         ...
 
@@ -81,10 +108,14 @@ class EngineStream(Protocol):
         ...
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Say how far what a paused session waits for has come: the share that is done, or the
-        time that is left.
+        time that is left. `endpoint` names what it waits for, when that is known only now.
 
         A hint about when the session returns. An engine may ignore it, and does once the session
         is not paused any more.

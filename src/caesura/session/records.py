@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from caesura.cml import AtEnd, Mode
 from caesura.session.protocol import Sampling
 from caesura.tools.call import Answer, CallResult, Question, ToolCall
 
@@ -31,6 +32,15 @@ class SessionEnding(StrEnum):
     EXPIRED = "expired"  # idle for longer than sessions are kept
 
 
+class Protocol(StrEnum):
+    """How a model is told of calls and their results."""
+
+    NATIVE = "native"  # its own tool-call format; a turn ends with its calls
+    CML = "cml"  # markers that are tokens (docs/cml.md)
+    PROMPTED = "prompted"  # the same markers as text, explained in the prompt
+    FUTURES = "futures"  # its own tool-call format; a call is answered with a future
+
+
 class SessionSpec(BaseModel):
     """What a session is created with."""
 
@@ -43,6 +53,26 @@ class SessionSpec(BaseModel):
     max_tokens: int = Field(1024, ge=1, description="Tokens generated per turn at most.")
     temperature: float = Field(1.0, ge=0.0, le=2.0, description="0 is greedy.")
     seed: int | None = Field(None, description="Seed of the sampler.")
+    function_calling: Mode | None = Field(
+        None,
+        description="What happens at a call: `sync`, the session pauses until its result is there; "
+        "`sync_parallel`, calls that follow each other run together, and the session pauses until "
+        "all are there; `async`, the model goes on, and results come as interrupts. By default as "
+        "the server's `sessions.function_calling` says, or as the model's own format has it.",
+    )
+    protocol: Protocol | None = Field(
+        None,
+        description="How the model is told of that; by default the server's `sessions.protocol`.",
+    )
+    at_end: AtEnd | None = Field(
+        None,
+        description="Calls that are pending when the model of an asynchronous session ends its "
+        "answer: `wait`, it reads their results and goes on; `leave`, the answer is complete. By "
+        "default as each tool says.",
+    )
+    max_pending_calls: int = Field(
+        64, ge=1, le=1024, description="Calls of an asynchronous session without a result, at most."
+    )
     max_turns: int = Field(64, ge=1, le=10_000, description="Generations at most.")
     keep_open: bool = Field(
         True, description="After an answer wait for the user; otherwise the session ends."
@@ -87,13 +117,35 @@ class SessionRecord:
     updated_seconds: float
 
 
+class Course(BaseModel):
+    """Where the model of a CML session is in its turn, beside its transcript.
+
+    Attributes:
+        point: a `cml.Point`, by its name.
+        generated_tokens: in this turn, over interrupts and pauses.
+        reasoning: it is inside a reasoning block.
+        rounds: prompts and injections so far.
+        refused_ids: ids of calls that were mistakes.
+        told: ids and values of error interrupts that wait to be injected.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    point: str = "WRITING"
+    generated_tokens: int = 0
+    reasoning: bool = False
+    rounds: int = 1
+    refused_ids: tuple[str, ...] = ()
+    told: tuple[tuple[str, str], ...] = ()
+
+
 class CallState(StrEnum):
     """How far a call is."""
 
     ISSUED = "issued"  # nothing has been done for it
     DISPATCHED = "dispatched"  # it may have had effects
     DONE = "done"  # its result is written
-    DELIVERED = "delivered"  # the model has it
+    DELIVERED = "delivered"  # the model has it, or will never read it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +159,7 @@ class CallRecord:
         state: how far it is.
         attempts: how often its tool was run.
         result: once it is done.
+        label: how the model names it, where calls have names: an id of CML, a future.
     """
 
     call: ToolCall
@@ -115,6 +168,7 @@ class CallRecord:
     state: CallState = CallState.ISSUED
     attempts: int = 0
     result: CallResult | None = None
+    label: str | None = None
 
 
 class ApprovalState(StrEnum):
@@ -156,6 +210,8 @@ class EventType(StrEnum):
     REASONING = "output.reasoning.delta"
     OUTPUT = "output.done"
     RESTARTED = "output.restarted"
+    TRAPPED = "session.trapped"
+    INJECTED = "interrupt.injected"
     CALL = "call.issued"
     DISPATCHED = "call.dispatched"
     PROGRESS = "call.progress"

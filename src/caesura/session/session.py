@@ -100,9 +100,10 @@ class Session:
                 return
             except SessionDetached:
                 # It was let go just when it was resumed: what was sent was not received.
-                for token_ids in self._unseen:
-                    self.transcript.extend(token_ids)
-                self._unseen.clear()
+                while self._unseen:
+                    self.transcript.extend(self._unseen.pop(0))
+                    self._turns_running -= 1
+                    yield Delta((), StopReason.INTERRUPTED)
                 await self._reopen(self.transcript, None, None)
                 continue
             self.transcript.extend(delta.token_ids)
@@ -165,7 +166,11 @@ class Session:
             raise
 
     async def progress(
-        self, *, fraction: float | None = None, remaining_seconds: float | None = None
+        self,
+        *,
+        fraction: float | None = None,
+        remaining_seconds: float | None = None,
+        endpoint: str | None = None,
     ) -> None:
         """Say how far what the session waits for has come, so that its context is ready in time.
 
@@ -173,18 +178,22 @@ class Session:
 
         Args:
             fraction: the share that is done, 0 to 1.
-            remaining_seconds: the time that is left. One of the two.
+            remaining_seconds: the time that is left. One of the two at most.
+            endpoint: what it waits for, when that was not known before the pause.
 
         Raises:
             SessionClosed: the session is over.
             NotPaused: the session is generating, and waits for nothing.
-            ValueError: not one of the two, or out of range.
+            ValueError: nothing to say, both of the two, or out of range.
         """
         self._require_open()
         if self._turns_running:
             raise NotPaused(f"session {self.id} is generating and waits for nothing")
-        _require_progress(fraction, remaining_seconds)
-        await self._stream.progress(fraction=fraction, remaining_seconds=remaining_seconds)
+        if endpoint is None or fraction is not None or remaining_seconds is not None:
+            _require_progress(fraction, remaining_seconds)
+        await self._stream.progress(
+            fraction=fraction, remaining_seconds=remaining_seconds, endpoint=endpoint
+        )
 
     async def _reopen(
         self, token_ids: Sequence[int], sampling: Sampling | None, endpoint: str | None

@@ -1,9 +1,14 @@
 """How calls, results and messages look to the model, and in events."""
 
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
 from pydantic import JsonValue
 
+from caesura.cml import Call, Interrupt
 from caesura.session.records import CallRecord, Message
-from caesura.tools.call import CallResult
+from caesura.tools.call import CallResult, ToolCall
 
 
 def user_message(text: str) -> Message:
@@ -14,12 +19,24 @@ def user_message(text: str) -> Message:
 def tool_message(record: CallRecord) -> Message:
     """The result of a call, for the model."""
     assert record.result is not None
-    return {
-        "role": "tool",
-        "tool_call_id": record.call.id,
-        "name": record.call.name,
-        "content": record.result.content,
-    }
+    return said_by_tool(record.call, record.result.content)
+
+
+def said_by_tool(call: ToolCall, content: str) -> Message:
+    """What the model reads of a call."""
+    return {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": content}
+
+
+def call_of(record: CallRecord) -> Call:
+    """A call as its model wrote it in CML."""
+    arguments = json.loads(record.call.arguments_text)
+    return Call(str(record.label), record.call.name, arguments)
+
+
+def interrupt_of(record: CallRecord) -> Interrupt:
+    """The result of such a call, for the model."""
+    assert record.result is not None
+    return Interrupt(str(record.label), record.result.content)
 
 
 def call_details(record: CallRecord) -> dict[str, JsonValue]:
@@ -27,6 +44,7 @@ def call_details(record: CallRecord) -> dict[str, JsonValue]:
     call = record.call
     return {
         "call_id": call.id,
+        "label": record.label,
         "turn": record.turn,
         "name": call.name,
         "arguments": call.arguments_text,
@@ -45,3 +63,34 @@ def result_details(result: CallResult) -> dict[str, JsonValue]:
         "cached": result.cached,
         "cut": result.cut,
     }
+
+
+def trapped_details(waited_for: Sequence[CallRecord], turn: int) -> dict[str, JsonValue]:
+    """A pause of a session whose model waits for calls, for an event."""
+    return {"turn": turn, "call_ids": [record.call.id for record in waited_for]}
+
+
+def injected_details(
+    ids: Sequence[str],
+    calls: Mapping[str, CallRecord],
+    position: int,
+    turn: int,
+    errors: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, JsonValue]:
+    """Interrupts that took their place, for an event. Results are told by their calls.
+
+    Args:
+        ids: of the interrupts, in order.
+        calls: those whose results they are, by these ids.
+        position: tokens of the transcript before them.
+        turn: the generation that they interrupted.
+        errors: what the model was told of its mistakes, by these ids.
+    """
+    told: list[JsonValue] = []
+    for one in ids:
+        record = calls.get(one)
+        shown: dict[str, JsonValue] = {"id": one, "call_id": record.call.id if record else None}
+        if record is None and one in errors:
+            shown["error"] = errors[one]
+        told.append(shown)
+    return {"turn": turn, "position": position, "interrupts": told}

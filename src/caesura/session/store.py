@@ -18,6 +18,7 @@ from caesura.session.records import (
     ApprovalState,
     CallRecord,
     CallState,
+    Course,
     Event,
     EventType,
     Phase,
@@ -38,6 +39,7 @@ _SESSION = (
     "id, owner, spec, phase, held, turns, ending, error, next_event, created_seconds,"
     " updated_seconds"
 )
+_CALL = "id, session_id, turn, position, name, arguments, state, attempts, label"
 
 
 class Store:
@@ -103,6 +105,17 @@ class Store:
             "UPDATE sessions SET held = ?, updated_seconds = ? WHERE id = ?",
             (int(held), self.clock(), session_id),
         )
+
+    def set_course(self, session_id: str, course: Course) -> Statement:
+        """Where the session's model is in its turn from now on."""
+        return Statement(
+            "UPDATE sessions SET course = ? WHERE id = ?", (course.model_dump_json(), session_id)
+        )
+
+    async def course(self, session_id: str) -> Course:
+        """Where the session's model is in its turn."""
+        rows = await self._database.read("SELECT course FROM sessions WHERE id = ?", (session_id,))
+        return Course.model_validate_json(rows[0][0]) if rows and rows[0][0] else Course()
 
     def end_session(
         self, session_id: str, ending: SessionEnding, error: str | None
@@ -196,8 +209,8 @@ class Store:
         """A call that the model has made."""
         call = record.call
         return Statement(
-            "INSERT INTO calls (id, session_id, turn, position, name, arguments, state,"
-            " created_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO calls (id, session_id, turn, position, name, arguments, state, label,"
+            " created_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 call.id,
                 call.session_id,
@@ -206,6 +219,7 @@ class Store:
                 call.name,
                 call.arguments_text,
                 record.state,
+                record.label,
                 self.clock(),
             ),
         )
@@ -231,18 +245,14 @@ class Store:
             (ApprovalState.WITHDRAWN, self.clock(), call_id, ApprovalState.WAITING),
         )
 
-    def deliver_results(self, session_id: str) -> Statement:
-        """The results that were there are in the transcript."""
-        return Statement(
-            "UPDATE calls SET state = ? WHERE session_id = ? AND state = ?",
-            (CallState.DELIVERED, session_id, CallState.DONE),
-        )
+    def deliver_call(self, call_id: str) -> Statement:
+        """The call's result is in the transcript, or will never be."""
+        return Statement("UPDATE calls SET state = ? WHERE id = ?", (CallState.DELIVERED, call_id))
 
     async def calls(self, session_id: str) -> list[CallRecord]:
         """A session's calls in order."""
         rows = await self._database.read(
-            "SELECT id, session_id, turn, position, name, arguments, state, attempts, result"
-            " FROM calls WHERE session_id = ? ORDER BY turn, position",
+            f"SELECT {_CALL}, result FROM calls WHERE session_id = ? ORDER BY turn, position",
             (session_id,),
         )
         return [_call(row) for row in rows]
@@ -256,11 +266,35 @@ class Store:
         """
         result = "result" if with_results else "NULL"
         rows = await self._database.read(
-            f"SELECT id, session_id, turn, position, name, arguments, state, attempts, {result}"
+            f"SELECT {_CALL}, {result}"
             " FROM calls WHERE session_id = ? AND state != ? ORDER BY turn, position",
             (session_id, CallState.DELIVERED),
         )
         return [_call(row) for row in rows]
+
+    async def labels(self, session_id: str) -> dict[str, str]:
+        """The calls that the model of a session has named: their ids by its names."""
+        rows = await self._database.read(
+            "SELECT label, id FROM calls WHERE session_id = ? AND label IS NOT NULL",
+            (session_id,),
+        )
+        return {str(label): str(call_id) for label, call_id in rows}
+
+    async def left_calls(self) -> list[CallRecord]:
+        """Calls of sessions that are over, which go on without them."""
+        rows = await self._database.read(
+            f"SELECT {_CALL}, NULL FROM calls WHERE state IN (?, ?) AND session_id IN"
+            " (SELECT id FROM sessions WHERE phase = ?) ORDER BY created_seconds",
+            (CallState.ISSUED, CallState.DISPATCHED, Phase.ENDED),
+        )
+        return [_call(row) for row in rows]
+
+    async def call(self, call_id: str) -> CallRecord | None:
+        """One call, with its result; None if there is none of that id."""
+        rows = await self._database.read(
+            f"SELECT {_CALL}, result FROM calls WHERE id = ?", (call_id,)
+        )
+        return _call(rows[0]) if rows else None
 
     # Messages that wait to be delivered
 
@@ -309,6 +343,19 @@ class Store:
             (session_id, kind),
         )
         return _event(rows[0]) if rows else None
+
+    async def latest_answer(self, session_id: str) -> list[Event]:
+        """The outputs that make up the latest answer, in order."""
+        rows = await self._database.read(
+            "SELECT number, type, data, created_seconds FROM events WHERE session_id = ?1"
+            " AND type = ?2 AND number > COALESCE((SELECT MAX(number) FROM events"
+            " WHERE session_id = ?1 AND type = ?2"
+            " AND NOT COALESCE(json_extract(data, '$.continues'), 0) AND number <"
+            " (SELECT MAX(number) FROM events WHERE session_id = ?1 AND type = ?2)), 0)"
+            " ORDER BY number",
+            (session_id, EventType.OUTPUT),
+        )
+        return [_event(row) for row in rows]
 
     # Approvals
 
@@ -452,7 +499,7 @@ def _session(row: Row) -> SessionRecord:
 
 
 def _call(row: Row) -> CallRecord:
-    call_id, session_id, turn, position, name, arguments, state, attempts, result = row
+    call_id, session_id, turn, position, name, arguments, state, attempts, label, result = row
     stored = json.loads(result) if result else None
     return CallRecord(
         ToolCall(call_id, name, arguments, session_id),
@@ -461,6 +508,7 @@ def _call(row: Row) -> CallRecord:
         CallState(state),
         attempts,
         CallResult(**stored | {"ending": CallEnding(stored["ending"])}) if stored else None,
+        label,
     )
 
 

@@ -48,6 +48,7 @@ class Turn:
             "text": output.text,
             "reasoning": output.reasoning,
             "stop": stop,
+            "continues": False,
             "output_tokens": self._output_tokens,
             "cached_tokens": self._cached_tokens,
         }

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Literal
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import JsonValue
@@ -39,6 +40,7 @@ _LONGEST_ERROR = 4096
 _UNKNOWN = "(unknown)"
 
 Arguments = dict[str, JsonValue]
+AtEndOfAnswer = Literal["wait", "finish", "cancel"]
 
 
 class Executor:
@@ -85,6 +87,16 @@ class Executor:
         """How long a call of the tool takes, if its settings say so."""
         endpoint = self._toolbox.endpoints.get(name)
         return endpoint.settings.expected_seconds if endpoint is not None else None
+
+    def declared_seconds(self) -> dict[str, float]:
+        """How long calls take, of all tools whose settings say so."""
+        expected = {name: self.expected_seconds(name) for name in self._toolbox.endpoints}
+        return {name: seconds for name, seconds in expected.items() if seconds is not None}
+
+    def at_end(self, name: str) -> AtEndOfAnswer:
+        """What becomes of a call of the tool when the model ends its answer meanwhile."""
+        endpoint = self._toolbox.endpoints.get(name)
+        return endpoint.settings.at_end if endpoint is not None else "cancel"
 
     def interrupted(self, call: ToolCall) -> CallResult:
         """The result of a call that was under way when the server died."""
@@ -136,7 +148,7 @@ class Executor:
 
     async def execute_all(
         self, calls: Sequence[ToolCall], journal: CallJournal
-    ) -> AsyncIterator[CallResult]:
+    ) -> AsyncGenerator[CallResult, None]:
         """Run calls in parallel; results in the order in which they come.
 
         Whoever stops early should close the iterator: what still runs is then cancelled.

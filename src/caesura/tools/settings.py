@@ -71,6 +71,12 @@ class CommonSettings(_Settings):
         gt=0,
         description="How long a call takes, as a first estimate for the scheduler.",
     )
+    at_end: Literal["wait", "finish", "cancel"] = Field(
+        default="wait",
+        description="A call that is under way when the model of an asynchronous session ends its "
+        "answer: `wait`, the model reads the result and goes on; `finish`, it is completed without "
+        "the model; `cancel`, it is cancelled.",
+    )
     approve: bool = Field(
         default=False, description="A human must approve each call before it runs."
     )

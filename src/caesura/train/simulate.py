@@ -28,6 +28,7 @@ from caesura.cml import (
     Trap,
     next_step,
 )
+from caesura.cml.modes import Step
 from caesura.train.codec import VOCABULARY, Codec
 
 Execute = Callable[[Call], tuple[str, float]]
@@ -111,6 +112,7 @@ class Simulation:
         self._pending: set[str] = set()
         self._bundle: list[Call] = []
         self._queued: list[Interrupt] = []
+        self._was_paused = False
 
     @property
     def seconds(self) -> float:
@@ -118,7 +120,11 @@ class Simulation:
         return self._clock.now
 
     def offer(self, token: int) -> bool:
-        """The model sampled this token. Whether it was kept: else an interrupt took its place."""
+        """The model sampled this token: keep it, and do what the runtime does then.
+
+        Returns:
+            Whether it was kept. If not, an interrupt took its place.
+        """
         self._clock.now += self._token_seconds()
         self._arrive()
         if isinstance(self._step(), Inject) and token in self._codec.safe_tokens:
@@ -161,7 +167,7 @@ class Simulation:
         """Whether the model is writing: what is queued waits for the next safe token."""
         return self._point in (Point.WRITING, Point.CALLED) and not self._was_paused
 
-    def _step(self) -> object:
+    def _step(self) -> Step:
         situation = Situation(
             self._point,
             frozenset(self._pending),
@@ -176,8 +182,6 @@ class Simulation:
             _, _, interrupt = heapq.heappop(arrivals)
             self._pending.discard(interrupt.id)
             self._queued.append(interrupt)
-
-    _was_paused = False
 
     def _wait(self) -> bool:
         """Let time pass until something arrives; whether anything will."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from caesura.cml import Mode
+from caesura.errors import ConfigurationError
 from caesura.train.batches import batches
 from caesura.train.demo_model import DemoModel, ModelShape, export
 from caesura.train.demo_tasks import TaskSource
@@ -51,13 +52,13 @@ class TrainingSettings:
         checkpoint_seconds: between checkpoints.
     """
 
-    steps: int = 6000
+    steps: int = 3000
     seconds: float = math.inf
     tokens_per_step: int = 4096
     muon_rate: float = 0.006
     adam_rate: float = 0.0015
     warmup_steps: int = 50
-    easy_share: float = 0.06
+    easy_share: float = 0.1
     decay_share: float = 0.5
     seed: int = 0
     checkpoint_seconds: float = 300.0
@@ -171,8 +172,16 @@ class Trainer:
         save_tokenizer(self._folder, self.model.shape.max_tokens)
 
     def resume(self) -> None:
-        """Go on from the checkpoint in the folder."""
-        state = torch.load(self.checkpoint_path, weights_only=False)
+        """Go on from the checkpoint in the folder.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        if not self.checkpoint_path.exists():
+            raise ConfigurationError(
+                f"{self._folder} has no checkpoint: begin without --resume, or name another --out"
+            )
+        state = torch.load(self.checkpoint_path, weights_only=True)
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.model.load_state_dict(state["model"])

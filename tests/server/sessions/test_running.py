@@ -97,3 +97,13 @@ async def test_the_webhook_of_the_file_is_told(tmp_path: Path) -> None:
         await service.agents.create(OWNER, spec('<<ask {"question": "well?"}>>'))
         async with asyncio.timeout(20):
             assert b"well?" in await told.get()
+
+
+async def test_the_file_says_what_happens_at_calls(tmp_path: Path) -> None:
+    text = '[sessions]\nfunction_calling = "async"\n'
+    async with running(tmp_path, text) as service:
+        agent = await service.agents.create(OWNER, spec("hello"))
+        assert (agent.spec.function_calling, agent.spec.protocol) == ("async", "futures")
+    with pytest.raises(ConfigurationError, match=r"sessions\.protocol.*no tokens for \[CALL\]"):
+        async with running(tmp_path, text + 'protocol = "cml"\n'):
+            pass

@@ -53,7 +53,7 @@ def arguments(directory: Path) -> list[str]:
     return [
         *("--config", str(directory / "caesura.toml")),
         *("--policy", "swap", "--host-memory", str(kv_bytes(1024))),
-        *("--kv-cache-memory-bytes", str(kv_bytes(64)), "--max-model-len", "1536"),
+        *("--kv-cache-memory-bytes", str(kv_bytes(160)), "--max-model-len", "4096"),
         *("--dtype", "float32", "--enforce-eager", "--served-model-name", "demo"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         *("--logits-processors", "scripted_model:ScriptedToolCalls"),
@@ -117,6 +117,27 @@ def test_a_session_calls_waits_for_a_human_and_answers(server: Server) -> None:
         assert told["content"] == "more"
         assert client.post(f"/v1/sessions/{session_id}/cancel").json()["ending"] == "cancelled"
     assert server.process.poll() is None, "the integrity check at idle ends the server"
+
+
+def test_an_asynchronous_session_goes_on_with_futures(server: Server) -> None:
+    """The model has no markers: its calls, in its own format, are answered at once."""
+    with api(server) as client:
+        asked = body("Weather and time?", function_calling="async", keep_open=False)
+        made = client.post("/v1/sessions", json=asked).json()
+        assert made.get("protocol") == "futures", made
+        session_id = made["id"]
+        trapped = follow(client, session_id, "session.trapped")
+        time = follow(client, session_id, "approval.requested")
+        assert trapped["call_ids"] == [time["call_id"]], "the answer came without waiting"
+        approve(client, time)
+        ended = follow(client, session_id, "session.ended", trapped["id"])
+        assert ended["ending"] == "completed"
+        items = client.get(f"/v1/sessions/{session_id}/transcript").json()["items"]
+        read = [item["content"] for item in items if item["role"] == "tool"]
+        assert read == ["it rains in Berlin", "it is noon in Berlin"]
+        refused = client.post("/v1/sessions", json={**asked, "protocol": "cml"})
+        assert refused.status_code == 400
+        assert "caesura train" in refused.json()["error"]["message"]
 
 
 def test_keys_are_checked_and_separate_owners(server: Server) -> None:

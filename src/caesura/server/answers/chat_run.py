@@ -69,7 +69,7 @@ class ChatRun:
                 self._reasoning += step.text
                 return [self._chunk({"reasoning": step.text})]
             case OutputDone():
-                self._turn_begins = True
+                self._turn_begins = not step.continues
             case Called() if self._show_calls:
                 return [self._called(step)]
             case Returned() if self._show_calls:

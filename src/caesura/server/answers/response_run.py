@@ -67,7 +67,7 @@ class ResponseRun:
                 return self._written("message", "output_text", step.text)
             case ReasoningAdded():
                 return self._written("reasoning", "reasoning_text", step.text)
-            case OutputDone():
+            case OutputDone() if not step.continues:
                 return self._closed()
             case Called() if self._show_calls:
                 return self._called(step)
@@ -135,6 +135,7 @@ class ResponseRun:
         return events
 
     def _called(self, call: Called) -> list[Json]:
+        closed = self._closed()
         item: Json = {
             "id": self._item_id("function_call"),
             "type": "function_call",
@@ -153,9 +154,10 @@ class ResponseRun:
         ]
         item |= {"arguments": call.arguments, "status": "completed"}
         self._output.append(item)
-        return [*events, self._item_done(item)]
+        return [*closed, *events, self._item_done(item)]
 
     def _returned(self, result: Returned) -> list[Json]:
+        closed = self._closed()
         item: Json = {
             "id": self._item_id("function_call_output"),
             "type": "function_call_output",
@@ -165,7 +167,7 @@ class ResponseRun:
         }
         added = self._event("output_item.added", output_index=len(self._output), item=dict(item))
         self._output.append(item)
-        return [added, self._item_done(item)]
+        return [*closed, added, self._item_done(item)]
 
     def _item_id(self, kind: str) -> str:
         prefix = {"message": "msg", "reasoning": "rs", "function_call": "fc"}.get(kind, "fco")

@@ -21,10 +21,15 @@ class ReasoningAdded:
 
 @dataclass(frozen=True, slots=True)
 class OutputDone:
-    """A turn's output is complete."""
+    """A turn's output is complete.
+
+    Attributes:
+        continues: the answer goes on right behind it, after calls or interrupts.
+    """
 
     text: str
     reasoning: str
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,8 @@ class RunReader:
             steps.append(self._reasoning_added(rest))
         if rest := _rest(self._text, text):
             steps.append(self._text_added(rest))
-        steps.append(OutputDone(self._text, self._reasoning))
+        continues = event.data.get("continues") is True
+        steps.append(OutputDone(self._text, self._reasoning, continues))
         self._text, self._reasoning = "", ""
         self._stop = str(event.data["stop"])
         self.output_tokens += int(str(event.data["output_tokens"]))

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
+from caesura.cml import AtEnd, Mode
 from caesura.server.errors import ApiError
 from caesura.server.sessions.schemas import LARGEST_INTEGER, MOST_TOKENS, Body, Text
 from caesura.server.sessions.service import Service
-from caesura.session.records import Message, SessionSpec
+from caesura.session.records import Message, Protocol, SessionSpec
 
 
 class ServerTools(Body):
@@ -17,6 +18,13 @@ class ServerTools(Body):
 
     tools: list[Text] | Literal["all"] = Field(description="Which tools the model may call.")
     show_calls: bool = Field(False, description="Show calls and results beside the text.")
+    function_calling: Mode | None = Field(
+        None, description="What happens at a call; by default as the server's settings say."
+    )
+    protocol: Protocol | None = Field(None, description="How the model is told of calls.")
+    at_end: AtEnd | None = Field(
+        None, description="Whether results that come after the answer are read."
+    )
 
     @property
     def names(self) -> list[str] | None:
@@ -120,6 +128,9 @@ def run_spec(
         "max_tokens": max_tokens,
         "temperature": request.temperature,
         "metadata": request.metadata,
+        "function_calling": request.caesura.function_calling,
+        "protocol": request.caesura.protocol,
+        "at_end": request.caesura.at_end,
     }
     given = {name: value for name, value in fields.items() if value is not None}
     return SessionSpec(

@@ -15,6 +15,7 @@ from vllm.renderers.online_renderer import OnlineRenderer
 from caesura.server.clients.continuations import Asked, Continued, find_continued
 from caesura.server.clients.history import Message, digest, identity
 from caesura.server.clients.memory import TOKEN
+from caesura.server.clients.quoting import has_markers, quoted_messages
 from caesura.server.clients.tails import tail
 from caesura.server.clients.transcripts import Transcripts
 from caesura.server.clients.turns import Continuation, Turn, current_turn
@@ -51,11 +52,15 @@ class ContinuedRendering:
         # Other tokenizers than those of transformers, or none, leave every tail in doubt.
         added = getattr(renderer.renderer.tokenizer, "added_tokens_decoder", {})
         self._controls = {token: str(content) for token, content in added.items()}
+        self._quotes = has_markers(list(self._controls.values()))
 
     async def preprocess_chat(
         self, request: Any, messages: list[Any], **options: Any
     ) -> tuple[list[ConversationMessage], list[EngineInput]]:
         """As vLLM's, of the same name, which renders chat, messages and responses alike."""
+        given = messages
+        if self._quotes:
+            messages = quoted_messages(messages)
         turn = current_turn()
         if turn is None:
             return await self._vllm.preprocess_chat(request, messages, **options)
@@ -73,7 +78,7 @@ class ContinuedRendering:
                 params.chat_template_content_format,
                 params.chat_template_kwargs,
             ),
-            [digest(message) for message in messages],
+            [digest(message) for message in given],
             getattr(request, "previous_response_id", None),
         )
         continued = find_continued(self._transcripts, asked)

@@ -5,6 +5,7 @@ import fcntl
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,13 +14,15 @@ from caesura.errors import ConfigurationError
 from caesura.server.configuration import database_path
 from caesura.server.sessions.service import Service
 from caesura.server.sessions.webhook import Webhook
-from caesura.server.settings import ServerSettings, WebhookSection
-from caesura.session.agent import Workplace
+from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
+from caesura.session.call_format import CallFormats
 from caesura.session.dialogue import Dialogue
 from caesura.session.protocol import TokenEngine
+from caesura.session.records import SessionSpec
 from caesura.session.store import Store
+from caesura.session.workplace import Workplace
 from caesura.tools.configuration import Configuration
 from caesura.tools.executor import Executor
 from caesura.tools.toolbox import open_toolbox
@@ -35,6 +38,7 @@ async def running_sessions(
     *,
     models: tuple[str, ...],
     has_keys: bool,
+    formats: CallFormats | None = None,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -46,18 +50,20 @@ async def running_sessions(
         dialogue: the model's chat format.
         models: names under which the model is served.
         has_keys: whether the server asks for API keys.
+        formats: what the model knows beside that; the settings say what is used of it.
 
     Raises:
-        ConfigurationError: a tool or the database cannot be used.
+        ConfigurationError: a tool, the database or the way of calling cannot be used.
     """
     settings = configuration.settings
+    formats = _chosen(formats or CallFormats(), settings.sessions)
     path = database_path(configuration)
     async with open_toolbox(configuration) as toolbox:
         with _only_user(path), _open_store(path) as store:
             approvals = Approvals(store)
             executor = Executor(toolbox)
             agents = Agents(
-                Workplace(engine, dialogue, executor, store, approvals),
+                Workplace(engine, dialogue, executor, store, approvals, formats),
                 settings.sessions.limits(),
             )
             async with _telling(settings.webhook, store, approvals):
@@ -67,6 +73,22 @@ async def running_sessions(
                     yield Service(agents, store, executor, settings.server, models, has_keys)
                 finally:
                     await agents.stop()
+
+
+def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
+    """The formats with what sessions use that do not say.
+
+    Raises:
+        ConfigurationError: the model cannot use that.
+    """
+    chosen = replace(
+        formats, protocol=settings.protocol, function_calling=settings.function_calling
+    )
+    try:
+        chosen.settled(SessionSpec.model_validate({"messages": [{"role": "user", "content": "."}]}))
+    except ValueError as error:
+        raise ConfigurationError(f"sessions.protocol, function_calling: {error}") from error
+    return chosen
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from pydantic import (
     model_validator,
 )
 
+from caesura.cml import Mode
 from caesura.session.records import (
     ApprovalState,
     CallState,
     EventType,
     Message,
     Phase,
+    Protocol,
     SessionEnding,
     SessionSpec,
 )
@@ -188,9 +190,15 @@ class SessionObject(BaseModel):
     updated_at: float
     metadata: dict[str, str]
     tools: list[str] | None = Field(description="The tools it may call; null for all.")
+    function_calling: Mode | None = Field(
+        description="What happens at a call; null: as the model's own format has it."
+    )
+    protocol: Protocol | None = Field(description="How the model is told of calls.")
     pending_calls: list[PendingCall]
     approvals: list[ApprovalObject] = Field(description="What it waits for, of humans.")
-    output_text: str | None = Field(description="Its latest complete output.")
+    output_text: str | None = Field(
+        description="Its latest answer, up to the latest call or interrupt if it goes on."
+    )
 
 
 class EventObject(BaseModel):

@@ -1,9 +1,7 @@
 """Sessions, approvals and events as clients see them."""
 
-from collections.abc import Iterable
-from typing import Any
-
 from caesura.server.sessions.event_stream import event_data
+from caesura.server.sessions.items import items_of
 from caesura.server.sessions.schemas import (
     ApprovalObject,
     EventObject,
@@ -17,7 +15,6 @@ from caesura.session.records import (
     ApprovalRecord,
     ApprovalState,
     Event,
-    EventType,
     SessionRecord,
 )
 
@@ -26,7 +23,7 @@ async def session_object(service: Service, record: SessionRecord) -> SessionObje
     """A session with what it waits for and what it has said."""
     calls = [] if record.ending else await service.store.undelivered_calls(record.id)
     waiting = await service.store.session_approvals(record.id, ApprovalState.WAITING)
-    output = await service.store.last_event(record.id, EventType.OUTPUT)
+    outputs = await service.store.latest_answer(record.id)
     return SessionObject(
         id=record.id,
         phase=record.phase,
@@ -38,6 +35,8 @@ async def session_object(service: Service, record: SessionRecord) -> SessionObje
         updated_at=record.updated_seconds,
         metadata=record.spec.metadata,
         tools=record.spec.tools,
+        function_calling=record.spec.function_calling,
+        protocol=record.spec.protocol,
         pending_calls=[
             PendingCall(
                 call_id=call.call.id,
@@ -48,7 +47,7 @@ async def session_object(service: Service, record: SessionRecord) -> SessionObje
             for call in calls
         ],
         approvals=[approval_object(approval) for approval in waiting],
-        output_text=None if output is None else str(output.data["text"]),
+        output_text="".join(str(output.data["text"]) for output in outputs) if outputs else None,
     )
 
 
@@ -92,42 +91,6 @@ async def transcript(service: Service, record: SessionRecord) -> Transcript:
         token_ids=await service.store.transcript(record.id),
         items=[
             *map(dict, record.spec.messages),
-            *_items(await service.store.events(record.id)),
+            *items_of(await service.store.events(record.id)),
         ],
     )
-
-
-def _items(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """Messages since the session began. Results come in the order of their calls, as the model
-    reads them, and not in which they were there."""
-    items: list[dict[str, Any]] = []
-    undelivered: list[str] = []
-    results: dict[str, dict[str, Any]] = {}
-
-    def deliver() -> None:
-        items.extend(results.pop(call_id) for call_id in undelivered if call_id in results)
-        undelivered.clear()
-
-    for event in events:
-        data = event.data
-        match event.type:
-            case EventType.OUTPUT:
-                shown = ("text", "content"), ("reasoning", "reasoning"), ("stop", "stop")
-                output = {name: data[field] for field, name in shown}
-                items.append({"role": "assistant", **output, "calls": []})
-            case EventType.CALL:
-                named = {name: data[name] for name in ("call_id", "name", "arguments")}
-                items[-1]["calls"].append(named)
-                undelivered.append(str(data["call_id"]))
-            case EventType.RESULT:
-                told = {name: data[name] for name in ("call_id", "name", "content", "ending")}
-                results[str(data["call_id"])] = {"role": "tool", **told}
-            case EventType.MESSAGE:
-                if results.keys() >= set(undelivered):
-                    deliver()
-                items.append({"role": data["role"], "content": data["content"]})
-            case EventType.PHASE:
-                if data["phase"] == "generating" and results.keys() >= set(undelivered):
-                    deliver()
-    deliver()
-    return items

@@ -12,7 +12,9 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.datastructures import State
 
+from caesura.cml import Mode
 from caesura.engine.chat_format import ChatFormat
+from caesura.engine.cml_format import CmlFormat
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.token_engines import InPlaceEngine
@@ -22,6 +24,7 @@ from caesura.server.configuration import server_configuration
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Unavailable
+from caesura.session.call_format import CallFormats
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +57,10 @@ class ServerSessions:
                 running_sessions(
                     server_configuration(file),
                     InPlaceEngine(engine_client),
-                    _chat_format(engine_client, state, args),
+                    chat := _chat_format(engine_client, state, args),
                     models=tuple(args.served_model_name or [args.model]),
                     has_keys=any(args.api_key or [os.environ.get("VLLM_API_KEY")]),
+                    formats=_call_formats(chat),
                 )
             )
         except ConfigurationError as error:
@@ -111,6 +115,18 @@ def _chat_format(engine_client: Any, state: State, args: Namespace) -> ChatForma
         chat.chat_template,
         chat.default_chat_template_kwargs,
     )
+
+
+def _call_formats(chat: ChatFormat) -> CallFormats:
+    """CML as the model knows it, by its tokens or as text."""
+    found = CmlFormat(chat)
+    if found.has_marker_tokens:
+        return CallFormats(cml=found)
+    try:
+        found.frame_rules(Mode.ASYNC)
+    except ConfigurationError:
+        return CallFormats()
+    return CallFormats(prompted=found)
 
 
 def _refuse_requests(state: State) -> None:

@@ -31,6 +31,11 @@ export class Log {
       case "call.issued":
         this.call(data);
         break;
+      case "interrupt.injected":
+        for (const told of data.interrupts.filter((one) => one.error)) {
+          this.entry("note", "Told", el("div", { class: "text quiet" }, told.error));
+        }
+        break;
       case "approval.requested":
         this.waits(data, " waiting for a human");
         break;

@@ -22,6 +22,8 @@ export class Spans {
         break;
       case "output.done":
         this.end("model", at, `${data.output_tokens} tokens`);
+        // Behind a call or an interrupt it goes on, unless its phase says otherwise at once.
+        if (data.continues) this.generating(data.turn + 1, at);
         break;
       case "call.issued":
         this.calls.set(data.call_id, data.name);
@@ -61,9 +63,13 @@ export class Spans {
       return;
     }
     this.end("held", at);
-    if (data.phase === "generating") this.begin("model", { lane: "model", kind: "generating", from: at, label: `Turn ${data.turn}` });
+    if (data.phase === "generating") this.generating(data.turn, at);
     else this.end("model", at);
     if (data.phase === "generating" && this.open.has("model")) this.open.get("model").label = `Turn ${data.turn}`;
+  }
+
+  generating(turn, at) {
+    this.begin("model", { lane: "model", kind: "generating", from: at, label: `Turn ${turn}` });
   }
 
   begin(key, span) {

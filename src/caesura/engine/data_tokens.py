@@ -1,0 +1,59 @@
+"""Text that is data as tokens, and tokens that come one by one as text."""
+
+import threading
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+from transformers import PreTrainedTokenizerFast
+
+
+class DataTokens:
+    """Tokens of text in which nothing is special.
+
+    Has a tokenizer of its own: whether special tokens are recognized is a setting of the whole
+    tokenizer, which others use meanwhile. May be used from several threads.
+
+    Args:
+        tokenizer: the model's.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()
+        self._lock = threading.Lock()
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text."""
+        with self._lock:
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+class StreamDecoder:
+    """`cml.IncrementalDecoder` on a model's tokenizer.
+
+    Args:
+        tokenizer: the model's.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._stream = DecodeStream(skip_special_tokens=False)
+        self._held: list[int] = []  # the beginning of a character
+
+    def __call__(self, token_ids: Sequence[int], final: bool) -> str:
+        """See `IncrementalDecoder`."""
+        text = ""
+        for token_id in token_ids:
+            piece = self._stream.step(self._tokenizer, token_id)
+            if piece is None:
+                self._held.append(token_id)
+            else:
+                self._held.clear()
+                text += piece
+        if final and self._held:
+            text += self._tokenizer.decode(self._held, skip_special_tokens=False)
+            self._held.clear()
+            self._stream = DecodeStream(skip_special_tokens=False)
+        return text

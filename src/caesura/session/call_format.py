@@ -1,0 +1,106 @@
+"""How models are told of calls in CML, and which protocol a session uses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from pydantic import JsonValue
+
+from caesura.cml import Mode
+from caesura.session.calling import Codec
+from caesura.session.records import Message, Protocol, SessionSpec
+
+
+class CallFormat(Codec, Interface):
+    """A codec that makes prompts, too."""
+
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, JsonValue]],
+        mode: Mode,
+        expected_seconds: Mapping[str, float] | None = None,
+    ) -> list[int]:
+        """Tokens of a conversation, up to where the model answers.
+
+        Raises:
+            ValueError: the chat template refuses the messages; says why.
+        """
+        ...
+
+    def append(
+        self, transcript: Sequence[int], messages: Sequence[Message], mode: Mode
+    ) -> list[int]:
+        """Tokens of the user's next messages, from the end of the model's turn on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallFormats:
+    """The protocols that the served model can use, and which is used.
+
+    Attributes:
+        cml: for markers that are tokens; None if the model has none.
+        prompted: for markers as text; None if the model needs no such thing, or cannot have it.
+        protocol: what sessions use that do not say; None to choose by the model.
+        function_calling: the mode of sessions that do not say; None for the model's own format.
+    """
+
+    cml: CallFormat | None = None
+    prompted: CallFormat | None = None
+    protocol: Protocol | None = None
+    function_calling: Mode | None = None
+
+    def settled(self, spec: SessionSpec) -> SessionSpec:
+        """The same with its mode and protocol filled in, as they stay for its life.
+
+        Raises:
+            ValueError: the model cannot use them; says what to do.
+        """
+        mode = spec.function_calling or self.function_calling
+        protocol = self._protocol(spec.protocol, mode)
+        return spec.model_copy(update={"function_calling": mode, "protocol": protocol})
+
+    def of(self, protocol: Protocol | None) -> CallFormat:
+        """The format of a CML session.
+
+        Raises:
+            ValueError: the model has none; says what to do.
+        """
+        found = self.cml if protocol is Protocol.CML else self.prompted
+        if found is None:
+            raise ValueError(_NO_MARKERS if protocol is Protocol.CML else _NOT_PROMPTED)
+        return found
+
+    def _protocol(self, asked: Protocol | None, mode: Mode | None) -> Protocol:
+        if mode is None:
+            if asked not in (None, Protocol.NATIVE):
+                raise ValueError(
+                    f"protocol {asked} needs function_calling: sync, sync_parallel or async"
+                )
+            return Protocol.NATIVE
+        protocol = asked or self.protocol
+        if protocol is None:
+            protocol = Protocol.CML if self.cml is not None else Protocol.FUTURES
+        if protocol in (Protocol.CML, Protocol.PROMPTED):
+            self.of(protocol)
+        if protocol is Protocol.NATIVE and mode is Mode.ASYNC:
+            raise ValueError(
+                "function_calling async needs another protocol than native: futures, for models "
+                "that only know their own tool-call format"
+            )
+        # Futures are for going on meanwhile; else the model's own format does what is asked.
+        return (
+            Protocol.NATIVE if protocol is Protocol.FUTURES and mode is not Mode.ASYNC else protocol
+        )
+
+
+_NO_MARKERS = (
+    "this model was not trained for CML: its tokenizer has no tokens for [CALL], [INTR], [TRAP], "
+    "[HEAD] and [END]; use protocol prompted (instruction-tuned models of 8B or more), futures "
+    "(any model with a tool parser), or a model trained by `caesura train`"
+)
+_NOT_PROMPTED = (
+    "this model cannot be prompted for CML here; use protocol cml if its tokenizer has the "
+    "markers, else futures"
+)

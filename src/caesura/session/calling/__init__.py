@@ -1,0 +1,52 @@
+"""Sessions whose model calls functions while it generates (docs/cml.md)."""
+
+from caesura.session.calling.checkpoint import Checkpoint
+from caesura.session.calling.codec import Codec, DecodedMonitor, StreamMonitor
+from caesura.session.calling.driver import Driver, Execute
+from caesura.session.calling.durations import Durations, Expectations
+from caesura.session.calling.events import (
+    Arrival,
+    CallingEvent,
+    CallIssued,
+    Ended,
+    Ending,
+    FirstToken,
+    Injected,
+    Mistake,
+    Paused,
+    SentOff,
+    TextWritten,
+    Trapped,
+)
+from caesura.session.calling.known_tools import known_tools
+from caesura.session.calling.session import CallingSession
+from caesura.session.calling.timeline import CallSpan, Span, SpanKind, Timeline
+
+__all__ = [
+    "Arrival",
+    "CallIssued",
+    "CallSpan",
+    "CallingEvent",
+    "CallingSession",
+    "Checkpoint",
+    "Codec",
+    "DecodedMonitor",
+    "Driver",
+    "Durations",
+    "Ended",
+    "Ending",
+    "Execute",
+    "Expectations",
+    "FirstToken",
+    "Injected",
+    "Mistake",
+    "Paused",
+    "SentOff",
+    "Span",
+    "SpanKind",
+    "StreamMonitor",
+    "TextWritten",
+    "Timeline",
+    "Trapped",
+    "known_tools",
+]

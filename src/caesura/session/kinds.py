@@ -1,0 +1,48 @@
+"""The kinds of server-run sessions: by which protocol the model is told of calls."""
+
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from caesura.cml import Mode
+from caesura.session.agent import Agent
+from caesura.session.cml_agent import CmlAgent
+from caesura.session.futures_agent import FuturesAgent, futures_prompt
+from caesura.session.records import Protocol, SessionRecord, SessionSpec
+from caesura.session.turn_agent import TurnAgent
+from caesura.session.workplace import Workplace
+
+
+def agent_of(record: SessionRecord, transcript: Sequence[int], workplace: Workplace) -> Agent:
+    """The agent of a session, by its protocol.
+
+    Raises:
+        KeyError: one of its tools is not configured any more.
+        ValueError: the model does not know the protocol any more.
+    """
+    kinds: dict[Protocol | None, type[Agent]] = {
+        Protocol.CML: CmlAgent,
+        Protocol.PROMPTED: CmlAgent,
+        Protocol.FUTURES: FuturesAgent,
+    }
+    kind = kinds.get(record.spec.protocol, TurnAgent)
+    return kind(record, transcript, workplace)
+
+
+def first_prompt(
+    spec: SessionSpec, definitions: Sequence[dict[str, JsonValue]], workplace: Workplace
+) -> list[int]:
+    """The tokens that a session begins with.
+
+    Raises:
+        ValueError: the chat template refuses the messages.
+    """
+    match spec.protocol, spec.function_calling:
+        case ((Protocol.CML | Protocol.PROMPTED), Mode() as mode):
+            expected = workplace.executor.declared_seconds()
+            made = workplace.formats.of(spec.protocol)
+            return made.prompt(spec.messages, definitions, mode, expected)
+        case Protocol.FUTURES, _:
+            return futures_prompt(workplace.dialogue, spec.messages, definitions)
+        case _:
+            return workplace.dialogue.prompt(spec.messages, definitions)

@@ -1,0 +1,47 @@
+"""What all server-run sessions share."""
+
+from dataclasses import dataclass, field
+
+from caesura.session.approvals import Approvals
+from caesura.session.call_format import CallFormats
+from caesura.session.calling import Durations
+from caesura.session.dialogue import Dialogue
+from caesura.session.left_calls import LeftCalls
+from caesura.session.protocol import TokenEngine
+from caesura.session.store import Store
+from caesura.tools.executor import Executor
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all agents share.
+
+    Attributes:
+        engine: generates.
+        dialogue: the model's chat format.
+        executor: runs calls.
+        store: what is written down.
+        approvals: what waits for a human.
+        formats: how the model is told of calls, where it is not in its own format.
+        left_calls: runs what sessions leave behind.
+        durations: how long calls take, by owner.
+    """
+
+    engine: TokenEngine
+    dialogue: Dialogue
+    executor: Executor
+    store: Store
+    approvals: Approvals
+    formats: CallFormats = field(default_factory=CallFormats)
+    left_calls: LeftCalls = field(init=False)
+    durations: dict[str, Durations] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        left_calls = LeftCalls(self.executor, self.store, self.approvals)
+        object.__setattr__(self, "left_calls", left_calls)
+
+    def durations_of(self, owner: str) -> Durations:
+        """How long the calls of an owner's sessions take."""
+        if owner not in self.durations:
+            self.durations[owner] = Durations(self.executor.declared_seconds())
+        return self.durations[owner]

@@ -1,0 +1,123 @@
+"""Calls that a grammar lets a model begin, on the real engine with a model that knows nothing."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from caesura.cml import (
+    Call,
+    CallStop,
+    ErrorKind,
+    FireAndForget,
+    KnownTools,
+    Marker,
+    MonitorSettings,
+    ProtocolError,
+    TokenMonitor,
+    Vocabulary,
+)
+from caesura.engine.call_grammar import call_grammar
+from caesura.engine.launch import Engine
+from caesura.errors import ConfigurationError
+from caesura.session import Sampling, Session, StopReason
+from framed_model import CALL, END, HEAD, INTR, TRAP, build_framed_model, framed_rules
+
+from .conftest import EngineLoop, chaotic_settings, launch, stop
+
+TOOLS = {
+    "tide": {
+        "properties": {"hour": {"type": "integer", "minimum": 0, "maximum": 23}},
+        "required": ["hour"],
+        "additionalProperties": False,
+    },
+    "log": {"properties": {"level": {"$ref": "#/$defs/level"}}, "$defs": {"level": {"enum": [1]}}},
+}
+TOKENS = {
+    Marker.CALL: CALL,
+    Marker.TRAP: TRAP,
+    Marker.HEAD: HEAD,
+    Marker.END: END,
+    Marker.INTR: INTR,
+}
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("framed")
+    build_framed_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(engine_loop: EngineLoop, model_folder: Path) -> Iterator[Engine]:
+    engine = launch(engine_loop, chaotic_settings(str(model_folder)))
+    yield engine
+    stop(engine_loop, engine)
+
+
+async def turns_of(engine: Engine, calls: CallStop, seed: int) -> list[tuple[list[int], bool]]:
+    """The turns of a session that is interrupted now and then, and whether each was cut short."""
+    chance = random.Random(seed)
+    rules = framed_rules(calls)
+    sampling = Sampling(150, frames=rules, grammar=call_grammar(rules, TOOLS))
+    frame = [INTR, 700, HEAD, 701, END]
+    prompt = [chance.randrange(400, 600) for _ in range(chance.randint(1, 60))]
+    session = await Session.open(engine.tokens, prompt, sampling)
+    turns: list[tuple[list[int], bool]] = []
+    tokens: list[int] = []
+    for pause in range(5):
+        if len(session.transcript) > 1000:
+            break
+        if pause:
+            await session.resume(frame)
+        async for delta in session:
+            tokens += delta.token_ids
+            if delta.stop is not None:
+                turns.append((tokens, delta.stop is StopReason.LENGTH))
+                tokens = []
+            elif chance.random() < 0.03 and len(session.transcript) < 600:
+                await session.interrupt(frame)
+    await session.close()
+    return turns
+
+
+@pytest.mark.engine
+def test_every_call_that_is_begun_is_valid(
+    engine: Engine, engine_loop: EngineLoop, model_folder: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    settings = MonitorSettings(KnownTools(TOOLS), vocabulary=Vocabulary(reasoning=None))
+
+    async def play() -> list[list[tuple[list[int], bool]]]:
+        return await asyncio.gather(
+            *(turns_of(engine, calls, seed) for seed in range(2) for calls in CallStop)
+        )
+
+    found: list[str] = []
+    for session in engine_loop.run(play()):
+        for tokens, cut_short in session:
+            monitor = TokenMonitor(
+                settings, TOKENS, lambda token_ids, final: tokenizer.decode(token_ids)
+            )
+            events = [*monitor.feed(tokens), *monitor.end_of_stream()]
+            for event in events:
+                if isinstance(event, Call | FireAndForget):
+                    found.append(event.name)
+                if isinstance(event, ProtocolError):
+                    assert event.kind is ErrorKind.DUPLICATE_ID or (
+                        cut_short and event.kind is ErrorKind.UNFINISHED_FRAME
+                    ), event
+    assert len(found) >= 5
+    assert set(found) == set(TOOLS)
+
+
+def test_a_schema_that_cannot_be_enforced_is_refused() -> None:
+    rules = framed_rules(CallStop.NEVER)
+    with pytest.raises(ConfigurationError, match="'bad' cannot be enforced"):
+        call_grammar(rules, {"bad": {"properties": {"x": {"type": "nothing"}}}})
+    with pytest.raises(ConfigurationError, match="needs tools"):
+        call_grammar(rules, {})

@@ -1,0 +1,111 @@
+"""Calling sessions on the real engine: known answers, real pauses and interrupts."""
+
+import asyncio
+
+import pytest
+from vllm.config import ModelConfig
+from vllm.tokenizers import cached_tokenizer_from_config
+
+from caesura.cml import (
+    Call,
+    FireAndForget,
+    Interrupt,
+    Mode,
+    Text,
+    Trap,
+    encode_text,
+    read_transcript,
+)
+from caesura.engine.cml_format import CmlFormat, cml_format
+from caesura.engine.launch import Engine
+from caesura.session import Sampling, Script
+from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending
+from marked_model import build_marked_model
+
+from .conftest import EngineLoop
+
+pytestmark = pytest.mark.engine
+
+QUESTION = {"role": "user", "content": "How is it?"}
+A, B, C = (Call(name, "look", {"at": name}) for name in "abc")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> CmlFormat:
+    """The format of a model with markers; its tokens are forced on another."""
+    folder = tmp_path_factory.mktemp("marked")
+    build_marked_model(folder)
+    config = ModelConfig(model=str(folder))
+    return cml_format(config, cached_tokenizer_from_config(config))
+
+
+class Look:
+    """A tool that answers `b` before `a`, if both run."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._b_done = asyncio.Event()
+        if mode is Mode.SYNC:
+            self._b_done.set()
+
+    async def __call__(self, call: Call | FireAndForget) -> str:
+        assert isinstance(call, Call)
+        if call.id == "a":
+            await self._b_done.wait()
+        await asyncio.sleep(0.02)
+        if call.id == "b":
+            self._b_done.set()
+        return f"result of {call.id}"
+
+
+def result(call_id: str) -> Interrupt:
+    return Interrupt(call_id, f"result of {call_id}")
+
+
+SCRIPTS = {
+    Mode.SYNC: [A, B, Text(" Then the last. "), C, Text(" Done.")],
+    Mode.SYNC_PARALLEL: [A, B, Text(" Then the last. "), C, Text(" Done.")],
+    Mode.ASYNC: [A, B, Text(" Then the last. "), C, Trap(), Text(" Done.")],
+}
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_session_calls_and_answers_in_each_mode(
+    forced: Engine, engine_loop: EngineLoop, made: CmlFormat, mode: Mode
+) -> None:
+    async def scenario() -> None:
+        prompt = made.prompt([QUESTION], [], mode)
+        script = Script(tuple(made.chat.encode(encode_text(SCRIPTS[mode]))), len(prompt))
+        session = CallingSession(
+            forced.tokens,
+            made,
+            Checkpoint(prompt),
+            Sampling(max_tokens=1000, script=script),
+            mode=mode,
+            expectations=Durations({"look": 0.1}),
+        )
+        async with asyncio.timeout(60):
+            timeline = await Driver(session, Look(mode)).run()
+        await session.close()
+        assert timeline.ending is Ending.COMPLETED, timeline.message
+        assert not timeline.mistakes
+        text = made.chat.tokenizer.decode(session.transcript[len(prompt) :])
+        pieces = read_transcript(text)
+        own = [piece for piece in pieces if isinstance(piece, Call | Trap)]
+        assert own == [piece for piece in SCRIPTS[mode] if isinstance(piece, Call | Trap)]
+        interrupts = [piece for piece in pieces if isinstance(piece, Interrupt)]
+        assert sorted(interrupts, key=lambda interrupt: interrupt.id) == [
+            *map(result, "abc"),
+        ]
+        assert timeline.text == " Then the last.  Done."
+        assert session.generated_tokens == len(script.token_ids)
+        if mode is Mode.SYNC:
+            assert pieces[:4] == [A, result("a"), B, result("b")]
+        elif mode is Mode.SYNC_PARALLEL:
+            assert pieces[:2] == [A, B]
+            assert [a.interrupt for a in timeline.injections[0].arrivals] == [
+                *(result("b"), result("a"))
+            ]
+        else:
+            assert timeline.call("b").injected_at < timeline.call("a").injected_at
+
+    engine_loop.run(scenario())

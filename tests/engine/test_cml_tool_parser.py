@@ -1,0 +1,139 @@
+"""Calls in CML as clients with tools of their own see them."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.tool_parsers import ToolParserManager
+
+from caesura.cml import Call, Marker, Text, Trap, encode_text
+from caesura.engine.cml_tool_parser import CmlToolParser
+from caesura.engine.protocol import CML_PARSER
+
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+CALLS = [
+    Call("a", "look", {"x": {"y": "}]{", "z": [1, {}]}}),
+    Call("b", "look", {"text": "[END][CALL]c[HEAD]"}),
+    Call("c", "nothing"),
+]
+
+
+def tokenizer(*special: str) -> PreTrainedTokenizerFast:
+    made = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
+    made.add_special_tokens([AddedToken(text, special=True) for text in special])
+    return PreTrainedTokenizerFast(tokenizer_object=made)
+
+
+TRAINED = tokenizer(*(marker.value for marker in Marker))
+
+
+def request(**fields) -> ChatCompletionRequest:
+    return ChatCompletionRequest.model_validate(
+        {"messages": [{"role": "user", "content": "?"}], "tools": [TOOL], **fields}
+    )
+
+
+def streamed(pieces: list[str]) -> tuple[str, list[tuple[str, str, str]]]:
+    """Text and calls of a stream of pieces."""
+    parser = CmlToolParser(TRAINED)
+    deltas = [
+        parser.extract_tool_calls_streaming("", piece, piece, [], [], [], request())
+        for piece in pieces
+    ]
+    text, calls = "", []
+    for delta in [*deltas, parser.finish_streaming()]:
+        if delta is None:
+            continue
+        text += delta.content or ""
+        for call in delta.tool_calls:
+            assert call.index == len(calls)
+            calls.append((call.id, call.function.name, call.function.arguments))
+    assert parser.get_remaining_unstreamed_args() == "", "all arguments were streamed"
+    return text, calls
+
+
+def complete(output: str) -> tuple[str, list[tuple[str, str, str]]]:
+    found = CmlToolParser(TRAINED).extract_tool_calls(output, request())
+    calls = [(c.id, c.function.name, c.function.arguments) for c in found.tool_calls]
+    return found.content or "", calls
+
+
+def expected(calls: list[Call]) -> list[tuple[str, str, str]]:
+    return [(c.id, c.name, json.dumps(c.arguments, ensure_ascii=False)) for c in calls]
+
+
+@given(st.data())
+def test_a_stream_gives_what_the_whole_output_gives_however_it_is_cut(data) -> None:
+    text = Text("I look. [END] is no marker here. ")
+    output = encode_text([text, *CALLS, Text(" Wait."), Trap()])
+    ending = data.draw(st.sampled_from(["", "[END]", "[TRAP][END]"]), label="stop token's text")
+    output = output.removesuffix(ending)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(output) - 1)), label="cuts"))
+    pieces = [output[i:j] for i, j in zip([0, *cuts], [*cuts, len(output)], strict=True)]
+    wanted = ("I look. [END] is no marker here.  Wait.", expected(CALLS))
+    assert complete(output) == wanted
+    assert streamed(pieces) == wanted
+
+
+def test_a_call_counts_without_its_end_since_stop_tokens_have_no_text() -> None:
+    output = encode_text([CALLS[0]]).removesuffix("[END]")
+    assert complete(output) == streamed([*output]) == ("", expected(CALLS[:1]))
+
+
+def test_a_call_is_told_as_soon_as_its_body_is_complete() -> None:
+    parser = CmlToolParser(TRAINED)
+    body = encode_text([CALLS[0]]).removesuffix("[END]")
+    delta = parser.extract_tool_calls_streaming("", body, body, [], [], [], request())
+    assert delta is not None
+    assert [call.id for call in delta.tool_calls] == ["a"]
+    assert parser.extract_tool_calls_streaming("", "", "[END]", [], [], [], request()) is None
+
+
+def test_a_call_without_an_id_gets_one() -> None:
+    _, [(call_id, name, arguments)] = complete('[CALL]{"name": "log", "arguments": {"x": 1}}[END]')
+    assert call_id
+    assert (name, arguments) == ("log", '{"x": 1}')
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ['[CALL]a[HEAD]{"name": "look",[END]', "[CALL]a[HEAD]{}[END]", '[CALL]a[HEAD]{"name": "lo'],
+)
+def test_what_is_no_call_is_shown_as_it_was_written(broken: str) -> None:
+    assert complete(f"So: {broken}") == streamed([*f"So: {broken}"]) == (f"So: {broken}", [])
+
+
+def test_text_that_may_be_a_marker_is_not_lost() -> None:
+    assert complete("an [END") == streamed([*"an [END"]) == ("an [END", [])
+
+
+def test_turns_end_where_the_client_has_to_act() -> None:
+    trap, end = (TRAINED.get_vocab()[marker] for marker in ("[TRAP]", "[END]"))
+
+    def stops(**fields) -> list[int]:
+        adjusted = CmlToolParser(TRAINED).adjust_request(request(**fields))
+        assert not adjusted.skip_special_tokens
+        return adjusted.stop_token_ids
+
+    def in_mode(mode: str) -> dict[str, object]:
+        return {"chat_template_kwargs": {"function_calling": mode}}
+
+    assert stops(**in_mode("async"), stop_token_ids=[7]) == [7, trap]
+    assert stops(**in_mode("sync_parallel")) == [trap]
+    assert stops(**in_mode("sync")) == stops() == [trap, end]
+    assert stops(**in_mode("async"), parallel_tool_calls=False) == [trap, end]
+    assert stops(tool_choice="none") == []
+
+
+def test_a_model_without_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="trained for CML"):
+        CmlToolParser(tokenizer("[CALL]"))
+
+
+def test_the_parser_has_a_name() -> None:
+    assert ToolParserManager.get_tool_parser(CML_PARSER) is CmlToolParser

@@ -1,0 +1,498 @@
+"""Mistakes, limits, cancellation, further turns, and sessions that go on elsewhere."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from caesura.cml import (
+    AtEnd,
+    Call,
+    ErrorKind,
+    FireAndForget,
+    Interrupt,
+    KnownTools,
+    Mode,
+    Point,
+    Rules,
+    Text,
+    Trap,
+    read_transcript,
+)
+from caesura.session import (
+    ContextFull,
+    EngineFailed,
+    NotPaused,
+    Sampling,
+    SessionClosed,
+    SessionDetached,
+    SessionError,
+)
+from caesura.session.calling import (
+    CallIssued,
+    Checkpoint,
+    Durations,
+    Ended,
+    Ending,
+    FirstToken,
+    Injected,
+    Mistake,
+    Paused,
+    TextWritten,
+    known_tools,
+)
+from caesura.tools.schema import ArgumentSchema
+from session.calling.byte_model import (
+    EOS,
+    PROMPT,
+    ByteCodec,
+    EagerEngine,
+    EagerStream,
+    compact,
+    eager,
+    engine,
+    shown,
+    written,
+)
+from session.calling.play import Play, calling, play
+from session.workplace import eventually
+
+A, B = Call("a", "f"), Call("b", "f")
+DONE = Text(" Done.")
+MODES = pytest.mark.parametrize("mode", Mode)
+ENGINES = pytest.mark.parametrize("make", [engine, eager])
+
+
+def kinds(played: Play) -> list[ErrorKind]:
+    return [event.error.kind for event in played.of(Mistake)]
+
+
+@ENGINES
+@MODES
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ('[CALL]a[HEAD]{"name":[END] So.', ErrorKind.MALFORMED_JSON),
+        ('[CALL]a[HEAD]{"name":"g"}[END] So.', ErrorKind.UNKNOWN_TOOL),
+        ('[CALL]a[HEAD]{"name":"f","arguments":{"x":""}}[END] So.', ErrorKind.INVALID_ARGUMENTS),
+        ('[CALL]1[HEAD]{"name":"f"}[END] So.', ErrorKind.MALFORMED_ID),
+        ('[CALL]{"name":"g"}[END] So.', ErrorKind.UNKNOWN_TOOL),
+        ("[CALL]a[HEAD]{}", ErrorKind.UNFINISHED_FRAME),
+        ("[TRAP]now[END] So.", ErrorKind.UNEXPECTED_TEXT),
+        (" A [END] lost.", ErrorKind.UNEXPECTED_MARKER),
+    ],
+)
+def test_the_model_is_told_of_its_mistake_and_goes_on(make, mode, script, kind) -> None:
+    tools = known_tools(
+        [
+            {
+                "type": "function",
+                "function": {
+                    "name": "f",
+                    "parameters": {"properties": {"x": {"type": "integer"}}},
+                },
+            }
+        ]
+    )
+
+    async def scenario() -> None:
+        played = await Play(make(script), mode, tools=tools).run()
+        assert kinds(played) == [kind]
+        assert played.injected == played.errors
+        assert played.ended.ending is Ending.COMPLETED
+        assert not played.of(CallIssued)
+
+    asyncio.run(scenario())
+
+
+@MODES
+def test_an_id_is_used_once_also_after_a_restart(mode: Mode) -> None:
+    async def scenario() -> None:
+        played = await Play(eager([A, Text(" And"), A, DONE]), mode).run()
+        assert len(played.of(CallIssued)) == 1
+        assert kinds(played) == [ErrorKind.DUPLICATE_ID]
+        start = Checkpoint([PROMPT], used_ids={"a"})
+        played = await Play(eager([A, DONE]), mode, start=start).run()
+        assert kinds(played) == [ErrorKind.DUPLICATE_ID]
+
+    asyncio.run(scenario())
+
+
+@MODES
+def test_one_idle_trap_is_told_and_a_second_ends_the_session(mode: Mode) -> None:
+    async def scenario() -> None:
+        once = await play(eager([Text("So."), Trap(), DONE]), mode)
+        assert kinds(once) == [ErrorKind.NOTHING_PENDING]
+        assert once.ended.ending is Ending.COMPLETED
+        twice = await Play(eager([Trap(), Text("So."), Trap(), DONE]), mode).run()
+        assert twice.ended.ending is Ending.FAILED
+        assert "no call is pending" in twice.ended.message
+        assert not twice.session._generation.is_running
+
+    asyncio.run(scenario())
+
+
+def test_too_many_mistakes_end_the_session() -> None:
+    async def scenario() -> None:
+        script = "[CALL]{}[END] Oh." * 5
+        played = await Play(eager(script), Mode.ASYNC, rules=Rules(mistakes_in_a_row=3)).run()
+        assert played.ended.ending is Ending.FAILED
+        assert len(played.of(Mistake)) == 4
+
+    asyncio.run(scenario())
+
+
+@ENGINES
+@MODES
+def test_a_turn_has_its_tokens_once_however_often_it_is_broken(make, mode: Mode) -> None:
+    script = [Text("Some words. "), A, Text(" More words. "), B, Text(" And many words more.")]
+    length = len(written(compact(script)))
+
+    async def scenario() -> None:
+        for limit in range(1, length + 3):
+            sampling = Sampling(max_tokens=limit)
+            steering = {4: "x", 15: "y", 30: "z"}
+            played = await Play(make(script), mode, sampling=sampling, steering=steering).run()
+            assert played.session.generated_tokens <= limit
+            complete = limit > length  # the end of the sequence takes a token
+            assert played.ended.ending is (Ending.COMPLETED if complete else Ending.LIMIT)
+            if not complete:
+                assert str(limit) in played.ended.message
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_call_is_waited_for_no_longer() -> None:
+    async def scenario() -> None:
+        session = calling(eager([A, Trap(), DONE]), Mode.ASYNC)
+        seen = []
+        async for event in session.events():
+            seen.append(event)
+            if isinstance(event, Paused):
+                assert session.cancel("a", "not needed")
+                assert not session.cancel("a")
+                assert not session.deliver(Interrupt("a", "too late"))
+        assert session.pending == frozenset()
+        (injected,) = [event for event in seen if isinstance(event, Injected)]
+        failure = Interrupt.of_failure("a", "cancelled", "not needed")
+        assert [arrival.interrupt for arrival in injected.arrivals] == [failure]
+        assert seen[-1].ending is Ending.COMPLETED
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_waits_for_is_not_taken() -> None:
+    async def scenario() -> None:
+        session = calling(eager([DONE]), Mode.ASYNC)
+        assert not session.deliver(Interrupt("a", "of no call"))
+        assert session.steer("hello")
+        await session.close()
+        assert not session.steer("hello")
+        assert [event async for event in session.events()] == []
+        with pytest.raises(SessionClosed):
+            session.prompt([PROMPT])
+
+    asyncio.run(scenario())
+
+
+@MODES
+def test_the_next_turn_begins_with_what_arrived_since(mode: Mode) -> None:
+    async def scenario() -> None:
+        session = calling(eager([A, DONE], " Well."), mode, at_end=AtEnd.LEAVE)
+        with pytest.raises(NotPaused, match="steer"):
+            session.prompt([PROMPT])
+        async for event in session.events():
+            if isinstance(event, Paused):
+                session.deliver(Interrupt("a", "1"))
+        before = len(session.transcript)
+        late = Interrupt("a", "1") if session.pending else Interrupt.steering("1")
+        assert session.deliver(late)
+        session.prompt([PROMPT])
+        events = [event async for event in session.events()]
+        assert [a.interrupt for a in events[0].arrivals] == [late]
+        assert events[0].position == before
+        assert shown(session.transcript[before:]) == (f"[INTR]{late.id}[HEAD]1[END]<prompt> Well.")
+        assert events[-1].ending is Ending.COMPLETED
+        assert events[-1].position == len(session.transcript)
+        assert session.generated_tokens == len(" Well.")
+
+    asyncio.run(scenario())
+
+
+async def until(session, kind: type) -> object:
+    async with aclosing(session.events()) as events:
+        async for event in events:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"no {kind}")
+
+
+def test_a_closed_session_goes_on_from_its_checkpoint() -> None:
+    script = [Text("I ask. "), A, B, Text(" A moment."), Trap(), Text(" One."), Trap(), DONE]
+
+    async def scenario(stops) -> None:
+        first = calling(eager(script), Mode.ASYNC)
+        await until(first, stops)
+        first.steer("quick")
+        checkpoint = first.checkpoint()
+        await first.close()
+        assert checkpoint.queued == (Interrupt.steering("quick"),)
+        later = {"a": 10_000, "b": 10_001}
+        again = Play(eager(script), Mode.ASYNC, start=checkpoint, arrives=later)
+        again.delivered.append(Interrupt.steering("quick"))
+        await again.run()
+        assert again.injected == again.delivered
+        assert [a for a in again.pieces if isinstance(a, Call)] == [A, B]
+        assert {call.id for call in again.pieces if isinstance(call, Interrupt)} == {
+            *("a", "b", "user")
+        }
+        assert again.ended.ending is Ending.COMPLETED
+
+    for stops in (CallIssued, Paused, TextWritten):
+        asyncio.run(scenario(stops))
+
+
+@MODES
+def test_a_restored_session_waits_where_it_waited(mode: Mode) -> None:
+    async def scenario() -> None:
+        prefix = [PROMPT, *written(compact([A, Trap()]))]
+        start = Checkpoint(
+            prefix, pending=[A], point=Point.TRAPPED, generated_tokens=len(prefix) - 1
+        )
+        fake = eager([A, Trap(), DONE])
+        played = await Play(fake, mode, start=start).run()
+        assert isinstance(played.events[0], Paused)
+        assert played.injected == [Interrupt("a", "result of a")]
+        assert len(fake.streams) == 1
+        ended = replace(start, token_ids=prefix, pending=(), point=Point.ENDED)
+        played = await Play(eager([A, Trap()]), mode, start=ended).run()
+        assert played.ended.position == len(prefix)
+
+    asyncio.run(scenario())
+
+
+def test_a_restored_session_keeps_its_budget_and_its_reasoning() -> None:
+    async def scenario() -> None:
+        prefix = [PROMPT, 261, *b"Hm, "]
+        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
+        script = "Hm, 12[CALL]34"  # in a reasoning block nothing is a call
+
+        class Model:
+            def __call__(self, transcript) -> int:
+                own = len(transcript) - len(prefix)
+                rest = written(script)[4:]
+                return rest[own] if own < len(rest) else 263
+
+        fake = eager("")
+        fake.model = Model()
+        session = calling(fake, Mode.ASYNC, start=start, sampling=Sampling(max_tokens=10))
+        events = [event async for event in session.events()]
+        text = "".join(event.text for event in events if isinstance(event, TextWritten))
+        assert text == "12[CALL]34"
+        assert session.generated_tokens == 10
+        assert session.transcript[-1] == ord("4")
+
+    asyncio.run(scenario())
+
+
+def test_a_long_result_is_encoded_beside_what_goes_on() -> None:
+    async def scenario() -> None:
+        session = calling(eager([A, Text(" word" * 50), Trap(), DONE]), Mode.ASYNC)
+        async for event in session.events():
+            if isinstance(event, CallIssued):
+                session.deliver(Interrupt("a", "x" * 100_000))
+                session.steer("after it")
+            if isinstance(event, Ended):
+                ended = event
+        assert ended.ending is Ending.COMPLETED
+        text = shown(session.transcript)
+        assert text.index("x" * 100_000) < text.index("after it")
+
+    asyncio.run(scenario())
+
+
+def test_the_engine_is_told_what_a_pause_waits_for() -> None:
+    async def scenario() -> None:
+        now = 100.0
+        durations = Durations({"slow": 5.0})
+        durations.record(Call("x", "quick"), 2.0)
+        for mode, remaining in ((Mode.ASYNC, 2.0), (Mode.SYNC_PARALLEL, 5.0)):
+            fake = engine([Call("a", "slow"), Call("b", "quick"), Trap()])
+            session = calling(fake, mode, expectations=durations, session_id="s", clock=lambda: now)
+            async for event in session.events():
+                if isinstance(event, Paused):
+                    assert event.remaining_seconds == remaining
+                    break
+            stream = fake.streams["s"]
+            await eventually(lambda stream=stream: stream.reports)
+            assert stream.reports == [(None, remaining)]
+            assert stream.endpoints[-1] == "quick+slow"
+            await session.close()
+
+    asyncio.run(scenario())
+
+
+class Failing(EagerEngine):
+    """An engine that fails when tokens are appended to what it generates or has paused."""
+
+    def __init__(self, script: str, error: SessionError) -> None:
+        fake = eager(script)
+        super().__init__(EOS, fake.model, fake.text_of)
+        self.error = error
+
+    async def open(self, *args, **options):
+        stream = await super().open(*args, **options)
+        error = self.error
+
+        async def extend(token_ids, sampling, endpoint=None):
+            raise error
+
+        stream.extend = extend
+        return stream
+
+
+FULL = ContextFull("a context of 99 tokens leaves no room")
+FAILED = EngineFailed("it burns")
+
+
+@pytest.mark.parametrize("pause", ["", "[TRAP][END]"])
+def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> None:
+    async def scenario() -> None:
+        script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
+        session = calling(Failing(script, FULL), Mode.ASYNC)
+        async for event in session.events():
+            if isinstance(event, Paused) or (isinstance(event, TextWritten) and not pause):
+                session.deliver(Interrupt("a", "long"))
+        assert event.ending is Ending.LIMIT
+        assert event.message == str(FULL)
+        assert session.checkpoint().queued == (Interrupt("a", "long"),)
+        await session.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("pause", ["", "[TRAP][END]"])
+def test_a_failing_engine_is_told_to_the_owner(pause: str) -> None:
+    async def scenario() -> None:
+        script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
+        session = calling(Failing(script, FAILED), Mode.ASYNC)
+
+        async def run() -> None:
+            async for event in session.events():
+                if isinstance(event, Paused) or (isinstance(event, TextWritten) and not pause):
+                    session.deliver(Interrupt("a", "1"))
+
+        with pytest.raises(EngineFailed, match="it burns"):
+            await run()
+        assert session.checkpoint().queued == (Interrupt("a", "1"),)
+        await session.close()
+
+    asyncio.run(scenario())
+
+
+class LettingGo(EagerEngine):
+    """An engine that lets its first session go when it is paused, and tells it late or early."""
+
+    def __init__(self, script: str, early: bool) -> None:
+        fake = eager(script)
+        super().__init__(EOS, fake.model, fake.text_of)
+        self.early = early
+
+    async def open(self, *args, **options):
+        stream = await super().open(*args, **options)
+        return stream if len(self.streams) > 1 else Detached(stream, self.early)
+
+
+class Detached:
+    def __init__(self, stream: EagerStream, early: bool) -> None:
+        self._stream, self._early = stream, early
+        self._gone = asyncio.Event()
+
+    async def deltas(self):
+        async for delta in self._stream.deltas():
+            yield delta
+            if delta.stop is not None:
+                break
+        await self._gone.wait()
+        raise SessionDetached("gone")
+
+    async def extend(self, token_ids, sampling, endpoint=None):
+        first = not self._gone.is_set()
+        self._gone.set()
+        if self._early or not first:
+            raise SessionDetached("gone")
+
+    async def progress(self, **hints):
+        pass
+
+    async def close(self):
+        await self._stream.close()
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_session_that_the_engine_lets_go_loses_nothing(early: bool) -> None:
+    async def scenario() -> None:
+        script = '[CALL]a[HEAD]{"name":"f"}[END][TRAP][END] One word more.'
+        fake = LettingGo(script, early)
+        session = calling(fake, Mode.ASYNC)
+        async for event in session.events():
+            if isinstance(event, Paused):
+                session.deliver(Interrupt("a", "1"))
+            if isinstance(event, Injected) and event.arrivals[0].interrupt.id == "a":
+                session.steer("at once")
+        assert event.ending is Ending.COMPLETED
+        pieces = read_transcript(shown(session.transcript[1:]))
+        interrupts = [piece for piece in pieces if isinstance(piece, Interrupt)]
+        assert interrupts == [Interrupt("a", "1"), Interrupt.steering("at once")]
+        assert event.position == len(session.transcript)
+        await session.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_schema_that_cannot_be_evaluated_refuses_calls(monkeypatch) -> None:
+    function = {"name": "f", "parameters": {"properties": {"x": {"$ref": "http://nowhere/x"}}}}
+    tools = known_tools([{"type": "function", "function": function}])
+    assert tools.objection("f", {}) is None
+    assert "broken" in tools.objection("f", {"x": 1})
+
+    def overflow(schema, arguments):
+        raise OverflowError
+
+    monkeypatch.setattr(ArgumentSchema, "check", overflow)
+    assert "broken" in tools.objection("f", {})
+
+
+def test_first_tokens_are_told() -> None:
+    async def scenario() -> None:
+        played = await play(engine([A, Trap(), DONE]), Mode.ASYNC, arrives={"a": 10_000})
+        first, second = played.of(FirstToken)
+        (injected,) = played.of(Injected)
+        assert first.position == 1
+        assert second.position == injected.position + injected.tokens
+
+    asyncio.run(scenario())
+
+
+def test_tools_and_definitions() -> None:
+    accepting = KnownTools({"f"})
+    assert ByteCodec().monitor(accepting, ()).feed(written("x"))
+    with pytest.raises(ValueError, match="function"):
+        known_tools([{"type": "function"}])
+    with pytest.raises(ValueError, match="no JSON schema"):
+        known_tools([{"type": "function", "function": {"name": "f", "parameters": [1]}}])
+
+
+def test_closing_in_the_middle_leaves_no_task() -> None:
+    async def scenario() -> None:
+        session = calling(eager([Text("word " * 100), FireAndForget("f")]), Mode.ASYNC)
+        await until(session, TextWritten)
+        session.steer("hello")
+        await session.close()
+        await session.close()
+        await asyncio.sleep(0)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not [task for task in others if not task.done()]
+
+    asyncio.run(scenario())

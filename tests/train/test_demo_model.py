@@ -1,0 +1,24 @@
+"""The committed model plays a few sessions, as it is shipped."""
+
+from pathlib import Path
+
+import torch
+
+import caesura.demo
+from caesura.train.evaluate import Evaluation
+
+MODEL = Path(caesura.demo.__file__).parent / "cml_model"
+CASES = 5
+
+
+def test_it_fits_the_repository() -> None:
+    assert (MODEL / "model.safetensors").stat().st_size < 20 * 2**20
+
+
+def test_it_succeeds_in_13_of_15_held_out_sessions_of_each_category() -> None:
+    torch.set_num_threads(1)
+    scores = Evaluation(MODEL, CASES, seed=41).run(sides=(True,))
+    successes: dict[str, int] = {}
+    for score in scores:
+        successes[score.category] = successes.get(score.category, 0) + score.successes
+    assert min(successes.values()) >= 13, successes
