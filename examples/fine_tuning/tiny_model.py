@@ -1,8 +1,7 @@
 """Write a small base model with random weights, to try `caesura train` without a download.
 
     python examples/fine_tuning/tiny_model.py out/tiny-base
-    caesura train out/tiny-base --full --out out/tiny-tuned \\
-        --tools examples/fine_tuning/tools.json --examples 2400 --learning-rate 2e-3
+    caesura train out/tiny-base --full --tools examples/fine_tuning/tools.json --out out/tiny-tuned
 
 A Qwen2 of less than a million parameters, whose byte-level tokenizer is trained on the English of
 Caesura's own tasks. It learns the form of calls in minutes on a CPU, not how to be right: for that

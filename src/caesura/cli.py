@@ -813,7 +813,14 @@ def _numbers(pairs: list[str]) -> dict[str, float]:
     return numbers
 
 
-def _train_demo(folder: Path, resume: bool, steps: int | None, seed: int, threads: int) -> None:
+def _train_demo(
+    folder: Path,
+    resume: bool,
+    steps: int | None,
+    minutes: float | None,
+    seed: int,
+    threads: int,
+) -> None:
     from caesura.train.run import run_training
     from caesura.train.trainer import TrainingSettings
 
