@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from caesura import cli
 from caesura.cml import Marker, Mode
 from caesura.errors import ConfigurationError
-from caesura.train.tuning.base import Base, load_tuned
+from caesura.train.tuning.base import Base, load_base, load_tuned
 from caesura.train.tuning.export import card, export
 from caesura.train.tuning.rollout import write_all
 from caesura.train.tuning.run import prepare_data
@@ -137,6 +137,10 @@ def test_adapters_train_the_markers_and_leave_other_tokens(
     assert not torch.equal(weights(model)[changed], before[changed])
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == (kind == "tied_model")
     assert codec.eos == base.codec.eos
+    further = load_base(str(tmp_path / "model"))
+    assert further.marker_ids == base.marker_ids
+    assert further.tokenizer.chat_template == base.tokenizer.chat_template
+    assert torch.equal(weights(further.model)["lm_head.weight"], weights(model)["lm_head.weight"])
     files = {path.name for path in (tmp_path / "model").iterdir()}
     assert files >= {
         "model.safetensors",
