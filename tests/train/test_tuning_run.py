@@ -28,8 +28,9 @@ from caesura.train.tuning.run import prepare_data
 from caesura.train.tuning.settings import TuningSettings, read_settings, write_record
 from caesura.train.tuning.tool_files import read_tools
 from caesura.train.tuning.trainer import build_trainer, merged
-from caesura.train.wide.draw import GraphTasks, OwnTools
+from caesura.train.wide.draw import GraphTasks
 from caesura.train.wide.sessions import session_of
+from caesura.train.wide.sources import OwnTools
 from caesura.train.wide.tools import tool_of
 from tuning_support import EXAMPLE, tiny_base
 

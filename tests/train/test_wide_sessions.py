@@ -29,12 +29,11 @@ from caesura.train.tuning.codec import HuggingFaceCodec
 from caesura.train.wide.draw import (
     CATEGORIES,
     GraphTasks,
-    MadeUpTools,
-    OwnTools,
     possible_categories,
 )
 from caesura.train.wide.judge import judge
 from caesura.train.wide.sessions import Session, written
+from caesura.train.wide.sources import MadeUpTools, OwnTools
 from caesura.train.wide.tasks import GraphTask
 from caesura.train.wide.tools import tool_of
 

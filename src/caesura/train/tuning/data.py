@@ -8,8 +8,9 @@ from caesura.cml import Mode
 from caesura.errors import ConfigurationError
 from caesura.train.render import Sample
 from caesura.train.wide.codec import ToolCodec
-from caesura.train.wide.draw import GraphTasks, ToolSource
+from caesura.train.wide.draw import GraphTasks
 from caesura.train.wide.sessions import MODE_WEIGHTS, written
+from caesura.train.wide.sources import ToolSource
 
 _TRIES = 50
 _WEIGHTS = {"no_call": 1, "single": 2, "follow_up": 2}

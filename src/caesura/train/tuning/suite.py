@@ -13,13 +13,11 @@ from caesura.train.tuning.rollout import write_all
 from caesura.train.tuning.settings import TuningSettings, read_settings
 from caesura.train.wide.draw import (
     GraphTasks,
-    MadeUpTools,
-    OwnTools,
-    ToolSource,
     possible_categories,
 )
 from caesura.train.wide.judge import judge
 from caesura.train.wide.sessions import session_of, written
+from caesura.train.wide.sources import MadeUpTools, OwnTools, ToolSource
 from caesura.train.wide.tasks import GraphTask
 from caesura.train.wide.tools import tool_of
 

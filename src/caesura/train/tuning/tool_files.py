@@ -11,7 +11,8 @@ from caesura.errors import ConfigurationError
 from caesura.tools.configuration import load_configuration
 from caesura.tools.settings import Settings
 from caesura.tools.toolbox import open_toolbox
-from caesura.train.wide.draw import OwnTools, possible_categories
+from caesura.train.wide.draw import possible_categories
+from caesura.train.wide.sources import OwnTools
 from caesura.train.wide.tools import definition_of, tool_of
 
 

@@ -1,17 +1,22 @@
 """Random tasks over JSON-schema tools, by category."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
-
-import jsonschema
 
 from caesura.cml.frames import JsonObject, JsonValue
 from caesura.errors import ConfigurationError
 from caesura.train.tasks import Failure
 from caesura.train.wide import phrases
-from caesura.train.wide.random_tools import RandomTools
+from caesura.train.wide.feeding import (
+    are_valid,
+    assignment,
+    has_child,
+    member_of,
+    offered,
+    repeat_each_other,
+)
+from caesura.train.wide.sources import ToolSource
 from caesura.train.wide.tasks import GraphCall, GraphTask, Input
 from caesura.train.wide.tools import SchemaTool
 from caesura.train.wide.values import Values
@@ -41,44 +46,6 @@ _RESULTS: tuple[JsonObject, ...] = (
     },
 )
 """What tools give that do not say what they return."""
-
-
-class ToolSource(Protocol):
-    """Where the tools of a prompt come from."""
-
-    def draw(self, source: random.Random, count: int, held_out: bool) -> list[SchemaTool]:
-        """At most this many different tools, at least one."""
-        ...
-
-
-class MadeUpTools:
-    """Tools made up anew for each task."""
-
-    def draw(self, source: random.Random, count: int, held_out: bool) -> list[SchemaTool]:
-        """See `ToolSource`."""
-        return RandomTools(source, held_out).draw(count)
-
-
-class OwnTools:
-    """The tools of a user. They are the same on both sides of the hold-out.
-
-    Args:
-        tools: at least one. Those without a duration get one in most tasks.
-    """
-
-    def __init__(self, tools: Iterable[SchemaTool]) -> None:
-        self._tools = tuple(tools)
-        if not self._tools:
-            raise ConfigurationError("there is no tool to train for: give some, or leave them out")
-
-    def draw(self, source: random.Random, count: int, held_out: bool) -> list[SchemaTool]:
-        """See `ToolSource`."""
-        drawn = source.sample(self._tools, min(count, len(self._tools)))
-        guess = RandomTools(source).expected_seconds
-        return [
-            tool if tool.expected_seconds else replace(tool, expected_seconds=guess())
-            for tool in drawn
-        ]
 
 
 class NoSuchTask(ConfigurationError):
@@ -124,7 +91,7 @@ class GraphTasks:
         if category not in kinds:
             base = self._source.choice(kinds[:4])
         calls = self._calls(base, tools)
-        if calls is None or _repeat_each_other(calls) or not _are_valid(calls, tools):
+        if calls is None or repeat_each_other(calls) or not are_valid(calls, tools):
             return None
         if category == "error":
             calls = self._with_failure(calls)
@@ -132,7 +99,7 @@ class GraphTasks:
             added = self._calls("single", tools)
             assert added is not None
             calls = [*calls, replace(added[0], steering=True)]
-            if _repeat_each_other(calls):
+            if repeat_each_other(calls):
                 return None
         task = self._worded(category, calls, tools)
         if task is not None and category == "follow_up":
@@ -213,8 +180,8 @@ class GraphTasks:
         for tool in self._source.sample(tools, len(tools)):
             if tool.name in used:
                 continue
-            results = [_offered(calls, parent, tools) for parent in parents]
-            fitting = _assignment(tool, results)
+            results = [offered(calls, parent, tools) for parent in parents]
+            fitting = assignment(tool, results)
             if fitting is None:
                 continue
             arguments = self._arguments(tool, [name for name, _ in fitting])
@@ -223,7 +190,7 @@ class GraphTasks:
             inputs: list[Input] = []
             for parent, (name, member) in zip(parents, fitting, strict=True):
                 wanted = self._needed(calls, parent, member, arguments[name])
-                arguments[name] = wanted if member is None else _member(wanted, member)
+                arguments[name] = wanted if member is None else member_of(wanted, member)
                 changed[parent] = replace(changed[parent], result=wanted, is_asked=False)
                 inputs.append(Input(name, parent, member))
             return [*changed, replace(child, inputs=tuple(inputs))]
@@ -234,7 +201,7 @@ class GraphTasks:
     ) -> JsonValue:
         """The parent's result, so that it gives this value; as it is, if another child has it."""
         known = calls[parent].result
-        if _has_child(calls, parent):
+        if has_child(calls, parent):
             return known
         if member is None:
             return value
@@ -326,101 +293,3 @@ def possible_categories(tools: ToolSource) -> tuple[str, ...]:
             continue
         possible.append(category)
     return tuple(possible)
-
-
-def _repeat_each_other(calls: Sequence[GraphCall]) -> bool:
-    return any(
-        (call.tool, call.arguments) == (other.tool, other.arguments)
-        for index, call in enumerate(calls)
-        for other in calls[:index]
-    )
-
-
-def _are_valid(calls: Sequence[GraphCall], tools: Iterable[SchemaTool]) -> bool:
-    """Whether all arguments fit; a value that two calls take may not fit the second."""
-    schemas = {tool.name: tool.parameters for tool in tools}
-    return all(
-        jsonschema.Draft202012Validator(schemas[call.tool]).is_valid(call.arguments)
-        for call in calls
-    )
-
-
-def _has_child(calls: Sequence[GraphCall], parent: int) -> bool:
-    return any(parent in call.parents for call in calls)
-
-
-def _offered(
-    calls: Sequence[GraphCall], parent: int, tools: Iterable[SchemaTool]
-) -> JsonObject | None:
-    """Schema of what a call gives; None for any value. What one child has is no longer any."""
-    if _has_child(calls, parent):
-        return _schema_of(calls[parent].result)
-    return next(tool.returns for tool in tools if tool.name == calls[parent].tool)
-
-
-def _schema_of(value: JsonValue) -> JsonObject:
-    match value:
-        case dict():
-            parts: JsonObject = {name: _schema_of(part) for name, part in value.items()}
-            return {"type": "object", "properties": parts, "required": list(value)}
-        case str():
-            return {"type": "string"}
-        case int() if not isinstance(value, bool):
-            return {"type": "integer"}
-        case _:
-            return {"type": "number"}
-
-
-def _assignment(
-    tool: SchemaTool, results: Sequence[JsonObject | None]
-) -> list[tuple[str, str | None]] | None:
-    """For each result an argument of the tool that takes it, or a member of it."""
-    free = list(tool.properties)
-    found: list[tuple[str, str | None]] = []
-    for result in results:
-        taken = next(
-            (
-                (name, member)
-                for name in free
-                for member, schema in _offers(result)
-                if _takes(tool.properties[name], schema)
-            ),
-            None,
-        )
-        if taken is None:
-            return None
-        free.remove(taken[0])
-        found.append(taken)
-    return found
-
-
-def _offers(result: JsonObject | None) -> list[tuple[str | None, JsonObject | None]]:
-    """A result and its members, with the schema of each; None for any value."""
-    if result is None or result.get("type") != "object":
-        return [(None, result)]
-    properties = result.get("properties", {})
-    required = result.get("required", [])
-    assert isinstance(properties, dict)
-    assert isinstance(required, list)
-    return [
-        (name, part)
-        for name, part in properties.items()
-        if isinstance(part, dict) and name in required
-    ]
-
-
-def _takes(parameter: JsonObject, offered: JsonObject | None) -> bool:
-    """Whether an argument may be any such value: plain texts and whole numbers are."""
-    kind = parameter.get("type")
-    if kind not in ("string", "integer") or "enum" in parameter or "const" in parameter:
-        return False
-    if offered is None:
-        return True
-    return (kind, parameter.get("format")) == (offered.get("type"), offered.get("format")) and (
-        "enum" not in offered
-    )
-
-
-def _member(value: JsonValue, name: str) -> JsonValue:
-    assert isinstance(value, dict)
-    return value[name]
