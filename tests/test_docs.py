@@ -51,8 +51,9 @@ def test_every_configuration_is_valid(document: str, block: str, tmp_path: Path)
     load_configuration(file, names, form=ServerSettings)
 
 
-def test_the_configuration_of_the_examples_is_valid() -> None:
-    load_configuration(ROOT / "examples" / "caesura.toml", {}, form=ServerSettings)
+@pytest.mark.parametrize("file", [*(ROOT / "examples").rglob("*.toml")], ids=str)
+def test_the_configuration_of_the_examples_is_valid(file: Path) -> None:
+    load_configuration(file, {}, form=ServerSettings)
 
 
 @pytest.mark.parametrize(("document", "words"), commands())
@@ -79,7 +80,7 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 def test_every_example_is_listed_and_exists() -> None:
     text = (ROOT / "examples" / "README.md").read_text()
     listed = set(re.findall(r"python (examples/\S+\.py)", text))
-    assert len(listed) == 4
+    assert len(listed) == 6
     assert all((ROOT / script).is_file() for script in listed)
 
 

@@ -281,6 +281,7 @@ def bench(
                     "eager_bundles": eager_bundles,
                     "sessions": sessions,
                     "policies": tuple(_names(policies or "min-waste,preserve")),
+                    "policy_options": _numbers(policy_option or []),
                     "seeds": tuple(int(value) for value in _names(seeds)),
                     "kv_memory_bytes": kv_memory,
                     "host_memory_bytes": host_memory,

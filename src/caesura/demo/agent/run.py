@@ -71,8 +71,8 @@ def run_agent(settings: AgentSettings, command: str, console: Console) -> list[R
         )
     console.print(
         "[bold]An agent that calls tools[/bold]: the same questions in three modes. [bold]sync"
-        "[/bold] waits at each call,\n[bold]sync_parallel[/bold] at each bundle of calls, "
-        "[bold]async[/bold] only when nothing else is left to do; results are injected\n"
+        "[/bold] waits at each call, [bold]sync_parallel[/bold] at each bundle of calls, "
+        "[bold]async[/bold] only when nothing else is left to do; results are injected "
         "while the model writes. The tools are real: Python functions, an HTTP service, an MCP "
         "server.\n"
     )
