@@ -24,7 +24,7 @@ MAY_USE = {
     "sim": frozenset({"policy", "engine"}),
     "server": frozenset({"session", "tools", "cml"}),
     "chat": frozenset[str](),  # it knows the server by its HTTP API only
-    "train": frozenset({"cml"}),
+    "train": frozenset({"cml", "tools"}),
     "bench": EVERYTHING,
     "demo": EVERYTHING,
     "cli": EVERYTHING,

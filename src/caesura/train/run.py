@@ -1,8 +1,8 @@
 """`caesura train`: progress in the terminal, and figures in files."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,12 +17,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from caesura.bench.machine import this_machine
 from caesura.cml import Mode
 from caesura.errors import ConfigurationError
-from caesura.train.demo_tasks import CATEGORIES
-from caesura.train.evaluate import Evaluation, Score
+from caesura.train.demo_suite import DemoSuite
+from caesura.train.evaluate import Evaluation, Score, Suite
 from caesura.train.trainer import Progress as TrainingProgress
 from caesura.train.trainer import Trainer, TrainingSettings
+from caesura.train.tuning.settings import RECORD
 
 
 def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads: int) -> None:
@@ -39,7 +41,7 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
         raise ConfigurationError(
             f"{folder} has a checkpoint: go on with --resume, or choose another --out"
         )
-    with _bar("loss {task.fields[loss]}") as progress:
+    with progress_bar("loss {task.fields[loss]}") as progress:
         bar = progress.add_task("training", total=settings.steps, completed=trainer.step, loss="")
 
         def show(state: TrainingProgress) -> None:
@@ -58,52 +60,97 @@ class EvaluationSettings:
         model: folder of an exported model.
         cases: sessions per category and mode.
         seed: of tasks and times.
+        modes: of the sessions.
+        categories: of the tasks; all, if none is named.
         seen: also play tasks as in training, as many again.
-        threads: compute threads.
     """
 
     model: Path
     cases: int
     seed: int
-    seen: bool
-    threads: int
+    modes: tuple[Mode, ...] = tuple(Mode)
+    categories: tuple[str, ...] = ()
+    seen: bool = False
 
 
 def run_evaluation(
     settings: EvaluationSettings,
+    threads: int,
     json_path: Path | None,
     command: str,
-    machine: Mapping[str, object],
 ) -> None:
-    """Let a model play sessions; show and write its success.
+    """Play sessions with an exported model; show and write its success.
 
     Args:
         settings: what is played.
-        json_path: where figures are written.
-        command: that asked for it, for the file.
-        machine: on which it runs, for the file.
+        threads: compute threads.
+        json_path: where all figures go, too.
+        command: what the user typed, for the record.
+
+    Raises:
+        ConfigurationError: it is no model that was trained for CML.
     """
-    torch.set_num_threads(settings.threads)
-    evaluation = Evaluation(settings.model, settings.cases, settings.seed)
-    sides = (False, True) if settings.seen else (True,)
-    with _bar("{task.fields[category]}") as progress:
-        total = len(CATEGORIES) * len(Mode) * len(sides) * settings.cases
-        bar = progress.add_task("sessions", total=total, category="")
-
-        def advance(score: Score) -> None:
-            progress.update(bar, advance=score.cases, category=score.category)
-
-        scores = evaluation.run(sides=sides, on_score=advance)
+    torch.set_num_threads(threads)
+    suite = suite_of(settings.model)
+    if unknown := set(settings.categories) - set(suite.categories):
+        raise ConfigurationError(
+            f"there is no category {', '.join(sorted(unknown))}: {', '.join(suite.categories)}"
+        )
+    scores = play_all(suite, settings)
     Console().print(table_of(scores))
     if json_path is not None:
-        content = {
-            "command": command,
-            "machine": machine,
-            "settings": {"cases": settings.cases, "seed": settings.seed},
-            "scores": [score.as_json() for score in scores],
-        }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+        write_scores(json_path, scores, settings, command)
+
+
+def suite_of(folder: Path) -> Suite:
+    """The model in a folder, with the tasks that it was trained for."""
+    if (folder / RECORD).exists():
+        from caesura.train.tuning.suite import tuned_suite
+
+        return tuned_suite(folder)
+    try:
+        return DemoSuite(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{folder} is no model of caesura train: it has no {RECORD}, and is not the demo's "
+            f"({error})"
+        ) from None
+
+
+def play_all(suite: Suite, settings: EvaluationSettings) -> list[Score]:
+    """Play these categories in these modes, and show how far it is."""
+    categories = settings.categories or tuple(suite.categories)
+    sides = (False, True) if settings.seen else (True,)
+    with progress_bar("{task.fields[cell]}") as progress:
+        total = len(categories) * len(settings.modes) * len(sides) * settings.cases
+        bar = progress.add_task("sessions", total=total, cell="")
+
+        def advance(score: Score) -> None:
+            progress.update(bar, advance=score.cases, cell=f"{score.category}, {score.mode}")
+
+        evaluation = Evaluation(suite, settings.cases, settings.seed)
+        return evaluation.run(categories, settings.modes, sides, on_score=advance)
+
+
+def write_scores(
+    file: Path,
+    scores: Sequence[Score],
+    settings: EvaluationSettings,
+    command: str,
+) -> None:
+    """Write success per category and mode, with the command and the machine."""
+    content = {
+        "command": command,
+        "machine": asdict(this_machine()),
+        "settings": {
+            "model": str(settings.model),
+            "cases": settings.cases,
+            "seed": settings.seed,
+        },
+        "scores": [score.as_json() for score in scores],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def table_of(scores: Sequence[Score]) -> Table:
@@ -123,7 +170,8 @@ def table_of(scores: Sequence[Score]) -> Table:
     return table
 
 
-def _bar(detail: str) -> Progress:
+def progress_bar(detail: str) -> Progress:
+    """A progress display with a last column of this format."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
