@@ -709,10 +709,10 @@ def train(
     ] = False,
     json_path: _FiguresPath = None,
 ) -> None:
-    """Train a model to call functions asynchronously, or evaluate one by interactive rollout.
+    r"""Train a model to call functions asynchronously, or evaluate one by interactive rollout.
 
     Any causal language model with a chat template can be fine-tuned (docs/training.md); that needs
-    pip install "caesura[train]". What is trained is saved every few minutes: stop it whenever you
+    pip install "caesura\[train]". What is trained is saved every few minutes: stop it whenever you
     like, and go on with --resume.
     """
     # Threads that wait for each other must not burn the core that the other one needs.

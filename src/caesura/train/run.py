@@ -17,9 +17,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from caesura.bench.machine import this_machine
 from caesura.cml import Mode
 from caesura.errors import ConfigurationError
+from caesura.machine import this_machine
 from caesura.train.demo_suite import DemoSuite
 from caesura.train.evaluate import Evaluation, Score, Suite
 from caesura.train.trainer import Progress as TrainingProgress
