@@ -21,7 +21,7 @@ $(STAMP): requirements/cpu.lock requirements/install.py pyproject.toml
 	@$(PYTHON) requirements/install.py
 	@touch $@
 
-demo: install ## show a tool call as a pause, on the bundled model
+demo: install ## an agent that calls tools while it writes, and a tool call as a pause
 	@.venv/bin/caesura demo
 
 test: install ## run the tests

@@ -51,14 +51,16 @@ def test_every_configuration_is_valid(document: str, block: str, tmp_path: Path)
     load_configuration(file, names, form=ServerSettings)
 
 
-def test_the_configuration_of_the_examples_is_valid() -> None:
-    load_configuration(ROOT / "examples" / "caesura.toml", {}, form=ServerSettings)
+@pytest.mark.parametrize("file", [*(ROOT / "examples").rglob("*.toml")], ids=str)
+def test_the_configuration_of_the_examples_is_valid(file: Path) -> None:
+    load_configuration(file, {}, form=ServerSettings)
 
 
 @pytest.mark.parametrize(("document", "words"), commands())
 def test_every_command_has_the_options_that_it_is_given(document: str, words: list[str]) -> None:
     command = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
-    known = {name for option in command.params for name in option.opts} | {"--help"}
+    names = [(*option.opts, *option.secondary_opts) for option in command.params]
+    known = {name for spellings in names for name in spellings} | {"--help"}
     given = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
     assert given - (VLLMS_OWN if words[0] == "serve" else set()) <= known
 
@@ -78,7 +80,7 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 def test_every_example_is_listed_and_exists() -> None:
     text = (ROOT / "examples" / "README.md").read_text()
     listed = set(re.findall(r"python (examples/\S+\.py)", text))
-    assert len(listed) == 4
+    assert len(listed) == 6
     assert all((ROOT / script).is_file() for script in listed)
 
 

@@ -44,7 +44,7 @@ def run_pauses(out: Path, command: str, console: Console) -> None:
     """
     console.print(
         "[bold]A tool call as a pause[/bold]: agent sessions of the InferCept trace, each turn "
-        "followed by a tool call or a human pause,\non stock vLLM (each turn is a new request, "
+        "followed by a tool call or a human pause, on stock vLLM (each turn is a new request, "
         "prefix caching on) and on Caesura (each turn is a pause).\n"
     )
     path = demo_model_path(lambda message: console.print(f"[dim]{message}[/dim]"))

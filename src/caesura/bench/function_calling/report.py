@@ -18,7 +18,7 @@ from caesura.bench.function_calling.stats import (
     comparisons,
     summaries,
 )
-from caesura.bench.machine import Machine
+from caesura.machine import Machine
 
 _ARM_HEADERS = (
     "",

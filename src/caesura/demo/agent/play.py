@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from caesura.cml import Call, FireAndForget, Mode
-from caesura.cml.frames import json_text
+from caesura.cml import Mode
+from caesura.demo.agent.execution import Execution
 from caesura.demo.agent.questions import Question
 from caesura.demo.agent.verdict import mistakes
 from caesura.engine.cml_format import CmlFormat
@@ -24,8 +24,8 @@ from caesura.session.calling import (
     Trapped,
     known_tools,
 )
-from caesura.tools import Answer, Executor, ToolCall
-from caesura.tools import Question as HumanQuestion
+from caesura.session.records import Message
+from caesura.tools import Executor
 
 _MOST_TOKENS = 400
 
@@ -126,7 +126,7 @@ class Stage:
         Raises:
             SessionError: the engine failed.
         """
-        messages = [{"role": "user", "content": question.text}]
+        messages: list[Message] = [{"role": "user", "content": question.text}]
         prompt = self._codec.prompt(messages, self._definitions, mode, self._expected)
         session = CallingSession(
             self._engine,
@@ -138,7 +138,7 @@ class Stage:
             expectations=Durations(self._expected),
             clock=time.perf_counter,
         )
-        execution = _Execution(self._executor, f"demo-{next(self._numbers)}")
+        execution = Execution(self._executor, f"demo-{next(self._numbers)}")
         driver = Driver(session, execution, clock=time.perf_counter)
         recording = Recording(question, mode, driver.timeline, results=execution.results)
         on_event(recording)
@@ -152,48 +152,6 @@ class Stage:
         recording.mistakes = mistakes(question, driver.timeline)
         on_event(recording)
         return recording
-
-
-class _Execution:
-    """Runs the calls of one session by the executor of the tools."""
-
-    def __init__(self, executor: Executor, session_id: str) -> None:
-        self._executor = executor
-        self._session_id = session_id
-        self._numbers = count(1)
-        self.results: dict[str, str] = {}
-
-    async def __call__(self, call: Call | FireAndForget) -> str:
-        label = call.id if isinstance(call, Call) else f"sent{next(self._numbers)}"
-        made = ToolCall(
-            id=f"{self._session_id}-{label}",
-            name=call.name,
-            arguments_text=json_text(call.arguments),
-            session_id=self._session_id,
-        )
-        result = await self._executor.execute(made, _Unattended())
-        self.results[label] = result.content
-        return result.content
-
-
-class _Unattended:
-    """`CallJournal` of sessions that end with the program: nothing is kept, nobody is asked."""
-
-    async def dispatching(self, call: ToolCall, attempt: int) -> None:
-        """Nothing to write down."""
-
-    async def ask(self, question: HumanQuestion) -> Answer:
-        """Nobody is there."""
-        return Answer(accepted=False, reason="nobody attends this demo")
-
-    def progress(
-        self,
-        call: ToolCall,
-        fraction: float | None,
-        remaining_seconds: float | None,
-        message: str | None,
-    ) -> None:
-        """How far a call is changes nothing here."""
 
 
 def token_milliseconds(recordings: Sequence[Recording]) -> float:

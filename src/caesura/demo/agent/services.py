@@ -93,6 +93,7 @@ def _directory_service() -> Iterator[str]:
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": _with_packages()},
+            start_new_session=True,  # Ctrl-C is for the program; this ends with its input
         )
     try:
         yield f"http://127.0.0.1:{port}"

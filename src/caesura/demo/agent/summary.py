@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from caesura.bench.machine import Machine
 from caesura.cml import Mode
 from caesura.demo.agent.play import Recording, token_milliseconds
 from caesura.demo.agent.questions import Question
+from caesura.machine import Machine
 from caesura.session.calling import CallSpan
 
 _EQUAL = 0.03  # latencies that differ less are called equal
@@ -43,11 +44,12 @@ def rounds(recordings: Sequence[Recording]) -> list[Round]:
 
 
 def table(played: Sequence[Round]) -> Table:
-    """Latencies in seconds, and ratios. The sums are over what was correct in all modes."""
-    shown = Table(title="Latency of the whole answer, in seconds", title_justify="left")
+    """Latencies in seconds, and those of other modes over that of async. The sums are over what
+    was correct in all modes."""
+    shown = Table(title="Seconds to the end of the answer", title_justify="left", box=SIMPLE_HEAD)
     shown.add_column("question")
     for name in ("calls", "tools", *(mode.value for mode in Mode), "vs sync", "vs sync_parallel"):
-        shown.add_column(name, justify="right", no_wrap=name != "vs sync_parallel")
+        shown.add_column(name.replace("_", "_\n"), justify="right", no_wrap=True)
     for one in played:
         slowest = one.recordings[Mode.SYNC]
         shown.add_row(
@@ -55,8 +57,8 @@ def table(played: Sequence[Round]) -> Table:
             str(len(one.question.calls)),
             f"{slowest.tool_seconds:.2f}",
             *(_latency(one.recordings[mode]) for mode in Mode),
-            f"{one.ratio(Mode.SYNC):.2f}x",
-            f"{one.ratio(Mode.SYNC_PARALLEL):.2f}x",
+            _ratio(one, Mode.SYNC),
+            _ratio(one, Mode.SYNC_PARALLEL),
         )
     correct = [one for one in played if one.is_correct]
     if len(correct) > 1:
@@ -152,8 +154,12 @@ def _call(call: CallSpan, recording: Recording, began: float) -> dict[str, objec
 
 
 def _latency(recording: Recording) -> str:
-    shown = f"{recording.seconds:.2f}"
-    return f"[red]wrong[/] {shown}" if recording.mistakes else shown
+    return "[red]wrong[/]" if recording.mistakes else f"{recording.seconds:.2f}"
+
+
+def _ratio(one: Round, mode: Mode) -> str:
+    compared = (one.recordings[mode], one.recordings[Mode.ASYNC])
+    return "" if any(recording.mistakes for recording in compared) else f"{one.ratio(mode):.2f}x"
 
 
 def _titles(played: Sequence[Round]) -> str:

@@ -3,8 +3,9 @@
 import asyncio
 
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
-from caesura.demo.agent.world import World
+from caesura.demo.agent.world import UnknownCode, World
 
 server = MCPServer("orders")
 world = World.of_environment()
@@ -23,7 +24,10 @@ async def status(order: str) -> str:
 
 
 async def _look_up(tool: str, order: str) -> str:
-    value = world.value(tool, order)
+    try:
+        value = world.value(tool, order)
+    except UnknownCode as error:
+        raise ToolError(str(error)) from None
     await asyncio.sleep(world.seconds(tool, order))
     return value
 
