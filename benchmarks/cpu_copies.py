@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 
-from caesura.bench.machine import this_machine
 from caesura.engine.copy_backend import (
     BoundedCopies,
     CopyBackend,
@@ -28,6 +27,7 @@ from caesura.engine.copy_backend import (
     allocate_host_regions,
 )
 from caesura.engine.copy_batch import CopyBatch
+from caesura.machine import this_machine
 
 LAYERS, LAYER_BYTES, NUM_BLOCKS, NUM_SLOTS = 4, 96 * 1024, 256, 2048
 BLOCKS = (1, 8, 32)

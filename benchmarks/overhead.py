@@ -19,9 +19,9 @@ from pathlib import Path
 
 import psutil
 
-from caesura.bench.machine import this_machine
 from caesura.demo.model import demo_model_path
 from caesura.engine import CaesuraConfig, EngineSettings, start_engine
+from caesura.machine import this_machine
 from caesura.session import Sampling, Session
 
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 48, 200, 48

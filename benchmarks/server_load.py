@@ -28,8 +28,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from caesura.bench.machine import this_machine
 from caesura.demo.model import demo_model_path
+from caesura.machine import this_machine
 
 TESTS = Path(__file__).parent.parent / "tests"
 CONFIGURATION = """

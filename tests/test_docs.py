@@ -59,7 +59,8 @@ def test_the_configuration_of_the_examples_is_valid(file: Path) -> None:
 @pytest.mark.parametrize(("document", "words"), commands())
 def test_every_command_has_the_options_that_it_is_given(document: str, words: list[str]) -> None:
     command = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
-    known = {name for option in command.params for name in option.opts} | {"--help"}
+    names = [(*option.opts, *option.secondary_opts) for option in command.params]
+    known = {name for spellings in names for name in spellings} | {"--help"}
     given = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
     assert given - (VLLMS_OWN if words[0] == "serve" else set()) <= known
 

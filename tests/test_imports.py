@@ -24,14 +24,14 @@ MAY_USE = {
     "sim": frozenset({"policy", "engine"}),
     "server": frozenset({"session", "tools", "cml"}),
     "chat": frozenset[str](),  # it knows the server by its HTTP API only
-    "train": frozenset({"cml"}),
+    "train": frozenset({"cml", "tools"}),
     "bench": EVERYTHING,
     "demo": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
 }
 # Modules at the root of the package that everybody may use and that use nothing of ours.
-ROOT_MODULES = frozenset({"__init__", "errors", "units"})
+ROOT_MODULES = frozenset({"__init__", "errors", "machine", "units"})
 # Parts that reach for nothing outside the standard library but these.
 OUTSIDE_ALLOWED = {"policy": frozenset({"numpy"}), "cml": frozenset[str]()}
 MAY_IMPORT_VLLM = frozenset({"engine"})

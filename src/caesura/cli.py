@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from caesura.cml import Mode
-from caesura.errors import CaesuraError
+from caesura.errors import CaesuraError, ConfigurationError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -280,6 +281,7 @@ def bench(
                     "eager_bundles": eager_bundles,
                     "sessions": sessions,
                     "policies": tuple(_names(policies or "min-waste,preserve")),
+                    "policy_options": _numbers(policy_option or []),
                     "seeds": tuple(int(value) for value in _names(seeds)),
                     "kv_memory_bytes": kv_memory,
                     "host_memory_bytes": host_memory,
@@ -626,24 +628,63 @@ def calibrate(
 
 
 @app.command(
-    epilog="Example: caesura train demo --out out/demo-model, then caesura train --evaluate "
-    "out/demo-model --json out/evaluation.json",
+    epilog="Examples: caesura train Qwen/Qwen3-4B-Instruct-2507 --tools caesura.toml --out "
+    "out/agent, then caesura train --evaluate out/agent --json out/evaluation.json, then "
+    "caesura serve out/agent --config caesura.toml. The demo's model: caesura train demo --out "
+    "out/demo-model",
 )
 def train(
-    recipe: Annotated[
+    base: Annotated[
         str | None,
-        typer.Argument(help="What to train: demo, the small model of the demo, from scratch."),
+        typer.Argument(
+            help="The model to fine-tune: a path, or a name on the Hugging Face hub. Or demo: the "
+            "demo's small model, from scratch."
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where model and checkpoint go.")] = Path(
-        "out/demo-model"
-    ),
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    out: Annotated[Path, typer.Option(help="Where model and checkpoints go.")] = Path("out/model"),
+    tools: Annotated[
+        Path | None,
+        typer.Option(
+            help="The tools to train for: the TOML file of `caesura serve --config`, or JSON with "
+            "a list of OpenAI tool definitions. Without it, tools are made up for each example, "
+            "and the model learns to use any."
+        ),
+    ] = None,
+    lora: Annotated[
+        bool,
+        typer.Option("--lora/--full", help="Train low-rank adapters, or all weights."),
+    ] = True,
+    lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 16,
+    modes: Annotated[
+        str, typer.Option(help="Comma-separated: sync, sync_parallel, async.")
+    ] = "sync,sync_parallel,async",
+    examples: Annotated[int, typer.Option(min=1, help="Generated sessions to train on.")] = 20_000,
+    epochs: Annotated[float, typer.Option(min=0, help="Passes over the examples.")] = 1.0,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps in all. Default: the recipe's.")
+        int | None,
+        typer.Option(min=1, help="Optimiser steps in all, instead of --epochs."),
     ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = 8,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches in a step.")] = 1,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="The peak. Default: 2e-4 for adapters, 2e-5 for all weights."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=64, help="Longest example.")] = 2048,
+    chat_template: Annotated[
+        Path | None, typer.Option(help="A Jinja file, instead of the model's own template.")
+    ] = None,
+    save_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
+    evaluate_steps: Annotated[
+        int,
+        typer.Option(min=0, help="Steps between rollouts during training; 0 for none."),
+    ] = 0,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the checkpoint in --out, with the same options.")
+    ] = False,
     minutes: Annotated[
         float | None,
-        typer.Option(help="End after this time, however slow the machine. Default: no limit."),
+        typer.Option(help="With demo: end after this time, however slow the machine."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of data and weights, or of the sessions.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Compute threads.")] = 2,
@@ -652,34 +693,77 @@ def train(
         typer.Option(help="Train nothing: let this model play sessions, and count successes."),
     ] = None,
     cases: Annotated[
-        int,
-        typer.Option(min=1, help="With --evaluate: sessions per category, mode and hold-out."),
-    ] = 200,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Sessions per category and mode, with values and phrasings that training never "
+            "sees. Default: 200 with --evaluate, 5 after and during a fine-tuning; 0 for none "
+            "there.",
+        ),
+    ] = None,
+    categories: Annotated[
+        str, typer.Option(help="With --evaluate: only these kinds of tasks; comma-separated.")
+    ] = "",
+    seen: Annotated[
+        bool, typer.Option(help="With --evaluate: as many again with those of training.")
+    ] = False,
     json_path: _FiguresPath = None,
 ) -> None:
-    """Train a model to call functions asynchronously, or evaluate one by interactive rollout.
+    r"""Train a model to call functions asynchronously, or evaluate one by interactive rollout.
 
-    The demo model takes about an hour on two cores. It is saved every few minutes: stop it
-    whenever you like, and go on with --resume.
+    Any causal language model with a chat template can be fine-tuned (docs/training.md); that needs
+    pip install "caesura\[train]". What is trained is saved every few minutes: stop it whenever you
+    like, and go on with --resume.
     """
     # Threads that wait for each other must not burn the core that the other one needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from caesura.train.run import run_evaluation, run_training
-    from caesura.train.trainer import TrainingSettings
-
     if evaluate is not None:
-        if recipe is not None:
-            raise ValueError("train or evaluate: give a recipe or --evaluate, not both")
-        run_evaluation(evaluate, cases, seed, json_path, threads, _command_line())
+        if base is not None:
+            raise ValueError("train or evaluate: give a model to train or --evaluate, not both")
+        from caesura.train.run import EvaluationSettings, run_evaluation
+
+        settings = EvaluationSettings(
+            model=evaluate,
+            cases=cases or 200,
+            seed=seed,
+            modes=tuple(Mode(mode) for mode in _names(modes)),
+            categories=tuple(_names(categories)),
+            seen=seen,
+        )
+        run_evaluation(settings, threads, json_path, _command_line())
         return
-    if recipe != "demo":
-        raise ValueError(f"there is no recipe {recipe!r}: say caesura train demo")
-    settings = TrainingSettings(seed=seed)
-    if steps is not None:
-        settings = replace(settings, steps=steps)
-    if minutes is not None:
-        settings = replace(settings, seconds=60 * minutes)
-    run_training(settings, out, resume, threads)
+    if base is None:
+        raise ValueError("say what to train: a model, or demo; or give --evaluate MODEL")
+    if base == "demo":
+        _train_demo(out, resume, steps, minutes, seed, threads)
+        return
+    _require_train_extra()
+    from caesura.train.tuning.run import Place, run_tuning
+    from caesura.train.tuning.settings import TuningSettings
+    from caesura.train.tuning.tool_files import read_tools
+
+    run_tuning(
+        TuningSettings(
+            base=base,
+            lora=lora,
+            tools=() if tools is None else read_tools(tools),
+            modes=tuple(Mode(mode) for mode in _names(modes)),
+            examples=examples,
+            steps=steps or 0,
+            epochs=epochs,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            learning_rate=learning_rate or (2e-4 if lora else 2e-5),
+            max_tokens=max_tokens,
+            lora_rank=lora_rank,
+            save_steps=save_steps,
+            evaluate_steps=evaluate_steps,
+            evaluate_cases=5 if cases is None else cases,
+            seed=seed,
+            chat_template=None if chat_template is None else str(chat_template),
+        ),
+        Place(out, resume, threads, _command_line()),
+    )
 
 
 @app.command()
@@ -731,6 +815,34 @@ def _numbers(pairs: list[str]) -> dict[str, float]:
             raise typer.BadParameter(f"{pair!r} is not of the form name=number")
         numbers[name.strip()] = float(value)
     return numbers
+
+
+def _train_demo(
+    folder: Path,
+    resume: bool,
+    steps: int | None,
+    minutes: float | None,
+    seed: int,
+    threads: int,
+) -> None:
+    from caesura.train.run import run_training
+    from caesura.train.trainer import TrainingSettings
+
+    settings = TrainingSettings(seed=seed)
+    if steps is not None:
+        settings = replace(settings, steps=steps)
+    if minutes is not None:
+        settings = replace(settings, seconds=60 * minutes)
+    run_training(settings, folder, resume, threads)
+
+
+def _require_train_extra() -> None:
+    """Refuse to fine-tune where the packages for it are missing."""
+    missing = [name for name in ("trl", "peft", "datasets") if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"fine-tuning needs {', '.join(missing)}: pip install 'caesura[train]'"
+        )
 
 
 def _names(text: str) -> list[str]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 
 from bench_records import cut_session, outcome
-from caesura.bench.machine import this_machine
 from caesura.bench.report import markdown_report, terminal_table, write_json
 from caesura.bench.settings import BenchSettings
 from caesura.bench.stats import RunReport
+from caesura.machine import this_machine
 
 SETTINGS = BenchSettings(
     workload="/somewhere/private/trace.jsonl",

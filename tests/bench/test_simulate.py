@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from bench_records import completed_session, cut_session, replay_of
 from caesura import cli
-from caesura.bench.machine import this_machine
 from caesura.bench.simulate import plan_simulation, simulated_machine
 from caesura.bench.simulated_run import (
     BlockNames,
@@ -23,6 +22,7 @@ from caesura.bench.simulation import SimulatedOutcome
 from caesura.bench.simulation_settings import SimulationSettings, all_policies
 from caesura.bench.stats import RunReport
 from caesura.engine.headless_decodes import ShortcutScheduler
+from caesura.machine import this_machine
 from caesura.sim.profiles import device_profile
 
 PROFILE = device_profile("a100-80gb", "gpt-j-6b")

@@ -26,6 +26,13 @@ async def first(client: SessionsClient, session_id: str, kind: EventKind) -> Ses
     raise AssertionError(f"no {kind} came")
 
 
+async def test_a_session_is_made_in_a_mode(tmp_path: Path) -> None:
+    async with served(tmp_path / "db") as server, SessionsClient(server.url) as ours:
+        session = await ours.create("hello", function_calling="sync")
+        made = (await server.client.get(f"/v1/sessions/{session.id}")).json()
+        assert made["function_calling"] == "sync"
+
+
 async def test_a_session_is_made_followed_and_read(tmp_path: Path) -> None:
     async with served(tmp_path / "db") as server, SessionsClient(f"{server.url}/v1/") as ours:
         session = await ours.create("hello", tools=[], keep_open=False)

@@ -8,10 +8,10 @@ import pytest
 from matplotlib.patches import Rectangle
 from rich.console import Console
 
-from caesura.bench.machine import this_machine
 from caesura.cml import Mode
 from caesura.demo.agent.gantt import gantt_figure, save_gantt
 from caesura.demo.agent.summary import rounds, sentences, table, write_json
+from caesura.machine import this_machine
 from demo.recordings import all_modes, in_async, in_sync, in_sync_parallel
 
 PNG = b"\x89PNG"

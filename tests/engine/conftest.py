@@ -15,6 +15,7 @@ from vllm.inputs import TokensPrompt
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.forced_tokens import FORCED_TOKENS
 from caesura.engine.launch import Engine, EngineSettings, start_engine
+from caesura.engine.planned_calls import PLANNED_CALLS
 from small_model import BLOCK_SIZE, kv_bytes
 
 T = TypeVar("T")
@@ -154,9 +155,9 @@ def chaotic_settings(model_path: str) -> EngineSettings:
 
 @pytest.fixture(scope="session")
 def forced(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
-    """A chaotic engine whose sessions can be made to write a script."""
+    """A chaotic engine whose sessions can be made to write a script, or a plan of calls."""
     settings = chaotic_settings(model_path)
-    overrides = {"logits_processors": [FORCED_TOKENS]}
+    overrides = {"logits_processors": [FORCED_TOKENS, PLANNED_CALLS]}
     engine = launch(engine_loop, replace(settings, overrides=overrides))
     yield engine
     stop(engine_loop, engine)

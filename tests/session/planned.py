@@ -47,6 +47,9 @@ class PlannedFormat:
     ) -> list[int]:
         return [*(t for m in messages for t in encode(m["role"], m["content"])), PROMPT]
 
+    def grammar(self, tools: Sequence[Mapping[str, object]], mode: Mode) -> str | None:
+        return f"{mode} with {len(tools)}"
+
     def append(
         self, transcript: Sequence[int], messages: Sequence[Message], mode: Mode
     ) -> list[int]:

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from caesura.train import demo_phrases as phrases
-from caesura.train.demo_tasks import CATEGORIES, TaskSource
+from caesura.train.demo_tasks import CATEGORIES, FURTHER_CATEGORIES, TaskSource
 from caesura.train.demo_tools import (
     CHAIN_END,
     CHAIN_STARTS,
@@ -16,6 +16,7 @@ from caesura.train.demo_tools import (
 from caesura.train.tasks import Failure, Task
 
 SEED = 20261122
+DRAWN = (*CATEGORIES, *FURTHER_CATEGORIES)
 
 
 def tasks(category: str, *, held_out: bool = False, count: int = 100) -> list[Task]:
@@ -39,7 +40,7 @@ def test_repeats_are_made_when_asked_for() -> None:
     assert all(value[:2] == value[2:4] for value in values)
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", DRAWN)
 def test_no_question_is_on_both_sides_of_the_hold_out(category: str) -> None:
     seen = {task.question for task in tasks(category)}
     held_out = {task.question for task in tasks(category, held_out=True)}
@@ -52,7 +53,7 @@ def test_no_question_is_on_both_sides_of_the_hold_out(category: str) -> None:
         assert not question.startswith(tuple(openers))
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", DRAWN)
 def test_all_that_a_task_needs_is_said(category: str) -> None:
     for task in tasks(category):
         said = task.question + (task.steering or "")
@@ -65,14 +66,14 @@ def test_all_that_a_task_needs_is_said(category: str) -> None:
                 assert call.argument not in said
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", DRAWN)
 def test_calls_are_longest_first(category: str) -> None:
     for task in tasks(category):
         durations = [c.expected_seconds for c in task.calls if c.parent is None and not c.steering]
         assert durations == sorted(durations, reverse=True)
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", DRAWN)
 def test_no_task_can_be_taken_for_a_chain(category: str) -> None:
     for task in tasks(category):
         names = {call.tool for call in task.calls}

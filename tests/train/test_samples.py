@@ -7,14 +7,15 @@ import pytest
 
 from caesura.cml import Call, Interrupt, Marker, Mode, Piece, Text, Trap, read_transcript
 from caesura.train.codec import VOCABULARY
-from caesura.train.demo_tasks import CATEGORIES, TaskSource
+from caesura.train.demo_tasks import CATEGORIES, FURTHER_CATEGORIES, TaskSource
 from caesura.train.demo_tokenizer import DemoCodec
 from caesura.train.judge import judge
 from caesura.train.oracle import Oracle
 from caesura.train.render import Sample, opening_of, sample_of, simulation_of
 
 CODEC = DemoCodec()
-CASES = [(category, mode) for category in CATEGORIES for mode in Mode]
+DRAWN = (*CATEGORIES, *FURTHER_CATEGORIES)
+CASES = [(category, mode) for category in DRAWN for mode in Mode]
 COUNT = 25
 
 
@@ -80,7 +81,7 @@ def test_the_loss_covers_what_the_model_writes_and_nothing_else(category: str, m
         assert sample.written[-1]
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", DRAWN)
 def test_in_sync_mode_each_call_is_followed_by_its_result(category: str) -> None:
     for sample in samples(category, Mode.SYNC):
         for turn in turns_of(sample):
@@ -90,7 +91,7 @@ def test_in_sync_mode_each_call_is_followed_by_its_result(category: str) -> None
                 assert not isinstance(piece, Trap)
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", DRAWN)
 def test_in_sync_parallel_mode_a_bundle_ends_with_a_trap(category: str) -> None:
     for sample in samples(category, Mode.SYNC_PARALLEL):
         for turn in turns_of(sample):

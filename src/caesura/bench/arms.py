@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from caesura.bench.engines import EngineCounters, RunningEngine
@@ -74,8 +74,7 @@ class Arms:
         return Arm(engine, log, stock=stock, traced=traced)
 
     def _config(self, policy: str) -> CaesuraConfig:
-        known = policy_options(policy)
-        options = {name: value for name, value in self._options.items() if name in known}
+        options = own_options(policy, self._options)
         return CaesuraConfig.parse(
             {
                 "policy": policy,
@@ -123,6 +122,12 @@ class Arm:
         finally:
             self._engine.shutdown()
         self._log.unlink(missing_ok=True)
+
+
+def own_options(policy: str, options: Mapping[str, float]) -> dict[str, float]:
+    """Those of the options that this policy has."""
+    known = policy_options(policy)
+    return {name: value for name, value in options.items() if name in known}
 
 
 class EngineStartError(CaesuraError):

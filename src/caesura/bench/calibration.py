@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from caesura.bench.figure_units import UNITS
-from caesura.bench.machine import Machine, this_machine
 from caesura.demo.model import demo_model_path
 from caesura.engine.calibrate import Calibration, calibrate, copy_bandwidth
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.iteration_fit import IterationSample
 from caesura.engine.launch import EngineSettings
+from caesura.machine import Machine, this_machine
 from caesura.policy.profile import FIGURES, DeviceProfile
 from caesura.units import format_size
 

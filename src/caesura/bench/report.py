@@ -10,9 +10,9 @@ from rich import box
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from caesura.bench.machine import Machine
 from caesura.bench.settings import ComparisonSettings
 from caesura.bench.stats import BASELINE_POLICY, PolicyRow, Ratio, RunReport, policy_rows
+from caesura.machine import Machine
 from caesura.units import format_size
 
 _UNKNOWN = "–"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from caesura.bench.machine import Machine
 from caesura.bench.report import markdown_report, terminal_table, write_json
 from caesura.bench.settings import ComparisonSettings
 from caesura.bench.stats import RunOutcome, RunPlan, RunReport
+from caesura.machine import Machine
 
 
 class Results:

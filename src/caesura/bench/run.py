@@ -8,12 +8,12 @@ from rich.console import Console
 from caesura.bench.compare import compare, plan_runs
 from caesura.bench.display import CompareDisplay
 from caesura.bench.engines import EngineFactory
-from caesura.bench.machine import this_machine
 from caesura.bench.plots import save_plots
 from caesura.bench.results import Results
 from caesura.bench.settings import BenchSettings
 from caesura.bench.stats import RunReport
 from caesura.bench.traces import engine_parts, traced
+from caesura.machine import this_machine
 
 
 def run_bench(

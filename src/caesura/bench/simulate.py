@@ -18,7 +18,6 @@ from rich.console import Console
 
 from caesura.bench.arrivals import ArrivalPlan, Arrivals
 from caesura.bench.display import SimulationDisplay
-from caesura.bench.machine import Machine, this_machine
 from caesura.bench.plots import save_rate_plots
 from caesura.bench.replay import ReplayProgress
 from caesura.bench.results import Results
@@ -27,6 +26,7 @@ from caesura.bench.simulation_settings import SimulationSettings
 from caesura.bench.stats import RunPlan, RunReport
 from caesura.bench.traces import simulated_parts, traced
 from caesura.demo.model import demo_model_path
+from caesura.machine import Machine, this_machine
 from caesura.policy.profile import FIGURES, DeviceProfile
 
 _POLL_SECONDS = 0.2

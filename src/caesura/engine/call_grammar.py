@@ -37,7 +37,8 @@ def call_grammar(rules: FrameRules, tools: Mapping[str, Mapping[str, Any]]) -> s
     bodies = [_body(name, schema) for name, schema in tools.items()]
     names = [f"tool_{index}" for index in range(len(bodies))]
     lines = [
-        "%llguidance {}",
+        # Where only one text can follow, the model may still write it in tokens of its own.
+        '%llguidance {"no_forcing": true}',
         "start: TEXT? (frame TEXT?)*",
         f"frame: <[{rules.call}]> (ID <[{rules.head}]>)? body <[{rules.end}]>",
         f"  | <[{rules.trap}]> <[{rules.end}]>",

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import JsonValue
 from vllm.config import ModelConfig
+from vllm.logger import init_logger
 
 from caesura.cml import (
     CallStop,
@@ -29,11 +30,14 @@ from caesura.cml import (
     system_prompt,
 )
 from caesura.cml.markers import Symbol
+from caesura.engine.call_grammar import call_grammar
 from caesura.engine.chat_format import ChatFormat
 from caesura.engine.data_tokens import DataTokens, StreamDecoder
 from caesura.errors import ConfigurationError
 from caesura.session.calling import DecodedMonitor, StreamMonitor
 from caesura.session.records import Message
+
+logger = init_logger(__name__)
 
 TEMPLATE_VARIABLE = "function_calling"
 """What tells a chat template the mode."""
@@ -138,6 +142,19 @@ class CmlFormat:
             calls=_CALL_STOPS[mode],
             reasoning=reasoning,
         )
+
+    def grammar(self, tools: Sequence[Mapping[str, JsonValue]], mode: Mode) -> str | None:
+        """A grammar by which every call that is begun is one of these tools', with arguments that
+        fit; None if there is none: without tools or marker tokens, with reasoning blocks, or with
+        parameters that cannot be enforced."""
+        if not tools or not self.has_marker_tokens or self.vocabulary.reasoning is not None:
+            return None
+        schemas = {_name(tool): _description(tool, {}).parameters for tool in tools}
+        try:
+            return call_grammar(self.frame_rules(mode), schemas)
+        except ConfigurationError as error:
+            logger.warning("calls are not constrained: %s", error)
+            return None
 
     @property
     def starts_reasoning(self) -> bool:

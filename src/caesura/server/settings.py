@@ -58,6 +58,11 @@ class SessionsSection(_Section):
         "tokens; `prompted`, markers as text; `futures`, its own format; `native`, its own format "
         "without `async`. By default `cml` if its tokenizer has the markers, else `futures`.",
     )
+    constrain_calls: bool = Field(
+        default=False,
+        description="Models with marker tokens can only write calls whose arguments fit the tool's "
+        "schema. Costs time in each step of such a session.",
+    )
     sweep_seconds: float = Field(
         default=60.0, gt=0, description="How often these limits are looked after."
     )

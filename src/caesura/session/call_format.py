@@ -28,6 +28,11 @@ class CallFormat(Codec, Interface):
         """
         ...
 
+    def grammar(self, tools: Sequence[Mapping[str, JsonValue]], mode: Mode) -> str | None:
+        """What turns may be, for `Sampling.grammar`: no call but valid ones; None if that cannot
+        be said."""
+        ...
+
     def append(
         self, transcript: Sequence[int], messages: Sequence[Message], mode: Mode
     ) -> list[int]:
@@ -44,12 +49,14 @@ class CallFormats:
         prompted: for markers as text; None if the model needs no such thing, or cannot have it.
         protocol: what sessions use that do not say; None to choose by the model.
         function_calling: the mode of sessions that do not say; None for the model's own format.
+        constrains: only valid calls can be written in CML, where the engine can see to that.
     """
 
     cml: CallFormat | None = None
     prompted: CallFormat | None = None
     protocol: Protocol | None = None
     function_calling: Mode | None = None
+    constrains: bool = False
 
     def settled(self, spec: SessionSpec) -> SessionSpec:
         """The same with its mode and protocol filled in, as they stay for its life.

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from caesura.cml import USER_ID, AtEnd, Mode, Point
 from caesura.session.agent import Agent
@@ -27,7 +28,7 @@ from caesura.session.calling import (
 from caesura.session.database import Statement
 from caesura.session.events import Report
 from caesura.session.inbox import UserMessage
-from caesura.session.protocol import StopReason
+from caesura.session.protocol import Sampling, StopReason
 from caesura.session.records import (
     CallRecord,
     EventType,
@@ -102,7 +103,7 @@ class CmlAgent(Agent):
                 self._work.engine,
                 self._format,
                 self._track.checkpoint(self._transcript, calls),
-                self.spec.sampling(),
+                self._sampling(),
                 mode=self._mode,
                 at_end=self.spec.at_end or AtEnd.WAIT,
                 tools=known_tools(self._definitions),
@@ -110,6 +111,12 @@ class CmlAgent(Agent):
                 session_id=self.id,
             )
         return self._session
+
+    def _sampling(self) -> Sampling:
+        sampling = self.spec.sampling()
+        if not self._work.formats.constrains:
+            return sampling
+        return replace(sampling, grammar=self._format.grammar(self._definitions, self._mode))
 
     async def _close_engine(self) -> None:
         session, self._session = self._session, None

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from tokenizers import Tokenizer
 
-from caesura.cml import Marker, Mode, Vocabulary, encode_tokens
+from caesura.cml import IncrementalDecoder, Marker, Mode, Vocabulary, encode_tokens
 from caesura.cml.frames import Piece
 from caesura.cml.markers import Symbol
 
@@ -63,6 +63,10 @@ class Codec(ABC):
     def decode(self, token_ids: Sequence[int], final: bool = True) -> str:
         """Text of tokens; complete after each of them."""
         return "".join([self.texts[token] for token in token_ids])
+
+    def decoder(self) -> IncrementalDecoder:
+        """A decoder of one stream."""
+        return self.decode
 
     def token_id(self, token: str) -> int:
         """The id of a token.

@@ -26,9 +26,10 @@ CATEGORIES = (
     "chain",
     "chain_single",
     "error",
-    "steering",
-    "follow_up",
 )
+"""What the demo model is trained for."""
+FURTHER_CATEGORIES = ("steering", "follow_up")
+"""What can be drawn as well: a wish that the user adds meanwhile, and a second question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ class TaskSource:
             case "follow_up":
                 return self._follow_up()
             case _:
-                raise ValueError(f"there is no category {category!r}: {', '.join(CATEGORIES)}")
+                known = ", ".join((*CATEGORIES, *FURTHER_CATEGORIES))
+                raise ValueError(f"there is no category {category!r}; there are {known}")
         calls = _in_order(clauses)
         return Task(category, self._question(clauses), calls, phrases.PROSE[calls[0].tool])
 

@@ -1,25 +1,13 @@
-"""Evaluation by interactive rollout: the exported model plays sessions in simulated time."""
+"""Evaluation by interactive rollout: a trained model plays sessions in simulated time."""
 
-import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import torch
-from tokenizers import Tokenizer
+from typing import Protocol
 
 from caesura.cml import Mode
-from caesura.train.decoding import write_all
-from caesura.train.demo_model import DemoModel, load
-from caesura.train.demo_tasks import CATEGORIES, TaskSource
-from caesura.train.demo_tokenizer import DemoCodec
-from caesura.train.judge import Verdict, judge
-from caesura.train.render import opening_of, simulation_of
-from caesura.train.simulate import Simulation
-from caesura.train.tasks import Task
+from caesura.train.judge import Verdict
 
-_MOST_TOKENS = 480
 _SHOWN_FAILURES = 3
 
 
@@ -69,86 +57,84 @@ class Score:
         return {**asdict(self), "success": self.success}
 
 
-class Evaluation:
-    """Evaluates one exported model.
-
-    Args:
-        folder: of the model and its tokenizer.
-        cases: sessions per category, mode and side of the hold-out.
-        seed: of tasks and times.
-        dtype: in which it computes.
-    """
-
-    def __init__(
-        self, folder: Path, cases: int, seed: int, dtype: torch.dtype = torch.bfloat16
-    ) -> None:
-        self._model: DemoModel = load(folder, dtype)
-        self._codec = DemoCodec(Tokenizer.from_file(str(folder / "tokenizer.json")))
-        self._cases = cases
-        self._seed = seed
-
-    def run(
-        self,
-        categories: Sequence[str] = CATEGORIES,
-        modes: Sequence[Mode] = tuple(Mode),
-        sides: Sequence[bool] = (False, True),
-        on_score: Callable[[Score], None] = lambda score: None,
-    ) -> list[Score]:
-        """Play all cases."""
-        scores = []
-        cells = [_Cell(mode, held_out) for mode in modes for held_out in sides]
-        for category in categories:
-            for cell, played in self._play(category, cells).items():
-                scores.append(_score(category, cell, played))
-                on_score(scores[-1])
-        return scores
-
-    def _play(self, category: str, cells: Sequence["_Cell"]) -> dict["_Cell", list["_Played"]]:
-        """All sessions of a category, side by side."""
-        tasks: dict[_Cell, list[Task]] = {}
-        simulations: dict[_Cell, list[Simulation]] = {}
-        for cell in cells:
-            source = random.Random(f"{self._seed} {category} {cell.mode} {cell.held_out}")
-            draw = TaskSource(source, cell.held_out).draw
-            tasks[cell] = [draw(category) for _ in range(self._cases)]
-            simulations[cell] = [
-                simulation_of(
-                    task,
-                    cell.mode,
-                    self._codec,
-                    source,
-                    opening_of(task, cell.mode, self._codec, source),
-                )
-                for task in tasks[cell]
-            ]
-        everything = list(itertools.chain.from_iterable(simulations.values()))
-        write_all(self._model, self._codec, everything, _MOST_TOKENS)
-        return {
-            cell: [
-                _Played(judge(task, simulation), self._codec.decode(simulation.tokens))
-                for task, simulation in zip(tasks[cell], simulations[cell], strict=True)
-            ]
-            for cell in cells
-        }
-
-
 @dataclass(frozen=True, slots=True)
-class _Cell:
-    """What is counted together, in one category."""
+class Cell:
+    """What is counted together, in one category.
+
+    Attributes:
+        mode: of the sessions.
+        held_out: see `Score`.
+    """
 
     mode: Mode
     held_out: bool
 
+    def source(self, category: str, seed: int) -> random.Random:
+        """Randomness of the cell's tasks and times."""
+        return random.Random(f"{seed} {category} {self.mode} {self.held_out}")
+
 
 @dataclass(frozen=True, slots=True)
-class _Played:
-    """A session that ended."""
+class Played:
+    """A session that ended.
+
+    Attributes:
+        verdict: what is to be said of it.
+        transcript: all of it.
+    """
 
     verdict: Verdict
     transcript: str
 
 
-def _score(category: str, cell: _Cell, played: Sequence[_Played]) -> Score:
+class Suite(Protocol):
+    """A model, and the tasks for which it was trained."""
+
+    @property
+    def categories(self) -> Sequence[str]:
+        """Kinds of tasks."""
+        ...
+
+    def play(
+        self, category: str, cells: Sequence[Cell], cases: int, seed: int
+    ) -> dict[Cell, list[Played]]:
+        """Play sessions of a category, side by side: this many of each cell."""
+        ...
+
+
+class Evaluation:
+    """Evaluates one model.
+
+    Args:
+        suite: the model and its tasks.
+        cases: sessions per category, mode and side of the hold-out.
+        seed: of tasks and times.
+    """
+
+    def __init__(self, suite: Suite, cases: int, seed: int) -> None:
+        self._suite = suite
+        self._cases = cases
+        self._seed = seed
+
+    def run(
+        self,
+        categories: Sequence[str] | None = None,
+        modes: Sequence[Mode] = tuple(Mode),
+        sides: Sequence[bool] = (False, True),
+        on_score: Callable[[Score], None] = lambda score: None,
+    ) -> list[Score]:
+        """Play all cases; by default of all categories."""
+        scores = []
+        cells = [Cell(mode, held_out) for mode in modes for held_out in sides]
+        for category in self._suite.categories if categories is None else categories:
+            played = self._suite.play(category, cells, self._cases, self._seed)
+            for cell in cells:
+                scores.append(_score(category, cell, played[cell]))
+                on_score(scores[-1])
+        return scores
+
+
+def _score(category: str, cell: Cell, played: Sequence[Played]) -> Score:
     failed = [
         Failed(session.verdict.mistakes, session.transcript)
         for session in played

@@ -2,13 +2,16 @@
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caesura.cml import Call, Interrupt, Mode, error_content
 from caesura.train.codec import Codec
 from caesura.train.oracle import Oracle
 from caesura.train.simulate import Arrival, Simulation
-from caesura.train.tasks import Failure, Task
+from caesura.train.tasks import Failure, Planned, Task
+
+_UNKNOWN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +31,28 @@ class World:
     """What a session's calls give and take: the outcomes of a task, in random times.
 
     Args:
-        task: whose calls are answered.
+        calls: what the task needs.
         source: of randomness.
     """
 
-    def __init__(self, task: Task, source: random.Random) -> None:
-        self._task = task
+    def __init__(self, calls: Sequence[Planned], source: random.Random) -> None:
+        self._calls = calls
         self._source = source
-        self._attempts = [0] * len(task.calls)
+        self._attempts = [0] * len(calls)
 
     def execute(self, call: Call) -> tuple[str, float]:
         """The value of a call, and its execution time, 1 ms to a few seconds."""
-        for index, planned in enumerate(self._task.calls):
-            argument = {planned.parameter: planned.argument}
-            if planned.tool == call.name and argument == call.arguments:
+        for index, planned in enumerate(self._calls):
+            if planned.tool == call.name and planned.arguments == call.arguments:
                 attempt = self._attempts[index]
                 self._attempts[index] += 1
                 outcome = planned.outcomes[min(attempt, len(planned.outcomes) - 1)]
                 if isinstance(outcome, Failure):
                     outcome = error_content(outcome.type, outcome.message)
-                return outcome, self._seconds(planned.expected_seconds)
-        return error_content("not_found", "There is no such thing."), self._seconds(0.1)
+                return outcome, self._seconds(planned.expected_seconds or _UNKNOWN_SECONDS)
+        return error_content("not_found", "There is no such thing."), self._seconds(
+            _UNKNOWN_SECONDS
+        )
 
     def _seconds(self, expected: float) -> float:
         """Mostly about what is expected; else anything."""
@@ -100,7 +104,7 @@ def simulation_of(
         [*opening.sample.tokens, *codec.prompt(task.question, mode)],
         mode,
         codec,
-        World(task, source).execute,
+        World(task.calls, source).execute,
         lambda: mean * source.uniform(0.7, 1.3),
         messages,
         opening.used_ids,

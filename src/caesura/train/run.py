@@ -1,8 +1,8 @@
 """`caesura train`: progress in the terminal, and figures in files."""
 
 import json
-import os
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -19,10 +19,12 @@ from rich.table import Table
 
 from caesura.cml import Mode
 from caesura.errors import ConfigurationError
-from caesura.train.demo_tasks import CATEGORIES
-from caesura.train.evaluate import Evaluation, Score
+from caesura.machine import this_machine
+from caesura.train.demo_suite import DemoSuite
+from caesura.train.evaluate import Evaluation, Score, Suite
 from caesura.train.trainer import Progress as TrainingProgress
 from caesura.train.trainer import Trainer, TrainingSettings
+from caesura.train.tuning.settings import RECORD
 
 
 def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads: int) -> None:
@@ -39,7 +41,7 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
         raise ConfigurationError(
             f"{folder} has a checkpoint: go on with --resume, or choose another --out"
         )
-    with _bar("loss {task.fields[loss]}") as progress:
+    with progress_bar("loss {task.fields[loss]}") as progress:
         bar = progress.add_task("training", total=settings.steps, completed=trainer.step, loss="")
 
         def show(state: TrainingProgress) -> None:
@@ -50,34 +52,112 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
     Console().print(f"The model is in {folder}. Next: caesura train --evaluate {folder}")
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """What is played.
+
+    Attributes:
+        model: folder of an exported model.
+        cases: sessions per category and mode.
+        seed: of tasks and times.
+        modes: of the sessions.
+        categories: of the tasks; all, if none is named.
+        seen: also play tasks as in training, as many again.
+    """
+
+    model: Path
+    cases: int
+    seed: int
+    modes: tuple[Mode, ...] = tuple(Mode)
+    categories: tuple[str, ...] = ()
+    seen: bool = False
+
+
 def run_evaluation(
-    folder: Path, cases: int, seed: int, json_path: Path | None, threads: int, command: str
+    settings: EvaluationSettings,
+    threads: int,
+    json_path: Path | None,
+    command: str,
 ) -> None:
-    """Play sessions with an exported model; show and write its success."""
+    """Play sessions with an exported model; show and write its success.
+
+    Args:
+        settings: what is played.
+        threads: compute threads.
+        json_path: where all figures go, too.
+        command: what the user typed, for the record.
+
+    Raises:
+        ConfigurationError: it is no model that was trained for CML.
+    """
     torch.set_num_threads(threads)
-    evaluation = Evaluation(folder, cases, seed)
-    with _bar("{task.fields[cell]}") as progress:
-        bar = progress.add_task("sessions", total=len(CATEGORIES) * len(Mode) * 2 * cases, cell="")
+    suite = suite_of(settings.model)
+    if unknown := set(settings.categories) - set(suite.categories):
+        raise ConfigurationError(
+            f"there is no category {', '.join(sorted(unknown))}: {', '.join(suite.categories)}"
+        )
+    scores = play_all(suite, settings)
+    Console().print(table_of(scores))
+    if json_path is not None:
+        write_scores(json_path, scores, settings, command)
+
+
+def suite_of(folder: Path) -> Suite:
+    """The model in a folder, with the tasks that it was trained for."""
+    if (folder / RECORD).exists():
+        from caesura.train.tuning.suite import tuned_suite
+
+        return tuned_suite(folder)
+    try:
+        return DemoSuite(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{folder} is no model of caesura train: it has no {RECORD}, and is not the demo's "
+            f"({error})"
+        ) from None
+
+
+def play_all(suite: Suite, settings: EvaluationSettings) -> list[Score]:
+    """Play these categories in these modes, and show how far it is."""
+    categories = settings.categories or tuple(suite.categories)
+    sides = (False, True) if settings.seen else (True,)
+    with progress_bar("{task.fields[cell]}") as progress:
+        total = len(categories) * len(settings.modes) * len(sides) * settings.cases
+        bar = progress.add_task("sessions", total=total, cell="")
 
         def advance(score: Score) -> None:
             progress.update(bar, advance=score.cases, cell=f"{score.category}, {score.mode}")
 
-        scores = evaluation.run(on_score=advance)
-    Console().print(table_of(scores))
-    if json_path is not None:
-        content = {
-            "command": command,
-            "machine": {"cores": os.cpu_count(), "torch": torch.__version__},
-            "settings": {"model": str(folder), "cases": cases, "seed": seed},
-            "scores": [score.as_json() for score in scores],
-        }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(content, indent=1) + "\n")
+        evaluation = Evaluation(suite, settings.cases, settings.seed)
+        return evaluation.run(categories, settings.modes, sides, on_score=advance)
+
+
+def write_scores(
+    file: Path,
+    scores: Sequence[Score],
+    settings: EvaluationSettings,
+    command: str,
+) -> None:
+    """Write success per category and mode, with the command and the machine."""
+    content = {
+        "command": command,
+        "machine": asdict(this_machine()),
+        "settings": {
+            "model": str(settings.model),
+            "cases": settings.cases,
+            "seed": settings.seed,
+        },
+        "scores": [score.as_json() for score in scores],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def table_of(scores: Sequence[Score]) -> Table:
-    """Success in percent by category and mode: seen, then held out."""
-    table = Table(title="Success, %: seen / held out")
+    """Success in percent by category and mode."""
+    sides = dict.fromkeys(score.held_out for score in scores)
+    names = " / ".join("held out" if held_out else "as in training" for held_out in sides)
+    table = Table(title=f"Success in %, {names}")
     table.add_column("category")
     for mode in Mode:
         table.add_column(mode.value, justify="right")
@@ -90,7 +170,8 @@ def table_of(scores: Sequence[Score]) -> Table:
     return table
 
 
-def _bar(detail: str) -> Progress:
+def progress_bar(detail: str) -> Progress:
+    """A progress display with a last column of this format."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

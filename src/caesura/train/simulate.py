@@ -103,7 +103,7 @@ class Simulation:
         self._execute = execute
         self._token_seconds = token_seconds
         self._monitor = TokenMonitor(
-            MonitorSettings(vocabulary=VOCABULARY), codec.symbols, codec.decode, used_ids
+            MonitorSettings(vocabulary=VOCABULARY), codec.symbols, codec.decoder(), used_ids
         )
         self._clock = _Clock()
         for message in messages:

@@ -1,6 +1,9 @@
 """What a training task asks: a dependency graph of calls, and what each of them gives."""
 
 from dataclasses import dataclass
+from typing import Protocol
+
+from caesura.cml.frames import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,30 @@ class Failure:
 
 
 Outcome = str | Failure
+
+
+class Planned(Protocol):
+    """What a simulated world must know of a call that a task needs."""
+
+    @property
+    def tool(self) -> str:
+        """Name of the tool."""
+        ...
+
+    @property
+    def arguments(self) -> JsonObject:
+        """All arguments, by name."""
+        ...
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long it is said to take; 0 if nobody knows."""
+        ...
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What the attempts give, in order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +67,11 @@ class PlannedCall:
     outcomes: tuple[Outcome, ...]
     parent: int | None = None
     steering: bool = False
+
+    @property
+    def arguments(self) -> JsonObject:
+        """All that the call gives to the tool."""
+        return {self.parameter: self.argument}
 
     @property
     def succeeds(self) -> bool:

@@ -20,16 +20,14 @@ from caesura.train.render import Sample, sample_of
 
 _EASY = ("single", "chain", "same_tool")
 _WEIGHTS = {
-    "single": 0.5,
+    "single": 0.4,
     "parallel": 1.5,
     "same_tool": 1.5,
-    "same_value": 0.7,
-    "mixed": 1.5,
+    "same_value": 0.8,
+    "mixed": 2.0,
     "chain": 0.5,
     "chain_single": 1.0,
-    "error": 1.5,
-    "steering": 1.0,
-    "follow_up": 1.0,
+    "error": 3.0,
 }
 """How often each category is drawn after the easy start: the hard ones more often."""
 

@@ -23,10 +23,10 @@ from caesura.bench.function_calling.report import (
     write_json,
 )
 from caesura.bench.function_calling.stats import compare, comparisons, summaries
-from caesura.bench.machine import this_machine
 from caesura.cli import app
 from caesura.cml import Mode
 from caesura.errors import CaesuraError
+from caesura.machine import this_machine
 
 RUN = CaseRun(
     suite="bfcl-parallel",

@@ -19,6 +19,8 @@ pytestmark = [
 ]
 
 CONFIGURATION = """\
+[sessions]
+constrain_calls = true
 [tools.stock]
 type = "python"
 callable = "shop:stock"
@@ -28,6 +30,7 @@ type = "python"
 callable = "shop:price"
 expected_seconds = 0.05
 """
+# Results come while the model waits, one after the other: not its skill is tested here.
 TOOLS = '''\
 import asyncio
 from contextlib import suppress
@@ -36,18 +39,19 @@ price_called = asyncio.Event()
 
 
 async def stock(item: str) -> str:
-    """How many there are; known once the price is asked for, or after a second."""
+    """How many there are; known some time after the price was asked for, or after a second."""
     price_called.clear()
     with suppress(TimeoutError):
         async with asyncio.timeout(1):
             await price_called.wait()
+            await asyncio.sleep(0.3)
     return "0482"
 
 
 async def price(item: str) -> str:
     """What it costs."""
     price_called.set()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.8)
     return "4821"
 '''
 QUESTION = "Tell me the stock of K4821 and the price of B1203."

@@ -3,6 +3,7 @@
 Nothing is forced here: the model decides, and may be wrong.
 """
 
+from importlib.resources import files
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
@@ -32,7 +33,7 @@ def demo_model_folder() -> Path:
     Raises:
         CaseError: this installation does not have it.
     """
-    folder = Path(__file__).parents[2] / "demo" / "cml_model"
+    folder = Path(str(files("caesura.demo"))) / "cml_model"
     if not (folder / "model.safetensors").is_file():
         raise CaseError(
             "this installation has no demo model; give one of the same tools with --model, or "

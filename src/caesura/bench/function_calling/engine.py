@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any, Self
 
-from caesura.bench.arms import FIT_MEMORY, engine_log
+from caesura.bench.arms import FIT_MEMORY, engine_log, own_options
 from caesura.bench.function_calling.demo import demo_model_folder
 from caesura.bench.function_calling.model import bench_model_path
 from caesura.bench.function_calling.plans import CallTokens
@@ -39,7 +39,13 @@ class FunctionCallingEngine:
             EngineStartError: it did not start; the message says where its log is.
         """
         model = await asyncio.to_thread(_model_folder, settings)
-        config = CaesuraConfig.parse({"policy": policy, "host_memory": settings.host_memory_bytes})
+        config = CaesuraConfig.parse(
+            {
+                "policy": policy,
+                "policy_options": own_options(policy, settings.policy_options),
+                "host_memory": settings.host_memory_bytes,
+            }
+        )
         with engine_log(policy) as log:
             engine = start_engine(
                 EngineSettings(

@@ -18,7 +18,7 @@ from caesura.bench.function_calling.stats import (
     comparisons,
     summaries,
 )
-from caesura.bench.machine import Machine
+from caesura.machine import Machine
 
 _ARM_HEADERS = (
     "",
@@ -30,6 +30,15 @@ _ARM_HEADERS = (
     "ms/token",
     "/ bound, %",
     "calls only, %",
+)
+_COMPARISON_HEADERS = (
+    "latency of",
+    "over that of",
+    "median (quartiles)",
+    "95 % interval",
+    "of means",
+    "of bounds",
+    "pairs",
 )
 _NOTES = (
     "Latency: from the submission of the prompt to the last token of the answer. G, E: means per "
@@ -88,17 +97,6 @@ def comparison_table(runs: Sequence[CaseRun]) -> Table:
     return table
 
 
-_COMPARISON_HEADERS = (
-    "latency of",
-    "over that of",
-    "median (quartiles)",
-    "95 % interval",
-    "of means",
-    "of bounds",
-    "pairs",
-)
-
-
 def markdown_report(
     *,
     command: str,
@@ -113,15 +111,24 @@ def markdown_report(
         f"# Function calling: {settings.suite}",
         f"```\n{command}\n```",
         f"{machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, vLLM {machine.vllm}.",
-        _markdown(_ARM_HEADERS, map(_arm_cells, summaries(runs))),
+        tables(runs),
         " ".join(_NOTES),
-        _markdown(_COMPARISON_HEADERS, map(_comparison_cells, comparisons(runs))),
     ]
     if skipped:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
         parts.append(f"Cases that could not be used: {reasons}.")
     parts += [f"![{image.stem}]({image.name})" for image in images]
     return "\n\n".join(parts) + "\n"
+
+
+def tables(runs: Sequence[CaseRun]) -> str:
+    """Both tables as Markdown."""
+    return "\n\n".join(
+        (
+            _markdown(_ARM_HEADERS, map(_arm_cells, summaries(runs))),
+            _markdown(_COMPARISON_HEADERS, map(_comparison_cells, comparisons(runs))),
+        )
+    )
 
 
 def _arm_cells(summary: ArmSummary) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from caesura.bench.function_calling.report import (
 )
 from caesura.bench.function_calling.settings import FunctionCallingSettings
 from caesura.bench.function_calling.suites import chosen_cases, load_suite
-from caesura.bench.machine import this_machine
+from caesura.machine import this_machine
 
 
 def run_function_calling(

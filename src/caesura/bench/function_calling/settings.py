@@ -47,6 +47,7 @@ class FunctionCallingSettings(BaseModel):
         sessions: so many cases at once, in asynchronous mode, and policies compared instead of
             modes; None for one case at a time.
         policies: what is compared then.
+        policy_options: numbers for the policies that have them.
         seeds: then, one run of each policy for each.
         kv_memory_bytes: device memory for KV caches.
         host_memory_bytes: host memory for copies of paused contexts.
@@ -71,6 +72,7 @@ class FunctionCallingSettings(BaseModel):
     eager_bundles: bool = False
     sessions: PositiveInt | None = None
     policies: tuple[str, ...] = ("min-waste", "preserve")
+    policy_options: dict[str, float] = Field(default_factory=dict)
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
     kv_memory_bytes: ByteSize = 64 * 2**20
     host_memory_bytes: ByteSize = 2**30

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.text import Text
 
 from caesura.bench.arms import FIT_MEMORY, engine_log
-from caesura.bench.machine import this_machine
 from caesura.cml import Mode
 from caesura.demo.agent.display import AgentDisplay
 from caesura.demo.agent.gantt import save_gantt
@@ -24,6 +23,7 @@ from caesura.engine.cml_format import cml_format
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.launch import Engine, EngineSettings, start_engine
 from caesura.errors import ConfigurationError
+from caesura.machine import this_machine
 
 BUNDLED_MODEL = Path(str(files("caesura.demo"))) / "cml_model"
 _KV_BYTES = 64 * 2**20

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from caesura.bench.machine import Machine
 from caesura.cml import Mode
 from caesura.demo.agent.play import Recording, token_milliseconds
 from caesura.demo.agent.questions import Question
+from caesura.machine import Machine
 from caesura.session.calling import CallSpan
 
 _EQUAL = 0.03  # latencies that differ less are called equal

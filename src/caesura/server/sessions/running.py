@@ -82,7 +82,10 @@ def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
         ConfigurationError: the model cannot use that.
     """
     chosen = replace(
-        formats, protocol=settings.protocol, function_calling=settings.function_calling
+        formats,
+        protocol=settings.protocol,
+        function_calling=settings.function_calling,
+        constrains=settings.constrain_calls,
     )
     try:
         chosen.settled(SessionSpec.model_validate({"messages": [{"role": "user", "content": "."}]}))

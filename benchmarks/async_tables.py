@@ -1,0 +1,36 @@
+"""Markdown tables of what `caesura bench --async --json` wrote.
+
+python benchmarks/async_tables.py benchmarks/results/async/*.json
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+from caesura.bench.function_calling.crowd import makespans
+from caesura.bench.function_calling.records import CaseRun
+from caesura.bench.function_calling.report import tables
+from caesura.bench.function_calling.stats import summaries
+
+
+def main() -> None:
+    """Print the tables of each file that has runs."""
+    for name in sys.argv[1:]:
+        results = json.loads(Path(name).read_text())
+        if not isinstance(results, dict):
+            continue
+        runs = [CaseRun(**run) for run in results["runs"]]
+        print(f"\n{Path(name).name}\n\n```\n{results['command']}\n```\n")
+        print(tables(runs))
+        cml = {summary.name: f"{summary.cml_tokens:.2f}" for summary in summaries(runs)}
+        print(f"\nTokens of CML per call: {cml}")
+        spans = makespans(runs)
+        for policy in dict.fromkeys(policy for policy, _ in spans):
+            seconds = [span for (of_policy, _), span in spans.items() if of_policy == policy]
+            shown = ", ".join(f"{one:.2f}" for one in seconds)
+            print(f"\n{policy}: all done after {shown} s (mean {statistics.fmean(seconds):.2f})")
+
+
+if __name__ == "__main__":
+    main()
