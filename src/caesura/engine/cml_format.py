@@ -19,6 +19,7 @@ from caesura.cml import (
     ReasoningTags,
     State,
     TextMonitor,
+    TextRules,
     TokenMonitor,
     ToolDescription,
     Vocabulary,
@@ -31,7 +32,6 @@ from caesura.cml import (
 from caesura.cml.markers import Symbol
 from caesura.engine.chat_format import ChatFormat
 from caesura.engine.data_tokens import DataTokens, StreamDecoder
-from caesura.errors import ConfigurationError
 from caesura.session.calling import DecodedMonitor, StreamMonitor
 from caesura.session.records import Message
 
@@ -112,19 +112,10 @@ class CmlFormat:
             monitor.feed(self.chat.encode(self.vocabulary.reasoning.opening))
         return monitor
 
-    def frame_rules(self, mode: Mode) -> FrameRules:
-        """See `Codec.frame_rules`.
-
-        Raises:
-            ConfigurationError: the engine cannot watch the frames of a model without the tokens.
-        """
+    def frame_rules(self, mode: Mode) -> FrameRules | TextRules:
+        """See `Codec.frame_rules`."""
         if not self.has_marker_tokens:
-            raise ConfigurationError(
-                "this model has no tokens for "
-                + " ".join(marker.value for marker in Marker)
-                + ": serve one that was trained for CML (see `caesura train`), or leave "
-                "function_calling out"
-            )
+            return TextRules(_CALL_STOPS[mode], reasoning=self.vocabulary.reasoning)
         tokens = self._token_ids
         reasoning = None
         if ReasoningEdge.OPENING in tokens:

@@ -8,6 +8,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, cast
 
+from transformers import PreTrainedTokenizerFast
 from vllm import SamplingParams
 from vllm.engine.protocol import StreamingInput
 from vllm.inputs import TokensPrompt
@@ -17,6 +18,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
+from caesura.cml import FrameRules, TextRules
 from caesura.engine.forced_tokens import FORCED_TOKENS, SCRIPT_ARGUMENT, script_argument
 from caesura.engine.frames import frames_argument
 from caesura.engine.notifications import report_progress
@@ -58,7 +60,7 @@ def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
         # Added to a logit, minus infinity is a mask: nobody but the runtime writes interrupts.
-        logit_bias={frames.interrupt: -math.inf} if frames is not None else None,
+        logit_bias=({frames.interrupt: -math.inf} if isinstance(frames, FrameRules) else None),
         structured_outputs=(
             StructuredOutputsParams(grammar=sampling.grammar) if sampling.grammar else None
         ),
@@ -267,6 +269,13 @@ class _InPlaceStream:
             raise ConfigurationError(
                 "CML frames need the model's tokenizer: start the engine without "
                 "--skip-tokenizer-init"
+            )
+        if isinstance(sampling.frames, TextRules) and not isinstance(
+            self._llm.tokenizer, PreTrainedTokenizerFast
+        ):
+            raise ConfigurationError(
+                "markers as text need one of Hugging Face's fast tokenizers: start the engine "
+                "without --tokenizer-mode, or leave function_calling out"
             )
         if sampling.script is not None:
             if FORCED_TOKENS not in (model.logits_processors or ()):

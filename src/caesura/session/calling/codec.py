@@ -12,6 +12,7 @@ from caesura.cml import (
     Mode,
     State,
     TextMonitor,
+    TextRules,
 )
 
 
@@ -64,7 +65,7 @@ class Codec(Protocol):
         """
         ...
 
-    def frame_rules(self, mode: Mode) -> FrameRules:
+    def frame_rules(self, mode: Mode) -> FrameRules | TextRules:
         """What the engine has to know to watch the session's frames."""
         ...
 
