@@ -11,8 +11,10 @@ from caesura.cml import (
     State,
     TextMonitor,
     TextRules,
+    Vocabulary,
     encode_text,
     escape,
+    half_marker,
     unescape,
 )
 from caesura.session.call_format import CallFormats
@@ -39,12 +41,19 @@ class SpelledFormat:
         return list(encode_text(interrupts).encode("latin-1"))
 
     def monitor(
-        self, tools: KnownTools | None, used_ids: Iterable[str], state: State | None = None
+        self,
+        tools: KnownTools | None,
+        used_ids: Iterable[str],
+        state: State | None = None,
+        before: Sequence[int] = (),
     ) -> DecodedMonitor:
         def decode(token_ids: Sequence[int], final: bool) -> str:
             return "".join(map(text_of, token_ids))
 
-        return DecodedMonitor(TextMonitor(MonitorSettings(tools=tools), used_ids), decode)
+        monitor = TextMonitor(MonitorSettings(tools=tools), used_ids)
+        if state is State.TEXT:
+            monitor.feed(half_marker(decode(before, True), Vocabulary()))
+        return DecodedMonitor(monitor, decode)
 
     def frame_rules(self, mode: Mode) -> TextRules:
         return TextRules(STOPS[mode])

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from caesura.cml import Mode
+from caesura.session import Sampling
+from caesura.session.calling import CallingSession, CallIssued, Checkpoint
 from caesura.session.records import EventType, Phase, Protocol, SessionEnding
 from session.planned import call, send_off
-from session.spelled import FORMATS, MERGED, engine, read, turn_of
+from session.spelled import FORMATS, MERGED, engine, read, text_of, turn_of
 from session.workplace import OWNER, agents, events, spec, tool, until
 
 
@@ -83,3 +86,27 @@ async def test_a_restarted_session_goes_on_where_it_was(tmp_path: Path) -> None:
         told = await events(agent)
     assert texts(told) == " then  it came"
     assert told[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def test_a_call_begun_in_the_token_that_ended_one_survives_a_crash() -> None:
+    """What is written down at a call ends with half the marker of the next one."""
+    plan = f"{call('a', 'look', x='1')}{call('b', 'look', x='2')} done"
+    made = FORMATS.prompted
+    assert made is not None
+    prompt = made.prompt([{"role": "user", "content": plan}], (), Mode.ASYNC)
+
+    async def issued(start: Checkpoint, calls: int) -> CallingSession:
+        session = CallingSession(engine(), made, start, Sampling(500), mode=Mode.ASYNC)
+        async for event in session.events():
+            if isinstance(event, CallIssued):
+                calls -= 1
+            if not calls:
+                break
+        await session.close()
+        return session
+
+    first = await issued(Checkpoint(tuple(prompt)), 1)
+    crashed = first.checkpoint()
+    assert text_of(crashed.token_ids[-1]) == "]["
+    second = await issued(crashed, 1)
+    assert second.pending == {"a", "b"}

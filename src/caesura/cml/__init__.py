@@ -26,6 +26,7 @@ from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situ
 from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
 from caesura.cml.prompting import ToolDescription, duration_sentence, system_prompt
 from caesura.cml.rules import Rules, Violation, ViolationKind
+from caesura.cml.scanner import half_marker
 from caesura.cml.text_frame_watch import TextFrameWatch
 from caesura.cml.transcript import MalformedTranscript, read_transcript
 
@@ -84,6 +85,7 @@ __all__ = [
     "encode_tokens",
     "error_content",
     "escape",
+    "half_marker",
     "next_step",
     "read_transcript",
     "system_prompt",

@@ -17,7 +17,7 @@ from caesura.cml.frame_watch import KEPT, Bundle, Ending, Ruling, TurnWatch, Ver
 from caesura.cml.machine import LISTENS_FOR
 from caesura.cml.markers import Marker, Symbol
 from caesura.cml.monitor import IncrementalDecoder
-from caesura.cml.scanner import Scanner, scanner_for
+from caesura.cml.scanner import Scanner, half_marker, scanner_for
 
 _FIRST_OF_FRAME = frozenset[Symbol]({Marker.CALL, Marker.TRAP})
 
@@ -31,6 +31,7 @@ class TextFrameWatch(TurnWatch):
         rules: of the session's current turn.
         end_tokens: tokens that end the sequence.
         new_decoder: makes a decoder for a turn's tokens.
+        before: text that the session begins behind: half a marker may be written there.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class TextFrameWatch(TurnWatch):
         rules: TextRules,
         end_tokens: frozenset[int],
         new_decoder: Callable[[], IncrementalDecoder],
+        before: str = "",
     ) -> None:
         super().__init__(rules, end_tokens)
         self._new_decoder = new_decoder
         self.begin_turn(rules, end_tokens)
+        self._held = half_marker(before, self._vocabulary)
 
     def begin_turn(self, rules: TextRules, end_tokens: frozenset[int]) -> None:
         """Tokens were appended: no marker goes on across them."""

@@ -27,11 +27,12 @@ from caesura.cml import (
     encode_text,
     encode_tokens,
     escape,
+    half_marker,
     system_prompt,
 )
 from caesura.cml.markers import Symbol
 from caesura.engine.chat_format import ChatFormat
-from caesura.engine.data_tokens import DataTokens, StreamDecoder
+from caesura.engine.data_tokens import MARKER_TOKENS, DataTokens, StreamDecoder
 from caesura.session.calling import DecodedMonitor, StreamMonitor
 from caesura.session.records import Message
 
@@ -96,7 +97,11 @@ class CmlFormat:
         return self._data.encode(encode_text(interrupts, self.vocabulary))
 
     def monitor(
-        self, tools: KnownTools | None, used_ids: Iterable[str], state: State | None = None
+        self,
+        tools: KnownTools | None,
+        used_ids: Iterable[str],
+        state: State | None = None,
+        before: Sequence[int] = (),
     ) -> StreamMonitor:
         """See `Codec.monitor`."""
         settings = MonitorSettings(tools, self._limits, self.vocabulary, self.starts_reasoning)
@@ -105,11 +110,15 @@ class CmlFormat:
         if self.has_marker_tokens:
             monitor = TokenMonitor(settings, self._token_ids, decode, used_ids)
         else:
-            monitor = DecodedMonitor(TextMonitor(settings, used_ids), decode)
+            reader = TextMonitor(settings, used_ids)
+            monitor = DecodedMonitor(reader, decode)
         if state is not None:
             monitor.end_of_stream()  # a turn that has begun may have left its reasoning block
         if state is State.REASONING and self.vocabulary.reasoning is not None:
             monitor.feed(self.chat.encode(self.vocabulary.reasoning.opening))
+        if state is State.TEXT and not self.has_marker_tokens:
+            end = self.chat.tokenizer.decode(before[-MARKER_TOKENS:])
+            reader.feed(half_marker(end, self.vocabulary))  # which is held, and no event
         return monitor
 
     def frame_rules(self, mode: Mode) -> FrameRules | TextRules:

@@ -7,6 +7,9 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
+MARKER_TOKENS = 8
+"""More than half a marker is spelled with."""
+
 _INVALID_PREFIX = "Invalid prefix encountered"
 _CHARACTER_TOKENS = 8  # more than any character is made of
 

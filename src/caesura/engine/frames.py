@@ -25,7 +25,7 @@ from caesura.cml import (
     TextRules,
     Verdict,
 )
-from caesura.engine.data_tokens import StreamDecoder
+from caesura.engine.data_tokens import MARKER_TOKENS, StreamDecoder
 from caesura.engine.protocol import BUNDLE_ENDED, FRAME_ENDED, FRAMES_ARGUMENT, INTERRUPTED
 
 _STOP_TOKENS = "stop_token_ids"
@@ -128,13 +128,15 @@ class SessionFrames:
             case TextFrameWatch(), TextRules():
                 watch.begin_turn(rules, end_tokens)
             case _:
-                self._watches[session.request_id] = self._watch(rules, end_tokens)
+                before = session.prompt_token_ids or ()
+                self._watches[session.request_id] = self._watch(rules, end_tokens, before)
 
     def _watch(
-        self, rules: FrameRules | TextRules, end_tokens: frozenset[int]
+        self, rules: FrameRules | TextRules, end_tokens: frozenset[int], before: Sequence[int]
     ) -> FrameWatch | TextFrameWatch:
         if isinstance(rules, TextRules):
-            return TextFrameWatch(rules, end_tokens, self._texts.decoder)
+            end = self._texts.decoder()(before[-MARKER_TOKENS:], final=True)
+            return TextFrameWatch(rules, end_tokens, self._texts.decoder, end)
         return FrameWatch(rules, end_tokens, self._texts)
 
     def forget(self, request_id: str) -> None:

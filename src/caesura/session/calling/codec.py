@@ -54,7 +54,11 @@ class Codec(Protocol):
         ...
 
     def monitor(
-        self, tools: KnownTools | None, used_ids: Iterable[str], state: State | None = None
+        self,
+        tools: KnownTools | None,
+        used_ids: Iterable[str],
+        state: State | None = None,
+        before: Sequence[int] = (),
     ) -> StreamMonitor:
         """A monitor for a session.
 
@@ -62,6 +66,7 @@ class Codec(Protocol):
             tools: what its calls may say; None accepts any.
             used_ids: ids of its calls so far.
             state: where the stream is, text or reasoning; None at the beginning of a turn.
+            before: what stands there: half a marker at its end may become a whole one.
         """
         ...
 
