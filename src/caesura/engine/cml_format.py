@@ -35,6 +35,7 @@ from caesura.cml.markers import Symbol
 from caesura.engine.call_grammar import call_grammar
 from caesura.engine.chat_format import ChatFormat
 from caesura.engine.data_tokens import MARKER_TOKENS, DataTokens, StreamDecoder
+from caesura.errors import ConfigurationError
 from caesura.session.calling import DecodedMonitor, StreamMonitor
 from caesura.session.records import Message
 
