@@ -148,11 +148,12 @@ class CmlFormat:
         """A grammar by which every call that is begun is one of these tools', with arguments that
         fit; None if there is none: without tools or marker tokens, with reasoning blocks, or with
         parameters that cannot be enforced."""
-        if not tools or not self.has_marker_tokens or self.vocabulary.reasoning is not None:
+        rules = self.frame_rules(mode)
+        if not tools or isinstance(rules, TextRules) or self.vocabulary.reasoning is not None:
             return None
         schemas = {_name(tool): _description(tool, {}).parameters for tool in tools}
         try:
-            return call_grammar(self.frame_rules(mode), schemas)
+            return call_grammar(rules, schemas)
         except ConfigurationError as error:
             logger.warning("calls are not constrained: %s", error)
             return None
