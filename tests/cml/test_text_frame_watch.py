@@ -131,7 +131,8 @@ def test_whatever_the_tokens_the_same_calls_end_the_turn(texts: list[str], calls
     coarse_index, coarse = last(texts, calls=calls) if texts else (0, KEEP)
     assert (ruling == KEEP) == (coarse == KEEP)
     if ruling != KEEP:
-        assert ruling.ending is coarse.ending
+        # A token may hold what parts a bundle and a whole trap: then the trap is told.
+        assert ruling.ending is coarse.ending or coarse.ending is Ending.FRAME
         start = len("".join(texts[:coarse_index]))
         assert start <= index < start + len(texts[coarse_index])
 
