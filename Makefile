@@ -25,7 +25,7 @@ demo: install ## an agent that calls tools while it writes, and a tool call as a
 	@.venv/bin/caesura demo
 
 test: install ## run the tests
-	@$(VENV_PYTHON) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install ## check format, style and types
 	@$(VENV_PYTHON) -m ruff format --check .

@@ -213,7 +213,7 @@ def test_the_command_trains_exports_and_evaluates(tied_model: Path, tmp_path: Pa
     assert "seed differ from the run" in str(other.exception)
 
     evaluation = ["train", "--evaluate", str(out), "--cases", "1", "--threads", "1"]
-    evaluation += ["--modes", "sync,async", "--categories", "single"]
+    evaluation += ["--modes", "sync,async", "--categories", "single", "--seen"]
     done = runner.invoke(cli.app, [*evaluation, "--json", str(figures)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     scores = json.loads(figures.read_text())["scores"]

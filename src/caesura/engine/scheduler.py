@@ -182,7 +182,7 @@ class InterceptScheduler(AsyncScheduler):
         request_id: str,
         fraction: float | None,
         remaining_seconds: float | None,
-        endpoint: str | None,
+        endpoint: str | None = None,
     ) -> None:
         """How far what a paused session waits for has come; see `PauseKeeper.note_progress`."""
         if endpoint is not None:

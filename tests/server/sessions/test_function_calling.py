@@ -37,10 +37,14 @@ async def test_a_session_has_the_mode_that_it_was_made_with(tmp_path: Path, mode
         made = await server.session(PLAN, function_calling=mode, keep_open=False)
         assert (made["function_calling"], made["protocol"]) == (mode, "cml")
         events = await told(server, made["id"])
-        text = "".join(data["text"] for kind, data in events if kind == "output.text.delta")
-        done = "".join(data["text"] for kind, data in events if kind == "output.done")
-        assert done == ANSWER
-        assert text in ANSWER, "pieces may be gone, but are never others"
+        outputs = {data["turn"]: data["text"] for kind, data in events if kind == "output.done"}
+        assert "".join(outputs.values()) == ANSWER
+        pieces = dict.fromkeys(outputs, "")
+        for kind, data in events:
+            if kind == "output.text.delta":
+                pieces[data["turn"]] += data["text"]
+        for turn, text in pieces.items():
+            assert outputs[turn].startswith(text), "pieces may be gone, but are never others"
         session = await server.until(made["id"], phase="ended")
         assert session["output_text"] == ANSWER
         issued = {data["call_id"]: data["label"] for kind, data in events if kind == "call.issued"}
