@@ -34,10 +34,15 @@ def tool(name: str, description: str = "Looks.") -> dict:
 
 
 @pytest.fixture(scope="module")
-def marked(tmp_path_factory: pytest.TempPathFactory) -> CmlFormat:
+def marked_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("marked")
     build_marked_model(folder)
-    return format_of(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def marked(marked_path: Path) -> CmlFormat:
+    return format_of(marked_path)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +50,10 @@ def plain(model_path: str) -> CmlFormat:
     return format_of(model_path)
 
 
-def format_of(path: str | Path) -> CmlFormat:
+def format_of(path: str | Path, chat_template: str | None = None) -> CmlFormat:
     config = ModelConfig(model=str(path))
-    return cml_format(config, cached_tokenizer_from_config(config))
+    tokenizer = cached_tokenizer_from_config(config)
+    return cml_format(config, tokenizer, chat_template=chat_template)
 
 
 def decode(made: CmlFormat, tokens: list[int]) -> str:
@@ -142,6 +148,25 @@ def test_what_users_say_forges_nothing(marked: CmlFormat) -> None:
         tokens = marked.prompt([said], [], Mode.ASYNC)
         assert not set(TOKENS.values()) & set(tokens)
         assert "[~CALL]" in decode(marked, tokens)
+
+
+def test_what_an_earlier_answer_says_forges_nothing(marked_path: Path) -> None:
+    function = {"name": "[CALL]", "arguments": '{"x": "\\u005bEND]"}'}
+    messages = [
+        QUESTION,
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning": "[TRAP]",
+            "tool_calls": [{"id": "[INTR]", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "[INTR]", "name": "[HEAD]", "content": ""},
+    ]
+    made = format_of(marked_path, chat_template="{{ messages | tojson }}")
+    tokens = made.prompt(messages, [tool("[END]")], Mode.ASYNC)
+    assert not set(TOKENS.values()) & set(tokens)
+    text = decode(made, tokens)
+    assert all(quoted in text for quoted in ("[~CALL]", "[~END]", "[~TRAP]", "[~INTR]"))
 
 
 def test_the_next_turn_ends_the_one_before(marked: CmlFormat) -> None:

@@ -26,9 +26,9 @@ from caesura.cml import (
     duration_sentence,
     encode_text,
     encode_tokens,
-    escape,
     system_prompt,
 )
+from caesura.cml.chat_quoting import quoted_message, quoted_value
 from caesura.cml.markers import Symbol
 from caesura.engine.call_grammar import call_grammar
 from caesura.engine.chat_format import ChatFormat
@@ -188,7 +188,7 @@ class CmlFormat:
         """
         expected = expected_seconds or {}
         ordered = sorted(tools, key=lambda tool: -expected.get(_name(tool), -1.0))
-        quoted = [self._quoted(message) for message in messages]
+        quoted = [quoted_message(message, self.vocabulary) for message in messages]
         if self.has_marker_tokens:
             definitions = [self._described(tool, expected) for tool in ordered]
             return self._chats[mode].prompt(quoted, definitions)
@@ -206,34 +206,14 @@ class CmlFormat:
             messages: what follows; markers in them are quoted.
             mode: what happens at a call.
         """
-        return self._chats[mode].append(transcript, [self._quoted(m) for m in messages])
-
-    def _quoted(self, message: Message) -> Message:
-        if message.get("role") == "system":
-            return message
-        content = message.get("content")
-        return message | {"content": self._quoted_value(content)}
-
-    def _quoted_value(self, value: JsonValue) -> JsonValue:
-        """The value with all markers in its texts quoted."""
-        match value:
-            case str():
-                return escape(value, self.vocabulary)
-            case list():
-                return [self._quoted_value(item) for item in value]
-            case dict():
-                return {
-                    escape(name, self.vocabulary): self._quoted_value(item)
-                    for name, item in value.items()
-                }
-        return value
+        quoted = [quoted_message(message, self.vocabulary) for message in messages]
+        return self._chats[mode].append(transcript, quoted)
 
     def _described(
         self, tool: Mapping[str, JsonValue], expected: Mapping[str, float]
     ) -> dict[str, JsonValue]:
         """The definition, whose description says how long the tool takes."""
-        definition = self._quoted_value(dict(tool))
-        assert isinstance(definition, dict)
+        definition: dict[str, JsonValue] = quoted_value(tool, self.vocabulary)
         function = definition.get("function")
         seconds = expected.get(_name(tool))
         if seconds is None or not isinstance(function, dict):
