@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from caesura.bench.function_calling import BFCL_SUITES, Dependencies, Suite, load_bfcl
 from caesura.bench.function_calling.bounds import DependentCall, bound_seconds
 from caesura.bench.function_calling.latencies import parse_latency
-from caesura.bench.function_calling.plans import CallTokens, TimedCall, timed_calls
+from caesura.bench.function_calling.plans import CallTokens, Order, TimedCall, timed_calls
 from caesura.bench.function_calling.suites import chosen_cases
 from caesura.bench.function_calling.tokenizer import save_tokenizer
 from caesura.cml import Mode
@@ -26,7 +26,7 @@ LATENCIES = ("typical", "uniform:0.03:0.5", "longtail")
 
 
 def issue_order(known: list[TimedCall], generation: list[float]) -> list[int]:
-    """Indices in the order in which a model that issues the longest first writes the calls."""
+    """Indices in the order in which a model writes the calls that prefers the first that it can."""
     order: list[int] = []
     results: dict[int, float] = {}
     now = 0.0
@@ -49,24 +49,32 @@ def issue_order(known: list[TimedCall], generation: list[float]) -> list[int]:
 def ratios(
     suite: Suite, tokens: CallTokens, latency: str, token_seconds: float, cases: int
 ) -> dict[str, float]:
-    """Mean ratio over the cases of the bounds of the synchronous modes to that of `async`."""
-    found: dict[str, list[float]] = {Mode.SYNC: [], Mode.SYNC_PARALLEL: []}
+    """Mean ratios over the cases of bounds to that of `async`, longest call first."""
+    found: dict[str, list[float]] = {Mode.SYNC: [], Mode.SYNC_PARALLEL: [], Order.RANDOM: []}
     for case in chosen_cases(suite, cases, 0):
-        known = timed_calls(case, parse_latency(latency), 0)
-        generation = [token_seconds * len(tokens.call(one.call)) for one in known]
-        order = issue_order(known, generation)
-        place = {index: position for position, index in enumerate(order)}
-        calls = [
-            DependentCall(
-                CallTimes(generation[index], known[index].seconds),
-                tuple(place[needed] for needed in known[index].after),
-            )
-            for index in order
-        ]
+        calls, shuffled = (
+            issued(timed_calls(case, parse_latency(latency), 0, order), tokens, token_seconds)
+            for order in Order
+        )
         best = bound_seconds(Mode.ASYNC, calls)
-        for mode, values in found.items():
-            values.append(bound_seconds(Mode(mode), calls) / best)
-    return {mode: statistics.fmean(values) for mode, values in found.items()}
+        for mode in (Mode.SYNC, Mode.SYNC_PARALLEL):
+            found[mode].append(bound_seconds(mode, calls) / best)
+        found[Order.RANDOM].append(bound_seconds(Mode.ASYNC, shuffled) / best)
+    return {name: statistics.fmean(values) for name, values in found.items()}
+
+
+def issued(known: list[TimedCall], tokens: CallTokens, token_seconds: float) -> list[DependentCall]:
+    """The calls as a model issues them that takes so long per token."""
+    generation = [token_seconds * len(tokens.call(one.call)) for one in known]
+    order = issue_order(known, generation)
+    place = {index: position for position, index in enumerate(order)}
+    return [
+        DependentCall(
+            CallTimes(generation[index], known[index].seconds),
+            tuple(place[needed] for needed in known[index].after),
+        )
+        for index in order
+    ]
 
 
 def main() -> None:
@@ -90,7 +98,8 @@ def main() -> None:
                         found = ratios(suite, tokens, latency, milliseconds / 1000, arguments.cases)
                         rows.append([name, dependencies.value, latency, milliseconds, found])
                     shown = [
-                        f"{row[4]['sync']:.2f}/{row[4]['sync_parallel']:.2f}" for row in rows[-7:]
+                        "/".join(f"{ratio:.2f}" for ratio in row[4].values())
+                        for row in rows[-len(TOKEN_MILLISECONDS) :]
                     ]
                     print(f"| {name} | {dependencies} | {latency} | {' | '.join(shown)} |")
     if arguments.json is not None:

@@ -14,6 +14,7 @@ SHARED_ENGINES = ("control", "chaotic", "forced")
 """Fixtures that start an engine once for several files."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares engines, else a file; what takes longest is dealt out first."""
     groups = {item: _group(item) for item in items}

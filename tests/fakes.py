@@ -5,7 +5,16 @@ import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from caesura.cml import Ending, FrameWatch, Ruling, Verdict
+from caesura.cml import (
+    Ending,
+    FrameRules,
+    FrameWatch,
+    Ruling,
+    TextFrameWatch,
+    TextRules,
+    TurnWatch,
+    Verdict,
+)
 from caesura.session import Delta, DuplicateSession, Sampling, SessionClosed, StopReason
 
 VOCAB_SIZE = 97
@@ -83,7 +92,8 @@ class FakeStream:
         """A turn with `Sampling.frames`."""
         assert sampling.frames is not None
         ends = frozenset(() if sampling.ignore_eos else (self._eos_token_id,))
-        watch = FrameWatch(sampling.frames, ends, self._text_of)
+        before = "" if cached else "".join(map(self._text_of, self.transcript[-8:]))
+        watch = self._watch(sampling.frames, ends, before)
         generated, stop = 0, None
         while stop is None and not self.closed:
             await asyncio.sleep(0)
@@ -100,6 +110,15 @@ class FakeStream:
                 stop = self._stop(token, generated, sampling)
             stopped_by = token if stop in (StopReason.STOP, StopReason.FRAME) else None
             yield Delta((token,), stop, stopped_by, cached if generated == 1 else None)
+
+    def _watch(self, rules: FrameRules | TextRules, ends: frozenset[int], before: str) -> TurnWatch:
+        if isinstance(rules, FrameRules):
+            return FrameWatch(rules, ends, self._text_of)
+
+        def decode(token_ids: Sequence[int], final: bool) -> str:
+            return "".join(self._text_of(token_id) for token_id in token_ids)
+
+        return TextFrameWatch(rules, ends, lambda: decode, before)
 
     def _stop(self, token: int, generated: int, sampling: Sampling) -> StopReason | None:
         eos = () if sampling.ignore_eos else (self._eos_token_id,)

@@ -206,7 +206,6 @@ def async_server(shop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield server
 
 
-@pytest.mark.skipif(not BUNDLED_MODEL.exists(), reason="the bundled model is not there yet")
 def test_a_model_calls_while_it_writes(async_server: Server, shop: str) -> None:
     printed = run(EXAMPLES / "async_agent" / "run.py", "--url", async_server.url)
     known = {tool: httpx.get(f"{shop}/{tool}/{code}").text for tool, code in ASKED.items()}

@@ -73,10 +73,14 @@ framed_scenarios = st.lists(framed_plans, min_size=1, max_size=8)
 
 @dataclass
 class FramedTurn:
-    """What was generated of a turn, by its positions in the transcript, and how it ended."""
+    """What was generated of a turn, by its positions in the transcript, and how it ended.
+
+    `most_at_once` is how many tokens the engine gave at once at most.
+    """
 
     start: int
     tokens: int = 0
+    most_at_once: int = 0
     stop: StopReason | None = None
     stop_token_id: int | None = None
 
@@ -154,6 +158,7 @@ class _Player:
             if turn not in self.record.turns[-1:]:
                 self.record.turns.append(turn)
             turn.tokens += len(delta.token_ids)
+            turn.most_at_once = max(turn.most_at_once, len(delta.token_ids))
             self._generated += len(delta.token_ids)
             self._deltas += 1
             if delta.stop is not None:

@@ -11,18 +11,19 @@ from vllm.tokenizers import cached_tokenizer_from_config
 from caesura.cml import (
     Call,
     CallStop,
+    FrameRules,
     Interrupt,
     Marker,
     Mode,
     State,
     Text,
+    TextRules,
     Trap,
     encode_text,
     read_transcript,
 )
 from caesura.engine.cml_format import CmlFormat, cml_format
 from caesura.engine.data_tokens import StreamDecoder
-from caesura.errors import ConfigurationError
 from marked_model import TOKENS, build_marked_model
 
 QUESTION = {"role": "user", "content": "How is it?"}
@@ -70,6 +71,7 @@ def test_markers_are_found(marked: CmlFormat, plain: CmlFormat) -> None:
     assert marked.vocabulary.reasoning is None
     for mode, calls in zip(Mode, CallStop, strict=True):
         rules = marked.frame_rules(mode)
+        assert isinstance(rules, FrameRules)
         assert rules.calls is calls
         assert rules.end == TOKENS[Marker.END]
 
@@ -191,6 +193,14 @@ def test_other_models_are_told_of_cml_in_the_system_prompt(plain: CmlFormat) -> 
     assert "You have no tools" in without
 
 
-def test_a_model_without_markers_is_refused_with_advice(plain: CmlFormat) -> None:
-    with pytest.raises(ConfigurationError, match="trained for CML"):
-        plain.frame_rules(Mode.ASYNC)
+def test_frames_of_a_model_without_markers_are_watched_by_their_text(plain: CmlFormat) -> None:
+    for mode, calls in zip(Mode, CallStop, strict=True):
+        assert plain.frame_rules(mode) == TextRules(calls, reasoning=plain.vocabulary.reasoning)
+
+
+def test_a_monitor_goes_on_in_the_middle_of_a_marker(plain: CmlFormat) -> None:
+    before = encode(plain, encode_text([Text("See."), Call("a", "f")]) + "[CA")
+    monitor = plain.monitor(None, ["a"], State.TEXT, before)
+    assert monitor.in_critical_section
+    called = encode_text([Call("b", "f")])
+    assert monitor.feed(encode(plain, called.removeprefix("[CA"))) == [Call("b", "f")]

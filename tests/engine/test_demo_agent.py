@@ -10,15 +10,11 @@ from rich.console import Console
 
 from caesura.cml import Mode
 from caesura.demo.agent.play import Recording
-from caesura.demo.agent.run import BUNDLED_MODEL, AgentSettings, run_agent
+from caesura.demo.agent.run import AgentSettings, run_agent
 from caesura.errors import ConfigurationError
 from caesura.session.calling import Ending
 
 pytestmark = pytest.mark.engine
-
-needs_model = pytest.mark.skipif(
-    not BUNDLED_MODEL.exists(), reason="the bundled model is not there yet"
-)
 
 
 def overlap(recording: Recording) -> bool:
@@ -27,7 +23,6 @@ def overlap(recording: Recording) -> bool:
     return any(later.issued_at < earlier.injected_at for earlier, later in pairwise(calls))
 
 
-@needs_model
 def test_an_agent_answers_in_each_mode(tmp_path: Path) -> None:
     written = io.StringIO()
     settings = AgentSettings(out=tmp_path, seed=5, questions=2)

@@ -31,7 +31,11 @@ class PlannedFormat:
         return self._codec.interrupts(interrupts)
 
     def monitor(
-        self, tools: KnownTools | None, used_ids: Iterable[str], state: State | None = None
+        self,
+        tools: KnownTools | None,
+        used_ids: Iterable[str],
+        state: State | None = None,
+        before: Sequence[int] = (),
     ) -> StreamMonitor:
         return self._codec.monitor(tools, used_ids, state)
 

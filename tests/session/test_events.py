@@ -61,6 +61,20 @@ async def test_events_keep_their_order_whichever_is_written_first(tmp_path: Path
     store.close()
 
 
+async def test_an_output_replaces_the_pieces_that_wait_behind_an_event(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db")
+    log = EventLog("s", 1, store)
+    log.claim(10)
+    log.piece(EventType.TEXT, {"text": " So"})
+    being_written = log.prepare(EventType.RESULT, {})
+    log.piece(EventType.TEXT, {"text": " what"})
+    log.output_complete()
+    log.publish(being_written)
+    log.publish(log.prepare(EventType.OUTPUT, {"text": " So what"}))
+    told = [event.type for event in await log.since(0)]
+    assert told == [EventType.RESULT, EventType.OUTPUT]
+
+
 async def test_a_number_that_was_not_written_is_left_out(tmp_path: Path) -> None:
     store = Store(tmp_path / "db")
     log = EventLog("s", 1, store)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 import caesura.demo
+from caesura.train.demo_suite import DemoSuite
 from caesura.train.evaluate import Evaluation
 
 MODEL = Path(caesura.demo.__file__).parent / "cml_model"
@@ -17,7 +18,7 @@ def test_it_fits_the_repository() -> None:
 
 def test_it_succeeds_in_13_of_15_held_out_sessions_of_each_category() -> None:
     torch.set_num_threads(1)
-    scores = Evaluation(MODEL, CASES, seed=41).run(sides=(True,))
+    scores = Evaluation(DemoSuite(MODEL), CASES, seed=41).run(sides=(True,))
     successes: dict[str, int] = {}
     for score in scores:
         successes[score.category] = successes.get(score.category, 0) + score.successes

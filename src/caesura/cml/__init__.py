@@ -4,14 +4,8 @@ from caesura.cml.body import KnownTools
 from caesura.cml.encoder import encode_text, encode_tokens
 from caesura.cml.escaping import Unescaper, escape, unescape
 from caesura.cml.faults import ErrorKind, ProtocolError
-from caesura.cml.frame_watch import (
-    CallStop,
-    Ending,
-    FrameRules,
-    FrameWatch,
-    Ruling,
-    Verdict,
-)
+from caesura.cml.frame_rules import CallStop, FrameRules, TextRules
+from caesura.cml.frame_watch import Ending, FrameWatch, Ruling, TurnWatch, Verdict
 from caesura.cml.frames import (
     ERROR_ID,
     USER_ID,
@@ -32,6 +26,8 @@ from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situ
 from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
 from caesura.cml.prompting import ToolDescription, duration_sentence, system_prompt
 from caesura.cml.rules import Rules, Violation, ViolationKind
+from caesura.cml.scanner import half_marker
+from caesura.cml.text_frame_watch import TextFrameWatch
 from caesura.cml.transcript import MalformedTranscript, read_transcript
 
 __all__ = [
@@ -72,10 +68,13 @@ __all__ = [
     "Situation",
     "State",
     "Text",
+    "TextFrameWatch",
     "TextMonitor",
+    "TextRules",
     "TokenMonitor",
     "ToolDescription",
     "Trap",
+    "TurnWatch",
     "Unescaper",
     "Verdict",
     "Violation",
@@ -86,6 +85,7 @@ __all__ = [
     "encode_tokens",
     "error_content",
     "escape",
+    "half_marker",
     "next_step",
     "read_transcript",
     "system_prompt",

@@ -12,69 +12,17 @@ is in no transcript: its place is sampled anew, after what is appended.
 ```
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 
-from caesura.cml.machine import State
+from caesura.cml.frame_rules import CallStop, FrameRules, TextRules
+from caesura.cml.machine import LISTENS_FOR, State
 from caesura.cml.markers import Marker, ReasoningEdge, Symbol
-from caesura.errors import ConfigurationError
 
 WORD_PATIENCE_TOKENS = 16
 """How many tokens an interrupt waits for the start of a word, outside frames."""
-
-
-class CallStop(StrEnum):
-    """Which ends of calls end the turn. Only calls with an id do: of others no result comes."""
-
-    EACH = "each"  # at each call's [END]
-    BUNDLE = "bundle"  # before the first token that neither goes on a bundle of calls nor traps
-    NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class FrameRules:
-    """What an engine has to know of CML to watch a session's frames.
-
-    Attributes:
-        call, trap, head, end, interrupt: the tokens of the markers.
-        calls: which ends of calls end the turn. The end of a trap always does.
-        at_words: interrupts come only before a token that begins with white space, before a marker,
-            behind a frame or a line break, or at the end of the sequence; else before any token
-            outside frames.
-        reasoning: the tokens that open and close a reasoning block, of a model that has them.
-
-    Raises:
-        ConfigurationError: two of them are one token.
-    """
-
-    call: int
-    trap: int
-    head: int
-    end: int
-    interrupt: int
-    calls: CallStop
-    at_words: bool = True
-    reasoning: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.symbols) < 5 + (2 if self.reasoning else 0):
-            raise ConfigurationError("two markers have the same token")
-
-    @property
-    def symbols(self) -> dict[int, Symbol]:
-        """What each of the tokens means."""
-        symbols: dict[int, Symbol] = {
-            self.call: Marker.CALL,
-            self.trap: Marker.TRAP,
-            self.head: Marker.HEAD,
-            self.end: Marker.END,
-            self.interrupt: Marker.INTR,
-        }
-        if self.reasoning is not None:
-            opening, closing = self.reasoning
-            symbols |= {opening: ReasoningEdge.OPENING, closing: ReasoningEdge.CLOSING}
-        return symbols
 
 
 class Verdict(Enum):
@@ -105,7 +53,7 @@ class Ruling:
 KEPT = Ruling(Verdict.KEEP)
 
 
-class _Bundle(Enum):
+class Bundle(Enum):
     """Adjacent calls, where they end the turn together."""
 
     NONE = "none"
@@ -113,43 +61,20 @@ class _Bundle(Enum):
     AWAITED = "awaited"
 
 
-class FrameWatch:
-    """The frames of one session, turn by turn.
+class TurnWatch(ABC):
+    """What all watches have: where in the grammar a session's stream is, turn by turn.
 
-    Its states are those of `TokenMonitor`; it knows nothing of what frames say.
-
-    Args:
-        rules: of the session's current turn.
-        end_tokens: tokens that end the sequence.
-        text_of: text of a token, with its leading white space.
+    It knows nothing of what frames say.
 
     Attributes:
         state: where in the grammar the stream is.
     """
 
-    def __init__(
-        self, rules: FrameRules, end_tokens: frozenset[int], text_of: Callable[[int], str]
-    ) -> None:
+    def __init__(self, rules: FrameRules | TextRules, end_tokens: frozenset[int]) -> None:
         self.state = State.TEXT
-        self._text_of = text_of
-        self.begin_turn(rules, end_tokens)
+        self._enter_turn(rules, end_tokens)
 
-    def begin_turn(self, rules: FrameRules, end_tokens: frozenset[int]) -> None:
-        """Tokens were appended: a frame that was open is broken off, a reasoning block is not."""
-        self._rules = rules
-        self._symbols = rules.symbols
-        self._end_tokens = end_tokens
-        if self.state is not State.REASONING:
-            self.state = State.TEXT
-        self._bundle = _Bundle.NONE
-        self._at_boundary = True  # what comes before the next token is complete
-        self._waited_tokens = 0
-
-    @property
-    def in_frame(self) -> bool:
-        """Whether a frame is open: nothing may be appended."""
-        return self.state in (State.CALL, State.BODY, State.TRAP)
-
+    @abstractmethod
     def feed(self, token_id: int, *, interrupt_waits: bool) -> Ruling:
         """Take the next sampled token.
 
@@ -157,9 +82,89 @@ class FrameWatch:
             token_id: the token.
             interrupt_waits: tokens are there to be appended as soon as it is allowed.
         """
-        if token_id in self._end_tokens:
+
+    @property
+    def in_frame(self) -> bool:
+        """Whether a frame is open: nothing may be appended."""
+        return self.state in (State.CALL, State.BODY, State.TRAP)
+
+    def _enter_turn(self, rules: FrameRules | TextRules, end_tokens: frozenset[int]) -> None:
+        """A frame that was open is broken off, a reasoning block is not."""
+        self._calls = rules.calls
+        self._at_words = rules.at_words
+        self._end_tokens = end_tokens
+        if self.state is not State.REASONING:
             self.state = State.TEXT
-            return Ruling(Verdict.STOP_BEFORE, Ending.SEQUENCE)
+        self._bundle = Bundle.NONE
+        self._at_boundary = True  # what comes before the next token is complete
+        self._waited_tokens = 0
+
+    def _sequence_ended(self) -> Ruling:
+        self.state = State.TEXT
+        return Ruling(Verdict.STOP_BEFORE, Ending.SEQUENCE)
+
+    def _enter(self, symbol: Symbol) -> Ending | None:
+        """Take a symbol that is kept: what ends there, if a frame does.
+
+        Returns:
+            `FRAME` if the turn ends there in any case, `INTERRUPTED` if appended tokens may
+            follow.
+        """
+        was, self.state = self.state, _after(self.state, symbol)
+        if symbol is not Marker.END or was is State.TEXT:
+            return None
+        is_awaited = was is State.BODY
+        if was is State.TRAP or (is_awaited and self._calls is CallStop.EACH):
+            return Ending.FRAME
+        if was in (State.CALL, State.BODY) and self._calls is CallStop.BUNDLE:
+            if self._bundle is not Bundle.AWAITED:
+                self._bundle = Bundle.AWAITED if is_awaited else Bundle.OPEN
+            return None
+        return Ending.INTERRUPTED
+
+    def _part_bundle(self, *, by_trap: bool) -> bool:
+        """No more calls belong to the bundle: whether the turn ends with it.
+
+        A trap waits for the bundle itself, at its own end.
+        """
+        awaited, self._bundle = self._bundle is Bundle.AWAITED, Bundle.NONE
+        return awaited and not by_trap
+
+    def _interrupt_before(self, is_position: bool) -> bool:
+        """Whether appended tokens, which wait, come before a token outside frames."""
+        if is_position or not self._at_words or self._waited_tokens >= WORD_PATIENCE_TOKENS:
+            return True
+        self._waited_tokens += 1
+        return False
+
+
+class FrameWatch(TurnWatch):
+    """The frames of one session whose markers are tokens.
+
+    Its states are those of `TokenMonitor`.
+
+    Args:
+        rules: of the session's current turn.
+        end_tokens: tokens that end the sequence.
+        text_of: text of a token, with its leading white space.
+    """
+
+    def __init__(
+        self, rules: FrameRules, end_tokens: frozenset[int], text_of: Callable[[int], str]
+    ) -> None:
+        super().__init__(rules, end_tokens)
+        self._text_of = text_of
+        self._symbols = rules.symbols
+
+    def begin_turn(self, rules: FrameRules, end_tokens: frozenset[int]) -> None:
+        """Tokens were appended."""
+        self._enter_turn(rules, end_tokens)
+        self._symbols = rules.symbols
+
+    def feed(self, token_id: int, *, interrupt_waits: bool) -> Ruling:
+        """See `TurnWatch.feed`."""
+        if token_id in self._end_tokens:
+            return self._sequence_ended()
         symbol = self._symbol(token_id)
         if not self.in_frame:
             ending = self._ending_before(token_id, symbol, interrupt_waits)
@@ -169,71 +174,47 @@ class FrameWatch:
             # Not behind any white space: a lone space may belong to the value that follows.
             self._at_boundary = self._text_of(token_id)[-1:] == "\n"
             return KEPT
-        was, self.state = self.state, self._after(symbol)
         self._at_boundary = True
-        if symbol is not Marker.END or was is State.TEXT:
+        ended = self._enter(symbol)
+        if ended is None or (ended is Ending.INTERRUPTED and not interrupt_waits):
             return KEPT
-        return self._frame_ended(was, interrupt_waits)
+        return Ruling(Verdict.STOP_AFTER, ended)
 
     def _symbol(self, token_id: int) -> Symbol | None:
-        """What the token is here: in a reasoning block only its end is a symbol."""
+        """What the token is here, if it is more than text."""
         symbol = self._symbols.get(token_id)
-        if self.state is State.REASONING:
-            return symbol if symbol is ReasoningEdge.CLOSING else None
-        if symbol is ReasoningEdge.CLOSING:
-            return None
-        return symbol if self.state is State.TEXT or isinstance(symbol, Marker) else None
+        return symbol if symbol in LISTENS_FOR[self.state] else None
 
     def _ending_before(
         self, token_id: int, symbol: Symbol | None, interrupt_waits: bool
     ) -> Ending | None:
-        if self._bundle is not _Bundle.NONE:
+        if self._bundle is not Bundle.NONE:
             is_blank = symbol is None and not self._text_of(token_id).strip()
             if is_blank or symbol is Marker.CALL:
                 return None
-            awaited, self._bundle = self._bundle is _Bundle.AWAITED, _Bundle.NONE
-            if awaited:
-                # A trap waits for the bundle itself, at its own end.
-                return None if symbol is Marker.TRAP else Ending.BUNDLE
+            if self._part_bundle(by_trap=symbol is Marker.TRAP):
+                return Ending.BUNDLE
         if not interrupt_waits:
             self._waited_tokens = 0
             return None
-        if self._may_interrupt_before(token_id, symbol):
-            return Ending.INTERRUPTED
-        self._waited_tokens += 1
-        return None
-
-    def _may_interrupt_before(self, token_id: int, symbol: Symbol | None) -> bool:
-        return (
-            not self._rules.at_words
-            or symbol is not None
-            or self._at_boundary
-            or self._waited_tokens >= WORD_PATIENCE_TOKENS
-            or self._text_of(token_id)[:1].isspace()
+        is_position = (
+            symbol is not None or self._at_boundary or self._text_of(token_id)[:1].isspace()
         )
+        return Ending.INTERRUPTED if self._interrupt_before(is_position) else None
 
-    def _after(self, symbol: Symbol) -> State:
-        match symbol:
-            case Marker.CALL:
-                return State.CALL
-            case Marker.TRAP:
-                return State.TRAP
-            case Marker.INTR:
-                return State.SKIPPED
-            case Marker.HEAD:
-                return State.BODY if self.state is State.CALL else self.state
-            case ReasoningEdge.OPENING:
-                return State.REASONING
-            case Marker.END | ReasoningEdge.CLOSING:
-                return State.TEXT
 
-    def _frame_ended(self, was: State, interrupt_waits: bool) -> Ruling:
-        is_awaited = was is State.BODY
-        is_call = was in (State.CALL, State.BODY)
-        if was is State.TRAP or (is_awaited and self._rules.calls is CallStop.EACH):
-            return Ruling(Verdict.STOP_AFTER, Ending.FRAME)
-        if is_call and self._rules.calls is CallStop.BUNDLE:
-            if self._bundle is not _Bundle.AWAITED:
-                self._bundle = _Bundle.AWAITED if is_awaited else _Bundle.OPEN
-            return KEPT
-        return Ruling(Verdict.STOP_AFTER, Ending.INTERRUPTED) if interrupt_waits else KEPT
+def _after(state: State, symbol: Symbol) -> State:
+    """Where a symbol that is listened for leads."""
+    match symbol:
+        case Marker.CALL:
+            return State.CALL
+        case Marker.TRAP:
+            return State.TRAP
+        case Marker.INTR:
+            return State.SKIPPED
+        case Marker.HEAD:
+            return State.BODY if state is State.CALL else state
+        case ReasoningEdge.OPENING:
+            return State.REASONING
+        case Marker.END | ReasoningEdge.CLOSING:
+            return State.TEXT

@@ -37,7 +37,7 @@ class State(Enum):
 
 
 _MARKERS = frozenset[Symbol](Marker)
-_LISTENS_FOR: Mapping[State, frozenset[Symbol]] = {
+LISTENS_FOR: Mapping[State, frozenset[Symbol]] = {
     State.TEXT: _MARKERS | {ReasoningEdge.OPENING},
     State.REASONING: frozenset({ReasoningEdge.CLOSING}),
     State.CALL: _MARKERS,
@@ -45,6 +45,8 @@ _LISTENS_FOR: Mapping[State, frozenset[Symbol]] = {
     State.TRAP: _MARKERS,
     State.SKIPPED: _MARKERS,
 }
+"""What is a symbol in each state. All others are text."""
+
 _IN_FRAME = frozenset({State.CALL, State.BODY, State.TRAP})
 
 
@@ -119,7 +121,7 @@ class FrameMachine:
     @property
     def listens_for(self) -> frozenset[Symbol]:
         """What is a symbol here. All others are text."""
-        return _LISTENS_FOR[self.state]
+        return LISTENS_FOR[self.state]
 
     @property
     def in_frame(self) -> bool:

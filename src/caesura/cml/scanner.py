@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from caesura.cml.markers import Symbol, Vocabulary
+from caesura.cml.markers import Marker, Symbol, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,12 @@ def scanner_for(vocabulary: Vocabulary, symbols: frozenset[Symbol]) -> Scanner:
         openers=frozenset(spelling[0] for spelling in spelled),
         longest=max(len(spelling) for spelling in spelled),
     )
+
+
+def half_marker(text: str, vocabulary: Vocabulary) -> str:
+    """What a text ends with that may be the beginning of a marker; empty if nothing may."""
+    scanner = scanner_for(vocabulary, frozenset(Marker))
+    position = 0
+    while found := scanner.find(text, position):
+        position = found.end
+    return text[scanner.certain_end(text, position) :]

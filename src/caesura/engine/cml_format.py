@@ -20,19 +20,21 @@ from caesura.cml import (
     ReasoningTags,
     State,
     TextMonitor,
+    TextRules,
     TokenMonitor,
     ToolDescription,
     Vocabulary,
     duration_sentence,
     encode_text,
     encode_tokens,
+    half_marker,
     system_prompt,
 )
 from caesura.cml.chat_quoting import quoted_message, quoted_value
 from caesura.cml.markers import Symbol
 from caesura.engine.call_grammar import call_grammar
 from caesura.engine.chat_format import ChatFormat
-from caesura.engine.data_tokens import DataTokens, StreamDecoder
+from caesura.engine.data_tokens import MARKER_TOKENS, DataTokens, StreamDecoder
 from caesura.errors import ConfigurationError
 from caesura.session.calling import DecodedMonitor, StreamMonitor
 from caesura.session.records import Message
@@ -100,7 +102,11 @@ class CmlFormat:
         return self._data.encode(encode_text(interrupts, self.vocabulary))
 
     def monitor(
-        self, tools: KnownTools | None, used_ids: Iterable[str], state: State | None = None
+        self,
+        tools: KnownTools | None,
+        used_ids: Iterable[str],
+        state: State | None = None,
+        before: Sequence[int] = (),
     ) -> StreamMonitor:
         """See `Codec.monitor`."""
         settings = MonitorSettings(tools, self._limits, self.vocabulary, self.starts_reasoning)
@@ -109,26 +115,21 @@ class CmlFormat:
         if self.has_marker_tokens:
             monitor = TokenMonitor(settings, self._token_ids, decode, used_ids)
         else:
-            monitor = DecodedMonitor(TextMonitor(settings, used_ids), decode)
+            reader = TextMonitor(settings, used_ids)
+            monitor = DecodedMonitor(reader, decode)
         if state is not None:
             monitor.end_of_stream()  # a turn that has begun may have left its reasoning block
         if state is State.REASONING and self.vocabulary.reasoning is not None:
             monitor.feed(self.chat.encode(self.vocabulary.reasoning.opening))
+        if state is State.TEXT and not self.has_marker_tokens:
+            end = self.chat.tokenizer.decode(before[-MARKER_TOKENS:])
+            reader.feed(half_marker(end, self.vocabulary))  # which is held, and no event
         return monitor
 
-    def frame_rules(self, mode: Mode) -> FrameRules:
-        """See `Codec.frame_rules`.
-
-        Raises:
-            ConfigurationError: the engine cannot watch the frames of a model without the tokens.
-        """
+    def frame_rules(self, mode: Mode) -> FrameRules | TextRules:
+        """See `Codec.frame_rules`."""
         if not self.has_marker_tokens:
-            raise ConfigurationError(
-                "this model has no tokens for "
-                + " ".join(marker.value for marker in Marker)
-                + ": serve one that was trained for CML (see `caesura train`), or leave "
-                "function_calling out"
-            )
+            return TextRules(_CALL_STOPS[mode], reasoning=self.vocabulary.reasoning)
         tokens = self._token_ids
         reasoning = None
         if ReasoningEdge.OPENING in tokens:
@@ -147,11 +148,12 @@ class CmlFormat:
         """A grammar by which every call that is begun is one of these tools', with arguments that
         fit; None if there is none: without tools or marker tokens, with reasoning blocks, or with
         parameters that cannot be enforced."""
-        if not tools or not self.has_marker_tokens or self.vocabulary.reasoning is not None:
+        rules = self.frame_rules(mode)
+        if not tools or isinstance(rules, TextRules) or self.vocabulary.reasoning is not None:
             return None
         schemas = {_name(tool): _description(tool, {}).parameters for tool in tools}
         try:
-            return call_grammar(self.frame_rules(mode), schemas)
+            return call_grammar(rules, schemas)
         except ConfigurationError as error:
             logger.warning("calls are not constrained: %s", error)
             return None

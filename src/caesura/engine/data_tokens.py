@@ -7,6 +7,12 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 
+MARKER_TOKENS = 8
+"""More than half a marker is spelled with."""
+
+_INVALID_PREFIX = "Invalid prefix encountered"
+_CHARACTER_TOKENS = 8  # more than any character is made of
+
 
 class DataTokens:
     """Tokens of text in which nothing is special.
@@ -46,14 +52,29 @@ class StreamDecoder:
         """See `IncrementalDecoder`."""
         text = ""
         for token_id in token_ids:
-            piece = self._stream.step(self._tokenizer, token_id)
+            piece = self._step(token_id)
             if piece is None:
                 self._held.append(token_id)
             else:
                 self._held.clear()
                 text += piece
-        if final and self._held:
-            text += self._tokenizer.decode(self._held, skip_special_tokens=False)
-            self._held.clear()
+            if len(self._held) > _CHARACTER_TOKENS:
+                text += self._give_up()
+        return text + self._give_up() if final and self._held else text
+
+    def _step(self, token_id: int) -> str | None:
+        try:
+            return self._stream.step(self._tokenizer, token_id)
+        except Exception as error:  # it has no type of its own
+            if not str(error).startswith(_INVALID_PREFIX):
+                raise
+            # A decoder that changes text it has given out, as some do: go on from here.
             self._stream = DecodeStream(skip_special_tokens=False)
+            return self._stream.step(self._tokenizer, token_id)
+
+    def _give_up(self) -> str:
+        """What is held is no character."""
+        text = self._tokenizer.decode(self._held, skip_special_tokens=False)
+        self._held.clear()
+        self._stream = DecodeStream(skip_special_tokens=False)
         return text

@@ -8,10 +8,13 @@ cannot shift it:
     prompt | See . [CALL] ... [END] [INTR] ... [END] [TRAP] [END] [INTR] ... [END] Done
              0   1   2  ...     6   ─ not counted ─    7     8    ─ not counted ─    9
 
+Where markers are text, that is what stands between `[INTR]` and `[END]` in the text of tokens.
+
 Start an engine with `logits_processors=[FORCED_TOKENS]` (vLLM's own model runner V1; without
 speculative decoding), and give `Sampling.script`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +25,9 @@ from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from caesura.session import FrameRules, Script
+from caesura.cml import FrameRules, Marker, TextRules
+from caesura.engine.frames import TokenTexts
+from caesura.session import Script
 
 FORCED_TOKENS = "caesura.engine.forced_tokens:ForcedTokens"
 """The name by which vLLM loads it, in every process of an engine."""
@@ -31,13 +36,16 @@ SCRIPT_ARGUMENT = "caesura_script"
 """Key in `SamplingParams.extra_args` of every turn of a session that writes a script."""
 
 
-def script_argument(script: Script, frames: FrameRules) -> dict[str, Any]:
-    """A script as it travels with a request, under `SCRIPT_ARGUMENT`."""
+def script_argument(script: Script, frames: FrameRules | TextRules) -> dict[str, Any]:
+    """A script as it travels with a request, under `SCRIPT_ARGUMENT`.
+
+    `injected` are the tokens that an interrupt begins and ends with; none where they are text.
+    """
+    injected = [frames.interrupt, frames.end] if isinstance(frames, FrameRules) else []
     return {
         "token_ids": list(script.token_ids),
         "prompt_tokens": script.prompt_tokens,
-        "interrupt": frames.interrupt,
-        "end": frames.end,
+        "injected": injected,
     }
 
 
@@ -72,7 +80,7 @@ class ForcedTokens(LogitsProcessor):
         argument = (sampling_params.extra_args or {}).get(SCRIPT_ARGUMENT)
         if argument is None:
             return
-        fields = {"token_ids": list, "prompt_tokens": int, "interrupt": int, "end": int}
+        fields = {"token_ids": list, "prompt_tokens": int, "injected": list}
         if not isinstance(argument, dict) or not all(
             isinstance(argument.get(name), kind) for name, kind in fields.items()
         ):
@@ -80,6 +88,7 @@ class ForcedTokens(LogitsProcessor):
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self._device = device
+        self._text_of = TokenTexts(vllm_config.model_config)
         self._parts: dict[int, _Part] = {}
 
     def is_argmax_invariant(self) -> bool:
@@ -88,7 +97,7 @@ class ForcedTokens(LogitsProcessor):
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         """Take requests that come, go or move in the batch."""
-        process_dict_updates(self._parts, batch_update, _part)
+        process_dict_updates(self._parts, batch_update, self._part)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """Mask all but one token, in place; `logits` is requests x vocabulary."""
@@ -99,14 +108,18 @@ class ForcedTokens(LogitsProcessor):
             logits[rows, torch.tensor(tokens, device=self._device)] = 0.0
         return logits
 
-
-def _part(params: SamplingParams, prompt: list[int] | None, generated: list[int]) -> _Part | None:
-    argument = (params.extra_args or {}).get(SCRIPT_ARGUMENT)
-    if argument is None or prompt is None or params.eos_token_id is None:
-        return None
-    behind = prompt[argument["prompt_tokens"] :]
-    position = _written(behind, argument["interrupt"], argument["end"])
-    return _Part([*argument["token_ids"], params.eos_token_id], position, generated)
+    def _part(
+        self, params: SamplingParams, prompt: list[int] | None, generated: list[int]
+    ) -> _Part | None:
+        argument = (params.extra_args or {}).get(SCRIPT_ARGUMENT)
+        if argument is None or prompt is None or params.eos_token_id is None:
+            return None
+        behind = prompt[argument["prompt_tokens"] :]
+        if argument["injected"]:
+            position = _written(behind, *argument["injected"])
+        else:
+            position = _written_in_text([self._text_of(token_id) for token_id in behind])
+        return _Part([*argument["token_ids"], params.eos_token_id], position, generated)
 
 
 def _written(token_ids: Sequence[int], interrupt: int, end: int) -> int:
@@ -116,4 +129,18 @@ def _written(token_ids: Sequence[int], interrupt: int, end: int) -> int:
         injected = injected or token_id == interrupt
         written += not injected
         injected = injected and token_id != end
+    return written
+
+
+_INJECTED = re.compile(f"{re.escape(Marker.INTR.value)}.*?{re.escape(Marker.END.value)}", re.DOTALL)
+
+
+def _written_in_text(texts: Sequence[str]) -> int:
+    """The same by the texts of tokens. Interrupts are whole tokens."""
+    frames = [match.span() for match in _INJECTED.finditer("".join(texts))]
+    written = start = 0
+    for text in texts:
+        end = start + len(text)
+        written += not any(first <= start and end <= last for first, last in frames)
+        start = end
     return written

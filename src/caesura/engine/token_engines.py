@@ -8,6 +8,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, cast
 
+from transformers import PreTrainedTokenizerFast
 from vllm import SamplingParams
 from vllm.engine.protocol import StreamingInput
 from vllm.inputs import TokensPrompt
@@ -17,6 +18,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
+from caesura.cml import FrameRules, TextRules
 from caesura.engine.forced_tokens import FORCED_TOKENS, SCRIPT_ARGUMENT, script_argument
 from caesura.engine.frames import frames_argument
 from caesura.engine.notifications import report_progress
@@ -39,8 +41,10 @@ from caesura.session.errors import (
 from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, require_room
 
 
-def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
-    """vLLM's sampling parameters for a turn of tokens."""
+def to_vllm(
+    sampling: Sampling, endpoint: str | None, *, speculates: bool = False
+) -> SamplingParams:
+    """vLLM's sampling parameters for a turn of tokens, and for engines that speculate."""
     extra: dict[str, Any] = dict(sampling.extra or {})
     if endpoint:
         extra[ENDPOINT_ARGUMENT] = endpoint
@@ -49,7 +53,7 @@ def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
         extra[FRAMES_ARGUMENT] = frames_argument(frames, sampling.stop_token_ids)
         if sampling.script is not None:
             extra[SCRIPT_ARGUMENT] = script_argument(sampling.script, frames)
-    return SamplingParams(
+    params = SamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
         seed=sampling.seed,
@@ -57,13 +61,23 @@ def to_vllm(sampling: Sampling, endpoint: str | None) -> SamplingParams:
         ignore_eos=sampling.ignore_eos,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
-        # Added to a logit, minus infinity is a mask: nobody but the runtime writes interrupts.
-        logit_bias={frames.interrupt: -math.inf} if frames is not None else None,
         structured_outputs=(
             StructuredOutputsParams(grammar=sampling.grammar) if sampling.grammar else None
         ),
         extra_args=extra or None,
     )
+    if isinstance(frames, FrameRules):
+        _mask(frames.interrupt, params, speculates=speculates)
+    return params
+
+
+def _mask(token_id: int, params: SamplingParams, *, speculates: bool) -> None:
+    """Nobody but the runtime writes interrupts."""
+    if speculates:
+        # vLLM refuses biases there; words that may not be written it takes as text only.
+        params._bad_words_token_ids = [[token_id]]
+    else:
+        params.logit_bias = {token_id: -math.inf}
 
 
 _STOPS = {
@@ -268,6 +282,13 @@ class _InPlaceStream:
                 "CML frames need the model's tokenizer: start the engine without "
                 "--skip-tokenizer-init"
             )
+        if isinstance(sampling.frames, TextRules) and not isinstance(
+            self._llm.tokenizer, PreTrainedTokenizerFast
+        ):
+            raise ConfigurationError(
+                "markers as text need one of Hugging Face's fast tokenizers: start the engine "
+                "without --tokenizer-mode, or leave function_calling out"
+            )
         if sampling.script is not None:
             if FORCED_TOKENS not in (model.logits_processors or ()):
                 raise ConfigurationError(
@@ -275,7 +296,8 @@ class _InPlaceStream:
                 )
             if sampling.frames is None or sampling.ignore_eos:
                 raise ConfigurationError("a script needs frames, and the end of the sequence")
-        return to_vllm(sampling, endpoint)
+        speculates = self._llm.vllm_config.speculative_config is not None
+        return to_vllm(sampling, endpoint, speculates=speculates)
 
     def _put(self, token_ids: Sequence[int], params: SamplingParams) -> None:
         self._tokens += len(token_ids)

@@ -1,6 +1,6 @@
 """Sessions: conversations that pause, resume and can be interrupted."""
 
-from caesura.cml import CallStop, FrameRules
+from caesura.cml import CallStop, FrameRules, TextRules
 from caesura.session.errors import (
     ContextFull,
     DuplicateSession,
@@ -42,6 +42,7 @@ __all__ = [
     "SessionError",
     "SessionState",
     "StopReason",
+    "TextRules",
     "TokenEngine",
     "UnknownSession",
 ]

@@ -112,6 +112,8 @@ class EventLog:
         self._pieces.clear()
         kept = [event for event in self._recent if event.number not in pieces]
         self._recent = deque(kept, maxlen=REMEMBERED_EVENTS)
+        for number in pieces & self._ready.keys():  # behind an event that is being written
+            self._ready[number] = None
 
     def close(self) -> None:
         """No more events will come: followers stop after the last."""

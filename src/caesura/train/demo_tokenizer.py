@@ -23,19 +23,7 @@ ERROR_HEAD = '{"error": {"type": "'
 ERROR_MIDDLE = '", "message": "'
 MOST_CALLS_PER_TOOL = 6
 
-CHAT_TEMPLATE = (
-    "{#- The mode is one token, the header of each answer. Tools and system messages are not "
-    "read: the model knows its tools. -#}\n"
-    "{%- set mode = function_calling if function_calling is defined and function_calling "
-    "else 'sync' -%}\n"
-    "{%- for message in messages -%}\n"
-    "{%- if message.role == 'user' -%}{{- '<|user|>' + message.content -}}\n"
-    "{%- elif message.role == 'assistant' -%}\n"
-    "{{- '<|' + mode + '|>' + (message.content or '') + '<|end|>' -}}\n"
-    "{%- endif -%}\n"
-    "{%- endfor -%}\n"
-    "{%- if add_generation_prompt -%}{{- '<|' + mode + '|>' -}}{%- endif -%}\n"
-)
+CHAT_TEMPLATE = Path(__file__).with_name("demo_chat_template.jinja").read_text(encoding="utf-8")
 
 
 def call_ids() -> list[str]:

@@ -65,7 +65,11 @@ class TokenizerCodec:
         self._ids = {marker: self._tokenizer.token_to_id(marker.value) for marker in Marker}
 
     def monitor(
-        self, tools: KnownTools | None, used_ids: Iterable[str], state: State | None = None
+        self,
+        tools: KnownTools | None,
+        used_ids: Iterable[str],
+        state: State | None = None,
+        before: Sequence[int] = (),
     ) -> TokenMonitor:
         stream = DecodeStream()
 

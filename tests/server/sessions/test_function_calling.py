@@ -9,6 +9,7 @@ import pytest
 
 from caesura.cml import Mode
 from server.served import Served, body, served, streamed
+from session import spelled
 from session.planned import FORMATS, call, engine
 from session.workplace import tool
 
@@ -147,3 +148,18 @@ async def test_what_the_model_cannot_do_is_refused_with_advice(
         assert plain["protocol"] == "native", "the model's own format waits by itself"
         futures = await server.session("hello", function_calling="async")
         assert futures["protocol"] == "futures"
+
+
+@pytest.mark.parametrize("mode", [*Mode])
+async def test_a_model_without_markers_is_prompted_for_them(tmp_path: Path, mode: Mode) -> None:
+    options = {"engine": spelled.engine(), "formats": spelled.FORMATS}
+    async with served(tmp_path / "db", tool(look), **options) as server:
+        made = await server.session(
+            PLAN, function_calling=mode, protocol="prompted", keep_open=False
+        )
+        assert made["protocol"] == "prompted"
+        events = await told(server, made["id"])
+        done = "".join(data["text"] for kind, data in events if kind == "output.done")
+        assert done.endswith(" So a: saw 1, b: saw [END] 2.")
+        issued = [data["label"] for kind, data in events if kind == "call.issued"]
+        assert issued == ["a", "b"]

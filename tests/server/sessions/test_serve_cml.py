@@ -13,10 +13,7 @@ from servers import Server, serving
 
 MODEL = Path(caesura.demo.__file__).parent / "cml_model"
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not MODEL.exists(), reason="the demo model is not trained yet"),
-]
+pytestmark = pytest.mark.engine
 
 CONFIGURATION = """\
 [sessions]

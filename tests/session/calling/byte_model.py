@@ -97,7 +97,11 @@ class ByteCodec:
         return encode_tokens(interrupts, SYMBOLS, lambda text: list(text.encode()))
 
     def monitor(
-        self, tools: KnownTools | None, used_ids: Iterable[str], state: State | None = None
+        self,
+        tools: KnownTools | None,
+        used_ids: Iterable[str],
+        state: State | None = None,
+        before: Sequence[int] = (),
     ) -> TokenMonitor:
         decode: IncrementalDecoder = ByteDecoder()
         monitor = TokenMonitor(MonitorSettings(tools=tools), SYMBOLS, decode, used_ids)

@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from caesura.cml import Mode
 from caesura.engine.chat_format import ChatFormat
 from caesura.engine.cml_format import CmlFormat
 from caesura.engine.config import CaesuraConfig
@@ -120,13 +119,7 @@ def _chat_format(engine_client: Any, state: State, args: Namespace) -> ChatForma
 def _call_formats(chat: ChatFormat) -> CallFormats:
     """CML as the model knows it, by its tokens or as text."""
     found = CmlFormat(chat)
-    if found.has_marker_tokens:
-        return CallFormats(cml=found)
-    try:
-        found.frame_rules(Mode.ASYNC)
-    except ConfigurationError:
-        return CallFormats()
-    return CallFormats(prompted=found)
+    return CallFormats(cml=found) if found.has_marker_tokens else CallFormats(prompted=found)
 
 
 def _refuse_requests(state: State) -> None:

@@ -12,6 +12,7 @@ from caesura.cml import (
     Mode,
     State,
     TextMonitor,
+    TextRules,
 )
 
 
@@ -53,7 +54,11 @@ class Codec(Protocol):
         ...
 
     def monitor(
-        self, tools: KnownTools | None, used_ids: Iterable[str], state: State | None = None
+        self,
+        tools: KnownTools | None,
+        used_ids: Iterable[str],
+        state: State | None = None,
+        before: Sequence[int] = (),
     ) -> StreamMonitor:
         """A monitor for a session.
 
@@ -61,10 +66,11 @@ class Codec(Protocol):
             tools: what its calls may say; None accepts any.
             used_ids: ids of its calls so far.
             state: where the stream is, text or reasoning; None at the beginning of a turn.
+            before: what stands there: half a marker at its end may become a whole one.
         """
         ...
 
-    def frame_rules(self, mode: Mode) -> FrameRules:
+    def frame_rules(self, mode: Mode) -> FrameRules | TextRules:
         """What the engine has to know to watch the session's frames."""
         ...
 

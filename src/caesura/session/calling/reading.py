@@ -87,8 +87,8 @@ class Reading:
                 self._opened_at, self._opened_position = now, self.position - 1
         if delta.stop in (StopReason.STOP, StopReason.LENGTH):
             self.end_turn(now)
-        elif delta.stop is StopReason.FRAME and self.point is Point.CALLED:
-            self.point = Point.WRITING  # no more calls belong to these
+        elif delta.stop is StopReason.FRAME:
+            self._end_frame(now)
         if delta.stop is None or not self._inbox.is_sent:
             return False
         self.place(self._inbox.placed(), now)
@@ -98,6 +98,15 @@ class Reading:
         """The model's turn is over here; nothing if it was already."""
         if self.point is not Point.ENDED:
             self._note(self.monitor.end_of_stream(), now)
+
+    def _end_frame(self, now: float) -> None:
+        """The engine ended the turn here; the last token may have text behind the frame.
+
+        The beginning of a marker that is in there comes to nothing.
+        """
+        self._note(self.monitor.injected(), now)
+        if self.point is Point.CALLED:
+            self.point = Point.WRITING  # no more calls belong to these
 
     def place(self, batch: Batch, now: float) -> None:
         """Interrupts are in the transcript from here on."""
