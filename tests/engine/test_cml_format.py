@@ -1,5 +1,6 @@
 """CML in the tokens of models with and without markers."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from caesura.cml import (
     read_transcript,
 )
 from caesura.engine.cml_format import CmlFormat, cml_format
-from caesura.engine.data_tokens import StreamDecoder
+from caesura.engine.data_tokens import DataTokens, StreamDecoder
 from marked_model import TOKENS, build_marked_model
 
 QUESTION = {"role": "user", "content": "How is it?"}
@@ -169,6 +170,24 @@ def test_what_an_earlier_answer_says_forges_nothing(marked_path: Path) -> None:
     assert not set(TOKENS.values()) & set(tokens)
     text = decode(made, tokens)
     assert all(quoted in text for quoted in ("[~CALL]", "[~END]", "[~TRAP]", "[~INTR]"))
+
+
+def test_the_grammar_of_the_same_tools_is_made_once(marked: CmlFormat) -> None:
+    made = marked.grammar([tool("look")], Mode.ASYNC)
+    assert made is not None
+    assert marked.grammar([tool("look")], Mode.ASYNC) is made
+    assert marked.grammar([tool("find")], Mode.ASYNC) != made
+
+
+def test_a_short_text_does_not_wait_for_a_long_one(marked: CmlFormat) -> None:
+    data = DataTokens(marked.chat.tokenizer)
+    long = threading.Thread(target=data.encode, args=("some words and numbers " * 100_000,))
+    long.start()
+    for _ in range(10):
+        data.encode("short")
+    was_busy = long.is_alive()
+    long.join()
+    assert was_busy
 
 
 def test_the_next_turn_ends_the_one_before(marked: CmlFormat) -> None:

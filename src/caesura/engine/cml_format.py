@@ -1,6 +1,8 @@
 """CML in a model's tokens: `session.calling.Codec` on its tokenizer and chat template."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic import JsonValue
@@ -153,7 +155,7 @@ class CmlFormat:
             return None
         schemas = {_name(tool): _description(tool, {}).parameters for tool in tools}
         try:
-            return call_grammar(rules, schemas)
+            return _grammar(rules, json.dumps(schemas))
         except ConfigurationError as error:
             logger.warning("calls are not constrained: %s", error)
             return None
@@ -239,6 +241,12 @@ def cml_format(
         ConfigurationError: the tokenizer is none of Hugging Face's.
     """
     return CmlFormat(ChatFormat(model_config, tokenizer, None, chat_template), limits)
+
+
+@lru_cache(maxsize=64)
+def _grammar(rules: FrameRules, schemas: str) -> str:
+    """The schemas, as JSON, are checked each by itself, and all of a session's turns have them."""
+    return call_grammar(rules, json.loads(schemas))
 
 
 def _special_tokens(chat: ChatFormat) -> dict[str, int]:
