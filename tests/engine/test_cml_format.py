@@ -214,7 +214,9 @@ def test_other_models_are_told_of_cml_in_the_system_prompt(plain: CmlFormat) -> 
 
 def test_frames_of_a_model_without_markers_are_watched_by_their_text(plain: CmlFormat) -> None:
     for mode, calls in zip(Mode, CallStop, strict=True):
-        assert plain.frame_rules(mode) == TextRules(calls, reasoning=plain.vocabulary.reasoning)
+        assert plain.frame_rules(mode) == TextRules(
+            calls, reasoning=plain.vocabulary.reasoning, in_reasoning=False
+        )
 
 
 def test_a_monitor_goes_on_in_the_middle_of_a_marker(plain: CmlFormat) -> None:

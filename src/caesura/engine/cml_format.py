@@ -131,7 +131,11 @@ class CmlFormat:
     def frame_rules(self, mode: Mode) -> FrameRules | TextRules:
         """See `Codec.frame_rules`."""
         if not self.has_marker_tokens:
-            return TextRules(_CALL_STOPS[mode], reasoning=self.vocabulary.reasoning)
+            return TextRules(
+                _CALL_STOPS[mode],
+                reasoning=self.vocabulary.reasoning,
+                in_reasoning=self.starts_reasoning,
+            )
         tokens = self._token_ids
         reasoning = None
         if ReasoningEdge.OPENING in tokens:
@@ -144,6 +148,7 @@ class CmlFormat:
             interrupt=tokens[Marker.INTR],
             calls=_CALL_STOPS[mode],
             reasoning=reasoning,
+            in_reasoning=self.starts_reasoning,
         )
 
     def grammar(self, tools: Sequence[Mapping[str, JsonValue]], mode: Mode) -> str | None:
