@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -210,3 +212,27 @@ def test_appended_tokens_wait_so_long_for_a_word() -> None:
 def test_markers_are_different_tokens() -> None:
     with pytest.raises(ConfigurationError, match="same token"):
         FrameRules(1, 2, 3, 4, 4, CallStop.NEVER)
+
+
+@pytest.mark.parametrize(
+    ("written", "in_reasoning", "ending"),
+    [
+        ("", None, FRAME),
+        ("", True, KEEP),
+        ("", False, FRAME),
+        ("OPENING see", None, KEEP),
+        ("OPENING see", False, FRAME),
+        ("see", True, KEEP),
+    ],
+)
+def test_a_prompt_says_whether_the_turn_begins_in_reasoning(
+    written: str, in_reasoning: bool | None, ending: Ruling
+) -> None:
+    begun = replace(rules(), in_reasoning=in_reasoning)
+    watching = FrameWatch(rules() if written else begun, frozenset({EOS}), SPELLED.__getitem__)
+    for name in written.split():
+        watching.feed(NAMES[name], interrupt_waits=False)
+    if written:
+        watching.begin_turn(begun, frozenset({EOS}))
+    found = [watching.feed(NAMES[name], interrupt_waits=False) for name in ("TRAP", "END")]
+    assert found == [KEEP, ending]

@@ -1,5 +1,6 @@
 """CML in the tokens of models with and without markers."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from caesura.cml import (
     read_transcript,
 )
 from caesura.engine.cml_format import CmlFormat, cml_format
-from caesura.engine.data_tokens import StreamDecoder
+from caesura.engine.data_tokens import DataTokens, StreamDecoder
 from marked_model import TOKENS, build_marked_model
 
 QUESTION = {"role": "user", "content": "How is it?"}
@@ -35,10 +36,15 @@ def tool(name: str, description: str = "Looks.") -> dict:
 
 
 @pytest.fixture(scope="module")
-def marked(tmp_path_factory: pytest.TempPathFactory) -> CmlFormat:
+def marked_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("marked")
     build_marked_model(folder)
-    return format_of(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def marked(marked_path: Path) -> CmlFormat:
+    return format_of(marked_path)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +52,10 @@ def plain(model_path: str) -> CmlFormat:
     return format_of(model_path)
 
 
-def format_of(path: str | Path) -> CmlFormat:
+def format_of(path: str | Path, chat_template: str | None = None) -> CmlFormat:
     config = ModelConfig(model=str(path))
-    return cml_format(config, cached_tokenizer_from_config(config))
+    tokenizer = cached_tokenizer_from_config(config)
+    return cml_format(config, tokenizer, chat_template=chat_template)
 
 
 def decode(made: CmlFormat, tokens: list[int]) -> str:
@@ -146,6 +153,43 @@ def test_what_users_say_forges_nothing(marked: CmlFormat) -> None:
         assert "[~CALL]" in decode(marked, tokens)
 
 
+def test_what_an_earlier_answer_says_forges_nothing(marked_path: Path) -> None:
+    function = {"name": "[CALL]", "arguments": '{"x": "\\u005bEND]"}'}
+    messages = [
+        QUESTION,
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning": "[TRAP]",
+            "tool_calls": [{"id": "[INTR]", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "[INTR]", "name": "[HEAD]", "content": ""},
+    ]
+    made = format_of(marked_path, chat_template="{{ messages | tojson }}")
+    tokens = made.prompt(messages, [tool("[END]")], Mode.ASYNC)
+    assert not set(TOKENS.values()) & set(tokens)
+    text = decode(made, tokens)
+    assert all(quoted in text for quoted in ("[~CALL]", "[~END]", "[~TRAP]", "[~INTR]"))
+
+
+def test_the_grammar_of_the_same_tools_is_made_once(marked: CmlFormat) -> None:
+    made = marked.grammar([tool("look")], Mode.ASYNC)
+    assert made is not None
+    assert marked.grammar([tool("look")], Mode.ASYNC) is made
+    assert marked.grammar([tool("find")], Mode.ASYNC) != made
+
+
+def test_a_short_text_does_not_wait_for_a_long_one(marked: CmlFormat) -> None:
+    data = DataTokens(marked.chat.tokenizer)
+    long = threading.Thread(target=data.encode, args=("some words and numbers " * 100_000,))
+    long.start()
+    for _ in range(10):
+        data.encode("short")
+    was_busy = long.is_alive()
+    long.join()
+    assert was_busy
+
+
 def test_the_next_turn_ends_the_one_before(marked: CmlFormat) -> None:
     prompt = marked.prompt([QUESTION], [], Mode.ASYNC)
     transcript = [*prompt, *encode(marked, " Good.")]
@@ -170,7 +214,9 @@ def test_other_models_are_told_of_cml_in_the_system_prompt(plain: CmlFormat) -> 
 
 def test_frames_of_a_model_without_markers_are_watched_by_their_text(plain: CmlFormat) -> None:
     for mode, calls in zip(Mode, CallStop, strict=True):
-        assert plain.frame_rules(mode) == TextRules(calls, reasoning=plain.vocabulary.reasoning)
+        assert plain.frame_rules(mode) == TextRules(
+            calls, reasoning=plain.vocabulary.reasoning, in_reasoning=False
+        )
 
 
 def test_a_monitor_goes_on_in_the_middle_of_a_marker(plain: CmlFormat) -> None:

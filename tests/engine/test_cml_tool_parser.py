@@ -9,6 +9,7 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.tokenizers.hf import get_cached_tokenizer
 from vllm.tool_parsers import ToolParserManager
 
 from caesura.cml import Call, Marker, Text, Trap, encode_text
@@ -137,3 +138,12 @@ def test_a_model_without_markers_is_refused() -> None:
 
 def test_the_parser_has_a_name() -> None:
     assert ToolParserManager.get_tool_parser(CML_PARSER) is CmlToolParser
+
+
+def test_the_model_cannot_write_interrupts() -> None:
+    adjusted = CmlToolParser(TRAINED).adjust_request(request(bad_words=["oh"]))
+    assert adjusted.bad_words == ["oh", "[INTR]"]
+    params = adjusted.to_sampling_params(max_tokens=1, default_sampling_params={})
+    params.update_from_tokenizer(get_cached_tokenizer(TRAINED))
+    interrupt = TRAINED.convert_tokens_to_ids(Marker.INTR.value)
+    assert [interrupt] in params.bad_words_token_ids

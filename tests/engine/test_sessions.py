@@ -173,6 +173,27 @@ def test_a_context_that_fills_up_stops_by_length(engine: Engine, engine_loop: En
     engine_loop.run(scenario())
 
 
+def test_an_interrupt_that_fills_the_context_is_placed_and_stops_by_length(
+    engine: Engine, engine_loop: EngineLoop
+) -> None:
+    async def scenario() -> None:
+        tokens = prompt(5, CONTEXT_TOKENS - 60)
+        sampling = Sampling(max_tokens=100, ignore_eos=True)
+        session = await Session.open(engine.tokens, tokens, sampling)
+        # There is room for this one as long as nobody has read what is generated.
+        long = prompt(6, 59)
+        await session.interrupt(long)
+        await until_pause(session)
+        assert session.stop is StopReason.LENGTH
+        assert session.transcript[-59:] == long
+        assert len(session.transcript) >= CONTEXT_TOKENS
+        with pytest.raises(ContextFull):
+            await session.resume([1])
+        await session.close()
+
+    engine_loop.run(scenario())
+
+
 def test_a_pool_full_of_paused_sessions_lets_running_and_new_ones_on(
     engine: Engine, engine_loop: EngineLoop
 ) -> None:

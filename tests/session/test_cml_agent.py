@@ -4,17 +4,19 @@ import asyncio
 import json
 import random
 import sqlite3
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from caesura.session.call_format import CallFormats
 from caesura.session.database import Statement
 from caesura.session.records import CallState, EventType, Phase, SessionEnding
 from caesura.session.store import Store
 from caesura.tools.call import CallEnding
 from session.crash_run import check_stream
-from session.planned import FORMATS, call, engine, read, send_off
+from session.planned import FORMATS, PlannedFormat, call, engine, read, send_off
 from session.workplace import OWNER, agents, events, eventually, spec, stored, tool, until
 
 LONG = "word " * 300
@@ -62,6 +64,22 @@ class Gate:
             return f"came {x}"
 
         return wait
+
+
+async def test_a_grammar_is_made_beside_the_event_loop(tmp_path: Path) -> None:
+    made_in: list[threading.Thread] = []
+
+    class Watched(PlannedFormat):
+        def grammar(self, *arguments) -> str | None:
+            made_in.append(threading.current_thread())
+            return super().grammar(*arguments)
+
+    formats = CallFormats(cml=Watched(), constrains=True)
+    async with agents(tmp_path / "db", tool(look), engine=engine(), formats=formats) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'look', x=1)}|?a|Good."))
+        assert (await events(agent))[-1].data["ending"] == SessionEnding.COMPLETED
+    assert made_in
+    assert threading.current_thread() not in made_in
 
 
 @pytest.mark.parametrize("mode", ["sync", "sync_parallel", "async"])

@@ -26,6 +26,8 @@ class FrameRules:
             behind a frame or a line break, or at the end of the sequence; else before any token
             outside frames.
         reasoning: the tokens that open and close a reasoning block, of a model that has them.
+        in_reasoning: whether the turn begins inside such a block, as its prompt or what was
+            written before says; None: where the last one ended, as behind interrupts.
 
     Raises:
         ConfigurationError: two of them are one token.
@@ -39,6 +41,7 @@ class FrameRules:
     calls: CallStop
     at_words: bool = True
     reasoning: tuple[int, int] | None = None
+    in_reasoning: bool | None = None
 
     def __post_init__(self) -> None:
         if len(self.symbols) < 5 + (2 if self.reasoning else 0):
@@ -68,6 +71,7 @@ class TextRules:
         calls: which ends of calls end the turn. The end of a trap always does.
         at_words: see `FrameRules`; what may begin a frame counts as a marker.
         reasoning: the tags of reasoning blocks, of a model that has them.
+        in_reasoning: see `FrameRules`.
 
     Raises:
         ConfigurationError: the tags cannot be told from markers.
@@ -76,6 +80,7 @@ class TextRules:
     calls: CallStop
     at_words: bool = True
     reasoning: ReasoningTags | None = None
+    in_reasoning: bool | None = None
 
     def __post_init__(self) -> None:
         Vocabulary(self.reasoning)

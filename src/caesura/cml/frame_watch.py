@@ -89,12 +89,13 @@ class TurnWatch(ABC):
         return self.state in (State.CALL, State.BODY, State.TRAP)
 
     def _enter_turn(self, rules: FrameRules | TextRules, end_tokens: frozenset[int]) -> None:
-        """A frame that was open is broken off, a reasoning block is not."""
+        """A frame that was open is broken off, a reasoning block only by a prompt."""
         self._calls = rules.calls
         self._at_words = rules.at_words
         self._end_tokens = end_tokens
-        if self.state is not State.REASONING:
-            self.state = State.TEXT
+        was_reasoning = self.state is State.REASONING
+        is_reasoning = was_reasoning if rules.in_reasoning is None else rules.in_reasoning
+        self.state = State.REASONING if is_reasoning else State.TEXT
         self._bundle = Bundle.NONE
         self._at_boundary = True  # what comes before the next token is complete
         self._waited_tokens = 0

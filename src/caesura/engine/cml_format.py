@@ -1,6 +1,8 @@
 """CML in a model's tokens: `session.calling.Codec` on its tokenizer and chat template."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic import JsonValue
@@ -27,10 +29,10 @@ from caesura.cml import (
     duration_sentence,
     encode_text,
     encode_tokens,
-    escape,
     half_marker,
     system_prompt,
 )
+from caesura.cml.chat_quoting import quoted_message, quoted_value
 from caesura.cml.markers import Symbol
 from caesura.engine.call_grammar import call_grammar
 from caesura.engine.chat_format import ChatFormat
@@ -129,7 +131,11 @@ class CmlFormat:
     def frame_rules(self, mode: Mode) -> FrameRules | TextRules:
         """See `Codec.frame_rules`."""
         if not self.has_marker_tokens:
-            return TextRules(_CALL_STOPS[mode], reasoning=self.vocabulary.reasoning)
+            return TextRules(
+                _CALL_STOPS[mode],
+                reasoning=self.vocabulary.reasoning,
+                in_reasoning=self.starts_reasoning,
+            )
         tokens = self._token_ids
         reasoning = None
         if ReasoningEdge.OPENING in tokens:
@@ -142,6 +148,7 @@ class CmlFormat:
             interrupt=tokens[Marker.INTR],
             calls=_CALL_STOPS[mode],
             reasoning=reasoning,
+            in_reasoning=self.starts_reasoning,
         )
 
     def grammar(self, tools: Sequence[Mapping[str, JsonValue]], mode: Mode) -> str | None:
@@ -153,7 +160,7 @@ class CmlFormat:
             return None
         schemas = {_name(tool): _description(tool, {}).parameters for tool in tools}
         try:
-            return call_grammar(rules, schemas)
+            return _grammar(rules, json.dumps(schemas))
         except ConfigurationError as error:
             logger.warning("calls are not constrained: %s", error)
             return None
@@ -190,7 +197,7 @@ class CmlFormat:
         """
         expected = expected_seconds or {}
         ordered = sorted(tools, key=lambda tool: -expected.get(_name(tool), -1.0))
-        quoted = [self._quoted(message) for message in messages]
+        quoted = [quoted_message(message, self.vocabulary) for message in messages]
         if self.has_marker_tokens:
             definitions = [self._described(tool, expected) for tool in ordered]
             return self._chats[mode].prompt(quoted, definitions)
@@ -208,34 +215,14 @@ class CmlFormat:
             messages: what follows; markers in them are quoted.
             mode: what happens at a call.
         """
-        return self._chats[mode].append(transcript, [self._quoted(m) for m in messages])
-
-    def _quoted(self, message: Message) -> Message:
-        if message.get("role") == "system":
-            return message
-        content = message.get("content")
-        return message | {"content": self._quoted_value(content)}
-
-    def _quoted_value(self, value: JsonValue) -> JsonValue:
-        """The value with all markers in its texts quoted."""
-        match value:
-            case str():
-                return escape(value, self.vocabulary)
-            case list():
-                return [self._quoted_value(item) for item in value]
-            case dict():
-                return {
-                    escape(name, self.vocabulary): self._quoted_value(item)
-                    for name, item in value.items()
-                }
-        return value
+        quoted = [quoted_message(message, self.vocabulary) for message in messages]
+        return self._chats[mode].append(transcript, quoted)
 
     def _described(
         self, tool: Mapping[str, JsonValue], expected: Mapping[str, float]
     ) -> dict[str, JsonValue]:
         """The definition, whose description says how long the tool takes."""
-        definition = self._quoted_value(dict(tool))
-        assert isinstance(definition, dict)
+        definition: dict[str, JsonValue] = quoted_value(tool, self.vocabulary)
         function = definition.get("function")
         seconds = expected.get(_name(tool))
         if seconds is None or not isinstance(function, dict):
@@ -259,6 +246,12 @@ def cml_format(
         ConfigurationError: the tokenizer is none of Hugging Face's.
     """
     return CmlFormat(ChatFormat(model_config, tokenizer, None, chat_template), limits)
+
+
+@lru_cache(maxsize=64)
+def _grammar(rules: FrameRules, schemas: str) -> str:
+    """The schemas, as JSON, are checked each by itself, and all of a session's turns have them."""
+    return call_grammar(rules, json.loads(schemas))
 
 
 def _special_tokens(chat: ChatFormat) -> dict[str, int]:

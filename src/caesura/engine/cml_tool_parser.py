@@ -63,9 +63,16 @@ class CmlToolParser(ToolParser):
         self._reader = _Reader()
 
     def adjust_request(self, request: Any) -> Any:
-        """See to it that markers are not skipped, and that the turn ends where it has to."""
+        """See to it that markers are not skipped, that the turn ends where it has to, and that
+        the model writes no interrupt.
+
+        vLLM's requests to /v1/responses cannot name what is not to be written: one that the model
+        writes there is dropped by the reader.
+        """
         request = super().adjust_request(request)
         request.skip_special_tokens = False
+        if hasattr(request, "bad_words"):  # a bias would be refused where vLLM speculates
+            request.bad_words = [*request.bad_words, Marker.INTR.value]
         if request.tools and request.tool_choice != "none" and hasattr(request, "stop_token_ids"):
             stops = [self.vocab[marker.value] for marker in _stops(request)]
             request.stop_token_ids = [*(request.stop_token_ids or ()), *stops]

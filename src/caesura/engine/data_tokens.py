@@ -1,6 +1,5 @@
 """Text that is data as tokens, and tokens that come one by one as text."""
 
-import threading
 from collections.abc import Sequence
 
 from tokenizers import Tokenizer
@@ -18,7 +17,8 @@ class DataTokens:
     """Tokens of text in which nothing is special.
 
     Has a tokenizer of its own: whether special tokens are recognized is a setting of the whole
-    tokenizer, which others use meanwhile. May be used from several threads.
+    tokenizer, which others use meanwhile. May be used from several threads at once: no setting is
+    changed any more, and a short text does not wait for a long one.
 
     Args:
         tokenizer: the model's.
@@ -28,12 +28,10 @@ class DataTokens:
         self._tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
-        self._lock = threading.Lock()
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text."""
-        with self._lock:
-            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 class StreamDecoder:

@@ -99,6 +99,7 @@ class InterceptScheduler(AsyncScheduler):
         self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
         self._stopped: list[Request] = []
         self._released: list[Request] = []
+        self._full: list[Request] = []  # what was appended leaves no room to generate
         self._detached: list[Request] = []
         self._let_go: set[str] = set()  # detached; until the client has given the request up
         self._engine_token_limit: int = self.max_num_scheduled_tokens
@@ -164,8 +165,7 @@ class InterceptScheduler(AsyncScheduler):
         if session.num_tokens < self.max_model_len:
             self._enqueue_waiting_request(session)
         else:
-            # The context is full: the session ends with an error in this step's outputs.
-            self.grammar_compile_error_reqs.add(session.request_id)
+            self._full.append(session)
 
     def _claim_pause(self, request: Request) -> None:
         """If the request continues a paused context, it takes that context's place."""
@@ -234,6 +234,7 @@ class InterceptScheduler(AsyncScheduler):
         for request in stopped:
             if not request.is_finished():
                 self._settle_stopped(request, outputs)
+        self._end_full_turns(outputs)
         self.keeper.settle_copies()
         for request in self._detached:
             _emit(outputs, request, FinishReason.ABORT, DETACHED)
@@ -347,9 +348,20 @@ class InterceptScheduler(AsyncScheduler):
         pause = self.keeper.table.get(request.request_id)
         assert pause is not None
         self.keeper.forget(pause)
+        self._let_go_of(request)
+
+    def _let_go_of(self, request: Request) -> None:
         self.finish_requests(request.request_id, RequestStatus.FINISHED_ABORTED)
         self._detached.append(request)
         self._let_go.add(request.request_id)
+
+    def _end_full_turns(self, outputs: dict[int, EngineCoreOutputs]) -> None:
+        """A full context ends a turn before its first token, and nothing can follow it here."""
+        full, self._full = self._full, []
+        for request in full:
+            if not request.is_finished():
+                _emit(outputs, request, FinishReason.LENGTH, None)
+                self._let_go_of(request)
 
     def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
         """Append tokens to a session, keeping all that it has (vLLM drops the last token)."""
@@ -533,7 +545,7 @@ class InterceptScheduler(AsyncScheduler):
         """
         if self.keeper.has_work():
             return True
-        if self.finished_req_ids or self.grammar_compile_error_reqs:
+        if self.finished_req_ids or self.grammar_compile_error_reqs or self._full:
             return True
         if self.connector is None:
             return False

@@ -92,9 +92,10 @@ class CmlAgent(Agent):
             await self.events.commit(reports=[(EventType.RESTARTED, {"turn": self.turns})])
         self._start(self._calls.unfinished)
 
-    def _opened(self) -> CallingSession:
+    async def _opened(self) -> CallingSession:
         """The session in the engine: as it was left, or opened from what is stored."""
         if self._session is None:
+            sampling = await self._sampling()
             self._passed_on.clear()
             self._inbox.take_back()
             calls = [r for r in self._calls.records if r.call.id not in self._calls.unread]
@@ -103,7 +104,7 @@ class CmlAgent(Agent):
                 self._work.engine,
                 self._format,
                 self._track.checkpoint(self._transcript, calls),
-                self._sampling(),
+                sampling,
                 mode=self._mode,
                 at_end=self.spec.at_end or AtEnd.WAIT,
                 tools=known_tools(self._definitions),
@@ -112,11 +113,13 @@ class CmlAgent(Agent):
             )
         return self._session
 
-    def _sampling(self) -> Sampling:
+    async def _sampling(self) -> Sampling:
         sampling = self.spec.sampling()
         if not self._work.formats.constrains:
             return sampling
-        return replace(sampling, grammar=self._format.grammar(self._definitions, self._mode))
+        # All parameters of all tools are checked for it.
+        grammar = await asyncio.to_thread(self._format.grammar, self._definitions, self._mode)
+        return replace(sampling, grammar=grammar)
 
     async def _close_engine(self) -> None:
         session, self._session = self._session, None
@@ -138,7 +141,7 @@ class CmlAgent(Agent):
             return
         if self._stretch.is_over and self.phase is Phase.GENERATING:
             await self._begin()
-        session = self._opened()
+        session = await self._opened()
         watching = asyncio.create_task(self._watch(session))
         try:
             async with aclosing(session.events()) as happening:

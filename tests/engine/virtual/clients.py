@@ -106,8 +106,11 @@ class SessionClient(Client):
 
     def receive(self, output: EngineCoreOutput) -> None:
         if output.stop_reason == DETACHED:
-            assert not self._generating, f"{self.name} was detached while it generates"
-            del self._harness.clients[self.request_id]
+            full = len(self.transcript.tokens) >= self._harness.engine.shape.max_model_len
+            assert full or not self._generating, f"{self.name} was detached while it generates"
+            if self._generating:
+                self._end()
+            self._harness.clients.pop(self.request_id, None)
             return
         assert self._generating, f"{self.name} generates without being asked"
         self.transcript.take(self.name, output.new_token_ids)
@@ -116,11 +119,7 @@ class SessionClient(Client):
         self.finished += 1
         self.stop_reasons.append(output.stop_reason)
         assert (output.stop_reason == INTERRUPTED) <= bool(self._pending)
-        if output.finish_reason is FinishReason.ERROR:
-            shape = self._harness.engine.shape
-            assert len(self.transcript.tokens) >= shape.max_model_len, f"{self.name} failed"
-            self._end()
-            return
+        assert output.finish_reason is not FinishReason.ERROR, f"{self.name} failed"
         if self._pending:
             self.transcript.append(self._pending.popleft())
             return

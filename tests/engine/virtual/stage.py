@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from vllm.v1.engine import EngineCoreOutput
+from vllm.v1.engine import EngineCoreOutput, FinishReason
 
 from caesura.engine.protocol import DETACHED, REPORT
 from caesura.engine.scheduler import InterceptScheduler
@@ -19,12 +19,16 @@ class Player(Client):
     def __init__(self, harness: Harness, name: str, prompt: Sequence[int]) -> None:
         self.name = name
         self.transcript = Transcript(prompt)
-        self.turns = 0
+        self.endings: list[FinishReason] = []
         self.tokens = 0
         self.detached = False
         self.report: dict[str, object] | None = None
         self.first_token_seconds: float | None = None
         self._harness = harness
+
+    @property
+    def turns(self) -> int:
+        return len(self.endings)
 
     def receive(self, output: EngineCoreOutput) -> None:
         if output.stop_reason == DETACHED:
@@ -34,7 +38,8 @@ class Player(Client):
         self.tokens += len(output.new_token_ids)
         if self.first_token_seconds is None and output.new_token_ids:
             self.first_token_seconds = self._harness.now_seconds
-        self.turns += output.finish_reason is not None
+        if output.finish_reason is not None:
+            self.endings.append(output.finish_reason)
         if output.kv_transfer_params is not None:
             self.report = output.kv_transfer_params[REPORT]
 

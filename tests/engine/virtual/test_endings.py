@@ -1,6 +1,7 @@
 """Sessions and requests end at awkward moments, and leave nothing behind."""
 
 import pytest
+from vllm.v1.engine import FinishReason
 
 from engine.virtual.device import CopyBehaviour
 from engine.virtual.engine import Shape
@@ -170,3 +171,24 @@ def loading_slowly(
         copies=copies or CopyBehaviour(most_delay_steps=8),
         options={"policy": "swap", "load_in_step": False, "check_integrity": True},
     )
+
+
+@every_mode()
+def test_what_is_appended_and_fills_the_context_ends_the_turn_by_its_length(
+    in_flight: int, runner: RunnerVersion
+) -> None:
+    stage = Stage(Shape(in_flight=in_flight, runner=runner, options=PRESERVE))
+    interrupted = stage.session("interrupted", 100, max_tokens=6)
+    stage.harness.run(until=lambda: interrupted.tokens > 0)
+    chunk = stage.append_later(interrupted, 156)
+    stage.harness.run(until=lambda: interrupted.turns > 0)
+    interrupted.transcript.append(chunk)
+    paused = stage.session("paused", 100)
+    stage.harness.run(until=lambda: paused.turns > 0)
+    stage.extend(paused, 156)
+    stage.run()
+    assert interrupted.endings == [FinishReason.STOP, FinishReason.LENGTH]
+    assert paused.endings == [FinishReason.LENGTH, FinishReason.LENGTH]
+    assert interrupted.detached
+    assert paused.detached
+    stage.engine.idle_books()

@@ -13,6 +13,7 @@ from caesura.cml import (
     FireAndForget,
     Interrupt,
     KnownTools,
+    Marker,
     Mode,
     Point,
     Rules,
@@ -45,6 +46,7 @@ from caesura.session.calling import (
 from caesura.tools.schema import ArgumentSchema
 from session.calling.byte_model import (
     EOS,
+    MARKERS,
     PROMPT,
     ByteCodec,
     EagerEngine,
@@ -494,5 +496,26 @@ def test_closing_in_the_middle_leaves_no_task() -> None:
         await asyncio.sleep(0)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not [task for task in others if not task.done()]
+
+    asyncio.run(scenario())
+
+
+def test_the_engine_knows_that_a_session_goes_on_inside_a_reasoning_block() -> None:
+    async def scenario() -> None:
+        prefix = [PROMPT, 261, *b"Hm, "]
+        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
+        rest = [MARKERS[Marker.TRAP], MARKERS[Marker.END], 262, *b"Done."]
+
+        def model(transcript) -> int:
+            own = len(transcript) - len(prefix)
+            return rest[own] if own < len(rest) else EOS
+
+        fake = eager("")
+        fake.model = model
+        session = calling(fake, Mode.ASYNC, start=start)
+        events = [event async for event in session.events()]
+        assert events[-1].ending is Ending.COMPLETED
+        assert len(fake.streams) == 1, "no trap ended the engine's turn"
+        await session.close()
 
     asyncio.run(scenario())

@@ -12,6 +12,7 @@ from vllm.renderers import BaseRenderer, ChatParams, TokenizeParams, merge_kwarg
 from vllm.renderers.chat_utils import ConversationMessage
 from vllm.renderers.online_renderer import OnlineRenderer
 
+from caesura.cml.chat_quoting import quoted_value
 from caesura.server.clients.continuations import Asked, Continued, find_continued
 from caesura.server.clients.history import Message, digest, identity
 from caesura.server.clients.memory import TOKEN
@@ -61,6 +62,7 @@ class ContinuedRendering:
         given = messages
         if self._quotes:
             messages = quoted_messages(messages)
+            options = {**options, "tool_dicts": quoted_value(options.get("tool_dicts"))}
         turn = current_turn()
         if turn is None:
             return await self._vllm.preprocess_chat(request, messages, **options)

@@ -75,8 +75,11 @@ class Generation:
             self._deltas = None
         return None
 
-    async def go_on(self, token_ids: Sequence[int] = ()) -> None:
+    async def go_on(self, token_ids: Sequence[int] = (), in_reasoning: bool | None = None) -> None:
         """Generate, after these tokens if there are any.
+
+        `in_reasoning` says whether the turn goes on inside a reasoning block; None: it is a new
+        one, and begins as the codec's rules say.
 
         An engine resumes a paused session with tokens only; without any it is opened anew.
 
@@ -85,13 +88,13 @@ class Generation:
         """
         session = self._session
         if session is not None and session.state is SessionState.PAUSED and token_ids:
-            await session.resume(token_ids, self._remaining())
+            await session.resume(token_ids, self._remaining(in_reasoning))
             return
         await self.halt()
         self._session = await Session.open(
             self._engine,
             [*self._before, *token_ids],
-            self._remaining(),
+            self._remaining(in_reasoning),
             session_id=self._session_id,
         )
 
@@ -103,7 +106,10 @@ class Generation:
             SessionClosed: it was halted meanwhile.
         """
         assert self._session is not None
-        await self._session.interrupt(token_ids, self._remaining())
+        sampling = self._remaining()
+        if sampling.frames is not None:
+            sampling = replace(sampling, frames=replace(sampling.frames, in_reasoning=None))
+        await self._session.interrupt(token_ids, sampling)
 
     async def report_progress(self, remaining_seconds: float | None, endpoint: str) -> None:
         """Tell the engine what a pause waits for, and for how long; nothing if it is over."""
@@ -123,7 +129,10 @@ class Generation:
         """The next turn has all its tokens."""
         self.generated_tokens = 0
 
-    def _remaining(self) -> Sampling:
+    def _remaining(self, in_reasoning: bool | None = None) -> Sampling:
         if self.tokens_left <= 0:
             raise SessionError(f"the turn has had its {self.max_tokens} tokens")
-        return replace(self._sampling, max_tokens=self.tokens_left)
+        sampling = replace(self._sampling, max_tokens=self.tokens_left)
+        if in_reasoning is None or sampling.frames is None:
+            return sampling
+        return replace(sampling, frames=replace(sampling.frames, in_reasoning=in_reasoning))

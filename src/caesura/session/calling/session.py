@@ -147,8 +147,12 @@ class CallingSession:
             queued=tuple(arrival.interrupt for arrival in self._inbox.arrivals),
             point=Point.WRITING if self._reading.point is Point.CALLED else self._reading.point,
             generated_tokens=self.generated_tokens,
-            reasoning=self._reading.monitor.state is State.REASONING,
+            reasoning=self._in_reasoning,
         )
+
+    @property
+    def _in_reasoning(self) -> bool:
+        return self._reading.monitor.state is State.REASONING
 
     # What its owner does
 
@@ -299,7 +303,7 @@ class CallingSession:
         else:
             self._paused = False
             self._reading.go_on()
-            await self._generation.go_on()
+            await self._generation.go_on(in_reasoning=self._in_reasoning)
 
     def _end(self, ending: Ending, message: str | None = None) -> None:
         self._ended = True
@@ -357,7 +361,7 @@ class CallingSession:
         async with self._injecting:
             batch = await self._inbox.take()
             try:
-                await self._generation.go_on(batch.token_ids)
+                await self._generation.go_on(batch.token_ids, self._in_reasoning)
             except BaseException:
                 self._inbox.give_back(batch)
                 raise
