@@ -67,8 +67,10 @@ class FakeStream:
 
     async def _turn(self, sampling: Sampling, cached: int) -> AsyncIterator[Delta]:
         generated, stop = 0, None
-        while stop is None and not self.closed:
+        while stop is None:
             await asyncio.sleep(0)
+            if self.closed:
+                break
             if self._turns:
                 yield Delta((), StopReason.INTERRUPTED)
                 break
@@ -85,8 +87,10 @@ class FakeStream:
         ends = frozenset(() if sampling.ignore_eos else (self._eos_token_id,))
         watch = FrameWatch(sampling.frames, ends, self._text_of)
         generated, stop = 0, None
-        while stop is None and not self.closed:
+        while stop is None:
             await asyncio.sleep(0)
+            if self.closed:
+                break
             token = self._model(self.transcript)
             ruling = watch.feed(token, interrupt_waits=bool(self._turns))
             if ruling.verdict is Verdict.STOP_BEFORE:

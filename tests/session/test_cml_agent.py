@@ -359,6 +359,33 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(
     check_stream(stored, [])
 
 
+async def test_a_result_that_cannot_be_written_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caesura.session.agent.STORE_RETRY_SECONDS", 0.01)
+    commit, failed = Store.commit, 0
+
+    async def once_full(store: Store, *changes: Statement) -> None:
+        nonlocal failed
+        if not failed and any("result = ?" in change.sql for change in changes):
+            failed += 1
+            raise sqlite3.OperationalError("database or disk is full")
+        await commit(store, *changes)
+
+    monkeypatch.setattr(Store, "commit", once_full)
+    gate = Gate()
+    async with running(tmp_path / "db", tool(gate.tool, idempotent=True)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'wait', x=1)}{LONG}|?a|=a"))
+        await until(agent, EventType.TEXT)
+        gate[1].set()
+        told = await events(agent)
+    assert failed
+    assert told[-1].data["ending"] == SessionEnding.COMPLETED
+    results, own = read(agent.transcript[prompt_end(agent.transcript) :])
+    assert results == {"a": "came 1"}
+    assert bytes(token for token in own if token < 256).decode().endswith(f"{LONG}came 1")
+
+
 async def test_messages_are_heard_once_whenever_they_come(tmp_path: Path) -> None:
     async with running(tmp_path / "db", tool(look)) as all_agents:
         agent = await all_agents.create(OWNER, asked("some words to write", keep_open=True))

@@ -140,21 +140,32 @@ class CmlAgent(Agent):
             await self._begin()
         session = self._opened()
         watching = asyncio.create_task(self._watch(session))
+        failure: Exception | None = None
         try:
-            async with aclosing(session.events()) as happening:
-                async for event in happening:
-                    await self._take(session, event)
-                    if self.phase in (Phase.IDLE, Phase.ENDED):
-                        return
-                    if self._may_stop(session, event):
-                        await self._keep_partial(session, event)
-                        break
+            is_answered = await self._take_events(session)
+        except Exception as error:
+            failure = error
         finally:
             watching.cancel()
-            failures = await asyncio.gather(watching, return_exceptions=True)
-        if isinstance(failures[0], Exception):
-            raise failures[0]
-        await self._close_engine()
+            (watched,) = await asyncio.gather(watching, return_exceptions=True)
+        if isinstance(watched, Exception) and self.phase is not Phase.ENDED:
+            raise watched  # what the session was closed for
+        if failure is not None:
+            raise failure
+        if not is_answered:
+            await self._close_engine()
+
+    async def _take_events(self, session: CallingSession) -> bool:
+        """Take its events; whether they came to the end of an answer."""
+        async with aclosing(session.events()) as happening:
+            async for event in happening:
+                await self._take(session, event)
+                if self.phase in (Phase.IDLE, Phase.ENDED):
+                    return True
+                if self._may_stop(session, event):
+                    await self._keep_partial(session, event)
+                    break
+        return False
 
     async def _watch(self, session: CallingSession) -> None:
         """Hand on what arrives meanwhile."""
