@@ -314,6 +314,42 @@ async def test_an_answer_of_full_length_says_so(tmp_path: Path) -> None:
     assert (output["stop"], output["output_tokens"]) == ("length", 20)
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_a_result_that_does_not_fit_ends_the_session(tmp_path: Path, mode: str) -> None:
+    def recite(x: int) -> str:
+        """Recite."""
+        return "y" * 2000
+
+    small = engine()
+    small.max_context_tokens = 600
+    async with agents(tmp_path / "db", tool(recite), engine=small, formats=FORMATS) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'recite', x=1)}|?a|=a", mode))
+        told = await events(agent)
+        (record,) = await all_agents.calls(OWNER, agent.id)
+    assert told[-1].data["ending"] == SessionEnding.LIMIT
+    assert "leaves no room" in told[-1].data["error"]
+    assert record.state is CallState.DONE
+
+
+@pytest.mark.parametrize("known_before", [True, False])
+async def test_a_message_that_does_not_fit_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known_before: bool
+) -> None:
+    small = engine()
+    small.max_context_tokens = 600
+    if known_before:
+        monkeypatch.setattr("session.scripted.ByteDialogue.max_context_tokens", 600)
+    async with agents(tmp_path / "db", engine=small, formats=FORMATS) as all_agents:
+        agent = await all_agents.create(OWNER, asked("hello", keep_open=True))
+        await until(agent, EventType.PHASE, phase="idle")
+        before = agent.transcript
+        await agent.steer("x" * 2000)
+        told = await events(agent)
+    assert told[-1].data["ending"] == SessionEnding.LIMIT
+    assert "leaves no room" in told[-1].data["error"]
+    assert (agent.transcript == before) is known_before
+
+
 async def test_a_restarted_session_goes_on_where_it_was(tmp_path: Path) -> None:
     gate = Gate()
     plan = f"{call('a', 'wait', x=1)} and {call('b', 'wait', x=2)}|?b|=b|?a|=a"

@@ -28,7 +28,7 @@ from caesura.session.calling import (
 from caesura.session.database import Statement
 from caesura.session.events import Report
 from caesura.session.inbox import UserMessage
-from caesura.session.protocol import Sampling, StopReason
+from caesura.session.protocol import Sampling, StopReason, require_room
 from caesura.session.records import (
     CallRecord,
     EventType,
@@ -310,6 +310,11 @@ class CmlAgent(Agent):
 
     async def _ended(self, session: CallingSession, event: Ended) -> None:
         stop = StopReason.LENGTH if event.ending is Ending.LIMIT else StopReason.STOP
+        if event.does_not_fit:  # the transcript has not what the model was to read
+            self._next_stretch()
+            await self._save(session, event.position, stop=stop, continues=False)
+            await self._end(SessionEnding.LIMIT, event.message)
+            return
         await self._answered(session, event.position, stop)
         if event.ending is Ending.FAILED:
             await self._end(SessionEnding.FAILED, event.message)
@@ -338,6 +343,8 @@ class CmlAgent(Agent):
         chat = [user_message(message.text) for message in messages]
         append = self._format.append
         tokens = await asyncio.to_thread(append, self._transcript, chat, self._mode)
+        longest = self._work.dialogue.max_context_tokens
+        require_room(len(self._transcript) + len(tokens), longest)
         self.phase = Phase.GENERATING
         self._track.prompted()
         self._next_stretch()
@@ -385,7 +392,7 @@ class CmlAgent(Agent):
         if generated or not continues:
             told.append(self._stretch.finish(stop, generated, continues=continues))
         told += reports
-        if self.phase is Phase.GENERATING:
+        if self.phase is Phase.GENERATING and continues:
             self._next_stretch()
         if self.phase is not phase_before:
             told.append(self._phase_report())

@@ -106,6 +106,7 @@ class CallingSession:
         self._paused = False
         self._progress_due = False
         self._limit: str | None = None
+        self._does_not_fit = False
         self._failure: Exception | None = None
         self._ended = self._closed = False
         self._wake = asyncio.Event()
@@ -197,7 +198,7 @@ class CallingSession:
             raise NotPaused("the model's turn is not over; use steer() to interrupt it")
         self._prompt = list(token_ids)
         self._ended = False
-        self._limit = None
+        self._limit, self._does_not_fit = None, False
 
     async def close(self) -> None:
         """End the session at any moment: nothing more is generated or taken."""
@@ -223,7 +224,7 @@ class CallingSession:
             try:
                 await (self._read() if self._generation.is_running else self._decide())
             except ContextFull as error:
-                self._limit = str(error)
+                self._limit, self._does_not_fit = str(error), True
         await self._generation.halt()  # closed while it was opened
 
     # What arrives
@@ -255,7 +256,7 @@ class CallingSession:
             try:
                 await work()
             except ContextFull as error:
-                self._limit = str(error)
+                self._limit, self._does_not_fit = str(error), True
             except Exception as error:
                 self._failure = error
             self._wake.set()
@@ -301,8 +302,9 @@ class CallingSession:
 
     def _end(self, ending: Ending, message: str | None = None) -> None:
         self._ended = True
+        position, now = self._reading.position, self._clock()
         self._reading.events.append(
-            Ended(self._reading.position, self._clock(), ending, message, self._pending.ids)
+            Ended(position, now, ending, message, self._pending.ids, self._does_not_fit)
         )
 
     def _tokens_spent(self) -> str:
