@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 
 from caesura.session.database import Statement
-from caesura.session.records import CallState, EventType, Phase, SessionEnding
+from caesura.session.records import (
+    CallRecord,
+    CallState,
+    EventType,
+    Phase,
+    SessionEnding,
+    SessionRecord,
+)
 from caesura.session.store import Store
-from caesura.tools.call import CallEnding
+from caesura.tools.call import CallEnding, ToolCall
 from session.crash_run import check_stream
 from session.planned import FORMATS, call, engine, read, send_off
 from session.workplace import OWNER, agents, events, eventually, spec, stored, tool, until
@@ -293,6 +300,41 @@ async def test_a_fire_and_forget_call_outlives_its_session(tmp_path: Path) -> No
 
         await stored(finished)
     assert gate.ran == [1, 1]
+
+
+async def test_left_calls_run_once_after_a_restart(tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    async def pay(x: int) -> str:
+        """Pay."""
+        ran.append(x)
+        await asyncio.sleep(0.2)
+        return "paid"
+
+    store = Store(tmp_path / "db")
+    settled = FORMATS.settled(asked("x"))
+    for number in range(30):  # each crashed between the end of its answer and its call's dispatch
+        session_id, now = f"s{number}", float(number)
+        record = SessionRecord(
+            session_id, OWNER, settled, Phase.IDLE, False, 1, None, None, 10, now, now
+        )
+        made = ToolCall(f"call_{number}", "pay", json.dumps({"x": number}), session_id)
+        await store.commit(
+            store.add_session(record),
+            store.add_tokens(session_id, 0, [1, 2, 264]),
+            store.add_call(CallRecord(made, 1, 0)),
+        )
+    store.close()
+    async with running(tmp_path / "db", tool(pay)) as all_agents:
+
+        async def all_finished() -> bool:
+            calls = [await all_agents._work.store.call(f"call_{n}") for n in range(30)]
+            return all(one is not None and one.result for one in calls)
+
+        await stored(all_finished)
+        calls = [await all_agents.calls(OWNER, f"s{n}") for n in range(30)]
+    assert sorted(ran) == list(range(30))
+    assert {one.result.ending for (one,) in calls} == {CallEnding.SUCCEEDED}
 
 
 async def test_a_session_ends_at_its_limit_of_turns(tmp_path: Path) -> None:
