@@ -267,6 +267,59 @@ async def test_calls_are_left_as_their_tool_says(
     assert record.state is CallState.DELIVERED
 
 
+async def test_a_call_that_ends_while_others_are_cancelled_keeps_its_result(tmp_path: Path) -> None:
+    stopping = asyncio.Event()
+
+    async def slow(x: int) -> str:
+        """Clean up when cancelled."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopping.set()
+            await asyncio.sleep(0.1)
+            raise
+        return ""
+
+    async def quick(x: int) -> str:
+        """Pay."""
+        await stopping.wait()
+        return "paid"
+
+    plan = f"{call('a', 'slow', x=1)}{call('b', 'quick', x=2)} done"
+    async with running(tmp_path / "db", tool(slow), tool(quick)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan, at_end="leave"))
+        told = await events(agent)
+        calls = await all_agents.calls(OWNER, agent.id)
+    results = [(e.data["name"], e.data["ending"]) for e in told if e.type is EventType.RESULT]
+    assert sorted(results) == [("quick", CallEnding.SUCCEEDED), ("slow", CallEnding.CANCELLED)]
+    endings = {one.call.name: one.result.ending for one in calls}
+    assert endings == dict(results)
+
+
+async def test_a_result_that_is_being_written_is_not_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, writing = Store.commit, asyncio.Event()
+
+    async def slowly(store: Store, *changes: Statement) -> None:
+        is_result = any("result = ?" in change.sql for change in changes)
+        await commit(store, *changes)
+        if is_result:
+            writing.set()
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(Store, "commit", slowly)
+    async with running(tmp_path / "db", tool(look)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'look', x=1)}{LONG}|?a"))
+        await writing.wait()
+        await agent.cancel()
+        told = await events(agent)
+        (record,) = await all_agents.calls(OWNER, agent.id)
+    results = [e.data["ending"] for e in told if e.type is EventType.RESULT]
+    assert results == [CallEnding.SUCCEEDED]
+    assert record.result.ending is CallEnding.SUCCEEDED
+
+
 async def test_a_session_goes_on_without_what_it_has_left(tmp_path: Path) -> None:
     gate = Gate()
     async with running(tmp_path / "db", tool(gate.tool, at_end="finish")) as all_agents:

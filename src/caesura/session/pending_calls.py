@@ -113,11 +113,12 @@ class PendingCalls:
         self._failure = None
 
     async def cancel(self, record: CallRecord) -> None:
-        """Stop a call that runs, and write down that it was cancelled."""
+        """Stop a call that runs, and write down that it was cancelled; nothing if it is done."""
         for task in [task for task, ids in self._tasks.items() if record.call.id in ids]:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await self.finish(self._executor.cancelled(record.call))
+        if any(record.call.id == other.call.id for other in self.unfinished):
+            await self.finish(self._executor.cancelled(record.call))
 
     async def refuse(self, record: CallRecord, limit: int) -> None:
         """Do not run a call, since as many as are allowed are pending."""
@@ -138,7 +139,16 @@ class PendingCalls:
         return released
 
     async def finish(self, result: CallResult, *changes: Statement) -> None:
-        """Write a result down, and other changes with it."""
+        """Write a result down, and other changes with it. What has begun is completed, also when
+        its task is cancelled: the result is there or not, in the store and here."""
+        writing = asyncio.create_task(self._write(result, changes))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.gather(writing, return_exceptions=True)
+            raise
+
+    async def _write(self, result: CallResult, changes: Sequence[Statement]) -> None:
         read = result.call_id not in self.unread
         await self._events.commit(
             self._store.finish_call(result),
