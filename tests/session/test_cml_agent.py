@@ -231,6 +231,20 @@ async def test_too_many_pending_calls_are_refused(tmp_path: Path) -> None:
     assert gate.ran == [0, 1]
 
 
+async def test_calls_without_an_id_are_pending_too(tmp_path: Path) -> None:
+    gate = Gate()
+    plan = send_off("wait", x=0) + send_off("wait", x=1) + call("a", "wait", x=2) + "|?a"
+    async with running(tmp_path / "db", tool(gate.tool)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan, max_pending_calls=1))
+        told = await events(agent)
+        gate[0].set()
+        calls = await all_agents.calls(OWNER, agent.id)
+    assert gate.ran == [0]
+    refused = [json.loads(e.data["content"]) for e in told if e.type is EventType.RESULT]
+    assert [one["error"]["type"] for one in refused] == ["too_many_pending"] * 2
+    assert [one.state for one in calls[1:]] == [CallState.DELIVERED] * 2
+
+
 async def test_pending_calls_are_waited_for_at_the_end(tmp_path: Path) -> None:
     gate = Gate()
     async with running(tmp_path / "db", tool(gate.tool)) as all_agents:

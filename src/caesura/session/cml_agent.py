@@ -40,6 +40,7 @@ from caesura.session.shapes import (
     call_details,
     injected_details,
     interrupt_of,
+    result_details,
     trapped_details,
     user_message,
 )
@@ -231,23 +232,23 @@ class CmlAgent(Agent):
     async def _issued(
         self, session: CallingSession, event: CallIssued | SentOff, label: str | None
     ) -> None:
-        """A call is complete: it is written down, and run."""
+        """A call is complete: it is written down, and run unless too many are pending."""
         arguments = json.dumps(event.call.arguments, ensure_ascii=False)
         record = self._calls.add(event.call.name, arguments, self.turns, label)
         if label is None:
             self._calls.unread.add(record.call.id)
         else:
             self._track.labels.add(label)
-        await self._save(
-            session,
-            event.position,
-            self._work.store.add_call(record),
-            stop=StopReason.FRAME,
-            reports=[(EventType.CALL, call_details(record))],
-        )
-        pending = sum(other.label is not None for other in self._calls.unfinished)
-        if label is not None and pending > self.spec.max_pending_calls:
-            await self._calls.refuse(record, self.spec.max_pending_calls)
+        changes = [self._work.store.add_call(record)]
+        reports: list[Report] = [(EventType.CALL, call_details(record))]
+        refusal, limit = None, self.spec.max_pending_calls
+        if len(self._calls.unfinished) > limit:
+            refusal = self._calls.refusal(record, limit)
+            changes += self._calls.finished_by(refusal)
+            reports.append((EventType.RESULT, result_details(refusal)))
+        await self._save(session, event.position, *changes, stop=StopReason.FRAME, reports=reports)
+        if refusal is not None:
+            self._calls.note(refusal)
         else:
             self._start([record])
 

@@ -89,7 +89,7 @@ class FuturesAgent(TurnAgent):
         calls = [record for record in self._calls.unfinished if record.label is not None]
         limit = self.spec.max_pending_calls
         for record in calls[limit:]:
-            await self._calls.refuse(record, limit)
+            await self._calls.finish(self._calls.refusal(record, limit))
         for record in calls[:limit]:
             self._calls.start([record])
 
