@@ -195,6 +195,27 @@ async def test_cancelling_stops_generation_and_calls(tmp_path: Path) -> None:
         assert (await events(generating))[-1].data["ending"] == SessionEnding.CANCELLED
 
 
+@pytest.mark.parametrize("plan", [LONG, f"{LONG}{call('a', 'look', x=10**400)}"])
+async def test_what_a_cancelled_session_has_written_is_kept(tmp_path: Path, plan: str) -> None:
+    async with running(tmp_path / "db", tool(look)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan))
+        await until(agent, EventType.TEXT)
+        if plan != LONG:  # to be cancelled in the middle of its call
+            await eventually(lambda: agent._session.in_critical_section)
+            await eventually(lambda: agent._session.transcript[-1] == ord("0"))
+        await agent.cancel()
+        told = await events(agent)
+    assert told[-1].data["ending"] == SessionEnding.CANCELLED
+    (output,) = [e.data for e in told if e.type is EventType.OUTPUT]
+    assert output["stop"] == "interrupted"
+    written = bytes(agent.transcript[prompt_end(agent.transcript) :]).decode()
+    assert output["text"] == written
+    assert LONG.startswith(written)
+    assert written
+    if plan != LONG:
+        assert written == LONG
+
+
 async def test_mistakes_are_told_to_the_model(tmp_path: Path) -> None:
     wrong = call("a", "look", x="one")
     unknown = call("b", "lok", x=1)

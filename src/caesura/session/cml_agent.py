@@ -149,11 +149,12 @@ class CmlAgent(Agent):
         finally:
             watching.cancel()
             (watched,) = await asyncio.gather(watching, return_exceptions=True)
-        if isinstance(watched, Exception) and self.phase is not Phase.ENDED:
+        if isinstance(watched, Exception) and self.ending is None:
             raise watched  # what the session was closed for
         if failure is not None:
             raise failure
         if not is_answered:
+            await self._keep_partial(session)
             await self._close_engine()
 
     async def _take_events(self, session: CallingSession) -> bool:
@@ -164,7 +165,6 @@ class CmlAgent(Agent):
                 if self.phase in (Phase.IDLE, Phase.ENDED):
                     return True
                 if self._may_stop(session, event):
-                    await self._keep_partial(session, event)
                     break
         return False
 
@@ -403,10 +403,10 @@ class CmlAgent(Agent):
         await self._advance(tokens, course, *changes, reports=told, pieces=pieces)
         self._reported_phase = self.phase
 
-    async def _keep_partial(self, session: CallingSession, event: CallingEvent) -> None:
-        """It is stopped in the middle of what it writes."""
-        position = _end_of(event)
-        if position > len(self._transcript):
+    async def _keep_partial(self, session: CallingSession) -> None:
+        """It is stopped in the middle of what it writes; a frame that is open is lost."""
+        position = session.settled_position
+        if self.phase is Phase.GENERATING and position > len(self._transcript):
             await self._save(session, position, stop=StopReason.INTERRUPTED)
 
     @property

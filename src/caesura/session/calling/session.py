@@ -137,6 +137,11 @@ class CallingSession:
         to, or some of them are still to be taken."""
         return self._reading.monitor.in_critical_section or bool(self._reading.events)
 
+    @property
+    def settled_position(self) -> int:
+        """Tokens of the transcript when no frame was open last, if all events are taken."""
+        return self._reading.settled_position
+
     def checkpoint(self) -> Checkpoint:
         """Where the session stands after the latest event; not for a critical section."""
         return Checkpoint(
@@ -211,18 +216,25 @@ class CallingSession:
     async def events(self) -> AsyncGenerator[CallingEvent, None]:
         """What happens, until the model's turn has ended or the session is closed.
 
+        What had happened when it was closed is told.
+
         Raises:
             SessionError: the engine failed; the transcript is intact.
         """
-        while not self._closed:
+        while True:
             while self._reading.events:
                 yield self._reading.events.popleft()
+            if self._closed:
+                break
             if self._ended:
                 return
             if self._failure is not None:
                 raise self._failure
             try:
                 await (self._read() if self._generation.is_running else self._decide())
+            except SessionClosed:
+                if not self._closed:
+                    raise
             except ContextFull as error:
                 self._limit, self._does_not_fit = str(error), True
         await self._generation.halt()  # closed while it was opened
