@@ -9,19 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from caesura.cml import ErrorKind, Mode, ProtocolError
 from caesura.session.database import Statement
 from caesura.session.records import (
     CallRecord,
     CallState,
+    Course,
     EventType,
     Phase,
     SessionEnding,
     SessionRecord,
 )
 from caesura.session.store import Store
+from caesura.session.track import Track
 from caesura.tools.call import CallEnding, ToolCall
 from session.crash_run import check_stream
-from session.planned import FORMATS, call, engine, read, send_off
+from session.planned import FORMATS, PlannedFormat, call, engine, read, send_off
 from session.workplace import OWNER, agents, events, eventually, spec, stored, tool, until
 
 LONG = "word " * 300
@@ -229,6 +232,65 @@ async def test_mistakes_are_told_to_the_model(tmp_path: Path) -> None:
     assert kinds == ["invalid_arguments", "unknown_tool"]
     assert not any(e.type is EventType.CALL for e in told)
     assert told[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def test_each_mistake_without_an_id_is_told_by_its_own_text(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db")
+    settled = FORMATS.settled(asked("hello"))
+    record = SessionRecord("s", OWNER, settled, Phase.GENERATING, False, 1, None, None, 10, 0, 0)
+    prompt = PlannedFormat().prompt(settled.messages, (), Mode.ASYNC)
+    await store.commit(
+        store.add_session(record),
+        store.add_tokens("s", 0, prompt),
+        store.set_course("s", Course(told=(("error", "first"), ("error", "second")))),
+    )
+    store.close()
+    async with running(tmp_path / "db") as all_agents:
+        (agent,) = all_agents.running
+        injected = await until(agent, EventType.INJECTED)
+    assert [one["error"] for one in injected.data["interrupts"]] == ["first", "second"]
+
+
+def test_equal_mistakes_are_told_one_by_one() -> None:
+    track = Track()
+    error = ProtocolError(ErrorKind.UNKNOWN_TOOL, "there is no such tool")
+    track.mistake(error)
+    track.mistake(error)
+    track.injected([error.interrupt])
+    assert track.told == [error.interrupt]
+
+
+async def test_a_result_that_cannot_be_written_at_an_answers_end_is_got_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caesura.session.agent.STORE_RETRY_SECONDS", 0.01)
+    commit, answered = Store.commit, asyncio.Event()
+    failed = 0
+
+    async def once_full(store: Store, *changes: Statement) -> None:
+        nonlocal failed
+        if not failed and any("result = ?" in change.sql for change in changes):
+            failed += 1
+            answered.set()
+            raise sqlite3.OperationalError("database or disk is full")
+        if not answered.is_set() and any(Phase.IDLE in change.parameters for change in changes):
+            gate[1].set()
+            await answered.wait()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        await commit(store, *changes)
+
+    gate = Gate()
+    monkeypatch.setattr(Store, "commit", once_full)
+    made = tool(gate.tool, idempotent=True)
+    async with running(tmp_path / "db", made) as all_agents:
+        agent = await all_agents.create(
+            OWNER, asked(f"{send_off('wait', x=1)} bye", keep_open=True)
+        )
+        result = await until(agent, EventType.RESULT)
+    assert failed
+    assert result.data["content"] == "came 1"
+    assert gate.ran == [1, 1]
 
 
 async def test_traps_for_nothing_end_a_session(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ class CmlAgent(Agent):
         by_label = {record.label: record for record in self._calls.finished if record.label}
         records = [by_label[one.id] for one in arrived if one.id in by_label]
         ids = [one.id for one in arrived]
-        errors = {one.id: one.value for one in arrived if one in self._track.told}
+        errors = [one.value if one in self._track.told else None for one in arrived]
         details = injected_details(ids, by_label, event.position, self.turns, errors)
         self._calls.remove(records)
         for record in records:
