@@ -16,6 +16,7 @@ from caesura.cml import (
     Verdict,
 )
 from caesura.session import Delta, DuplicateSession, Sampling, SessionClosed, StopReason
+from caesura.session.protocol import require_room
 
 VOCAB_SIZE = 97
 
@@ -48,7 +49,14 @@ def continuation(transcript: Sequence[int], tokens: int) -> list[int]:
 class FakeStream:
     """One session; generates when it is iterated, one token per turn of the event loop."""
 
-    def __init__(self, session_id: str, eos_token_id: int, model: Model, text_of: Texts) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        eos_token_id: int,
+        model: Model,
+        text_of: Texts,
+        max_context_tokens: int | None = None,
+    ) -> None:
         self.transcript: list[int] = []
         self.endpoints: list[str | None] = []
         self.reports: list[tuple[float | None, float | None]] = []
@@ -57,6 +65,7 @@ class FakeStream:
         self._eos_token_id = eos_token_id
         self._model = model
         self._text_of = text_of
+        self._max_context_tokens = max_context_tokens
         self._turns: deque[tuple[list[int], Sampling]] = deque()
         self._changed = asyncio.Event()
 
@@ -76,8 +85,10 @@ class FakeStream:
 
     async def _turn(self, sampling: Sampling, cached: int) -> AsyncIterator[Delta]:
         generated, stop = 0, None
-        while stop is None and not self.closed:
+        while stop is None:
             await asyncio.sleep(0)
+            if self.closed:
+                break
             if self._turns:
                 yield Delta((), StopReason.INTERRUPTED)
                 break
@@ -95,8 +106,10 @@ class FakeStream:
         before = "" if cached else "".join(map(self._text_of, self.transcript[-8:]))
         watch = self._watch(sampling.frames, ends, before)
         generated, stop = 0, None
-        while stop is None and not self.closed:
+        while stop is None:
             await asyncio.sleep(0)
+            if self.closed:
+                break
             token = self._model(self.transcript)
             ruling = watch.feed(token, interrupt_waits=bool(self._turns))
             if ruling.verdict is Verdict.STOP_BEFORE:
@@ -131,6 +144,8 @@ class FakeStream:
     ) -> None:
         if self.closed:
             raise SessionClosed(f"session {self._session_id} is closed")
+        if self._max_context_tokens is not None:
+            require_room(len(self.transcript) + len(token_ids), self._max_context_tokens)
         self._turns.append((list(token_ids), sampling))
         self.endpoints.append(endpoint)
         self._changed.set()
@@ -159,7 +174,12 @@ def _cut(ruling: Ruling, token: int) -> Delta:
 
 
 class FakeEngine:
-    """A `TokenEngine`; `streams` has every session that was ever opened, by id."""
+    """A `TokenEngine`; `streams` has every session that was ever opened, by id.
+
+    No context may get as long as `max_context_tokens`.
+    """
+
+    max_context_tokens: int | None = None
 
     def __init__(
         self, eos_token_id: int = 0, model: Model = next_token, text_of: Texts = word
@@ -183,7 +203,7 @@ class FakeEngine:
         if session_id in self.open_ids:
             raise DuplicateSession(f"session {session_id} is already open")
         stream = self.streams[session_id] = FakeStream(
-            session_id, self.eos_token_id, self.model, self.text_of
+            session_id, self.eos_token_id, self.model, self.text_of, self.max_context_tokens
         )
         await stream.extend(token_ids, sampling, endpoint)
         return stream

@@ -10,11 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from caesura.cml import ErrorKind, Mode, ProtocolError
 from caesura.session.call_format import CallFormats
 from caesura.session.database import Statement
-from caesura.session.records import CallState, EventType, Phase, SessionEnding
+from caesura.session.records import (
+    CallRecord,
+    CallState,
+    Course,
+    EventType,
+    Phase,
+    SessionEnding,
+    SessionRecord,
+)
 from caesura.session.store import Store
-from caesura.tools.call import CallEnding
+from caesura.session.track import Track
+from caesura.tools.call import CallEnding, ToolCall
 from session.crash_run import check_stream
 from session.planned import FORMATS, PlannedFormat, call, engine, read, send_off
 from session.workplace import OWNER, agents, events, eventually, spec, stored, tool, until
@@ -206,6 +216,27 @@ async def test_cancelling_stops_generation_and_calls(tmp_path: Path) -> None:
         assert (await events(generating))[-1].data["ending"] == SessionEnding.CANCELLED
 
 
+@pytest.mark.parametrize("plan", [LONG, f"{LONG}{call('a', 'look', x=10**400)}"])
+async def test_what_a_cancelled_session_has_written_is_kept(tmp_path: Path, plan: str) -> None:
+    async with running(tmp_path / "db", tool(look)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan))
+        await until(agent, EventType.TEXT)
+        if plan != LONG:  # to be cancelled in the middle of its call
+            await eventually(lambda: agent._session.in_critical_section)
+            await eventually(lambda: agent._session.transcript[-1] == ord("0"))
+        await agent.cancel()
+        told = await events(agent)
+    assert told[-1].data["ending"] == SessionEnding.CANCELLED
+    (output,) = [e.data for e in told if e.type is EventType.OUTPUT]
+    assert output["stop"] == "interrupted"
+    written = bytes(agent.transcript[prompt_end(agent.transcript) :]).decode()
+    assert output["text"] == written
+    assert LONG.startswith(written)
+    assert written
+    if plan != LONG:
+        assert written == LONG
+
+
 async def test_mistakes_are_told_to_the_model(tmp_path: Path) -> None:
     wrong = call("a", "look", x="one")
     unknown = call("b", "lok", x=1)
@@ -219,6 +250,65 @@ async def test_mistakes_are_told_to_the_model(tmp_path: Path) -> None:
     assert kinds == ["invalid_arguments", "unknown_tool"]
     assert not any(e.type is EventType.CALL for e in told)
     assert told[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def test_each_mistake_without_an_id_is_told_by_its_own_text(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db")
+    settled = FORMATS.settled(asked("hello"))
+    record = SessionRecord("s", OWNER, settled, Phase.GENERATING, False, 1, None, None, 10, 0, 0)
+    prompt = PlannedFormat().prompt(settled.messages, (), Mode.ASYNC)
+    await store.commit(
+        store.add_session(record),
+        store.add_tokens("s", 0, prompt),
+        store.set_course("s", Course(told=(("error", "first"), ("error", "second")))),
+    )
+    store.close()
+    async with running(tmp_path / "db") as all_agents:
+        (agent,) = all_agents.running
+        injected = await until(agent, EventType.INJECTED)
+    assert [one["error"] for one in injected.data["interrupts"]] == ["first", "second"]
+
+
+def test_equal_mistakes_are_told_one_by_one() -> None:
+    track = Track()
+    error = ProtocolError(ErrorKind.UNKNOWN_TOOL, "there is no such tool")
+    track.mistake(error)
+    track.mistake(error)
+    track.injected([error.interrupt])
+    assert track.told == [error.interrupt]
+
+
+async def test_a_result_that_cannot_be_written_at_an_answers_end_is_got_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caesura.session.agent.STORE_RETRY_SECONDS", 0.01)
+    commit, answered = Store.commit, asyncio.Event()
+    failed = 0
+
+    async def once_full(store: Store, *changes: Statement) -> None:
+        nonlocal failed
+        if not failed and any("result = ?" in change.sql for change in changes):
+            failed += 1
+            answered.set()
+            raise sqlite3.OperationalError("database or disk is full")
+        if not answered.is_set() and any(Phase.IDLE in change.parameters for change in changes):
+            gate[1].set()
+            await answered.wait()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        await commit(store, *changes)
+
+    gate = Gate()
+    monkeypatch.setattr(Store, "commit", once_full)
+    made = tool(gate.tool, idempotent=True)
+    async with running(tmp_path / "db", made) as all_agents:
+        agent = await all_agents.create(
+            OWNER, asked(f"{send_off('wait', x=1)} bye", keep_open=True)
+        )
+        result = await until(agent, EventType.RESULT)
+    assert failed
+    assert result.data["content"] == "came 1"
+    assert gate.ran == [1, 1]
 
 
 async def test_traps_for_nothing_end_a_session(tmp_path: Path) -> None:
@@ -240,6 +330,20 @@ async def test_too_many_pending_calls_are_refused(tmp_path: Path) -> None:
         gate[1].set()
         await events(agent)
     assert gate.ran == [0, 1]
+
+
+async def test_calls_without_an_id_are_pending_too(tmp_path: Path) -> None:
+    gate = Gate()
+    plan = send_off("wait", x=0) + send_off("wait", x=1) + call("a", "wait", x=2) + "|?a"
+    async with running(tmp_path / "db", tool(gate.tool)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan, max_pending_calls=1))
+        told = await events(agent)
+        gate[0].set()
+        calls = await all_agents.calls(OWNER, agent.id)
+    assert gate.ran == [0]
+    refused = [json.loads(e.data["content"]) for e in told if e.type is EventType.RESULT]
+    assert [one["error"]["type"] for one in refused] == ["too_many_pending"] * 2
+    assert [one.state for one in calls[1:]] == [CallState.DELIVERED] * 2
 
 
 async def test_pending_calls_are_waited_for_at_the_end(tmp_path: Path) -> None:
@@ -278,6 +382,59 @@ async def test_calls_are_left_as_their_tool_says(
     assert record.state is CallState.DELIVERED
 
 
+async def test_a_call_that_ends_while_others_are_cancelled_keeps_its_result(tmp_path: Path) -> None:
+    stopping = asyncio.Event()
+
+    async def slow(x: int) -> str:
+        """Clean up when cancelled."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopping.set()
+            await asyncio.sleep(0.1)
+            raise
+        return ""
+
+    async def quick(x: int) -> str:
+        """Pay."""
+        await stopping.wait()
+        return "paid"
+
+    plan = f"{call('a', 'slow', x=1)}{call('b', 'quick', x=2)} done"
+    async with running(tmp_path / "db", tool(slow), tool(quick)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan, at_end="leave"))
+        told = await events(agent)
+        calls = await all_agents.calls(OWNER, agent.id)
+    results = [(e.data["name"], e.data["ending"]) for e in told if e.type is EventType.RESULT]
+    assert sorted(results) == [("quick", CallEnding.SUCCEEDED), ("slow", CallEnding.CANCELLED)]
+    endings = {one.call.name: one.result.ending for one in calls}
+    assert endings == dict(results)
+
+
+async def test_a_result_that_is_being_written_is_not_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, writing = Store.commit, asyncio.Event()
+
+    async def slowly(store: Store, *changes: Statement) -> None:
+        is_result = any("result = ?" in change.sql for change in changes)
+        await commit(store, *changes)
+        if is_result:
+            writing.set()
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(Store, "commit", slowly)
+    async with running(tmp_path / "db", tool(look)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'look', x=1)}{LONG}|?a"))
+        await writing.wait()
+        await agent.cancel()
+        told = await events(agent)
+        (record,) = await all_agents.calls(OWNER, agent.id)
+    results = [e.data["ending"] for e in told if e.type is EventType.RESULT]
+    assert results == [CallEnding.SUCCEEDED]
+    assert record.result.ending is CallEnding.SUCCEEDED
+
+
 async def test_a_session_goes_on_without_what_it_has_left(tmp_path: Path) -> None:
     gate = Gate()
     async with running(tmp_path / "db", tool(gate.tool, at_end="finish")) as all_agents:
@@ -313,6 +470,41 @@ async def test_a_fire_and_forget_call_outlives_its_session(tmp_path: Path) -> No
     assert gate.ran == [1, 1]
 
 
+async def test_left_calls_run_once_after_a_restart(tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    async def pay(x: int) -> str:
+        """Pay."""
+        ran.append(x)
+        await asyncio.sleep(0.2)
+        return "paid"
+
+    store = Store(tmp_path / "db")
+    settled = FORMATS.settled(asked("x"))
+    for number in range(30):  # each crashed between the end of its answer and its call's dispatch
+        session_id, now = f"s{number}", float(number)
+        record = SessionRecord(
+            session_id, OWNER, settled, Phase.IDLE, False, 1, None, None, 10, now, now
+        )
+        made = ToolCall(f"call_{number}", "pay", json.dumps({"x": number}), session_id)
+        await store.commit(
+            store.add_session(record),
+            store.add_tokens(session_id, 0, [1, 2, 264]),
+            store.add_call(CallRecord(made, 1, 0)),
+        )
+    store.close()
+    async with running(tmp_path / "db", tool(pay)) as all_agents:
+
+        async def all_finished() -> bool:
+            calls = [await all_agents._work.store.call(f"call_{n}") for n in range(30)]
+            return all(one is not None and one.result for one in calls)
+
+        await stored(all_finished)
+        calls = [await all_agents.calls(OWNER, f"s{n}") for n in range(30)]
+    assert sorted(ran) == list(range(30))
+    assert {one.result.ending for (one,) in calls} == {CallEnding.SUCCEEDED}
+
+
 async def test_a_session_ends_at_its_limit_of_turns(tmp_path: Path) -> None:
     steps = "|".join(f"{call(f'a{i}', 'look', x=1)}|?a{i}" for i in range(10))
     async with running(tmp_path / "db", tool(look)) as all_agents:
@@ -330,6 +522,42 @@ async def test_an_answer_of_full_length_says_so(tmp_path: Path) -> None:
         told = await events(agent)
     (output,) = [e.data for e in told if e.type is EventType.OUTPUT]
     assert (output["stop"], output["output_tokens"]) == ("length", 20)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_a_result_that_does_not_fit_ends_the_session(tmp_path: Path, mode: str) -> None:
+    def recite(x: int) -> str:
+        """Recite."""
+        return "y" * 2000
+
+    small = engine()
+    small.max_context_tokens = 600
+    async with agents(tmp_path / "db", tool(recite), engine=small, formats=FORMATS) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'recite', x=1)}|?a|=a", mode))
+        told = await events(agent)
+        (record,) = await all_agents.calls(OWNER, agent.id)
+    assert told[-1].data["ending"] == SessionEnding.LIMIT
+    assert "leaves no room" in told[-1].data["error"]
+    assert record.state is CallState.DONE
+
+
+@pytest.mark.parametrize("known_before", [True, False])
+async def test_a_message_that_does_not_fit_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known_before: bool
+) -> None:
+    small = engine()
+    small.max_context_tokens = 600
+    if known_before:
+        monkeypatch.setattr("session.scripted.ByteDialogue.max_context_tokens", 600)
+    async with agents(tmp_path / "db", engine=small, formats=FORMATS) as all_agents:
+        agent = await all_agents.create(OWNER, asked("hello", keep_open=True))
+        await until(agent, EventType.PHASE, phase="idle")
+        before = agent.transcript
+        await agent.steer("x" * 2000)
+        told = await events(agent)
+    assert told[-1].data["ending"] == SessionEnding.LIMIT
+    assert "leaves no room" in told[-1].data["error"]
+    assert (agent.transcript == before) is known_before
 
 
 async def test_a_restarted_session_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -375,6 +603,33 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(
         stored = await all_agents._work.store.transcript(agent.id)
     assert told[-1].data["ending"] == SessionEnding.COMPLETED
     check_stream(stored, [])
+
+
+async def test_a_result_that_cannot_be_written_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caesura.session.agent.STORE_RETRY_SECONDS", 0.01)
+    commit, failed = Store.commit, 0
+
+    async def once_full(store: Store, *changes: Statement) -> None:
+        nonlocal failed
+        if not failed and any("result = ?" in change.sql for change in changes):
+            failed += 1
+            raise sqlite3.OperationalError("database or disk is full")
+        await commit(store, *changes)
+
+    monkeypatch.setattr(Store, "commit", once_full)
+    gate = Gate()
+    async with running(tmp_path / "db", tool(gate.tool, idempotent=True)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'wait', x=1)}{LONG}|?a|=a"))
+        await until(agent, EventType.TEXT)
+        gate[1].set()
+        told = await events(agent)
+    assert failed
+    assert told[-1].data["ending"] == SessionEnding.COMPLETED
+    results, own = read(agent.transcript[prompt_end(agent.transcript) :])
+    assert results == {"a": "came 1"}
+    assert bytes(token for token in own if token < 256).decode().endswith(f"{LONG}came 1")
 
 
 async def test_messages_are_heard_once_whenever_they_come(tmp_path: Path) -> None:

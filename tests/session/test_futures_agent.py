@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from caesura.cml.futures import SYSTEM_PROMPT
-from caesura.session.records import EventType, Phase, SessionEnding
-from caesura.tools.call import CallEnding
+from caesura.session.call_format import CallFormats
+from caesura.session.records import CallRecord, EventType, Phase, SessionEnding, SessionRecord
+from caesura.session.store import Store
+from caesura.tools.call import CallEnding, ToolCall
 from session.workplace import OWNER, agents, events, spec, tool, until
 
 
@@ -107,6 +109,54 @@ async def test_calls_can_be_left(tmp_path: Path) -> None:
     assert told[-1].data["ending"] == SessionEnding.COMPLETED
     (result,) = [e.data for e in told if e.type is EventType.RESULT]
     assert result["ending"] == CallEnding.CANCELLED
+
+
+async def test_a_call_that_was_left_is_run_after_a_restart(tmp_path: Path) -> None:
+    gate = Gate()
+    gate[1].set()
+    store = Store(tmp_path / "db")
+    settled = CallFormats().settled(asked("x", keep_open=True))
+    record = SessionRecord("s", OWNER, settled, Phase.IDLE, False, 2, None, None, 10, 0, 0)
+    await store.commit(
+        store.add_session(record),
+        store.add_tokens("s", 0, [1, 2, 3]),
+        store.add_call(CallRecord(ToolCall("c", "wait", '{"x": 1}', "s"), 1, 0, label="f1")),
+    )
+    store.close()
+    async with agents(tmp_path / "db", tool(gate.tool, at_end="finish")) as all_agents:
+        (agent,) = all_agents.running
+        result = await until(agent, EventType.RESULT)
+        assert agent.phase is Phase.IDLE
+    assert result.data["content"] == "came 1"
+    assert gate.ran == [1]
+
+
+async def test_a_message_is_heard_while_a_future_is_awaited(tmp_path: Path) -> None:
+    gate = Gate()
+    plan = '<<wait {"x": 1}>>\n' + AWAIT % "f1" + "\nend"
+    async with agents(tmp_path / "db", tool(gate.tool)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan))
+        await until(agent, EventType.TRAPPED)
+        await agent.steer(AWAIT % "f1" + "\nafter all")
+        await until(agent, EventType.MESSAGE)
+        gate[1].set()
+        told = await events(agent)
+    assert told[-1].data["ending"] == SessionEnding.COMPLETED
+    answers = [json.loads(text) for text in said_to(agent)]
+    assert [a["status"] for a in answers] == ["pending", "pending", "ready"]
+
+
+async def test_a_message_is_heard_while_the_end_of_an_answer_waits(tmp_path: Path) -> None:
+    gate = Gate()
+    async with agents(tmp_path / "db", tool(gate.tool)) as all_agents:
+        agent = await all_agents.create(OWNER, asked('<<wait {"x": 1}>>\nbye'))
+        await until(agent, EventType.TRAPPED)
+        await agent.steer(AWAIT % "f1" + "\nafter all")
+        await until(agent, EventType.MESSAGE)
+        gate[1].set()
+        told = await events(agent)
+    assert told[-1].data["ending"] == SessionEnding.COMPLETED
+    assert [json.loads(text)["status"] for text in said_to(agent)] == ["pending", "ready"]
 
 
 async def test_what_is_no_future_is_told(tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ class Agents:
     async def start(self) -> int:
         """Bring back every session that had not ended; how many there are."""
         records = await self._work.store.open_sessions()
+        await self._work.left_calls.start()  # before sessions that go on leave others
         for record in records:
             await self._bring_back(record)
-        await self._work.left_calls.start()
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="caesura-sweep")
         return len(records)
 

@@ -28,7 +28,7 @@ from caesura.session.calling import (
 from caesura.session.database import Statement
 from caesura.session.events import Report
 from caesura.session.inbox import UserMessage
-from caesura.session.protocol import Sampling, StopReason
+from caesura.session.protocol import Sampling, StopReason, require_room
 from caesura.session.records import (
     CallRecord,
     EventType,
@@ -40,6 +40,7 @@ from caesura.session.shapes import (
     call_details,
     injected_details,
     interrupt_of,
+    result_details,
     trapped_details,
     user_message,
 )
@@ -143,21 +144,32 @@ class CmlAgent(Agent):
             await self._begin()
         session = await self._opened()
         watching = asyncio.create_task(self._watch(session))
+        failure: Exception | None = None
         try:
-            async with aclosing(session.events()) as happening:
-                async for event in happening:
-                    await self._take(session, event)
-                    if self.phase in (Phase.IDLE, Phase.ENDED):
-                        return
-                    if self._may_stop(session, event):
-                        await self._keep_partial(session, event)
-                        break
+            is_answered = await self._take_events(session)
+        except Exception as error:
+            failure = error
         finally:
             watching.cancel()
-            failures = await asyncio.gather(watching, return_exceptions=True)
-        if isinstance(failures[0], Exception):
-            raise failures[0]
-        await self._close_engine()
+            (watched,) = await asyncio.gather(watching, return_exceptions=True)
+        if isinstance(watched, Exception) and self.ending is None:
+            raise watched  # what the session was closed for
+        if failure is not None:
+            raise failure
+        if not is_answered:
+            await self._keep_partial(session)
+            await self._close_engine()
+
+    async def _take_events(self, session: CallingSession) -> bool:
+        """Take its events; whether they came to the end of an answer."""
+        async with aclosing(session.events()) as happening:
+            async for event in happening:
+                await self._take(session, event)
+                if self.phase in (Phase.IDLE, Phase.ENDED):
+                    return True
+                if self._may_stop(session, event):
+                    break
+        return False
 
     async def _watch(self, session: CallingSession) -> None:
         """Hand on what arrives meanwhile."""
@@ -223,23 +235,23 @@ class CmlAgent(Agent):
     async def _issued(
         self, session: CallingSession, event: CallIssued | SentOff, label: str | None
     ) -> None:
-        """A call is complete: it is written down, and run."""
+        """A call is complete: it is written down, and run unless too many are pending."""
         arguments = json.dumps(event.call.arguments, ensure_ascii=False)
         record = self._calls.add(event.call.name, arguments, self.turns, label)
         if label is None:
             self._calls.unread.add(record.call.id)
         else:
             self._track.labels.add(label)
-        await self._save(
-            session,
-            event.position,
-            self._work.store.add_call(record),
-            stop=StopReason.FRAME,
-            reports=[(EventType.CALL, call_details(record))],
-        )
-        pending = sum(other.label is not None for other in self._calls.unfinished)
-        if label is not None and pending > self.spec.max_pending_calls:
-            await self._calls.refuse(record, self.spec.max_pending_calls)
+        changes = [self._work.store.add_call(record)]
+        reports: list[Report] = [(EventType.CALL, call_details(record))]
+        refusal, limit = None, self.spec.max_pending_calls
+        if len(self._calls.unfinished) > limit:
+            refusal = self._calls.refusal(record, limit)
+            changes += self._calls.finished_by(refusal)
+            reports.append((EventType.RESULT, result_details(refusal)))
+        await self._save(session, event.position, *changes, stop=StopReason.FRAME, reports=reports)
+        if refusal is not None:
+            self._calls.note(refusal)
         else:
             self._start([record])
 
@@ -272,7 +284,7 @@ class CmlAgent(Agent):
         by_label = {record.label: record for record in self._calls.finished if record.label}
         records = [by_label[one.id] for one in arrived if one.id in by_label]
         ids = [one.id for one in arrived]
-        errors = {one.id: one.value for one in arrived if one in self._track.told}
+        errors = [one.value if one in self._track.told else None for one in arrived]
         details = injected_details(ids, by_label, event.position, self.turns, errors)
         self._calls.remove(records)
         for record in records:
@@ -302,6 +314,11 @@ class CmlAgent(Agent):
 
     async def _ended(self, session: CallingSession, event: Ended) -> None:
         stop = StopReason.LENGTH if event.ending is Ending.LIMIT else StopReason.STOP
+        if event.does_not_fit:  # the transcript has not what the model was to read
+            self._next_stretch()
+            await self._save(session, event.position, stop=stop, continues=False)
+            await self._end(SessionEnding.LIMIT, event.message)
+            return
         await self._answered(session, event.position, stop)
         if event.ending is Ending.FAILED:
             await self._end(SessionEnding.FAILED, event.message)
@@ -330,6 +347,8 @@ class CmlAgent(Agent):
         chat = [user_message(message.text) for message in messages]
         append = self._format.append
         tokens = await asyncio.to_thread(append, self._transcript, chat, self._mode)
+        longest = self._work.dialogue.max_context_tokens
+        require_room(len(self._transcript) + len(tokens), longest)
         self.phase = Phase.GENERATING
         self._track.prompted()
         self._next_stretch()
@@ -377,7 +396,7 @@ class CmlAgent(Agent):
         if generated or not continues:
             told.append(self._stretch.finish(stop, generated, continues=continues))
         told += reports
-        if self.phase is Phase.GENERATING:
+        if self.phase is Phase.GENERATING and continues:
             self._next_stretch()
         if self.phase is not phase_before:
             told.append(self._phase_report())
@@ -387,10 +406,10 @@ class CmlAgent(Agent):
         await self._advance(tokens, course, *changes, reports=told, pieces=pieces)
         self._reported_phase = self.phase
 
-    async def _keep_partial(self, session: CallingSession, event: CallingEvent) -> None:
-        """It is stopped in the middle of what it writes."""
-        position = _end_of(event)
-        if position > len(self._transcript):
+    async def _keep_partial(self, session: CallingSession) -> None:
+        """It is stopped in the middle of what it writes; a frame that is open is lost."""
+        position = session.settled_position
+        if self.phase is Phase.GENERATING and position > len(self._transcript):
             await self._save(session, position, stop=StopReason.INTERRUPTED)
 
     @property

@@ -45,6 +45,8 @@ class FuturesAgent(TurnAgent):
         self._futures = await self._work.store.labels(self.id)
         if self.phase is Phase.IDLE:
             await self._leave()
+        if self.phase is not Phase.ENDED:
+            await self._start()
 
     # Generating
 
@@ -89,7 +91,7 @@ class FuturesAgent(TurnAgent):
         calls = [record for record in self._calls.unfinished if record.label is not None]
         limit = self.spec.max_pending_calls
         for record in calls[limit:]:
-            await self._calls.refuse(record, limit)
+            await self._calls.finish(self._calls.refusal(record, limit))
         for record in calls[:limit]:
             self._calls.start([record])
 
@@ -98,6 +100,8 @@ class FuturesAgent(TurnAgent):
         awaited = self._awaited()
         told = False
         while self._stop is None and (missing := self._missing(awaited)):
+            if self._inbox.has_news and await self._inbox.waiting():
+                break  # the model is to hear the user, and may wait again
             if not told:
                 details = trapped_details(missing, self.turns)
                 await self.events.commit(reports=[(EventType.TRAPPED, details)])
@@ -129,9 +133,12 @@ class FuturesAgent(TurnAgent):
         future = _future(waiting)
         call_id = self._futures.get(future)
         record = None if call_id is None else await self._work.store.call(call_id)
-        if record is None or record.result is None:
+        if record is None:
             pending = [str(r.label) for r in self._calls.unfinished if r.label is not None]
             ending, text = CallEnding.INVALID, unknown_text(future, pending)
+        elif record.result is None:
+            expected_seconds = self._work.executor.expected_seconds(record.call.name)
+            ending, text = CallEnding.SUCCEEDED, pending_text(future, expected_seconds)
         else:
             ending, text = CallEnding.SUCCEEDED, _result_text(record)
         return CallResult(waiting.call.id, waiting.call.name, ending, text, seconds=0)

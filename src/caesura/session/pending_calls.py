@@ -113,20 +113,21 @@ class PendingCalls:
         self._failure = None
 
     async def cancel(self, record: CallRecord) -> None:
-        """Stop a call that runs, and write down that it was cancelled."""
+        """Stop a call that runs, and write down that it was cancelled; nothing if it is done."""
         for task in [task for task, ids in self._tasks.items() if record.call.id in ids]:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await self.finish(self._executor.cancelled(record.call))
+        if any(record.call.id == other.call.id for other in self.unfinished):
+            await self.finish(self._executor.cancelled(record.call))
 
-    async def refuse(self, record: CallRecord, limit: int) -> None:
-        """Do not run a call, since as many as are allowed are pending."""
+    def refusal(self, record: CallRecord, limit: int) -> CallResult:
+        """The result of a call that is not run, since as many as are allowed are pending."""
         message = (
             f"{limit} calls are pending (max_pending_calls). Wait for a result, then call again."
         )
         content = error_content("too_many_pending", message)
         call = record.call
-        await self.finish(CallResult(call.id, call.name, CallEnding.FAILED, content, seconds=0))
+        return CallResult(call.id, call.name, CallEnding.FAILED, content, seconds=0)
 
     def release(self, call_ids: Collection[str]) -> list[asyncio.Task[None]]:
         """Give away the tasks of calls that outlive the session; they are pending no more."""
@@ -138,15 +139,31 @@ class PendingCalls:
         return released
 
     async def finish(self, result: CallResult, *changes: Statement) -> None:
-        """Write a result down, and other changes with it."""
+        """Write a result down, and other changes with it. What has begun is completed, also when
+        its task is cancelled: the result is there or not, in the store and here."""
+        writing = asyncio.create_task(self._write(result, changes))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.gather(writing, return_exceptions=True)
+            raise
+
+    async def _write(self, result: CallResult, changes: Sequence[Statement]) -> None:
+        reports = [(EventType.RESULT, result_details(result))]
+        await self._events.commit(*self.finished_by(result), *changes, reports=reports)
+        self.note(result)
+
+    def finished_by(self, result: CallResult) -> list[Statement]:
+        """The changes that write a result down; `note` it then."""
         read = result.call_id not in self.unread
-        await self._events.commit(
+        return [
             self._store.finish_call(result),
             self._store.withdraw_questions(result.call_id),
             *([] if read else [self._store.deliver_call(result.call_id)]),
-            *changes,
-            reports=[(EventType.RESULT, result_details(result))],
-        )
+        ]
+
+    def note(self, result: CallResult) -> None:
+        """The result is written down."""
         self.records = [
             replace(record, state=CallState.DONE, result=result)
             if record.call.id == result.call_id

@@ -106,6 +106,8 @@ class Session:
                     yield Delta((), StopReason.INTERRUPTED)
                 await self._reopen(self.transcript, None, None)
                 continue
+            if self._closed:  # meanwhile
+                return
             self.transcript.extend(delta.token_ids)
             if delta.stop is not None:
                 self.stop = delta.stop

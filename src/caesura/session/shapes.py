@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from itertools import zip_longest
 
 from pydantic import JsonValue
 
@@ -75,7 +75,7 @@ def injected_details(
     calls: Mapping[str, CallRecord],
     position: int,
     turn: int,
-    errors: Mapping[str, str] = MappingProxyType({}),
+    errors: Sequence[str | None] = (),
 ) -> dict[str, JsonValue]:
     """Interrupts that took their place, for an event. Results are told by their calls.
 
@@ -84,13 +84,13 @@ def injected_details(
         calls: those whose results they are, by these ids.
         position: tokens of the transcript before them.
         turn: the generation that they interrupted.
-        errors: what the model was told of its mistakes, by these ids.
+        errors: for each of them, what the model was told of its mistake; None if it is no such.
     """
     told: list[JsonValue] = []
-    for one in ids:
+    for one, error in zip_longest(ids, errors):
         record = calls.get(one)
         shown: dict[str, JsonValue] = {"id": one, "call_id": record.call.id if record else None}
-        if record is None and one in errors:
-            shown["error"] = errors[one]
+        if record is None and error is not None:
+            shown["error"] = error
         told.append(shown)
     return {"turn": turn, "position": position, "interrupts": told}

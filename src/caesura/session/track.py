@@ -40,7 +40,9 @@ class Track:
 
     def injected(self, arrived: Collection[Interrupt]) -> None:
         """Interrupts took their place."""
-        self.told = [one for one in self.told if one not in arrived]
+        for one in arrived:
+            if one in self.told:  # of equal ones, one for each that arrived
+                self.told.remove(one)
         self.point = Point.WRITING
         self.rounds += 1
 

@@ -124,11 +124,14 @@ class Ended(Happening):
         ending: why.
         message: what went wrong or which limit was reached, for the client.
         pending: calls whose results have not arrived.
+        does_not_fit: the model's context has no room for what came last; it is not in the
+            transcript.
     """
 
     ending: Ending
     message: str | None
     pending: frozenset[str]
+    does_not_fit: bool = False
 
 
 CallingEvent = (

@@ -64,10 +64,11 @@ class Generation:
         Raises:
             SessionError: the engine failed.
         """
-        assert self._session is not None
-        while self._session.state is SessionState.GENERATING:
+        session = self._session  # another task may halt it meanwhile
+        assert session is not None
+        while session.state is SessionState.GENERATING:
             if self._deltas is None:
-                self._deltas = aiter(self._session)
+                self._deltas = aiter(session)
             delta = await anext(self._deltas, None)
             if delta is not None:
                 self.generated_tokens += len(delta.token_ids)

@@ -47,6 +47,7 @@ class Reading:
         monitor: reads the tokens.
         point: what the stream has come to.
         position: how many tokens the transcript has.
+        settled_position: how many it had when no frame was open last.
         used_ids: of all calls, also of those that were refused.
         violation: why the session is over, if it is.
         events: what is still to be told.
@@ -62,7 +63,7 @@ class Reading:
     ) -> None:
         self.monitor = monitor
         self.point = start.point
-        self.position = len(start.token_ids)
+        self.position = self.settled_position = len(start.token_ids)
         self.used_ids = {*start.used_ids, *(call.id for call in start.pending)}
         self.violation: Violation | None = None
         self.events: deque[CallingEvent] = deque()
@@ -83,7 +84,9 @@ class Reading:
             events = self.monitor.feed((token_id,))
             self.position += 1
             self._note(events, now)
-            if self.monitor.in_critical_section and (events or not was_open):
+            if not self.monitor.in_critical_section:
+                self.settled_position = self.position
+            elif events or not was_open:
                 self._opened_at, self._opened_position = now, self.position - 1
         if delta.stop in (StopReason.STOP, StopReason.LENGTH):
             self.end_turn(now)
@@ -113,6 +116,7 @@ class Reading:
         self._note(self.monitor.injected(), now)
         self.events.append(Injected(self.position, now, batch.arrivals, len(batch.token_ids)))
         self.position += len(batch.token_ids)
+        self.settled_position = self.position
         self.go_on()
         self.point = Point.WRITING
 
@@ -120,6 +124,7 @@ class Reading:
         """A prompt is in the transcript from here on."""
         self.monitor.begin_turn()
         self.position += prompt_tokens
+        self.settled_position = self.position
         self.go_on()
         self.point = Point.WRITING
 

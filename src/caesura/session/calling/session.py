@@ -108,6 +108,7 @@ class CallingSession:
         self._paused = False
         self._progress_due = False
         self._limit: str | None = None
+        self._does_not_fit = False
         self._failure: Exception | None = None
         self._ended = self._closed = False
         self._wake = asyncio.Event()
@@ -137,6 +138,11 @@ class CallingSession:
         """Whether the session is not to be left here: a frame is open where the events have come
         to, or some of them are still to be taken."""
         return self._reading.monitor.in_critical_section or bool(self._reading.events)
+
+    @property
+    def settled_position(self) -> int:
+        """Tokens of the transcript when no frame was open last, if all events are taken."""
+        return self._reading.settled_position
 
     def checkpoint(self) -> Checkpoint:
         """Where the session stands after the latest event; not for a critical section."""
@@ -203,7 +209,7 @@ class CallingSession:
             raise NotPaused("the model's turn is not over; use steer() to interrupt it")
         self._prompt = list(token_ids)
         self._ended = False
-        self._limit = None
+        self._limit, self._does_not_fit = None, False
 
     async def close(self) -> None:
         """End the session at any moment: nothing more is generated or taken."""
@@ -216,20 +222,27 @@ class CallingSession:
     async def events(self) -> AsyncGenerator[CallingEvent, None]:
         """What happens, until the model's turn has ended or the session is closed.
 
+        What had happened when it was closed is told.
+
         Raises:
             SessionError: the engine failed; the transcript is intact.
         """
-        while not self._closed:
+        while True:
             while self._reading.events:
                 yield self._reading.events.popleft()
+            if self._closed:
+                break
             if self._ended:
                 return
             if self._failure is not None:
                 raise self._failure
             try:
                 await (self._read() if self._generation.is_running else self._decide())
+            except SessionClosed:
+                if not self._closed:
+                    raise
             except ContextFull as error:
-                self._limit = str(error)
+                self._limit, self._does_not_fit = str(error), True
         await self._generation.halt()  # closed while it was opened
 
     # What arrives
@@ -261,7 +274,7 @@ class CallingSession:
             try:
                 await work()
             except ContextFull as error:
-                self._limit = str(error)
+                self._limit, self._does_not_fit = str(error), True
             except Exception as error:
                 self._failure = error
             self._wake.set()
@@ -307,8 +320,9 @@ class CallingSession:
 
     def _end(self, ending: Ending, message: str | None = None) -> None:
         self._ended = True
+        position, now = self._reading.position, self._clock()
         self._reading.events.append(
-            Ended(self._reading.position, self._clock(), ending, message, self._pending.ids)
+            Ended(position, now, ending, message, self._pending.ids, self._does_not_fit)
         )
 
     def _tokens_spent(self) -> str:
