@@ -61,13 +61,15 @@ class ResponseRun:
         return [self._response_event("created"), self._response_event("in_progress")]
 
     def take(self, step: Step) -> list[Json]:
-        """The events of a step; the end is `ended`."""
+        """The events of a step; the last event is `ended`, after those of the end."""
         match step:
             case TextAdded():
                 return self._written("message", "output_text", step.text)
             case ReasoningAdded():
                 return self._written("reasoning", "reasoning_text", step.text)
             case OutputDone() if not step.continues:
+                return self._closed()
+            case RunEnded():  # perhaps behind an output that was to go on
                 return self._closed()
             case Called() if self._show_calls:
                 return self._called(step)
