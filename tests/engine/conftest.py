@@ -13,9 +13,9 @@ from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.forced_tokens import FORCED_TOKENS
 from caesura.engine.launch import Engine, EngineSettings, start_engine
 from caesura.engine.planned_calls import PLANNED_CALLS
+from forced_tokens import FORCED_TOKENS
 from small_model import BLOCK_SIZE, kv_bytes
 
 T = TypeVar("T")

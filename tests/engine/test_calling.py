@@ -18,8 +18,9 @@ from caesura.cml import (
 )
 from caesura.engine.cml_format import CmlFormat, cml_format
 from caesura.engine.launch import Engine
-from caesura.session import Sampling, Script
+from caesura.session import Sampling
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending
+from forced_tokens import script
 from marked_model import build_marked_model
 
 from .conftest import EngineLoop
@@ -74,12 +75,13 @@ def test_a_session_calls_and_answers_in_each_mode(
 ) -> None:
     async def scenario() -> None:
         prompt = made.prompt([QUESTION], [], mode)
-        script = Script(tuple(made.chat.encode(encode_text(SCRIPTS[mode]))), len(prompt))
+        token_ids = made.chat.encode(encode_text(SCRIPTS[mode]))
+        extra = script(token_ids, len(prompt), made.frame_rules(mode))
         session = CallingSession(
             forced.tokens,
             made,
             Checkpoint(prompt),
-            Sampling(max_tokens=1000, script=script),
+            Sampling(max_tokens=1000, extra=extra),
             mode=mode,
             expectations=Durations({"look": 0.1}),
         )
@@ -97,7 +99,7 @@ def test_a_session_calls_and_answers_in_each_mode(
             *map(result, "abc"),
         ]
         assert timeline.text == " Then the last.  Done."
-        assert session.generated_tokens == len(script.token_ids)
+        assert session.generated_tokens == len(token_ids)
         if mode is Mode.SYNC:
             assert pieces[:4] == [A, result("a"), B, result("b")]
         elif mode is Mode.SYNC_PARALLEL:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from caesura.cml import CallStop
 from caesura.engine.launch import Engine
-from caesura.errors import ConfigurationError
-from caesura.session import Sampling, Script, Session, StopReason
+from caesura.session import Sampling, Session, StopReason
+from forced_tokens import script as script_extra
 from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
 
 from .conftest import EngineLoop
@@ -36,9 +36,9 @@ async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed
     def frame() -> list[int]:
         return [INTR, *(chance.randrange(400, 600) for _ in range(chance.randint(0, 40))), END]
 
-    sampling = Sampling(
-        chance.choice([3, 50]), frames=framed_rules(calls), script=Script(script, len(prompt))
-    )
+    rules = framed_rules(calls)
+    extra = script_extra(script, len(prompt), rules)
+    sampling = Sampling(chance.choice([3, 50]), frames=rules, extra=extra)
     session = await Session.open(engine.tokens, prompt, sampling)
     while session.stop is not StopReason.STOP:
         async for delta in session:
@@ -90,7 +90,8 @@ def test_a_free_session_is_free_beside_one_with_a_script(
 
     async def play() -> None:
         free = Sampling(20, ignore_eos=True)
-        script = Sampling(20, frames=framed_rules(CallStop.NEVER), script=Script((20, 700, 21), 2))
+        rules = framed_rules(CallStop.NEVER)
+        script = Sampling(20, frames=rules, extra=script_extra((20, 700, 21), 2, rules))
         alone = await tokens(free)
         assert len(alone) == 20
         assert await asyncio.gather(tokens(free), tokens(script), tokens(free)) == [
@@ -100,9 +101,3 @@ def test_a_free_session_is_free_beside_one_with_a_script(
         ]
 
     engine_loop.run(play())
-
-
-def test_a_script_without_frames_is_refused(engine: Engine, engine_loop: EngineLoop) -> None:
-    sampling = Sampling(5, script=Script((1,), 1))
-    with pytest.raises(ConfigurationError, match="needs frames"):
-        engine_loop.run(Session.open(engine.tokens, [400], sampling))

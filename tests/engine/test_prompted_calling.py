@@ -21,8 +21,9 @@ from caesura.cml import (
 )
 from caesura.engine.cml_format import CmlFormat, cml_format
 from caesura.engine.launch import Engine
-from caesura.session import Sampling, Script, Session, StopReason
+from caesura.session import Sampling, Session, StopReason
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending
+from forced_tokens import script
 
 from .conftest import EngineLoop
 
@@ -63,12 +64,13 @@ def test_a_session_calls_and_answers_in_each_mode(
 
     async def scenario() -> None:
         prompt = made.prompt([QUESTION], [TOOL], mode)[-600:]
-        script = Script(tuple(made.chat.encode(encode_text(SCRIPTS[mode]))), len(prompt))
+        token_ids = made.chat.encode(encode_text(SCRIPTS[mode]))
+        extra = script(token_ids, len(prompt), made.frame_rules(mode))
         session = CallingSession(
             forced.tokens,
             made,
             Checkpoint(prompt),
-            Sampling(max_tokens=1000, script=script),
+            Sampling(max_tokens=1000, extra=extra),
             mode=mode,
             expectations=Durations({"look": 0.1}),
         )
@@ -86,7 +88,7 @@ def test_a_session_calls_and_answers_in_each_mode(
             Interrupt(name, f"[END] of {name}") for name in "abc"
         ]
         assert timeline.text.strip() == "Then the last.  Done."
-        assert session.generated_tokens == len(script.token_ids)
+        assert session.generated_tokens == len(token_ids)
         if mode is Mode.SYNC:
             assert [piece.id for piece in pieces[:2]] == ["a", "a"]
         elif mode is Mode.SYNC_PARALLEL:
@@ -101,10 +103,10 @@ async def written(engine: Engine, made: CmlFormat, text: str, mode: Mode, seed: 
     prompt = [chance.randrange(400, 600) for _ in range(chance.randint(1, 200))]
     cuts = sorted(chance.sample(range(len(text) + 1), min(len(text), chance.randint(0, 12))))
     parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    script = tuple(token for part in parts for token in made.chat.encode(part))
-    sampling = Sampling(
-        chance.choice([15, 100]), frames=made.frame_rules(mode), script=Script(script, len(prompt))
-    )
+    token_ids = tuple(token for part in parts for token in made.chat.encode(part))
+    rules = made.frame_rules(mode)
+    extra = script(token_ids, len(prompt), rules)
+    sampling = Sampling(chance.choice([15, 100]), frames=rules, extra=extra)
     monitor = made.monitor(None, ())
     session = await Session.open(engine.tokens, prompt, sampling)
     own: list[int] = []
@@ -127,7 +129,7 @@ async def written(engine: Engine, made: CmlFormat, text: str, mode: Mode, seed: 
         if session.stop is not StopReason.STOP:
             await session.resume(frame())
     await session.close()
-    assert own == list(script)
+    assert own == list(token_ids)
 
 
 @seed(0)

@@ -19,7 +19,6 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from caesura.cml import FrameRules, TextRules
-from caesura.engine.forced_tokens import FORCED_TOKENS, SCRIPT_ARGUMENT, script_argument
 from caesura.engine.frames import frames_argument
 from caesura.engine.notifications import report_progress
 from caesura.engine.protocol import (
@@ -51,8 +50,6 @@ def to_vllm(
     frames = sampling.frames
     if frames is not None:
         extra[FRAMES_ARGUMENT] = frames_argument(frames, sampling.stop_token_ids)
-        if sampling.script is not None:
-            extra[SCRIPT_ARGUMENT] = script_argument(sampling.script, frames)
     params = SamplingParams(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
@@ -289,13 +286,6 @@ class _InPlaceStream:
                 "markers as text need one of Hugging Face's fast tokenizers: start the engine "
                 "without --tokenizer-mode, or leave function_calling out"
             )
-        if sampling.script is not None:
-            if FORCED_TOKENS not in (model.logits_processors or ()):
-                raise ConfigurationError(
-                    f"a script needs an engine started with logits_processors=[{FORCED_TOKENS!r}]"
-                )
-            if sampling.frames is None or sampling.ignore_eos:
-                raise ConfigurationError("a script needs frames, and the end of the sequence")
         speculates = self._llm.vllm_config.speculative_config is not None
         return to_vllm(sampling, endpoint, speculates=speculates)
 

@@ -17,7 +17,6 @@ from caesura.session.protocol import (
     Delta,
     EngineStream,
     Sampling,
-    Script,
     StopReason,
     TokenEngine,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "NotGenerating",
     "NotPaused",
     "Sampling",
-    "Script",
     "Session",
     "SessionClosed",
     "SessionDetached",

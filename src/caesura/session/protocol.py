@@ -24,19 +24,6 @@ class StopReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
-    """What a session is made to write, and then end, for benchmarks with known answers.
-
-    Attributes:
-        token_ids: all that it writes, over all turns; interrupts may come anywhere in it.
-        prompt_tokens: how many tokens the session's first prompt had.
-    """
-
-    token_ids: tuple[int, ...]
-    prompt_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class Sampling:
     """How one turn is generated.
 
@@ -49,8 +36,6 @@ class Sampling:
         frames: how the session's CML frames end and guard its turns; None for none. Such a
             session's end-of-sequence token ends the turn and is not part of the output.
         grammar: what the turn may be, in a language of the engine; None: anything.
-        script: what a session with frames is made to write; None: the model decides. The engine
-            must have been started for it (`caesura.engine.forced_tokens`).
         extra: further arguments for the engine, as they are; for what only one engine knows.
     """
 
@@ -61,7 +46,6 @@ class Sampling:
     seed: int | None = None
     frames: FrameRules | TextRules | None = None
     grammar: str | None = None
-    script: Script | None = None
     extra: Mapping[str, object] | None = None
 
 

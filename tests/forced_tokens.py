@@ -1,6 +1,6 @@
 """A logits processor that makes sessions write a script, whatever the model would say.
 
-For benchmarks with known answers: the engine computes every token, only the choice is made. The
+The engine computes every token, only the choice is made. The
 position in the script is found from the context itself, by counting what stands behind the first
 prompt and is not injected, so that interrupts, pauses, tokens that were cut off and preemption
 cannot shift it:
@@ -11,13 +11,12 @@ cannot shift it:
 Where markers are text, that is what stands between `[INTR]` and `[END]` in the text of tokens.
 
 Start an engine with `logits_processors=[FORCED_TOKENS]` (vLLM's own model runner V1; without
-speculative decoding), and give `Sampling.script`.
+speculative decoding), and give `Sampling.extra` a `script`.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from vllm import SamplingParams
@@ -27,26 +26,32 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from caesura.cml import FrameRules, Marker, TextRules
 from caesura.engine.frames import TokenTexts
-from caesura.session import Script
 
-FORCED_TOKENS = "caesura.engine.forced_tokens:ForcedTokens"
+FORCED_TOKENS = "forced_tokens:ForcedTokens"
 """The name by which vLLM loads it, in every process of an engine."""
 
 SCRIPT_ARGUMENT = "caesura_script"
 """Key in `SamplingParams.extra_args` of every turn of a session that writes a script."""
 
 
-def script_argument(script: Script, frames: FrameRules | TextRules) -> dict[str, Any]:
-    """A script as it travels with a request, under `SCRIPT_ARGUMENT`.
+def script(
+    token_ids: Sequence[int], prompt_tokens: int, frames: FrameRules | TextRules
+) -> dict[str, object]:
+    """What a session with these frames is made to write, and then end, for `Sampling.extra`.
 
-    `injected` are the tokens that an interrupt begins and ends with; none where they are text.
+    Args:
+        token_ids: all that it writes, over all turns; interrupts may come anywhere in it.
+        prompt_tokens: how many tokens the session's first prompt has.
+        frames: of the session.
     """
+    # The tokens that an interrupt begins and ends with; none where they are text.
     injected = [frames.interrupt, frames.end] if isinstance(frames, FrameRules) else []
-    return {
-        "token_ids": list(script.token_ids),
-        "prompt_tokens": script.prompt_tokens,
+    argument = {
+        "token_ids": list(token_ids),
+        "prompt_tokens": prompt_tokens,
         "injected": injected,
     }
+    return {SCRIPT_ARGUMENT: argument}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +74,6 @@ class _Part:
 
 class ForcedTokens(LogitsProcessor):
     """Leaves one token possible in the rows of requests that have a script."""
-
-    @classmethod
-    def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Refuse an argument that is no script.
-
-        Raises:
-            ValueError: says what is missing.
-        """
-        argument = (sampling_params.extra_args or {}).get(SCRIPT_ARGUMENT)
-        if argument is None:
-            return
-        fields = {"token_ids": list, "prompt_tokens": int, "injected": list}
-        if not isinstance(argument, dict) or not all(
-            isinstance(argument.get(name), kind) for name, kind in fields.items()
-        ):
-            raise ValueError(f"{SCRIPT_ARGUMENT} needs {', '.join(fields)}")
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self._device = device
