@@ -1,5 +1,7 @@
 """What all tests share, and how they are dealt out to two processes."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -7,7 +9,8 @@ from caesura.demo.model import demo_model_path
 from small_model import MODEL
 
 # No deadline: small machines stall. The blob reproduces a failing case.
-settings.register_profile("caesura", deadline=None, print_blob=True)
+EXAMPLES = int(os.environ.get("CAESURA_EXAMPLES", "50"))
+settings.register_profile("caesura", deadline=None, print_blob=True, max_examples=EXAMPLES)
 settings.load_profile("caesura")
 
 

@@ -59,7 +59,7 @@ async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed
 
 
 @seed(0)
-@settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, database=None, suppress_health_check=list(HealthCheck))
 @given(
     plans=st.lists(st.tuples(scripts, st.sampled_from(CallStop)), min_size=1, max_size=10),
     tokens_seed=st.integers(0, 10_000),

@@ -22,7 +22,7 @@ from .frame_scenarios import FramedPlan, Teacher, broken_promises, framed_scenar
 
 pytestmark = pytest.mark.engine
 
-EXAMPLES = int(os.environ.get("CAESURA_FRAMED_SCENARIOS", "20"))
+EXAMPLES = int(os.environ.get("CAESURA_FRAMED_SCENARIOS", "12"))
 SEED = int(os.environ.get("CAESURA_SEED", "0"))
 
 

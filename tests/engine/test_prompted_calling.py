@@ -133,7 +133,7 @@ async def written(engine: Engine, made: CmlFormat, text: str, mode: Mode, seed: 
 
 
 @seed(0)
-@settings(max_examples=10, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, database=None, suppress_health_check=list(HealthCheck))
 @given(
     plans=st.lists(st.tuples(written_texts, st.sampled_from(Mode)), min_size=1, max_size=8),
     tokens_seed=st.integers(0, 10_000),

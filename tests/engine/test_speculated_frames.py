@@ -60,9 +60,7 @@ def test_random_framed_sessions_write_what_they_would_without_speculation(
     totals: Counter[str] = Counter()
 
     @seed(0)
-    @settings(
-        max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(plans=framed_scenarios, tokens_seed=st.integers(0, 10_000))
     def play(plans: list[FramedPlan], tokens_seed: int) -> None:
         for record in engine_loop.run(play_framed(engine, plans, tokens_seed)):

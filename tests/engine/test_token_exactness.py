@@ -13,7 +13,7 @@ from .scenarios import Plan, play, scenarios
 
 pytestmark = pytest.mark.engine
 
-EXAMPLES = int(os.environ.get("CAESURA_SCENARIOS", "100"))
+EXAMPLES = int(os.environ.get("CAESURA_SCENARIOS", "50"))
 SEED = int(os.environ.get("CAESURA_SEED", "0"))
 
 

@@ -24,7 +24,7 @@ RECLAIM = {"patience_floor_seconds": 0.1, "starvation_seconds": 1.0}
 
 _MORE = int(os.environ.get("CAESURA_SCENARIOS", "0"))
 _random_schedules = settings(
-    max_examples=_MORE or 200,
+    max_examples=_MORE or 100,
     derandomize=not _MORE,
     deadline=None,
     database=None,
