@@ -164,8 +164,13 @@ def test_ctrl_c_shuts_engines_down_and_keeps_what_was_measured(settings: BenchSe
             return engine
 
     fleet = InterruptedFleet()
-    with pytest.raises(KeyboardInterrupt):
-        run_bench(settings, fleet, command="caesura bench", console=quiet())
+    # A shell without job control starts background jobs with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_bench(settings, fleet, command="caesura bench", console=quiet())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert fleet.all_shut_down_once()
     assert settings.json_path is not None
     assert settings.output_dir is not None
