@@ -262,7 +262,7 @@ class CmlAgent(Agent):
 
     async def _paused(self, session: CallingSession, event: Paused) -> None:
         """Nothing is generated until a result is there."""
-        at_end = session.checkpoint().point is Point.ENDED
+        at_end = session.is_at_end
         if at_end:
             self._track.point = Point.ENDED
         if at_end and self._is_left(event.pending):
@@ -360,7 +360,7 @@ class CmlAgent(Agent):
             pieces=self._pieces,
         )
         if self._session is not None:
-            if self._session.checkpoint().queued:  # a message that came too late, and is there now
+            if self._session.has_queued:  # a message that came too late, and is there now
                 await self._close_engine()
             else:
                 self._session.prompt(tokens)
@@ -400,7 +400,7 @@ class CmlAgent(Agent):
             self._next_stretch()
         if self.phase is not phase_before:
             told.append(self._phase_report())
-        reached = self._track.written(generated, reasoning=session.checkpoint().reasoning)
+        reached = self._track.written(generated, reasoning=session.in_reasoning)
         course = self._work.store.set_course(self.id, reached)
         pieces = self._pieces
         await self._advance(tokens, course, *changes, reports=told, pieces=pieces)

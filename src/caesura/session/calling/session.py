@@ -144,6 +144,21 @@ class CallingSession:
         """Tokens of the transcript when no frame was open last, if all events are taken."""
         return self._reading.settled_position
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the model has ended its turn; calls may be pending."""
+        return self._reading.point is Point.ENDED
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether something has arrived that is in no event yet."""
+        return self._inbox.is_queued or self._inbox.is_sent
+
+    @property
+    def in_reasoning(self) -> bool:
+        """Whether a reasoning block is open where the events have come to."""
+        return self._reading.monitor.state is State.REASONING
+
     def checkpoint(self) -> Checkpoint:
         """Where the session stands after the latest event; not for a critical section."""
         return Checkpoint(
@@ -153,12 +168,8 @@ class CallingSession:
             queued=tuple(arrival.interrupt for arrival in self._inbox.arrivals),
             point=Point.WRITING if self._reading.point is Point.CALLED else self._reading.point,
             generated_tokens=self.generated_tokens,
-            reasoning=self._in_reasoning,
+            reasoning=self.in_reasoning,
         )
-
-    @property
-    def _in_reasoning(self) -> bool:
-        return self._reading.monitor.state is State.REASONING
 
     # What its owner does
 
@@ -316,7 +327,7 @@ class CallingSession:
         else:
             self._paused = False
             self._reading.go_on()
-            await self._generation.go_on(in_reasoning=self._in_reasoning)
+            await self._generation.go_on(in_reasoning=self.in_reasoning)
 
     def _end(self, ending: Ending, message: str | None = None) -> None:
         self._ended = True
@@ -375,7 +386,7 @@ class CallingSession:
         async with self._injecting:
             batch = await self._inbox.take()
             try:
-                await self._generation.go_on(batch.token_ids, self._in_reasoning)
+                await self._generation.go_on(batch.token_ids, self.in_reasoning)
             except BaseException:
                 self._inbox.give_back(batch)
                 raise
