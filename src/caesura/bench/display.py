@@ -6,34 +6,12 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import SpinnerColumn, TaskID
 
 from caesura.bench.replay import ReplayProgress
 from caesura.bench.stats import RunPlan
 from caesura.bench.workload import ClippedSessions
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
-        console=console,
-    )
+from caesura.progress import progress_bars
 
 
 class _Display:
@@ -41,7 +19,9 @@ class _Display:
 
     def __init__(self, console: Console | None, runs: int | None) -> None:
         self.console = console or Console()
-        self._progress = _progress(self.console)
+        self._progress = progress_bars(
+            SpinnerColumn(), detail="{task.fields[detail]}", console=self.console
+        )
         self._runs = self._progress.add_task(
             "all runs", total=runs, visible=runs is not None, detail=""
         )

@@ -7,19 +7,12 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from caesura.cml import Mode
 from caesura.errors import ConfigurationError
 from caesura.machine import this_machine
+from caesura.progress import progress_bars
 from caesura.train.demo_suite import DemoSuite
 from caesura.train.evaluate import Evaluation, Score, Suite
 from caesura.train.trainer import Progress as TrainingProgress
@@ -41,7 +34,7 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
         raise ConfigurationError(
             f"{folder} has a checkpoint: go on with --resume, or choose another --out"
         )
-    with progress_bar("loss {task.fields[loss]}") as progress:
+    with progress_bars(detail="loss {task.fields[loss]}") as progress:
         bar = progress.add_task("training", total=settings.steps, completed=trainer.step, loss="")
 
         def show(state: TrainingProgress) -> None:
@@ -121,7 +114,7 @@ def play_all(suite: Suite, settings: EvaluationSettings) -> list[Score]:
     """Play these categories in these modes, and show how far it is."""
     categories = settings.categories or tuple(suite.categories)
     sides = (False, True) if settings.seen else (True,)
-    with progress_bar("{task.fields[cell]}") as progress:
+    with progress_bars(detail="{task.fields[cell]}") as progress:
         total = len(categories) * len(settings.modes) * len(sides) * settings.cases
         bar = progress.add_task("sessions", total=total, cell="")
 
@@ -168,16 +161,3 @@ def table_of(scores: Sequence[Score]) -> Table:
             cells.append(" / ".join(f"{100 * score.success:.1f}" for score in found))
         table.add_row(category, *cells)
     return table
-
-
-def progress_bar(detail: str) -> Progress:
-    """A progress display with a last column of this format."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn(detail, style="dim"),
-    )

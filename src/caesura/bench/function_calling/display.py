@@ -4,16 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, SpinnerColumn, TaskID
+
+from caesura.progress import progress_bars
 
 
 class FunctionCallingDisplay:
@@ -21,16 +14,7 @@ class FunctionCallingDisplay:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-        )
+        self._progress = progress_bars(SpinnerColumn(), console=self.console)
 
     def __enter__(self) -> "FunctionCallingDisplay":
         self._progress.start()

@@ -13,8 +13,9 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets, disab
 from rich.console import Console
 
 from caesura.errors import ConfigurationError
+from caesura.progress import progress_bars
 from caesura.train.evaluate import Score
-from caesura.train.run import EvaluationSettings, play_all, progress_bar, table_of, write_scores
+from caesura.train.run import EvaluationSettings, play_all, table_of, write_scores
 from caesura.train.tuning.base import Base, load_base
 from caesura.train.tuning.data import Examples
 from caesura.train.tuning.export import export, write_card
@@ -76,7 +77,7 @@ def run_tuning(settings: TuningSettings, place: Place) -> None:
         success = sum(s.successes for s in scores) / sum(s.cases for s in scores)
         console.print(f"step {step}: {100 * success:.1f} % of held-out sessions are right")
 
-    with progress_bar("{task.fields[detail]}") as progress:
+    with progress_bars(detail="{task.fields[detail]}") as progress:
         callbacks = [ProgressDisplay(progress), Rollouts(settings, base.codec, report)]
         checkpoints = place.folder / CHECKPOINTS
         trainer = build_trainer(base, data, settings, checkpoints, callbacks)
@@ -127,7 +128,7 @@ def prepare_data(base: Base, settings: TuningSettings) -> Dataset:
         most_tokens=settings.max_tokens,
     )
     parts = []
-    with progress_bar("sessions") as progress:
+    with progress_bars(detail="sessions") as progress:
         bar = progress.add_task("data", total=settings.examples)
         for chunk in _chunks(examples.rows(settings.examples), _ROWS_AT_ONCE):
             parts.append(Dataset.from_list(chunk, features=_FEATURES))
