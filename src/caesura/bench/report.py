@@ -1,7 +1,5 @@
 """Results as JSON, as a table in the terminal and as a Markdown page."""
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +8,7 @@ from rich import box
 from rich.console import JustifyMethod
 from rich.table import Table
 
+from caesura.bench.results_file import replace_json
 from caesura.bench.settings import ComparisonSettings
 from caesura.bench.stats import BASELINE_POLICY, PolicyRow, Ratio, RunReport, policy_rows
 from caesura.machine import Machine
@@ -62,10 +61,7 @@ def write_json(
         "planned_runs": planned_runs,
         "runs": [asdict(run) for run in runs],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    replace_json(path, results, indent=2)
 
 
 def _public_settings(settings: ComparisonSettings) -> dict[str, object]:

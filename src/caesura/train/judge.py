@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from caesura.cml import Call
-from caesura.cml.frames import json_text
+from caesura.cml.frames import JsonObject, json_text
 from caesura.train.ids import is_retry
 from caesura.train.simulate import Simulation
 from caesura.train.tasks import PlannedCall, Task
@@ -34,13 +34,8 @@ class Verdict:
 
 def judge(task: Task, simulation: Simulation) -> Verdict:
     """Judge a session of this task that has ended, or was stopped for its length."""
-    mistakes = [f"mistake of protocol: {error}" for error in simulation.errors]
-    if not simulation.is_over:
-        mistakes.append("it did not end")
-    made = Counter(_key_of(call) for call in simulation.calls)
     wanted = Counter({_key(call): len(call.outcomes) for call in task.calls})
-    mistakes += [f"call missing: {key}" for key in (wanted - made).elements()]
-    mistakes += [f"call too much: {key}" for key in (made - wanted).elements()]
+    mistakes = mistakes_without_the_answer(simulation, wanted)
     told = Counter(
         (_key_of_id(call_id, simulation), value)
         for call_id, value in _LINE.findall(simulation.text)
@@ -55,12 +50,33 @@ def judge(task: Task, simulation: Simulation) -> Verdict:
     return Verdict(tuple(mistakes), _is_longest_first(task, simulation))
 
 
+def mistakes_without_the_answer(simulation: Simulation, wanted: Counter[str]) -> list[str]:
+    """What is wrong with a session but for what it told.
+
+    Args:
+        simulation: the session.
+        wanted: keys (`call_key`) of the calls that it should have made, each as often as that.
+    """
+    mistakes = [f"mistake of protocol: {error}" for error in simulation.errors]
+    if not simulation.is_over:
+        mistakes.append("it did not end")
+    made = Counter(call_key(call.name, call.arguments) for call in simulation.calls)
+    mistakes += [f"call missing: {key}" for key in (wanted - made).elements()]
+    mistakes += [f"call too much: {key}" for key in (made - wanted).elements()]
+    return mistakes
+
+
+def call_key(tool: str, arguments: JsonObject) -> str:
+    """The same for calls that say the same."""
+    return f"{tool} {json_text(dict(sorted(arguments.items())))}"
+
+
 def _key(call: PlannedCall) -> str:
-    return f"{call.tool} {json_text({call.parameter: call.argument})}"
+    return call_key(call.tool, {call.parameter: call.argument})
 
 
 def _key_of(call: Call) -> str:
-    return f"{call.name} {json_text(call.arguments)}"
+    return call_key(call.name, call.arguments)
 
 
 def _key_of_id(call_id: str, simulation: Simulation) -> str:

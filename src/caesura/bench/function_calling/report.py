@@ -1,7 +1,5 @@
 """Results as JSON, as tables in the terminal and as a Markdown page."""
 
-import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +16,7 @@ from caesura.bench.function_calling.stats import (
     comparisons,
     summaries,
 )
+from caesura.bench.results_file import replace_json
 from caesura.machine import Machine
 
 _ARM_HEADERS = (
@@ -65,10 +64,7 @@ def write_json(
         "skipped": dict(skipped),
         "runs": [asdict(run) for run in runs],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    replace_json(path, results, indent=1)
 
 
 def _public_settings(settings: FunctionCallingSettings) -> dict[str, object]:
