@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from caesura.policy import (
-    Action,
     CostModel,
     Disposition,
+    Drop,
+    Keep,
     Load,
     OriginalArrival,
     Plan,
@@ -33,10 +34,7 @@ class KeepHumans(PolicyDefaults):
     def plan(self, snapshot: Snapshot) -> Plan:
         return Plan(
             [
-                Action(
-                    pause.id,
-                    Disposition.PRESERVE if pause.endpoint == "human" else Disposition.DISCARD,
-                )
+                Keep(pause.id) if pause.endpoint == "human" else Drop(pause.id)
                 for pause in snapshot.pauses.undecided()
             ]
         )

@@ -9,7 +9,7 @@ needed; only who hardly comes back within `ahead_seconds` is left where it is.
 from dataclasses import dataclass, field
 
 from caesura.policy.duration import DurationModel
-from caesura.policy.types import Action, Disposition, PauseView, Snapshot
+from caesura.policy.types import Action, PauseView, Prefetch, Snapshot
 
 SPARE_SHARE = 0.1
 """Share of device memory that stays free for those who come and those who run."""
@@ -51,7 +51,7 @@ class PrefetchRule:
         chosen: list[Action] = []
         for _, missing, pause in likely:
             if missing <= spare:
-                chosen.append(Action(pause.id, Disposition.PRESERVE, prefetch=True))
+                chosen.append(Prefetch(pause.id))
                 spare -= missing
                 room -= missing
             if room <= 0:

@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import assert_never
 
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.request import Request
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.copies.prefetches import Prefetch, PrefetchEnding
+from caesura.engine.copies.prefetches import Prefetch as PrefetchInProgress
+from caesura.engine.copies.prefetches import PrefetchEnding
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.costs import StepTimer, profiled_costs
@@ -31,16 +33,23 @@ from caesura.engine.pauses.table import HoldEnding, Pause, PauseEnding, PauseTab
 from caesura.engine.protocol import owner_of
 from caesura.policy import (
     Action,
+    CopyAhead,
+    CopyOut,
     CostModel,
     Demand,
     Disposition,
+    Drop,
+    DropCopy,
+    Expire,
+    Keep,
     Load,
     Memory,
     Policy,
+    Prefetch,
     Service,
     Snapshot,
 )
-from caesura.policy.duration import Progress
+from caesura.policy.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +221,7 @@ class PauseKeeper:
         self._review_seconds = plan.review_seconds
         later = set()
         for action in plan.actions:
-            ending = HoldEnding.EXPIRED if action.expired else HoldEnding.DECIDED
-            if not self._act(action, ending):
+            if not self._act(action, HoldEnding.DECIDED):
                 later.add(action.pause_id)
         if later:
             self._review_seconds = now  # ask again when the iteration in flight is over
@@ -309,23 +317,34 @@ class PauseKeeper:
         pause = self.table.get(action.pause_id)
         if pause is None:
             return True
-        discard = action.disposition is Disposition.DISCARD
-        if discard and pause.hold is not None and not self._may_release(pause):
+        drops = isinstance(action, (Drop, Expire))
+        if drops and pause.hold is not None and not self._may_release(pause):
             return False
-        if pause.disposition != action.disposition:
-            self._metrics.count("dispositions", labels=(pause.endpoint, action.disposition))
-            self.listener.decided(pause, action)
-        self.table.decided(pause, action.disposition)
-        if discard:
-            self.release(pause, ending, action.keep_tokens, action.forget)
-        elif action.disposition is Disposition.SWAP or action.copy:
-            self._copy_out(pause)
-        if action.prefetch and action.disposition is Disposition.PRESERVE:
-            self._prefetch(pause)
-        elif action.disposition is Disposition.SWAP:
-            self._stop_prefetch(pause)
-        if action.drop_copy:
-            self._drop_copy(pause)
+        disposition = _disposition_after(action, pause)
+        if pause.disposition != disposition:
+            self._metrics.count("dispositions", labels=(pause.endpoint, disposition))
+            self.listener.decided(pause, action, disposition)
+        self.table.decided(pause, disposition)
+        match action:
+            case Keep():
+                pass
+            case CopyAhead():
+                self._copy_out(pause)
+            case Prefetch():
+                self._prefetch(pause)
+            case CopyOut():
+                self._copy_out(pause)
+                self._stop_prefetch(pause)
+            case Drop():
+                self.release(pause, ending, action.keep_tokens, action.forget)
+            case Expire():
+                self.release(pause, HoldEnding.EXPIRED)
+            case DropCopy():
+                if disposition is not Disposition.PRESERVE:
+                    self._stop_prefetch(pause)
+                self._drop_copy(pause)
+            case _:
+                assert_never(action)
         return True
 
     def _may_release(self, pause: Pause) -> bool:
@@ -421,7 +440,7 @@ class PauseKeeper:
         if self.transfers is not None and self.transfers.prefetches.stop(pause.id):
             self._metrics.count("prefetches", labels=(PrefetchEnding.WASTED,))
 
-    def _take_prefetched(self, prefetch: Prefetch) -> None:
+    def _take_prefetched(self, prefetch: PrefetchInProgress) -> None:
         """Loads ahead of a session are over: what they brought is held like the rest of the
         context, and can be found."""
         assert self.transfers is not None
@@ -636,3 +655,18 @@ class PauseKeeper:
                     assert self.transfers.prefetches.is_empty(), "prefetches of nobody are left"
                     pinned = self.transfers.host.pinned_slots
                     assert pinned == 0, f"{pinned} host slots are pinned by nobody"
+
+
+def _disposition_after(action: Action, pause: Pause) -> Disposition:
+    match action:
+        case Keep() | CopyAhead() | Prefetch():
+            return Disposition.PRESERVE
+        case CopyOut():
+            return Disposition.SWAP
+        case Drop() | Expire():
+            return Disposition.DISCARD
+        case DropCopy():
+            held = pause.hold is not None
+            return Disposition.PRESERVE if held else pause.disposition or Disposition.PRESERVE
+        case _:
+            assert_never(action)

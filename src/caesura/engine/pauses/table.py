@@ -11,7 +11,7 @@ from vllm.v1.request import Request
 
 from caesura.engine.pauses.holds import Hold, sole_blocks
 from caesura.policy import Disposition, Service
-from caesura.policy.duration import Progress
+from caesura.policy.progress import Progress
 
 
 class HoldEnding(StrEnum):
