@@ -32,6 +32,7 @@ from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig, check_supported
 from caesura.engine.connector import CaesuraConnector
+from caesura.engine.copies.contexts import CopiedContexts, HostContexts
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
 from caesura.engine.model.tool_names import ToolNames
@@ -76,6 +77,9 @@ class InterceptScheduler(AsyncScheduler):
         self._connected = connector is not None
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
+        contexts = HostContexts()
+        if connector is not None and connector.num_slots:
+            contexts = CopiedContexts(connector.transfers, self.block_size, self.metrics)
         self.keeper = PauseKeeper(
             policy=make_policy(config.policy, config.policy_options),
             config=config,
@@ -84,7 +88,7 @@ class InterceptScheduler(AsyncScheduler):
             parked=ParkedSessions(
                 self._request_blocks_can_be_freed, self._free_parked_blocks, self._detach
             ),
-            transfers=connector.transfers if connector is not None else None,
+            contexts=contexts,
             metrics=self.metrics,
             load=self._load,
             clock=self.clock,
@@ -123,13 +127,13 @@ class InterceptScheduler(AsyncScheduler):
 
     def _load(self) -> Load:
         """What runs, waits and is copied, for the policy."""
-        transfers = self.keeper.transfers
+        link = self.keeper.contexts.link()
         return Load(
             running_requests=len(self.running),
             running_tokens=sum(request.num_computed_tokens for request in self.running),
             waiting_requests=len(self.waiting) + len(self.kv_holding_waiting),
-            link_backlog_tokens=transfers.backlog_blocks * self.block_size if transfers else 0,
-            copy_budget_tokens=transfers.budget_blocks * self.block_size if transfers else 0,
+            link_backlog_tokens=link.backlog_tokens,
+            copy_budget_tokens=link.budget_tokens,
         )
 
     # Arrivals
@@ -203,9 +207,9 @@ class InterceptScheduler(AsyncScheduler):
         self._scheduling = True
         self._displace()
         self._limit_tokens()
-        if self._copies_overlap and self.keeper.transfers is not None:
+        if self._copies_overlap:
             iteration_seconds = self.keeper.costs().forward_seconds(len(self.running))
-            self.keeper.transfers.fit_budget(iteration_seconds)
+            self.keeper.contexts.fit_budget(iteration_seconds)
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         self.trace.scheduled(output, self.requests)
@@ -444,7 +448,8 @@ class InterceptScheduler(AsyncScheduler):
             if freed < missing and self._request_blocks_can_be_freed(request):
                 victims.append(request)
                 freed += self.keeper.freeable_blocks(request)
-        if freed < missing or not self.keeper.has_room_to_save(freed):
+        room_tokens = self.keeper.contexts.memory().free_tokens
+        if freed < missing or freed * self.block_size > room_tokens:
             return
         self.metrics.count("displacements", len(victims))
         for request in victims:
@@ -626,7 +631,7 @@ class InterceptScheduler(AsyncScheduler):
         if idle or now - self._gauges_published_seconds >= GAUGE_INTERVAL_SECONDS:
             self._gauges_published_seconds = now
             self.keeper.publish_gauges()
-        self.keeper.count_copies()
+        self.keeper.contexts.count_copies()
         pause_stats = self.metrics.take()
         if pause_stats is not None:
             stats.kv_connector_stats = pause_stats.to_dict()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import pytest
 from vllm.v1.engine import EngineCoreOutput, FinishReason
 
+from caesura.engine.connector import CaesuraConnector
+from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.protocol import DETACHED, REPORT
 from caesura.engine.scheduler import InterceptScheduler
 from engine.virtual.engine import BLOCK_SIZE, Shape, VirtualEngine
@@ -57,6 +59,11 @@ class Stage:
     def scheduler(self) -> InterceptScheduler:
         assert isinstance(self.engine.scheduler, InterceptScheduler)
         return self.engine.scheduler
+
+    @property
+    def host(self) -> HostPool:
+        assert isinstance(self.scheduler.connector, CaesuraConnector)
+        return self.scheduler.connector.transfers.host
 
     @property
     def free_blocks(self) -> int:
