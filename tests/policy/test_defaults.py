@@ -1,6 +1,6 @@
 """A policy that says only what it does differently."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from caesura.policy import (
@@ -16,7 +16,6 @@ from caesura.policy import (
     SessionOrder,
     Snapshot,
 )
-from caesura.policy.reclaim import ReclaimRule
 from fake_pauses import FakeEngine, FakePause
 
 COSTS = CostModel(seconds_per_token=1e-3, seconds_per_iteration=0.0)
@@ -28,8 +27,6 @@ class KeepHumans(PolicyDefaults):
 
     name: ClassVar[str] = "keep-humans"
     order: ClassVar[SessionOrder | None] = OriginalArrival()
-
-    reclaim: ReclaimRule = field(default_factory=ReclaimRule)
 
     def plan(self, snapshot: Snapshot) -> Plan:
         return Plan(
