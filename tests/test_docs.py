@@ -85,11 +85,11 @@ def test_every_example_is_listed_and_exists() -> None:
     assert all((ROOT / script).is_file() for script in listed)
 
 
-def test_the_list_of_modules_is_what_is_there() -> None:
-    script = runpy.run_path(str(ROOT / "docs" / "generate" / "modules.py"))
-    assert script["PAGE"].read_text("utf-8") == script["page"](), (
-        "run: python docs/generate/modules.py"
-    )
+@pytest.mark.parametrize("name", ["modules", "python_api"])
+def test_what_is_generated_is_true(name: str) -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "generate" / f"{name}.py"))
+    written = script["PAGE"].read_text("utf-8")
+    assert written == script["page"](), f"run: python docs/generate/{name}.py"
 
 
 def test_every_module_says_what_it_is() -> None:
