@@ -41,6 +41,10 @@ class FakePause:
     shared_tokens: int = 0
 
     @property
+    def endpoint_since_seconds(self) -> float:
+        return self.paused_seconds
+
+    @property
     def context_tokens(self) -> int:
         return self.held_tokens
 

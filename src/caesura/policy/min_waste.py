@@ -194,7 +194,7 @@ class MinWaste(PolicyDefaults):
         return self._ranking
 
     def _rank(self, pause: PauseView, snapshot: Snapshot) -> _Ranked:
-        elapsed = snapshot.now_seconds - pause.paused_seconds
+        elapsed = snapshot.now_seconds - pause.endpoint_since_seconds
         remaining = self.durations.expected_remaining_seconds(pause.endpoint, elapsed)
         if pause.progress is not None:
             remaining = remaining_with_progress(remaining, elapsed, pause.progress)

@@ -69,7 +69,7 @@ class PrefetchRule:
         self, pause: PauseView, missing_tokens: int, snapshot: Snapshot, durations: DurationModel
     ) -> float:
         """Probability that the session returns by the time for which it would be loaded."""
-        elapsed = snapshot.now_seconds - pause.paused_seconds
+        elapsed = snapshot.now_seconds - pause.endpoint_since_seconds
         load_seconds = missing_tokens * snapshot.costs.seconds_per_copied_token
         horizon = load_seconds + self.ahead_seconds
         returns = durations.return_probability(pause.endpoint, elapsed)

@@ -30,6 +30,8 @@ class PauseView(Protocol):
         endpoint: what it waits for: a tool by name, "human", "client", ...
         arrival_seconds: original arrival of its session.
         paused_seconds: when the pause began.
+        endpoint_since_seconds: since when it has waited for the endpoint: later than
+            `paused_seconds` by the time for which the session waited for a human instead.
         context_tokens: tokens whose KV was on the device when the pause began.
         held_tokens: leading tokens whose KV the hold keeps on the device now.
         copied_tokens: leading tokens that have a host copy now.
@@ -48,6 +50,8 @@ class PauseView(Protocol):
     def arrival_seconds(self) -> float: ...
     @property
     def paused_seconds(self) -> float: ...
+    @property
+    def endpoint_since_seconds(self) -> float: ...
     @property
     def context_tokens(self) -> int: ...
     @property

@@ -15,6 +15,7 @@ from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.request import Request
 
+from caesura.endpoints import HUMAN
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.copies.blocks import forget_blocks, full_blocks, sole_blocks
 from caesura.engine.copies.contexts import HostContexts, Prefetched
@@ -173,15 +174,22 @@ class PauseKeeper:
         return pause
 
     def name_endpoint(self, pause_id: str, endpoint: str) -> None:
-        """Say what a session waits for that paused without saying so, or for something else.
+        """Name what a session waits for: it paused without a name, or its call waits for a human
+        now, or no longer.
 
-        Its duration is predicted, learned and counted under that name from now on. Ignored when
-        the pause is over, or the session returns already.
+        The wait for the old endpoint is counted as ended (`renamed`), and one for the new as
+        begun. A human who has answered is learned from, and their time is not the tool's.
+        Ignored when the pause is over, or the session returns already.
         """
         pause = self.table.get(pause_id)
-        if pause is None or pause.returning:
+        if pause is None or pause.returning or pause.endpoint == endpoint:
             return
-        pause.endpoint = endpoint
+        now = self.clock()
+        if pause.endpoint == HUMAN:
+            self._learn(pause, now)
+        self._count_wait(pause, PauseEnding.RENAMED, now)
+        pause.rename(endpoint, now)
+        self._metrics.count("pauses", labels=(endpoint,))
         pause.predicted_seconds = self.policy.expected_seconds(endpoint)
         self._progress_noted = True
 
@@ -195,7 +203,7 @@ class PauseKeeper:
         pause = self.table.get(pause_id)
         if pause is None or pause.returning or (fraction is None and remaining_seconds is None):
             return
-        elapsed = self.clock() - pause.paused_seconds
+        elapsed = self.clock() - pause.endpoint_since_seconds
         if remaining_seconds is not None:
             pause.progress = Progress.from_remaining(elapsed, remaining_seconds)
         elif fraction is not None:
@@ -461,8 +469,9 @@ class PauseKeeper:
         self.contexts.claim(pause.copy, request.request_id)
         self.table.claim(pause, request.request_id)
         self.listener.claimed(pause)
-        pause.lasted_seconds = self.clock() - pause.paused_seconds
-        self._learn(pause.endpoint, pause.lasted_seconds)
+        now = self.clock()
+        pause.lasted_seconds = now - pause.paused_seconds
+        self._learn(pause, now)
         if not pause.in_place and pause.hold is not None:
             pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -470,14 +479,16 @@ class PauseKeeper:
             if usable_tokens < pause.held_tokens:
                 self.release(pause, HoldEnding.RESUMED, usable_tokens)
 
-    def _learn(self, endpoint: str, paused_seconds: float) -> None:
-        """A session has returned: compare with what was expected, then let the policy learn."""
+    def _learn(self, pause: Pause, now: float) -> None:
+        """What a session waited for is there: compare the time that it took with what was
+        expected, then let the policy learn."""
+        endpoint, waited_seconds = pause.endpoint, now - pause.endpoint_since_seconds
         expected_seconds = self.policy.expected_seconds(endpoint)
         if expected_seconds is not None:
             self._metrics.count("returns", labels=(endpoint,))
             self._metrics.count("predicted_seconds", expected_seconds, labels=(endpoint,))
-            self._metrics.count("returned_seconds", paused_seconds, labels=(endpoint,))
-        self.policy.ended(endpoint, paused_seconds, returned=True)
+            self._metrics.count("returned_seconds", waited_seconds, labels=(endpoint,))
+        self.policy.ended(endpoint, waited_seconds, returned=True)
 
     def cancel(self, pause: Pause) -> None:
         """A paused or returning session was closed or aborted."""
@@ -503,8 +514,8 @@ class PauseKeeper:
     def _end(self, pause: Pause, ending: PauseEnding, hold_ending: HoldEnding) -> None:
         gone = ending is not PauseEnding.RESUMED
         if not pause.returning:
-            elapsed_seconds = self.clock() - pause.paused_seconds
-            self.policy.ended(pause.endpoint, elapsed_seconds, returned=False)
+            waited_seconds = self.clock() - pause.endpoint_since_seconds
+            self.policy.ended(pause.endpoint, waited_seconds, returned=False)
         if isinstance(pause.hold, OwnBlocks):
             # Its request goes on with these blocks, or vLLM frees them with the request.
             self._metrics.count("hold_endings", labels=(hold_ending,))
@@ -515,9 +526,12 @@ class PauseKeeper:
         self._unmet.pop(pause.claimed_by or pause.id, None)
         self.table.remove(pause)
         self.listener.pause_ended(pause, ending)
-        elapsed = self.clock() - pause.paused_seconds
+        self._count_wait(pause, ending, self.clock())
+
+    def _count_wait(self, pause: Pause, ending: PauseEnding, now: float) -> None:
+        waited_seconds = now - pause.named_seconds
         self._metrics.count("pause_endings", labels=(pause.endpoint, ending))
-        self._metrics.count("paused_seconds", elapsed, labels=(pause.endpoint,))
+        self._metrics.count("paused_seconds", waited_seconds, labels=(pause.endpoint,))
 
     def forget_contexts(self, *, host_copies: bool) -> None:
         """Break every hold, and drop what there is in host memory: pauses go on without."""
