@@ -115,7 +115,7 @@ class Stage:
         blocks = self.engine.shape.blocks
         sessions = [self.session(f"paused-{number}", BLOCK_SIZE - 1) for number in range(blocks)]
         self.run()
-        assert len(self.scheduler.parked) == blocks
+        assert self.scheduler.parking.num_parked() == blocks
         assert self.free_blocks == 0
         return sessions
 

@@ -4,15 +4,15 @@ It owns the pause table and every hold, asks the policy, and carries plans out. 
 block pool and the host copies, and nothing of queues or steps: those are the scheduler's.
 """
 
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from typing import assert_never
 
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_manager import KVCacheManager
+from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
 from caesura.endpoints import HUMAN
@@ -23,43 +23,26 @@ from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.costs import StepTimer, profiled_costs
 from caesura.engine.pauses.holds import OwnBlocks, References
 from caesura.engine.pauses.listener import NO_PAUSE_LISTENER, PauseListener
+from caesura.engine.pauses.parking import Parking
 from caesura.engine.pauses.returns import Returns
+from caesura.engine.pauses.snapshots import Snapshots
 from caesura.engine.pauses.table import HoldEnding, Pause, PauseEnding, PauseTable
 from caesura.engine.protocol import owner_of
 from caesura.policy import (
     Action,
     CopyAhead,
     CopyOut,
-    CostModel,
     Demand,
     Disposition,
     Drop,
     DropCopy,
     Expire,
     Keep,
-    Load,
-    Memory,
     Policy,
     Prefetch,
     Service,
-    Snapshot,
 )
 from caesura.policy.progress import Progress
-
-
-@dataclass(frozen=True, slots=True)
-class ParkedSessions:
-    """What the keeper needs of the scheduler for sessions that are parked in place.
-
-    Attributes:
-        can_free: whether no iteration in flight may still write the session's blocks.
-        free: give the session's own blocks back and reset its computed tokens.
-        detach: end the engine request of a session that there is no room to remember.
-    """
-
-    can_free: Callable[[Request], bool]
-    free: Callable[[Request], None]
-    detach: Callable[[Request], None]
 
 
 @dataclass(slots=True)
@@ -83,11 +66,10 @@ class PauseKeeper:
     Args:
         policy: decides.
         config: limits.
-        kv_cache_manager: vLLM's, for blocks and references.
-        parked: frees the blocks of sessions in place.
+        scheduler: vLLM's, for its blocks.
+        parking: sessions in place.
         contexts: host copies of paused contexts.
         metrics: counts.
-        load: what the engine does and what waits for it.
         clock: monotonic seconds.
     """
 
@@ -97,13 +79,11 @@ class PauseKeeper:
         self,
         policy: Policy,
         config: CaesuraConfig,
-        kv_cache_manager: KVCacheManager,
-        block_size: int,
-        parked: ParkedSessions,
+        scheduler: Scheduler,
+        parking: Parking,
         contexts: HostContexts,
         metrics: PauseMetrics,
-        load: Callable[[], Load],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float],
     ) -> None:
         self.table = PauseTable()
         self.timer = StepTimer(profiled_costs(config.profile))
@@ -111,14 +91,14 @@ class PauseKeeper:
         self.returns = Returns(policy.name)
         self.clock = clock
         self._config = config
-        self._kv_cache_manager = kv_cache_manager
-        self._pool: BlockPool = kv_cache_manager.block_pool
-        self._block_size = block_size
-        self._parked = parked
         self.contexts = contexts
+        self.snapshots = Snapshots(scheduler, self.table, contexts, self.timer, clock)
+        self._kv_cache_manager: KVCacheManager = scheduler.kv_cache_manager
+        self._pool: BlockPool = self._kv_cache_manager.block_pool
+        self._block_size: int = scheduler.block_size
+        self._parking = parking
         self.listener: PauseListener = NO_PAUSE_LISTENER
         self._metrics = metrics
-        self._load = load
         self._review_seconds: float | None = None
         self._postponed: dict[str, None] = {}  # copied, but an iteration in flight may write yet
         self._progress_noted = False  # since the last decision
@@ -220,7 +200,7 @@ class PauseKeeper:
         due, self._progress_noted = due or self._progress_noted, False
         if not due and not self.table.has_undecided():
             return
-        plan = self.policy.plan(self.snapshot())
+        plan = self.policy.plan(self.snapshots.take())
         self._review_seconds = plan.review_seconds
         later = set()
         for action in plan.actions:
@@ -237,23 +217,6 @@ class PauseKeeper:
         # Without host memory there is nothing that a report of progress could bring about.
         reported = self._progress_noted and self.contexts.memory().total_tokens > 0
         return self.table.has_undecided() or bool(self._postponed) or reported
-
-    def snapshot(self, demand: Demand | None = None) -> Snapshot:
-        """What the policy decides from."""
-        device = Memory(
-            total_tokens=(self._pool.num_gpu_blocks - 1) * self._block_size,
-            free_tokens=self._pool.get_num_free_blocks() * self._block_size,
-        )
-        host = self.contexts.memory()
-        return Snapshot(self.clock(), self.table, device, host, self.costs(), self._load(), demand)
-
-    def costs(self) -> CostModel:
-        """What computing and copying cost, as measured so far."""
-        costs = self.timer.costs()
-        per_token = self.contexts.link().seconds_per_token
-        if per_token is None:
-            return costs
-        return replace(costs, seconds_per_copied_token=per_token, link_measured=True)
 
     def reclaim(self, request: Request, missing_blocks: int, *, running: bool, idle: bool) -> bool:
         """A request lacks blocks: break holds as the policy ranks them.
@@ -281,7 +244,7 @@ class PauseKeeper:
         )
         own = self.table.claimed_by(request.request_id)
         own_action = None
-        for action in self.policy.plan(self.snapshot(demand)).actions:
+        for action in self.policy.plan(self.snapshots.take(demand)).actions:
             if own is not None and action.pause_id == own.id:
                 own_action = action
                 continue
@@ -345,7 +308,7 @@ class PauseKeeper:
     def _may_release(self, pause: Pause) -> bool:
         if isinstance(pause.hold, OwnBlocks):
             assert pause.request is not None
-            return self._parked.can_free(pause.request)
+            return self._parking.can_free(pause.request)
         return pause.hold is not None
 
     # Holds
@@ -367,7 +330,7 @@ class PauseKeeper:
         if isinstance(hold, OwnBlocks):
             assert pause.request is not None
             front = References(self._pool, blocks[:keep_blocks], self._block_size)
-            self._parked.free(pause.request)
+            self._parking.free(pause.request)
             pause.hold = front if keep_blocks else None
         else:
             assert isinstance(hold, References)
@@ -429,7 +392,7 @@ class PauseKeeper:
     def saves_contexts(self) -> bool:
         """Whether a preempted context is copied out rather than computed again."""
         has_host_memory = self.contexts.memory().total_tokens > 0
-        return has_host_memory and self.policy.saves_contexts(self.costs())
+        return has_host_memory and self.policy.saves_contexts(self.snapshots.costs())
 
     def save_preempted(self, request: Request) -> None:
         """A running request gives its blocks back: copy what is computed, if that is cheaper
@@ -444,7 +407,7 @@ class PauseKeeper:
         """Host memory lacks so many blocks for a pause's context, or for that of a request: the
         pauses whose copies are worth less."""
         tokens = lacking_blocks * self._block_size
-        return self.policy.copies_given_up(self.snapshot(), tokens, pause)
+        return self.policy.copies_given_up(self.snapshots.take(), tokens, pause)
 
     # Ends
 
@@ -502,13 +465,14 @@ class PauseKeeper:
             if pause.returning:
                 continue
             if pause.request is None:
-                self._end(pause, PauseEnding.FORGOTTEN, HoldEnding.CANCELLED)
+                self._forget(pause)
             elif surplus > 0:
-                self._parked.detach(pause.request)
+                self._forget(pause)
+                self._parking.let_go(pause.request)
             surplus -= 1
 
-    def forget(self, pause: Pause) -> None:
-        """A parked session is detached: its blocks stay in the prefix cache only."""
+    def _forget(self, pause: Pause) -> None:
+        """A context is given up: its blocks stay in the prefix cache only."""
         self._end(pause, PauseEnding.FORGOTTEN, HoldEnding.CANCELLED)
 
     def _end(self, pause: Pause, ending: PauseEnding, hold_ending: HoldEnding) -> None:
@@ -568,7 +532,7 @@ class PauseKeeper:
                 "copied_now": len(copied),
                 "held_tokens_now": sum(pause.held_tokens for pause in holding),
                 "host_tokens_now": self.contexts.used_tokens(),
-                "device_tokens": (self._pool.num_gpu_blocks - 1) * self._block_size,
+                "device_tokens": self.snapshots.device_memory().total_tokens,
                 "host_tokens": self.contexts.memory().total_tokens,
                 "returning_now": self.table.returning_count(),
             }
