@@ -29,7 +29,7 @@ MAY_USE = {
     "engine.metrics": frozenset({"policy"}),
     "engine.versions": frozenset[str](),
     # The rooms of `engine`.
-    "engine.copies": frozenset({"engine.config", "engine.protocol", "policy"}),
+    "engine.copies": frozenset({"engine.config", "engine.metrics", "engine.protocol", "policy"}),
     "engine.pauses": frozenset(
         {
             "engine.config",
@@ -64,6 +64,7 @@ MAY_USE = {
         {
             "engine.config",
             "engine.connector",
+            "engine.copies",
             "engine.metrics",
             "engine.model",
             "engine.pauses",
