@@ -26,7 +26,7 @@ from pydantic import JsonValue
 import dashboard_stage
 from browsers import chromium
 from caesura.server.dashboard.overview import Overviews
-from caesura.server.sessions.service import ANONYMOUS
+from caesura.server.owners import ANONYMOUS
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.protocol import Delta, Sampling

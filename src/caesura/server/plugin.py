@@ -13,6 +13,7 @@ from starlette.datastructures import State
 from caesura.server.clients.clients import ClientTurns
 from caesura.server.dashboard.dashboard import Dashboard
 from caesura.server.loop_lag import LoopLag
+from caesura.server.owners import Owners
 from caesura.server.parts import Part, Parts
 from caesura.server.sessions.vllm_sessions import ServerSessions
 
@@ -41,4 +42,5 @@ class CaesuraPlugin:
     ) -> None:
         """Called when vLLM's own state is complete; without an engine there is nothing to do."""
         if engine_client is not None:
+            state.caesura_owners = Owners.of_server(args)
             await self._parts.start(engine_client, state, args)

@@ -14,7 +14,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import JSONResponse
 
 from browsers import CHROMIUM, chromium
-from caesura.server.sessions.service import ANONYMOUS
+from caesura.server.owners import ANONYMOUS
 from caesura.session.agents import Agents
 from caesura.session.records import EventType
 from caesura.tools.context import CallContext

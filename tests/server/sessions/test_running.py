@@ -36,7 +36,6 @@ def running(directory: Path, text: str):
         FakeEngine(END, model),
         ByteDialogue(),
         models=("demo",),
-        has_keys=False,
     )
 
 

@@ -9,9 +9,10 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from caesura.server.errors import ApiError
+from caesura.server.owners import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, Page
-from caesura.server.sessions.service import OwnerOf, Service, ServiceOf
+from caesura.server.sessions.service import Service, ServiceOf
 from caesura.server.sessions.views import approval_object
 from caesura.session.records import ApprovalState
 from caesura.tools.call import Question, QuestionKind

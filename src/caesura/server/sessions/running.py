@@ -37,7 +37,6 @@ async def running_sessions(
     dialogue: Dialogue,
     *,
     models: tuple[str, ...],
-    has_keys: bool,
     formats: CallFormats | None = None,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
@@ -49,7 +48,6 @@ async def running_sessions(
         engine: generates.
         dialogue: the model's chat format.
         models: names under which the model is served.
-        has_keys: whether the server asks for API keys.
         formats: what the model knows beside that; the settings say what is used of it.
 
     Raises:
@@ -70,7 +68,7 @@ async def running_sessions(
                 try:
                     brought_back = await agents.start()
                     logger.info("sessions are in %s; %d go on", path, brought_back)
-                    yield Service(agents, store, executor, settings.server, models, has_keys)
+                    yield Service(agents, store, executor, settings.server, models)
                 finally:
                     await agents.stop()
 

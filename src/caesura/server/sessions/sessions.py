@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
+from caesura.server.owners import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event, event_data
 from caesura.server.sessions.schemas import (
@@ -20,7 +21,7 @@ from caesura.server.sessions.schemas import (
     SessionObject,
     Transcript,
 )
-from caesura.server.sessions.service import OwnerOf, Service, ServiceOf
+from caesura.server.sessions.service import Service, ServiceOf
 from caesura.server.sessions.views import event_object, session_object, transcript
 from caesura.session.events import EventLog
 

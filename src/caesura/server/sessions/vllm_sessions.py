@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import threading
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
@@ -58,7 +57,6 @@ class ServerSessions:
                     InPlaceEngine(engine_client),
                     chat := _chat_format(engine_client, state, args),
                     models=tuple(args.served_model_name or [args.model]),
-                    has_keys=any(args.api_key or [os.environ.get("VLLM_API_KEY")]),
                     formats=_call_formats(chat),
                 )
             )
