@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from caesura.server.clients.middleware import TurnMiddleware
-from caesura.server.clients.turns import Continuation, Turn, current_turn
+from caesura.server.clients.turns import ClientTurn, Continuation, current_turn
 from caesura.server.owners import Owners
 from caesura.session.returns import ContextReturn
 
@@ -20,7 +20,7 @@ RETURNED = ContextReturn("get_weather", "swap", "swap", 100, 64, 32, 4, 1.5, Non
 async def show_turn(request: Request) -> JSONResponse:
     """What a handler sees, in a task of its own as vLLM's are."""
 
-    async def handler() -> Turn | None:
+    async def handler() -> ClientTurn | None:
         return current_turn()
 
     turn = await asyncio.create_task(handler())

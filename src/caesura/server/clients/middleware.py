@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from caesura.server.clients.turns import Turn, serving
+from caesura.server.clients.turns import ClientTurn, serving
 from caesura.server.owners import Owners
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/messages"})
 
 
 class TurnMiddleware:
-    """Gives each request of a client route its `Turn`.
+    """Gives each request of a client route its `ClientTurn`.
 
     Args:
         app: what serves it.
@@ -27,7 +27,7 @@ class TurnMiddleware:
             await self._app(scope, receive, send)
             return
         owners: Owners = scope["app"].state.caesura_owners
-        turn = Turn(owners.of(Headers(scope=scope)))
+        turn = ClientTurn(owners.of(Headers(scope=scope)))
 
         async def send_with_report(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -46,7 +46,7 @@ def _is_turn(scope: Scope) -> bool:
     return scope["path"].removeprefix(scope.get("root_path", "")) in PATHS
 
 
-def _report_headers(turn: Turn) -> Iterator[tuple[str, str]]:
+def _report_headers(turn: ClientTurn) -> Iterator[tuple[str, str]]:
     """What is known when the response starts; for a stream that is the continuation alone."""
     if turn.messages is None:
         return
