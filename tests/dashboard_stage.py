@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -23,7 +24,7 @@ def make_app(
     has_keys: bool = False,
 ) -> FastAPI:
     settings = ServerSection()
-    service = Service(agents, work.store, work.executor, settings, (MODEL,))
+    service = Service(agents, work.store, work.executor, settings, (MODEL,), Path())
     app = application(service, [], has_keys=has_keys)
     Dashboard().attach(app)
     app.state.caesura_overviews = Overviews(agents, registry or CollectorRegistry())

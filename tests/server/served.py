@@ -62,6 +62,7 @@ class Served:
         client: of anybody.
         work: what the sessions work with.
         agents: the sessions.
+        service: what the routes work with.
         untouched: bodies of the requests that went past the routes, to where vLLM's are.
         clients: closes what was opened for the server's clients.
     """
@@ -70,6 +71,7 @@ class Served:
     client: httpx.AsyncClient
     work: Workplace
     agents: Agents
+    service: Service
     untouched: list[bytes]
     clients: AsyncExitStack
 
@@ -134,14 +136,15 @@ async def served(
         agents = Agents(work, Limits(**limits))
         await agents.start()
         settings = ServerSection(keep_alive_seconds=keep_alive_seconds, body_limit=body_limit)
-        service = Service(agents, work.store, work.executor, settings, (MODEL, "other"))
+        models = (MODEL, "other")
+        service = Service(agents, work.store, work.executor, settings, models, path)
         untouched: list[bytes] = []
         try:
             async with listening(application(service, untouched, has_keys=has_keys)) as url:
                 async with AsyncExitStack() as clients:
                     client = httpx.AsyncClient(base_url=url, timeout=30)
                     await clients.enter_async_context(client)
-                    yield Served(url, client, work, agents, untouched, clients)
+                    yield Served(url, client, work, agents, service, untouched, clients)
                 # Streams of sessions end with the sessions, and the server with its streams.
                 await agents.stop()
         finally:

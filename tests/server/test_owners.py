@@ -66,7 +66,8 @@ async def test_a_key_is_one_owner_in_client_turns_sessions_and_approvals(
     turns: list[str] = []
     async with workplace(tmp_path / "db", human()) as work:
         agents = Agents(work)
-        service = Service(agents, work.store, work.executor, ServerSection(), (MODEL,))
+        settings = ServerSection()
+        service = Service(agents, work.store, work.executor, settings, (MODEL,), tmp_path / "db")
         app = application(service, [], has_keys=has_keys)
 
         @app.post("/v1/messages")

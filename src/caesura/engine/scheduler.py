@@ -47,6 +47,7 @@ from caesura.engine.tool_names import ToolNames
 from caesura.engine.trace import NO_TRACE, trace_engine
 from caesura.engine.turn_grammars import begin_turn as begin_grammar_of_turn
 from caesura.engine.versions import require_tested_vllm
+from caesura.logs import configure_engine_logging
 from caesura.policy import Load, displacement_pays, make_policy
 
 GAUGE_INTERVAL_SECONDS = 0.2
@@ -62,6 +63,7 @@ class InterceptScheduler(AsyncScheduler):
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        configure_engine_logging()
         require_tested_vllm(vllm_version)
         super().__init__(*args, **kwargs)
         config = CaesuraConfig.from_vllm(self.vllm_config)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.datastructures import State
 
+from caesura.logs import configure_logging
+from caesura.server.announcement import Announcement
 from caesura.server.clients.clients import ClientTurns
 from caesura.server.dashboard.dashboard import Dashboard
 from caesura.server.loop_lag import LoopLag
@@ -20,7 +22,13 @@ from caesura.server.sessions.vllm_sessions import ServerSessions
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
 
-PARTS: tuple[Callable[[], Part], ...] = (ClientTurns, ServerSessions, Dashboard, LoopLag)
+PARTS: tuple[Callable[[], Part], ...] = (
+    ClientTurns,
+    ServerSessions,
+    Dashboard,
+    LoopLag,
+    Announcement,
+)
 """What the server consists of. A new part is added here."""
 
 
@@ -35,6 +43,7 @@ class CaesuraPlugin:
 
     def attach_router(self, app: FastAPI) -> None:
         """Called when vLLM builds the application."""
+        configure_logging()
         self._parts.attach(app)
 
     async def init_state(

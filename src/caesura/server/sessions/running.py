@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -26,8 +25,6 @@ from caesura.session.workplace import Workplace
 from caesura.tools.configuration import Configuration
 from caesura.tools.executor import Executor
 from caesura.tools.toolbox import open_toolbox
-
-logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -66,9 +63,8 @@ async def running_sessions(
             )
             async with _telling(settings.webhook, store, approvals):
                 try:
-                    brought_back = await agents.start()
-                    logger.info("sessions are in %s; %d go on", path, brought_back)
-                    yield Service(agents, store, executor, settings.server, models)
+                    await agents.start()
+                    yield Service(agents, store, executor, settings.server, models, path)
                 finally:
                     await agents.stop()
 
@@ -116,6 +112,10 @@ def _only_user(database: Path) -> Iterator[None]:
                 f"the database {database} is used by another server: stop it, or choose another "
                 "with sessions.database"
             ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot lock {lock} ({error.strerror}): choose a local disk with sessions.database"
+            ) from error
         yield
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -31,6 +32,7 @@ class Service:
         executor: has the tools.
         settings: of the HTTP side.
         models: names under which the model is served.
+        database: the file of the store.
     """
 
     agents: Agents
@@ -38,6 +40,7 @@ class Service:
     executor: Executor
     settings: ServerSection
     models: tuple[str, ...]
+    database: Path
 
     async def create(self, owner: str, spec: SessionSpec) -> Agent:
         """Make a session.

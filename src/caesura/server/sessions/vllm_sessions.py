@@ -64,7 +64,6 @@ class ServerSessions:
             # Nobody has asked for sessions: all else can be served without them.
             if file is not None:
                 raise
-            logger.warning("this server runs no sessions: %s", error)
             state.caesura = Unavailable(str(error))
             return
         state.caesura = service
