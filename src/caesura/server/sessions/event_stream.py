@@ -9,15 +9,8 @@ from pydantic import JsonValue
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from caesura.session.records import Event
-
 KEEP_ALIVE = b": keep-alive\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-
-def event_data(session_id: str, event: Event) -> dict[str, JsonValue]:
-    """What an event says, as clients get it."""
-    return {**event.data, "session_id": session_id, "created_at": event.seconds}
 
 
 def encoded_event(

@@ -13,7 +13,7 @@ from caesura.session.agent import Agent
 from caesura.session.agents import Agents
 from caesura.session.errors import SessionClosed
 from caesura.session.events import EventLog
-from caesura.session.records import Phase, SessionSpec
+from caesura.session.records import Phase, SessionRecord, SessionSpec
 from caesura.session.store import Store
 from caesura.tools.executor import Executor
 
@@ -79,16 +79,11 @@ class Service:
             async for _ in agent.events.follow(_NO_EVENT):
                 pass
 
-    async def event_log(self, owner: str, session_id: str) -> EventLog:
-        """The events of a session, over or not.
-
-        Raises:
-            UnknownSession: the owner has no session of that id.
-        """
-        record = await self.agents.get(owner, session_id)
+    async def event_log(self, record: SessionRecord) -> EventLog:
+        """The events of a session, over or not."""
         if record.phase is not Phase.ENDED:
-            return (await self.agents.agent(owner, session_id)).events
-        log = EventLog(session_id, record.next_event, self.store)
+            return (await self.agents.agent(record.owner, record.id)).events
+        log = EventLog(record.id, record.next_event, self.store)
         log.close()
         return log
 
