@@ -1,4 +1,9 @@
-"""Server-sent events: their format, keep-alive, and an end when the client goes."""
+"""Server-sent events: their format, keep-alive, and an end when the client goes.
+
+`sse-starlette` is not used: each event loop that has streamed once keeps a task of it that polls
+for the end of the process, it patches uvicorn when it is imported, and who wants a stream closed
+that never began, or word of its end, writes the same class around it.
+"""
 
 import asyncio
 import json
