@@ -88,9 +88,6 @@ class Transcripts:
         self._kept: OrderedDict[tuple[str, bytes], tuple[ClientTranscript, float]] = OrderedDict()
         self._of_responses: dict[tuple[str, str], bytes] = {}
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
     def remember(self, transcript: ClientTranscript) -> None:
         """Keep a transcript; one that is larger than all memory for them is not."""
         if transcript.size_bytes > self._max_bytes:
