@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-from caesura.demo.model import demo_model_path
+from caesura.lab.models.noise_model import demo_model_path
 from small_model import MODEL
 
 # No deadline: small machines stall. The blob reproduces a failing case.

@@ -1,6 +1,7 @@
 """The reference of the configuration file, written from the settings themselves.
 
-python docs/generate/reference_pages.py    write docs/configuration.md, and its part of docs/api.md
+Run it from the root of a checkout: `python docs/generate/reference_pages.py`. It writes
+docs/reference/configuration.md, and its part of docs/reference/http-api.md.
 """
 
 import types
@@ -26,7 +27,7 @@ from caesura.tools.settings import (
     SequenceTool,
 )
 
-DOCS = Path(__file__).parent.parent
+REFERENCE = Path(__file__).resolve().parents[1] / "reference"
 BEGIN, END = "<!-- docs/generate/reference_pages.py writes from here on -->", "<!-- to here -->"
 _INTRODUCTION = """\
 # Configuration of tools
@@ -36,7 +37,7 @@ Written by `docs/generate/reference_pages.py` from the settings' own description
 Tools that the server runs are named in one TOML file. Keys that are not listed here are refused,
 and every error names file, line and key. `${NAME}` is taken from the environment where it says so;
 a variable that is not set is an error at start. Settings of the server itself, in the same file:
-[`docs/api.md`](api.md#settings).
+[`docs/reference/http-api.md`](http-api.md#settings).
 """
 _EXAMPLE = """\
 ```toml
@@ -86,11 +87,11 @@ _PLAIN_NAMES = {
 
 def pages() -> dict[Path, str]:
     """Each page with what it is to say; what else stands in it stays."""
-    api = DOCS / "api.md"
+    api = REFERENCE / "http-api.md"
     before, _, rest = api.read_text("utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     return {
-        DOCS / "configuration.md": configuration_reference(),
+        REFERENCE / "configuration.md": configuration_reference(),
         api: f"{before}{BEGIN}\n\n{server_reference()}\n{END}{after}",
     }
 

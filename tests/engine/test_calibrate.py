@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.engine.calibrate import CopySample, copy_bandwidth
-from caesura.engine.iteration_fit import (
+from caesura.lab.calibrate.iteration_fit import (
     FIGURES,
     IterationSample,
     find_saturation,
     fit_iterations,
 )
+from caesura.lab.calibrate.measure import CopySample, copy_bandwidth
 from caesura.policy.profile import MEASURED, DeviceProfile, attention_pairs
 
 CONSTANTS = dict(zip(FIGURES, (6e-3, 1.6e-4, 2e-6, 5e-5, 8e-8), strict=True))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
-from caesura.engine.launch import Engine
+from caesura.engine.serving.launch import Engine
 
 from .conftest import Control, EngineLoop
 from .scenarios import Plan, play, scenarios

@@ -4,16 +4,15 @@ import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
-import caesura.demo
+from caesura.bundled import CML_MODEL
 from servers import Server, serving
 
-MODEL = Path(caesura.demo.__file__).parent / "cml_model"
+MODEL = CML_MODEL
 
 pytestmark = pytest.mark.engine
 
