@@ -114,7 +114,9 @@ class Display:
             state = "paused" if session.held and not session.is_over else session.phase
             said = " ".join((session.output_text or "").split())
             mark = "*" if session.id == current else " "
-            self._line(f"{mark} {session.id}  {made}  {state:<10}  {_cut(said, 40)}", "")
+            self._line(
+                f"{mark} {session.id}  {made}  {state:<10}  {_cut(session.title or said, 40)}", ""
+            )
 
     def transcript(self, items: list[dict[str, JsonValue]]) -> None:
         """All messages of a session, uncut."""

@@ -36,6 +36,7 @@ from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PausePrometheus, PauseStats
 from caesura.errors import ConfigurationError
+from caesura.logs import configure_engine_logging
 
 if TYPE_CHECKING:
     from vllm.forward_context import ForwardContext
@@ -93,6 +94,7 @@ class CaesuraConnector(KVConnectorBase_V1):
     def __init__(
         self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: "KVCacheConfig"
     ) -> None:
+        configure_engine_logging()
         super().__init__(vllm_config, role, kv_cache_config)
         self.config = CaesuraConfig.from_vllm(vllm_config)
         self.transfers: Transfers  # in the scheduler, once the pool is known

@@ -53,6 +53,7 @@ from caesura.engine.serving.notifications import take_notifications
 from caesura.engine.tracing.engine_trace import trace_engine
 from caesura.engine.tracing.recorder import NO_TRACE, Trace
 from caesura.engine.versions import require_tested_vllm
+from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
 
 
@@ -66,6 +67,7 @@ class InterceptScheduler(AsyncScheduler):
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        configure_engine_logging()
         require_tested_vllm(vllm_version)
         super().__init__(*args, **kwargs)
         config = CaesuraConfig.from_vllm(self.vllm_config)
