@@ -203,7 +203,7 @@ async def test_what_is_no_stream_of_events_is_refused_and_not_asked_for_again(
 ) -> None:
     async with sending(sent, kind=kind) as url, SessionsClient(url) as ours:
         with pytest.raises(Refused):
-            await anext(ours.events("sess_1"))
+            await anext(ours.events("sess_1", give_up_seconds=-1))
 
 
 async def _over(server: Served, session_id: str) -> None:
