@@ -8,9 +8,10 @@ from rich import box
 from rich.console import JustifyMethod
 from rich.table import Table
 
+from caesura.lab.bench.arms import BASELINE
 from caesura.lab.bench.results_file import replace_json
 from caesura.lab.bench.settings import ComparisonSettings
-from caesura.lab.bench.stats import BASELINE_POLICY, PolicyRow, Ratio, RunReport, policy_rows
+from caesura.lab.bench.stats import PolicyRow, Ratio, RunReport, policy_rows
 from caesura.lab.machine import Machine
 from caesura.units import format_size
 
@@ -24,7 +25,7 @@ _HEADERS = (
     "resume\nms p50",
     "done\n/s",
     "recom-\nputed",
-    f"{BASELINE_POLICY} / policy\n(seeds)",
+    f"{BASELINE} / policy\n(seeds)",
 )
 _MARKDOWN_HEADERS = (
     "policy",
@@ -35,11 +36,11 @@ _MARKDOWN_HEADERS = (
     "resume TTFT ms p50",
     "completed/s",
     "recomputed",
-    f"{BASELINE_POLICY} / policy",
+    f"{BASELINE} / policy",
 )
 _NOTES = (
     "Latency: (end to end - pauses) / output tokens of a session. Medians over the seeds.",
-    f"{BASELINE_POLICY} / policy: mean latency of {BASELINE_POLICY} over that of the policy, "
+    f"{BASELINE} / policy: mean latency of {BASELINE} over that of the policy, "
     "paired by seed: median (lowest to highest).",
 )
 

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caesura.lab.bench.arms import BASELINE
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.replay import Ending, ReplayRecord, SessionRecord
-
-BASELINE_POLICY = "stock"
-"""What ratios are against: vLLM as it is, one request per turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +228,7 @@ def policy_rows(runs: Sequence[RunReport]) -> list[PolicyRow]:
     rows = []
     for rate in sorted({run.rate for run in runs}):
         at_rate = [run for run in runs if run.rate == rate]
-        baseline = {run.seed: run for run in at_rate if run.policy == BASELINE_POLICY}
+        baseline = {run.seed: run for run in at_rate if run.policy == BASELINE}
         for policy in policies:
             of_policy = [run for run in at_rate if run.policy == policy]
             if of_policy:

@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from caesura.lab.bench.arms import STOCK_ARMS
 from caesura.lab.calibrate.figure_units import UNITS
-from caesura.lab.calibrate.trace_fit import LoadCalibration, fit_under_load, read_iterations
-from caesura.lab.sim.settings import STOCK_POLICIES
+from caesura.lab.calibrate.trace_fit import LoadCalibration, fit_under_load
+from caesura.lab.calibrate.trace_iterations import read_iterations
 from caesura.policy.profile import FIGURES, DeviceProfile
 
 
@@ -45,7 +46,7 @@ def run_load_calibration(
     document = json.loads(settings.base_path.read_text("utf-8"))
     calibration = document.get("calibration") or {}
     iterations, rows = read_iterations(
-        settings.trace_path, settings.policies, without=STOCK_POLICIES
+        settings.trace_path, settings.policies, without=[one.name for one in STOCK_ARMS]
     )
     result = fit_under_load(
         iterations, base, base_has_knee=bool(calibration.get("saturation_is_a_knee"))

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from caesura.bundled.world import ENDPOINTS
 from caesura.cml import Mode
 from caesura.lab.demo.agent.play import Recording
 from caesura.lab.demo.agent.summary import Round
+from caesura.lab.demo.agent.world import ENDPOINTS
 from caesura.session.calling import CallSpan, SpanKind
 
 # Colours of Okabe and Ito, which people with colour-blindness can tell apart.

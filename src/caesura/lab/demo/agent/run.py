@@ -10,19 +10,19 @@ from rich.console import Console
 from rich.text import Text
 
 from caesura.bundled import CML_MODEL
-from caesura.bundled.services import running_tools
-from caesura.bundled.world import World
 from caesura.cml import Mode
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.cml_format import cml_format
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
 from caesura.errors import ConfigurationError
-from caesura.lab.bench.arms import FIT_MEMORY, engine_log
+from caesura.lab.bench.arm_engines import FIT_MEMORY, engine_log
 from caesura.lab.demo.agent.display import AgentDisplay
 from caesura.lab.demo.agent.gantt import save_gantt
 from caesura.lab.demo.agent.play import Recording, Stage
 from caesura.lab.demo.agent.questions import questions
+from caesura.lab.demo.agent.services import running_tools
 from caesura.lab.demo.agent.summary import rounds, sentences, table, write_json
+from caesura.lab.demo.agent.world import World
 from caesura.lab.machine import this_machine
 
 _KV_BYTES = 64 * 2**20
