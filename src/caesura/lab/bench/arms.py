@@ -1,9 +1,14 @@
 """The arms of a comparison: what a name in `--policies` stands for. No vLLM here."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from caesura.policy import make_policy, policy_names
+
+_Round = TypeVar("_Round")
+_Arm = TypeVar("_Arm")
 
 BASELINE = "stock"
 """What ratios are against: vLLM as it is, one request per turn."""
@@ -74,3 +79,14 @@ def simulated_names() -> tuple[str, ...]:
     """All arms that a simulation compares by default, in the order of tables."""
     ours = [name for name in policy_names() if name != "end"]
     return (*(one.name for one in STOCK_ARMS), *ours, INFINITE.name)
+
+
+def interleaved(rounds: Iterable[_Round], arms: Sequence[_Arm]) -> Iterator[tuple[_Round, _Arm]]:
+    """Each round with all arms one after the other, which rotate by one from round to round.
+
+    So slow drifts of the machine fall on all arms alike.
+    """
+    for number, one in enumerate(rounds):
+        first = number % len(arms)
+        for side in (*arms[first:], *arms[:first]):
+            yield one, side

@@ -31,6 +31,11 @@ class RunPlan:
     seed: int
     rate: float
 
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.policy}, {self.rate:g}/s, seed {self.seed}"
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
@@ -78,6 +83,12 @@ class RunOutcome:
     plan: RunPlan
     replay: ReplayRecord
     report: RunReport
+
+
+def place_in(plans: Sequence[RunPlan]) -> Callable[[RunOutcome], int]:
+    """Gives the place of a run among those that were planned."""
+    places = {plan: number for number, plan in enumerate(plans)}
+    return lambda outcome: places[outcome.plan]
 
 
 def percentiles(values: Iterable[float]) -> Percentiles:

@@ -24,7 +24,7 @@ ROUNDS = 20
 
 _KINDS = ("decode", "prefill", "mixed")
 _SATURATION = "saturation_tokens"
-_FROM_BASE = ("kv_bytes_per_token", "link_bytes_per_second")
+FROM_BASE = ("kv_bytes_per_token", "link_bytes_per_second")
 
 Vector = npt.NDArray[np.float64]
 
@@ -122,7 +122,7 @@ def fit_under_load(
         )
     figures: dict[str, Any] = dict(zip(FIGURES, map(float, shape * scale), strict=True))
     defaults = set(unknown)
-    kept = (*_FROM_BASE, _SATURATION) if base_has_knee else _FROM_BASE
+    kept = (*FROM_BASE, _SATURATION) if base_has_knee else FROM_BASE
     defaults |= {figure for figure in kept if base.source(figure) != "measured"}
     saturation = figures["seconds_per_iteration"] / figures["seconds_per_query_token"]
     profile = replace(
