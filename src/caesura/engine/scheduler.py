@@ -193,6 +193,13 @@ class InterceptScheduler(AsyncScheduler):
             self.keeper.name_endpoint(request_id, self.continuations.limited(endpoint))
         self.keeper.note_progress(request_id, fraction, remaining_seconds)
 
+    def name_next_pause(self, request_id: str, endpoint: str) -> None:
+        """What a session will wait for when it pauses next; or does, if it has paused already."""
+        if request_id in self.parked:
+            self.keeper.name_endpoint(request_id, self.continuations.limited(endpoint))
+        elif request_id in self.requests:
+            self.continuations.name_next(request_id, endpoint)
+
     # Steps
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:

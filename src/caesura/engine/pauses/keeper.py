@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import assert_never
 
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.request import Request
 
+from caesura.endpoints import HUMAN
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.copies.prefetches import Prefetch, PrefetchEnding
+from caesura.engine.copies.prefetches import Prefetch as PrefetchInProgress
+from caesura.engine.copies.prefetches import PrefetchEnding
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.costs import StepTimer, profiled_costs
@@ -31,16 +34,23 @@ from caesura.engine.pauses.table import HoldEnding, Pause, PauseEnding, PauseTab
 from caesura.engine.protocol import owner_of
 from caesura.policy import (
     Action,
+    CopyAhead,
+    CopyOut,
     CostModel,
     Demand,
     Disposition,
+    Drop,
+    DropCopy,
+    Expire,
+    Keep,
     Load,
     Memory,
     Policy,
+    Prefetch,
     Service,
     Snapshot,
 )
-from caesura.policy.duration import Progress
+from caesura.policy.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +179,22 @@ class PauseKeeper:
         return pause
 
     def name_endpoint(self, pause_id: str, endpoint: str) -> None:
-        """Say what a session waits for that paused without saying so, or for something else.
+        """Name what a session waits for: it paused without a name, or its call waits for a human
+        now, or no longer.
 
-        Its duration is predicted, learned and counted under that name from now on. Ignored when
-        the pause is over, or the session returns already.
+        The wait for the old endpoint is counted as ended (`renamed`), and one for the new as
+        begun. A human who has answered is learned from, and their time is not the tool's.
+        Ignored when the pause is over, or the session returns already.
         """
         pause = self.table.get(pause_id)
-        if pause is None or pause.returning:
+        if pause is None or pause.returning or pause.endpoint == endpoint:
             return
-        pause.endpoint = endpoint
+        now = self.clock()
+        if pause.endpoint == HUMAN:
+            self._learn(pause, now)
+        self._count_wait(pause, PauseEnding.RENAMED, now)
+        pause.rename(endpoint, now)
+        self._metrics.count("pauses", labels=(endpoint,))
         pause.predicted_seconds = self.policy.expected_seconds(endpoint)
         self._progress_noted = True
 
@@ -191,7 +208,7 @@ class PauseKeeper:
         pause = self.table.get(pause_id)
         if pause is None or pause.returning or (fraction is None and remaining_seconds is None):
             return
-        elapsed = self.clock() - pause.paused_seconds
+        elapsed = self.clock() - pause.endpoint_since_seconds
         if remaining_seconds is not None:
             pause.progress = Progress.from_remaining(elapsed, remaining_seconds)
         elif fraction is not None:
@@ -212,8 +229,7 @@ class PauseKeeper:
         self._review_seconds = plan.review_seconds
         later = set()
         for action in plan.actions:
-            ending = HoldEnding.EXPIRED if action.expired else HoldEnding.DECIDED
-            if not self._act(action, ending):
+            if not self._act(action, HoldEnding.DECIDED):
                 later.add(action.pause_id)
         if later:
             self._review_seconds = now  # ask again when the iteration in flight is over
@@ -309,23 +325,34 @@ class PauseKeeper:
         pause = self.table.get(action.pause_id)
         if pause is None:
             return True
-        discard = action.disposition is Disposition.DISCARD
-        if discard and pause.hold is not None and not self._may_release(pause):
+        drops = isinstance(action, (Drop, Expire))
+        if drops and pause.hold is not None and not self._may_release(pause):
             return False
-        if pause.disposition != action.disposition:
-            self._metrics.count("dispositions", labels=(pause.endpoint, action.disposition))
-            self.listener.decided(pause, action)
-        self.table.decided(pause, action.disposition)
-        if discard:
-            self.release(pause, ending, action.keep_tokens, action.forget)
-        elif action.disposition is Disposition.SWAP or action.copy:
-            self._copy_out(pause)
-        if action.prefetch and action.disposition is Disposition.PRESERVE:
-            self._prefetch(pause)
-        elif action.disposition is Disposition.SWAP:
-            self._stop_prefetch(pause)
-        if action.drop_copy:
-            self._drop_copy(pause)
+        disposition = _disposition_after(action, pause)
+        if pause.disposition != disposition:
+            self._metrics.count("dispositions", labels=(pause.endpoint, disposition))
+            self.listener.decided(pause, action, disposition)
+        self.table.decided(pause, disposition)
+        match action:
+            case Keep():
+                pass
+            case CopyAhead():
+                self._copy_out(pause)
+            case Prefetch():
+                self._prefetch(pause)
+            case CopyOut():
+                self._copy_out(pause)
+                self._stop_prefetch(pause)
+            case Drop():
+                self.release(pause, ending, action.keep_tokens, action.forget)
+            case Expire():
+                self.release(pause, HoldEnding.EXPIRED)
+            case DropCopy():
+                if disposition is not Disposition.PRESERVE:
+                    self._stop_prefetch(pause)
+                self._drop_copy(pause)
+            case _:
+                assert_never(action)
         return True
 
     def _may_release(self, pause: Pause) -> bool:
@@ -421,7 +448,7 @@ class PauseKeeper:
         if self.transfers is not None and self.transfers.prefetches.stop(pause.id):
             self._metrics.count("prefetches", labels=(PrefetchEnding.WASTED,))
 
-    def _take_prefetched(self, prefetch: Prefetch) -> None:
+    def _take_prefetched(self, prefetch: PrefetchInProgress) -> None:
         """Loads ahead of a session are over: what they brought is held like the rest of the
         context, and can be found."""
         assert self.transfers is not None
@@ -517,8 +544,9 @@ class PauseKeeper:
             self.transfers.prefetches.cut_short(pause.id, awaited_by=request.request_id)
         self.table.claim(pause, request.request_id)
         self.listener.claimed(pause)
-        pause.lasted_seconds = self.clock() - pause.paused_seconds
-        self._learn(pause.endpoint, pause.lasted_seconds)
+        now = self.clock()
+        pause.lasted_seconds = now - pause.paused_seconds
+        self._learn(pause, now)
         if not pause.in_place and pause.hold is not None:
             pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -526,14 +554,16 @@ class PauseKeeper:
             if usable_tokens < pause.held_tokens:
                 self.release(pause, HoldEnding.RESUMED, usable_tokens)
 
-    def _learn(self, endpoint: str, paused_seconds: float) -> None:
-        """A session has returned: compare with what was expected, then let the policy learn."""
+    def _learn(self, pause: Pause, now: float) -> None:
+        """What a session waited for is there: compare the time that it took with what was
+        expected, then let the policy learn."""
+        endpoint, waited_seconds = pause.endpoint, now - pause.endpoint_since_seconds
         expected_seconds = self.policy.expected_seconds(endpoint)
         if expected_seconds is not None:
             self._metrics.count("returns", labels=(endpoint,))
             self._metrics.count("predicted_seconds", expected_seconds, labels=(endpoint,))
-            self._metrics.count("returned_seconds", paused_seconds, labels=(endpoint,))
-        self.policy.ended(endpoint, paused_seconds, returned=True)
+            self._metrics.count("returned_seconds", waited_seconds, labels=(endpoint,))
+        self.policy.ended(endpoint, waited_seconds, returned=True)
 
     def cancel(self, pause: Pause) -> None:
         """A paused or returning session was closed or aborted."""
@@ -559,8 +589,8 @@ class PauseKeeper:
     def _end(self, pause: Pause, ending: PauseEnding, hold_ending: HoldEnding) -> None:
         gone = ending is not PauseEnding.RESUMED
         if not pause.returning:
-            elapsed_seconds = self.clock() - pause.paused_seconds
-            self.policy.ended(pause.endpoint, elapsed_seconds, returned=False)
+            waited_seconds = self.clock() - pause.endpoint_since_seconds
+            self.policy.ended(pause.endpoint, waited_seconds, returned=False)
         if isinstance(pause.hold, OwnBlocks):
             # Its request goes on with these blocks, or vLLM frees them with the request.
             self._metrics.count("hold_endings", labels=(hold_ending,))
@@ -572,9 +602,12 @@ class PauseKeeper:
         self._unmet.pop(pause.claimed_by or pause.id, None)
         self.table.remove(pause)
         self.listener.pause_ended(pause, ending)
-        elapsed = self.clock() - pause.paused_seconds
+        self._count_wait(pause, ending, self.clock())
+
+    def _count_wait(self, pause: Pause, ending: PauseEnding, now: float) -> None:
+        waited_seconds = now - pause.named_seconds
         self._metrics.count("pause_endings", labels=(pause.endpoint, ending))
-        self._metrics.count("paused_seconds", elapsed, labels=(pause.endpoint,))
+        self._metrics.count("paused_seconds", waited_seconds, labels=(pause.endpoint,))
 
     def forget_contexts(self, *, host_copies: bool) -> None:
         """Break every hold, and drop what there is in host memory: pauses go on without."""
@@ -636,3 +669,18 @@ class PauseKeeper:
                     assert self.transfers.prefetches.is_empty(), "prefetches of nobody are left"
                     pinned = self.transfers.host.pinned_slots
                     assert pinned == 0, f"{pinned} host slots are pinned by nobody"
+
+
+def _disposition_after(action: Action, pause: Pause) -> Disposition:
+    match action:
+        case Keep() | CopyAhead() | Prefetch():
+            return Disposition.PRESERVE
+        case CopyOut():
+            return Disposition.SWAP
+        case Drop() | Expire():
+            return Disposition.DISCARD
+        case DropCopy():
+            held = pause.hold is not None
+            return Disposition.PRESERVE if held else pause.disposition or Disposition.PRESERVE
+        case _:
+            assert_never(action)

@@ -9,9 +9,10 @@ from enum import StrEnum
 from vllm.v1.core.kv_cache_utils import BlockHash
 from vllm.v1.request import Request
 
+from caesura.endpoints import HUMAN
 from caesura.engine.pauses.holds import Hold, sole_blocks
 from caesura.policy import Disposition, Service
-from caesura.policy.duration import Progress
+from caesura.policy.progress import Progress
 
 
 class HoldEnding(StrEnum):
@@ -26,11 +27,12 @@ class HoldEnding(StrEnum):
 
 
 class PauseEnding(StrEnum):
-    """How a pause ended. Every pause ends in exactly one of these ways."""
+    """How a pause ended, or its wait for one endpoint. Each ends in exactly one of these ways."""
 
     RESUMED = "resumed"  # its session is scheduled again
     CANCELLED = "cancelled"  # the session was closed or aborted
     FORGOTTEN = "forgotten"  # too many pauses, or too old to be expected back
+    RENAMED = "renamed"  # it goes on, and waits for another endpoint from now on
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +64,8 @@ class Pause:
         predicted_seconds: how long the policy expected it to last when it began.
         lasted_seconds: how long it lasted until its tokens arrived, None before.
         claimed_by: id of the request that resumes it, once its tokens have arrived.
+        named_seconds: since when it has waited under its present name, on the monotonic clock.
+        human_seconds: how long it waited for humans before, when it had another name.
     """
 
     id: str
@@ -87,6 +91,27 @@ class Pause:
     predicted_seconds: float | None = None
     lasted_seconds: float | None = None
     claimed_by: str | None = None
+    named_seconds: float = field(init=False)
+    human_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.named_seconds = self.paused_seconds
+
+    def rename(self, endpoint: str, now_seconds: float) -> None:
+        """Wait for another endpoint from now on; reports on the old one say nothing about it."""
+        if self.endpoint == HUMAN:
+            self.human_seconds += now_seconds - self.named_seconds
+        self.endpoint = endpoint
+        self.named_seconds = now_seconds
+        self.progress = None
+
+    @property
+    def endpoint_since_seconds(self) -> float:
+        """When the wait for the endpoint began: the time that a human took does not count for a
+        tool, and what a tool was called before it had its right name does."""
+        if self.endpoint == HUMAN:
+            return self.named_seconds
+        return self.paused_seconds + self.human_seconds
 
     @property
     def arrival_seconds(self) -> float:

@@ -35,7 +35,7 @@ from caesura.engine.tracing.engine_trace import levels_of
 from caesura.engine.tracing.recorder import NO_TRACE, Trace, TraceRecorder
 from caesura.lab.sim.vllm_config import kv_cache_config, scheduler_config
 from caesura.lab.sim.vllm_decodes import ShortcutScheduler
-from caesura.policy.duration import Calibration, CalibrationRow
+from caesura.policy.duration_scores import DurationScore, DurationScores
 
 TOKEN = 0
 """What the modelled device samples: contents play no part in scheduling."""
@@ -409,13 +409,13 @@ class HeadlessEngine:
 
     # Counts
 
-    def duration_rows(self) -> list[CalibrationRow]:
+    def duration_rows(self) -> list[DurationScore]:
         """Durations of pauses, as the policy predicted them and as they were; empty for policies
         that predict none."""
         if not isinstance(self.scheduler, InterceptScheduler):
             return []
-        calibration = getattr(self.scheduler.keeper.policy, "calibration", None)
-        return calibration.rows() if isinstance(calibration, Calibration) else []
+        scores = getattr(self.scheduler.keeper.policy, "duration_scores", None)
+        return scores.rows() if isinstance(scores, DurationScores) else []
 
     def counts(self) -> dict[str, int | float]:
         """What the scheduler counted of pauses and copies, over all labels; empty for stock."""
