@@ -14,6 +14,10 @@ PACKAGE = "caesura"
 SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 
 EVERYTHING = frozenset({"*"})
+# What all rooms of the laboratory may use.
+LAB_FLOOR = frozenset(
+    {"PRODUCT", "lab.machine", "lab.progress", "lab.figures", "lab.results_file", "lab.report"}
+)
 # Which rooms of ours a room may use besides itself and the root modules: the product first, then
 # the laboratory, which nothing of the product uses. A room without a rule fails the test.
 MAY_USE = {
@@ -78,24 +82,21 @@ MAY_USE = {
     "engine": frozenset({"engine.config", "engine.serving"}),
     "server": frozenset({"session", "session.returns", "tools", "cml"}),
     "chat": frozenset[str](),  # it knows the server by its HTTP API only
-    "bundled": frozenset({"tools"}),
+    "bundled": frozenset[str](),
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
     # The laboratory; `PRODUCT` stands for all of the above but the command line.
     "lab.machine": frozenset[str](),
     "lab.progress": frozenset[str](),
-    "lab.models": frozenset({"cml", "lab.machine"}),
-    "lab.train": frozenset({"PRODUCT", "lab.machine", "lab.progress", "lab.models"}),
-    "lab.bench": frozenset({"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.train"}),
-    "lab.sim": frozenset(
-        {"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.train", "lab.bench"}
-    ),
-    "lab.demo": frozenset(
-        {"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.train", "lab.bench"}
-    ),
-    "lab.calibrate": frozenset(
-        {"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.bench", "lab.sim"}
-    ),
+    "lab.figures": frozenset[str](),
+    "lab.results_file": frozenset({"lab.machine"}),
+    "lab.report": frozenset({"lab.results_file"}),
+    "lab.models": frozenset({"cml"}),
+    "lab.train": LAB_FLOOR | {"lab.models"},
+    "lab.bench": LAB_FLOOR | {"lab.models", "lab.train"},
+    "lab.sim": LAB_FLOOR | {"lab.models", "lab.train", "lab.bench"},
+    "lab.demo": LAB_FLOOR | {"lab.models", "lab.train", "lab.bench"},
+    "lab.calibrate": LAB_FLOOR | {"lab.models", "lab.bench", "lab.sim"},
     "lab": frozenset[str](),
 }
 # Modules at the root of the package that everybody may use and that use nothing of ours.

@@ -295,7 +295,7 @@ def bench(
             command=_command_line(),
         )
         return
-    from caesura.lab.bench.arms import Arms
+    from caesura.lab.bench.arm_engines import ArmEngines
     from caesura.lab.bench.run import run_bench
     from caesura.lab.bench.settings import BenchSettings
     from caesura.units import parse_size
@@ -317,8 +317,8 @@ def bench(
         output_dir=out,
         trace_path=trace,
     )
-    arms = Arms(settings, threads, dtype or "float32", _numbers(policy_option or []))
-    run_bench(settings, arms.start, command=_command_line())
+    engines = ArmEngines(settings, threads, dtype or "float32", _numbers(policy_option or []))
+    run_bench(settings, engines.start, command=_command_line())
 
 
 @app.command(
@@ -416,15 +416,16 @@ def simulate(
     No GPU and no model is needed. docs/explanation/simulator.md says what is modelled and what is
     not.
     """
+    from caesura.lab.bench.arms import simulated_names
     from caesura.lab.sim.devices import simulated_device
-    from caesura.lab.sim.settings import SimulationSettings, all_policies
+    from caesura.lab.sim.settings import SimulationSettings
     from caesura.lab.sim.simulate import run_simulation
     from caesura.units import parse_size
 
     simulated = simulated_device(device, model, tensor_parallel)
     settings = SimulationSettings(
         workload=workload,
-        policies=all_policies() if policies is None else tuple(_names(policies)),
+        policies=simulated_names() if policies is None else tuple(_names(policies)),
         rates=tuple(float(value) for value in _names(rates)),
         seeds=tuple(int(value) for value in _names(seeds)),
         device=device,

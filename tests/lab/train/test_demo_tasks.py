@@ -2,17 +2,17 @@ import random
 
 import pytest
 
-from caesura.bundled.demo_tools import (
+from caesura.lab.train import demo_phrases as phrases
+from caesura.lab.train.demo_tasks import CATEGORIES, FURTHER_CATEGORIES, TaskSource
+from caesura.lab.train.demo_tools import (
     CHAIN_END,
     CHAIN_STARTS,
     TOOL_BY_NAME,
     TOOLS,
     Kind,
     draw_value,
-    is_held_out,
 )
-from caesura.lab.train import demo_phrases as phrases
-from caesura.lab.train.demo_tasks import CATEGORIES, FURTHER_CATEGORIES, TaskSource
+from caesura.lab.train.held_out import is_held_out
 from caesura.lab.train.tasks import Failure, Task
 
 SEED = 20261122

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caesura.bundled.demo_tools import TOOLS, Kind, draw_value
 from caesura.cml import Call, Marker, Mode
 from caesura.lab.train.demo_tokenizer import DemoCodec, build_tokenizer, save_tokenizer
+from caesura.lab.train.demo_tools import TOOLS, Kind, draw_value
 
 CODEC = DemoCodec()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from caesura.lab.bench.arms import Arms
+from caesura.lab.bench.arm_engines import ArmEngines
 from caesura.lab.bench.run import run_bench
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.models.noise_model import demo_model_path
@@ -50,8 +50,8 @@ def run_pauses(out: Path, command: str, console: Console) -> None:
     path = demo_model_path(lambda message: console.print(f"[dim]{message}[/dim]"))
     console.print(f"[dim]model: a small Llama with random weights ({path.name})[/dim]")
     settings = pause_settings(out)
-    arms = Arms(settings, COMPUTE_THREADS)
-    run_bench(settings, arms.start, command=command, console=console)
+    engines = ArmEngines(settings, COMPUTE_THREADS)
+    run_bench(settings, engines.start, command=command, console=console)
     console.print(
         f"\nReport: [bold]{out / 'report.md'}[/bold] (figures, plots and a timeline of pauses "
         f"beside it)."

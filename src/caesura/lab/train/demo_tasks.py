@@ -4,7 +4,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from caesura.bundled.demo_tools import (
+from caesura.lab.train import demo_phrases as phrases
+from caesura.lab.train.demo_tools import (
     CHAIN_END,
     CHAIN_STARTS,
     TOOL_BY_NAME,
@@ -12,9 +13,8 @@ from caesura.bundled.demo_tools import (
     DemoTool,
     Kind,
     draw_value,
-    is_held_out,
 )
-from caesura.lab.train import demo_phrases as phrases
+from caesura.lab.train.held_out import is_held_out
 from caesura.lab.train.tasks import Failure, Outcome, PlannedCall, Task
 
 CATEGORIES = (

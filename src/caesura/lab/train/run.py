@@ -1,8 +1,7 @@
 """`caesura train`: progress in the terminal, and figures in files."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,8 +10,8 @@ from rich.table import Table
 
 from caesura.cml import Mode
 from caesura.errors import ConfigurationError
-from caesura.lab.machine import this_machine
 from caesura.lab.progress import progress_bars
+from caesura.lab.results_file import Origin, write_results
 from caesura.lab.train.demo_suite import DemoSuite
 from caesura.lab.train.evaluate import Evaluation, Score, Suite
 from caesura.lab.train.trainer import Progress as TrainingProgress
@@ -132,18 +131,8 @@ def write_scores(
     command: str,
 ) -> None:
     """Write success per category and mode, with the command and the machine."""
-    content = {
-        "command": command,
-        "machine": asdict(this_machine()),
-        "settings": {
-            "model": str(settings.model),
-            "cases": settings.cases,
-            "seed": settings.seed,
-        },
-        "scores": [score.as_json() for score in scores],
-    }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=1) + "\n")
+    figures = {"scores": [score.as_json() for score in scores]}
+    write_results(file, Origin(command), figures, settings)
 
 
 def table_of(scores: Sequence[Score]) -> Table:

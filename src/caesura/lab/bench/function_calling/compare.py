@@ -1,16 +1,17 @@
 """Modes side by side: each case in each mode, one after the other.
 
-The order of the modes rotates from case to case, so that slow drifts of the machine fall on all of
-them alike. Prompts are in the prefix cache but for their last block, as those of an agent are
+Prompts are in the prefix cache but for their last block, as those of an agent are
 whose tools do not change.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from caesura.cml import Mode
+from caesura.lab.bench.arms import interleaved
+from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.function_calling.cases import Case
-from caesura.lab.bench.function_calling.display import FunctionCallingDisplay
 from caesura.lab.bench.function_calling.engine import FunctionCallingEngine
 from caesura.lab.bench.function_calling.plans import Order, timed_calls
 from caesura.lab.bench.function_calling.play import Stage, Task
@@ -40,19 +41,16 @@ def arms(settings: FunctionCallingSettings) -> list[Arm]:
 
 def tasks(settings: FunctionCallingSettings, cases: Sequence[Case]) -> Iterator[Task]:
     """All runs in order: by repetition, by case, arms rotated by one from round to round."""
-    compared = arms(settings)
-    rounds = [(repetition, case) for repetition in range(settings.repetitions) for case in cases]
-    for number, (repetition, case) in enumerate(rounds):
-        first = number % len(compared)
-        for arm in (*compared[first:], *compared[:first]):
-            yield _task(settings, case, arm, repetition)
+    rounds = product(range(settings.repetitions), cases)
+    for (repetition, case), arm in interleaved(rounds, arms(settings)):
+        yield _task(settings, case, arm, repetition)
 
 
 async def compare_modes(
     settings: FunctionCallingSettings,
     cases: Sequence[Case],
     on_played: Callable[[Played], None],
-    display: FunctionCallingDisplay,
+    display: RunsDisplay,
 ) -> None:
     """Play all cases in all modes on one engine.
 
@@ -73,11 +71,9 @@ async def compare_modes(
             for arm in arms(settings):
                 await _play(engine.stage, _task(settings, cases[0], arm, 0))
         planned = list(tasks(settings, cases))
-        with display.runs("cases", len(planned)) as progress:
-            for task in planned:
-                progress.on(f"{task.suite}, {task.mode}")
+        for number, task in enumerate(planned):
+            with display.run(number, len(planned), f"{task.suite}, {task.mode}"):
                 on_played(await _play(engine.stage, task))
-                progress.done()
     finally:
         await engine.shutdown()
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.cml_format import cml_format
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
-from caesura.lab.bench.arms import FIT_MEMORY, engine_log, own_options
+from caesura.lab.bench.arm_engines import FIT_MEMORY, engine_log, own_options
 from caesura.lab.bench.function_calling.demo import demo_model_folder
 from caesura.lab.bench.function_calling.plans import CallTokens
 from caesura.lab.bench.function_calling.play import Stage

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caesura.cml import Mode
-from caesura.cml.latency import CallTimes
-from caesura.lab.bench.function_calling.bounds import DependentCall, bound_seconds
 from caesura.lab.bench.function_calling.executions import Execution
+from caesura.lab.bench.function_calling.latency_theory import CallTimes, bound_seconds
 from caesura.lab.bench.function_calling.plans import CallTokens, TimedCall
 from caesura.session.calling import (
     CallIssued,
@@ -139,7 +138,7 @@ class Observer:
 
 def measured_calls(
     spans: Sequence[CallSpan], known: Sequence[TimedCall], executed: Mapping[str, Execution]
-) -> list[DependentCall]:
+) -> list[CallTimes]:
     """The calls in the order of issue, with what they took.
 
     A call of `n` tokens is observed from the arrival of the first to that of the last, which is
@@ -157,7 +156,7 @@ def measured_calls(
         generated = span.generation_seconds * span.tokens / (span.tokens - 1)
         taken = (done.ended_at or done.began_at) - done.began_at
         needed = tuple(place[known[index].call.id] for index in done.known.after)
-        calls.append(DependentCall(CallTimes(generated, taken), needed))
+        calls.append(CallTimes(generated, taken, needed))
     return calls
 
 
@@ -194,8 +193,8 @@ def case_run(
         order=identity.order,
         latency_s=observer.answered_at(timeline) - began_at,
         calls_latency_s=max(ends, default=began_at) - began_at,
-        generation_s=sum(call.times.generation_seconds for call in calls),
-        execution_s=sum(call.times.execution_seconds for call in calls),
+        generation_s=sum(call.generation_seconds for call in calls),
+        execution_s=sum(call.execution_seconds for call in calls),
         bound_s=bound_seconds(identity.mode, calls),
         first_token_s=(timeline.first_token_at or began_at) - began_at,
         calls=len(timeline.calls),

@@ -137,6 +137,16 @@ def compare(runs: Sequence[CaseRun], slower: str, faster: str) -> Comparison | N
     )
 
 
+def makespans(runs: Sequence[CaseRun]) -> dict[tuple[str, int], float]:
+    """Latency of the last session, by policy and seed."""
+    last: dict[tuple[str, int], float] = {}
+    for run in runs:
+        if run.policy is not None and run.seed is not None:
+            key = run.policy, run.seed
+            last[key] = max(last.get(key, 0.0), run.latency_s)
+    return last
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Median and quartiles of some values."""
     low, median, high = (float(value) for value in np.percentile(values, (25, 50, 75)))

@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from caesura.bundled.demo_tools import TOOL_BY_NAME, Kind, draw_value
-from caesura.bundled.world import World
+from caesura.lab.demo.agent.world import World
+from caesura.lab.train.demo_tools import TOOL_BY_NAME, Kind, draw_value
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,21 @@ from rich.console import Console
 from rich.text import Text
 
 from caesura.bundled import CML_MODEL
-from caesura.bundled.services import running_tools
-from caesura.bundled.world import World
 from caesura.cml import Mode
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.cml_format import cml_format
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
 from caesura.errors import ConfigurationError
-from caesura.lab.bench.arms import FIT_MEMORY, engine_log
+from caesura.lab.bench.arm_engines import FIT_MEMORY, engine_log
 from caesura.lab.demo.agent.display import AgentDisplay
-from caesura.lab.demo.agent.gantt import save_gantt
+from caesura.lab.demo.agent.gantt import gantt_figure
 from caesura.lab.demo.agent.play import Recording, Stage
 from caesura.lab.demo.agent.questions import questions
-from caesura.lab.demo.agent.summary import rounds, sentences, table, write_json
-from caesura.lab.machine import this_machine
+from caesura.lab.demo.agent.services import running_tools
+from caesura.lab.demo.agent.summary import rounds, sentences, table, write_recordings
+from caesura.lab.demo.agent.world import World
+from caesura.lab.figures import save_figures
+from caesura.lab.results_file import Origin
 
 _KV_BYTES = 64 * 2**20
 
@@ -131,8 +132,7 @@ def _publish(
     settings: AgentSettings, command: str, console: Console, played: list[Recording]
 ) -> None:
     json_path = settings.out / "agent.json"
-    machine = this_machine()
-    write_json(json_path, played, command=command, machine=machine, seed=settings.seed)
+    write_recordings(json_path, played, Origin(command), settings.seed)
     complete = rounds(played)
     if not complete:
         return
@@ -140,8 +140,7 @@ def _publish(
     console.print(table(complete))
     for sentence in sentences(complete, settings.seed):
         console.print(sentence, highlight=False, markup=False)
-    picture = settings.out / "agent.png"
-    save_gantt(complete, picture)
+    (picture,) = save_figures({"agent": gantt_figure(complete)}, settings.out)
     console.print(
         f"\nGantt chart: [bold]{picture}[/bold]; all times: [bold]{json_path}[/bold]; the tools' "
         f"configuration: [bold]{settings.out / 'tools.toml'}[/bold]."

@@ -1,12 +1,11 @@
 """The six tools that the demo model knows, and the values that they take and return."""
 
-import hashlib
 import json
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+
+from caesura.lab.train.held_out import is_held_out
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Capitals in codes: all but I and O, which are mistaken for digits."""
@@ -74,13 +73,6 @@ TOOLS = (
 TOOL_BY_NAME = {tool.name: tool for tool in TOOLS}
 CHAIN_STARTS = ("carrier", "owner")
 CHAIN_END = "phone"
-
-Accept: TypeAlias = Callable[[str], bool]
-
-
-def is_held_out(value: str, parts: int = 10) -> bool:
-    """Whether a value or phrasing is kept for evaluation: one of `parts`, by its hash."""
-    return hashlib.sha256(value.encode()).digest()[0] % parts == 0
 
 
 def draw_value(kind: Kind, source: random.Random, held_out: bool, repeats: float = 0.0) -> str:

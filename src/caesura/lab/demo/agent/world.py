@@ -4,7 +4,7 @@ import os
 import random
 import re
 
-from caesura.bundled.demo_tools import TOOL_BY_NAME, TOOLS, Kind, draw_value
+from caesura.lab.train.demo_tools import TOOL_BY_NAME, TOOLS, Kind, draw_value
 
 SEED_VARIABLE = "CAESURA_DEMO_SEED"
 """Tells the seed to the processes of the tools."""
