@@ -13,7 +13,6 @@ is sequential, executing is not limited, and the answer after the last result is
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +32,3 @@ def sync_parallel_seconds(calls: Sequence[CallTimes]) -> float:
     """All written, then all executed together."""
     written = sum(call.generation_seconds for call in calls)
     return written + max((call.execution_seconds for call in calls), default=0.0)
-
-
-def async_seconds(calls: Sequence[CallTimes]) -> float:
-    """Each executed while those after it are written, in the order given."""
-    issued = accumulate(call.generation_seconds for call in calls)
-    return max(
-        (at + call.execution_seconds for at, call in zip(issued, calls, strict=True)), default=0.0
-    )
-
-
-def best_order(calls: Iterable[CallTimes]) -> list[CallTimes]:
-    """The order of least `async_seconds`: longest execution first (LPT).
-
-    Swapping two neighbours of which the second executes longer never makes the later of their
-    ends later, and moves no other call.
-    """
-    return sorted(calls, key=lambda call: call.execution_seconds, reverse=True)

@@ -19,7 +19,6 @@ from caesura.cml import (
     Rules,
     Text,
     Trap,
-    read_transcript,
 )
 from caesura.session import (
     ContextFull,
@@ -44,6 +43,7 @@ from caesura.session.calling import (
     known_tools,
 )
 from caesura.tools.schema import ArgumentSchema
+from cml_transcript import read_transcript
 from session.calling.byte_model import (
     EOS,
     MARKERS,

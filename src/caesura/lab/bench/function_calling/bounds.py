@@ -59,7 +59,8 @@ def _rounds(calls: Sequence[DependentCall]) -> list[list[CallTimes]]:
 
 
 def _async_seconds(calls: Sequence[DependentCall]) -> float:
-    """`cml.latency.async_seconds`, with calls that wait for results before they are begun."""
+    """Each is executed while those after it are written, and not begun before its results are
+    there."""
     written = 0.0
     results: list[float] = []
     for call in calls:
