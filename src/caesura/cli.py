@@ -108,7 +108,7 @@ def serve(
         typer.Option(
             "--config",
             help="Tools that the server runs, and settings of its sessions: a TOML file "
-            "(docs/configuration.md). Without it sessions have no tools, and are kept in "
+            "(docs/reference/configuration.md). Without it sessions have no tools, and are kept in "
             "caesura.db in the working directory. A YAML file is vLLM's, as in `vllm serve`.",
         ),
     ] = None,
@@ -261,7 +261,7 @@ def bench(
     The replay is a closed loop: each turn starts when the pause after the turn before is over.
 
     With --async: latency of function calling, the modes sync, sync_parallel and async side by side
-    (docs/async.md). Tokens are forced along known answers, so that the system is measured.
+    (docs/results/async.md). Tokens are forced along known answers, so that the system is measured.
     """
     if function_calling:
         from caesura.lab.bench.function_calling import FunctionCallingSettings, run_function_calling
@@ -413,7 +413,8 @@ def simulate(
 ) -> None:
     """Compare policies in virtual time: the scheduler that serves, on a device that is modelled.
 
-    No GPU and no model is needed. docs/simulator.md says what is modelled and what is not.
+    No GPU and no model is needed. docs/explanation/simulator.md says what is modelled and what is
+    not.
     """
     from caesura.lab.sim.devices import simulated_device
     from caesura.lab.sim.settings import SimulationSettings, all_policies
@@ -714,9 +715,9 @@ def train(
 ) -> None:
     r"""Train a model to call functions asynchronously, or evaluate one by interactive rollout.
 
-    Any causal language model with a chat template can be fine-tuned (docs/training.md); that needs
-    pip install "caesura\[train]". What is trained is saved every few minutes: stop it whenever you
-    like, and go on with --resume.
+    Any causal language model with a chat template can be fine-tuned (docs/how-to/train.md); that
+    needs pip install "caesura\[train]". What is trained is saved every few minutes: stop it
+    whenever you like, and go on with --resume.
     """
     # Threads that wait for each other must not burn the core that the other one needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

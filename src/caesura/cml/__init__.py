@@ -1,4 +1,4 @@
-"""CML: calls, results and waiting in one stream (docs/cml.md)."""
+"""CML: calls, results and waiting in one stream (docs/reference/cml.md)."""
 
 from caesura.cml.body import KnownTools
 from caesura.cml.encoder import encode_text, encode_tokens

@@ -201,6 +201,9 @@ class EagerStream:
             fraction=fraction, remaining_seconds=remaining_seconds, endpoint=endpoint
         )
 
+    async def name_next_pause(self, endpoint: str) -> None:
+        await self.stream.name_next_pause(endpoint)
+
     async def close(self) -> None:
         await self.stream.close()
         await self._task
