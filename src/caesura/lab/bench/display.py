@@ -8,6 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import SpinnerColumn, TaskID
 
+from caesura.console import plain_console
 from caesura.lab.bench.replay import ReplayProgress
 from caesura.lab.bench.stats import RunPlan
 from caesura.lab.bench.workload import ClippedSessions
@@ -18,7 +19,7 @@ class _Display:
     """Bars of progress, shown while it is entered; the first is that of all runs."""
 
     def __init__(self, console: Console | None, runs: int | None) -> None:
-        self.console = console or Console()
+        self.console = console or plain_console()
         self._progress = progress_bars(
             SpinnerColumn(), detail="{task.fields[detail]}", console=self.console
         )

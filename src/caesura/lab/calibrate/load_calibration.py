@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from caesura.console import plain_console
 from caesura.lab.calibrate.figure_units import UNITS
 from caesura.lab.calibrate.trace_fit import LoadCalibration, fit_under_load, read_iterations
 from caesura.lab.sim.settings import STOCK_POLICIES
@@ -40,7 +41,7 @@ def run_load_calibration(
         FileNotFoundError: no such trace.
         ValueError: the trace or the base profile cannot be used.
     """
-    console = console or Console()
+    console = console or plain_console()
     base = DeviceProfile.load(settings.base_path)
     document = json.loads(settings.base_path.read_text("utf-8"))
     calibration = document.get("calibration") or {}

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from caesura.cml import Mode
+from caesura.console import plain_console
 from caesura.errors import ConfigurationError
 from caesura.lab.machine import this_machine
 from caesura.lab.progress import progress_bars
@@ -42,7 +42,7 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
             progress.update(bar, completed=state.step, loss=detail)
 
         trainer.run(show)
-    Console().print(f"The model is in {folder}. Next: caesura train --evaluate {folder}")
+    plain_console().print(f"The model is in {folder}. Next: caesura train --evaluate {folder}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def run_evaluation(
             f"there is no category {', '.join(sorted(unknown))}: {', '.join(suite.categories)}"
         )
     scores = play_all(suite, settings)
-    Console().print(table_of(scores))
+    plain_console().print(table_of(scores))
     if json_path is not None:
         write_scores(json_path, scores, settings, command)
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID
 
+from caesura.console import plain_console
 from caesura.lab.progress import progress_bars
 
 
@@ -13,7 +14,7 @@ class FunctionCallingDisplay:
     """Shows what starts and which run of how many is on. A context manager around a benchmark."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or plain_console()
         self._progress = progress_bars(SpinnerColumn(), console=self.console)
 
     def __enter__(self) -> "FunctionCallingDisplay":
