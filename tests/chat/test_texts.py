@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from caesura.chat.texts import as_name, printable, settled, shortened, wrapped
+from caesura.chat.texts import as_name, settled, shortened, wrapped
 
 # Words and spaces, narrow and wide, with combining characters and sequences.
 UNITS = [
@@ -26,21 +26,6 @@ UNITS = [
     "n\u0303",
 ]
 TEXTS = st.lists(st.sampled_from([*UNITS, "\n"]), max_size=60).map("".join)
-
-
-@given(st.text())
-def test_nothing_that_is_shown_steers_a_terminal(text: str) -> None:
-    shown = printable(text)
-    categories = {unicodedata.category(c) for c in shown if c not in "\n\t\u200c\u200d"}
-    assert not categories & {"Cc", "Cf", "Cs", "Zl", "Zp"}
-    shown.encode()  # halves of surrogate pairs could not be written
-
-
-def test_what_cannot_be_shown_leaves_a_mark() -> None:
-    trick = (
-        "safe\x1b[2J\x1b]0;title\x07\u202egnp.exe\x9b31m\r\nnext\rover\r\n\ud83d\u200f\U000e0041"
-    )
-    assert printable(trick) == "safe�[2J�]0;title��gnp.exe�31m\nnext�over\n���"
 
 
 def test_a_name_that_could_be_read_as_something_else_is_quoted() -> None:

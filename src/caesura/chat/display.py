@@ -10,7 +10,8 @@ from rich.cells import chop_cells
 from caesura.chat.page import Page
 from caesura.chat.questions import advice, question_text
 from caesura.chat.records import ApprovalView, EventKind, SessionEvent, SessionView
-from caesura.chat.texts import as_name, printable, shortened, wrapped
+from caesura.chat.texts import as_name, shortened, wrapped
+from caesura.console import printable
 
 QUESTION_LINES = 8  # that stay on the screen
 RESULT_LINES = 6

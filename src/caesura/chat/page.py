@@ -5,7 +5,8 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.style import Style
 
-from caesura.chat.texts import printable, settled, wrapped
+from caesura.chat.texts import settled, wrapped
+from caesura.console import printable
 
 
 class Page:

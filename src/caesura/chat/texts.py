@@ -1,35 +1,15 @@
-"""Texts of models, tools and users, made fit for a terminal."""
+"""Texts in lines of a terminal, broken between words."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
 
 from rich.cells import cell_len, split_graphemes
 
-_LOST_RETURN = re.compile(r"\r+(?=\n|\Z)")
 _PIECE = re.compile(r"[ \t]+|[^ \t]+")
 _NAME = re.compile(r"[\w.-]+")
-_JOINERS = "\u200c\u200d"  # emoji and several scripts are written with them
 _NEVER_FIRST = frozenset("、。，．！？：；）」』】》〉,.!?:;)]}")
 _TAB_CELLS = 8
 _NARROW_CELLS = 20  # of a terminal on which nothing is indented
-
-
-def printable(text: str) -> str:
-    """The text without what would steer a terminal or the direction of reading.
-
-    Control characters, invisible format characters and halves of surrogate pairs become �.
-    """
-    return "".join(map(_printable, _LOST_RETURN.sub("", text)))
-
-
-@lru_cache(4096)
-def _printable(character: str) -> str:
-    is_shown = character in "\n\t" or character in _JOINERS
-    if is_shown or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-        return character
-    return "\N{REPLACEMENT CHARACTER}"
 
 
 def as_name(text: str) -> str:
