@@ -16,7 +16,7 @@ from caesura.cml import Mode
 from caesura.errors import CaesuraError
 from caesura.lab.bench.function_calling import Case, FunctionCallingSettings
 from caesura.lab.bench.function_calling.cases import KnownCall
-from caesura.lab.bench.function_calling.compare import tasks
+from caesura.lab.bench.function_calling.compare import planned_cases
 from caesura.lab.bench.function_calling.plans import Order
 from caesura.lab.bench.function_calling.records import CaseRun, Played
 from caesura.lab.bench.function_calling.report import FunctionCallingReport
@@ -131,9 +131,9 @@ def test_arms_rotate_and_every_case_has_all_of_them() -> None:
         update={"repetitions": 2, "order": (Order.LONGEST_FIRST, Order.RANDOM)}
     )
     cases = [Case(f"c{i}", "?", (), (KnownCall("f", {}), KnownCall("g", {}))) for i in range(3)]
-    planned = list(tasks(settings, cases))
+    planned = list(planned_cases(settings, cases))
     assert len(planned) == 2 * 3 * 4
-    first_of_rounds = [(task.mode, task.order) for task in planned[::4]]
+    first_of_rounds = [(one.mode, one.order) for one in planned[::4]]
     assert first_of_rounds[:4] == [
         (Mode.SYNC, Order.LONGEST_FIRST),
         (Mode.SYNC_PARALLEL, Order.LONGEST_FIRST),

@@ -13,8 +13,7 @@ from caesura.lab.bench.arms import interleaved
 from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.function_calling.cases import Case
 from caesura.lab.bench.function_calling.engine import FunctionCallingEngine
-from caesura.lab.bench.function_calling.plans import Order, timed_calls
-from caesura.lab.bench.function_calling.play import Stage, Task
+from caesura.lab.bench.function_calling.plans import ModeCase, Order, timed_calls
 from caesura.lab.bench.function_calling.records import Played
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 
@@ -23,27 +22,27 @@ POLICY = "min-waste"
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class CallingArm:
     """What is compared: a mode with an order of issue."""
 
     mode: Mode
     order: Order
 
 
-def arms(settings: FunctionCallingSettings) -> list[Arm]:
+def arms(settings: FunctionCallingSettings) -> list[CallingArm]:
     """All modes in the first order, and the asynchronous one in the others."""
     first, *others = settings.order
-    found = [Arm(mode, first) for mode in settings.modes]
+    found = [CallingArm(mode, first) for mode in settings.modes]
     if Mode.ASYNC in settings.modes:
-        found += [Arm(Mode.ASYNC, order) for order in others]
+        found += [CallingArm(Mode.ASYNC, order) for order in others]
     return found
 
 
-def tasks(settings: FunctionCallingSettings, cases: Sequence[Case]) -> Iterator[Task]:
+def planned_cases(settings: FunctionCallingSettings, cases: Sequence[Case]) -> Iterator[ModeCase]:
     """All runs in order: by repetition, by case, arms rotated by one from round to round."""
     rounds = product(range(settings.repetitions), cases)
     for (repetition, case), arm in interleaved(rounds, arms(settings)):
-        yield _task(settings, case, arm, repetition)
+        yield _mode_case(settings, case, arm, repetition)
 
 
 async def compare_modes(
@@ -69,23 +68,19 @@ async def compare_modes(
     try:
         with display.activity("warming up"):
             for arm in arms(settings):
-                await _play(engine.stage, _task(settings, cases[0], arm, 0))
-        planned = list(tasks(settings, cases))
-        for number, task in enumerate(planned):
-            with display.run(number, len(planned), f"{task.suite}, {task.mode}"):
-                on_played(await _play(engine.stage, task))
+                await engine.player.play_alone(_mode_case(settings, cases[0], arm, 0))
+        planned = list(planned_cases(settings, cases))
+        for number, case in enumerate(planned):
+            with display.run(number, len(planned), f"{case.suite}, {case.mode}"):
+                on_played(await engine.player.play_alone(case))
     finally:
         await engine.shutdown()
 
 
-async def _play(stage: Stage, task: Task) -> Played:
-    prompt = stage.prompt(task)
-    await stage.read_ahead(prompt)
-    return await stage.play(task, prompt)
-
-
-def _task(settings: FunctionCallingSettings, case: Case, arm: Arm, repetition: int) -> Task:
-    return Task(
+def _mode_case(
+    settings: FunctionCallingSettings, case: Case, arm: CallingArm, repetition: int
+) -> ModeCase:
+    return ModeCase(
         suite=settings.suite,
         case=case,
         calls=timed_calls(case, settings.draw, settings.seed, arm.order),

@@ -12,10 +12,10 @@ from dataclasses import replace
 from caesura.cml import Mode
 from caesura.lab.bench.arms import interleaved
 from caesura.lab.bench.display import RunsDisplay
+from caesura.lab.bench.function_calling.case_player import CasePlayer
 from caesura.lab.bench.function_calling.cases import Case, Suite
 from caesura.lab.bench.function_calling.engine import FunctionCallingEngine
-from caesura.lab.bench.function_calling.plans import timed_calls
-from caesura.lab.bench.function_calling.play import Stage, Task
+from caesura.lab.bench.function_calling.plans import ModeCase, timed_calls
 from caesura.lab.bench.function_calling.records import Played
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.function_calling.suites import chosen_cases
@@ -52,24 +52,26 @@ async def compare_policies(
         for number, (seed, policy) in enumerate(planned):
             with display.run(number, len(planned), f"{policy}, seed {seed}"):
                 await engines[policy].reset()
-                sessions = _tasks(settings, suite, seed)
-                for played in await _together(engines[policy].stage, sessions):
+                sessions = _cases(settings, suite, seed)
+                for played in await _together(engines[policy].player, sessions):
                     run = replace(played.run, policy=policy, seed=seed)
                     on_played(replace(played, run=run))
 
 
-def _tasks(settings: FunctionCallingSettings, suite: Suite, seed: int) -> list[Task]:
+def _cases(settings: FunctionCallingSettings, suite: Suite, seed: int) -> list[ModeCase]:
     assert settings.sessions is not None
     cases = chosen_cases(suite, settings.sessions, seed)
     return [
-        _task(settings, cases[number % len(cases)], seed, number // len(cases))
+        _mode_case(settings, cases[number % len(cases)], seed, number // len(cases))
         for number in range(settings.sessions)
     ]
 
 
-def _task(settings: FunctionCallingSettings, case: Case, seed: int, repetition: int) -> Task:
+def _mode_case(
+    settings: FunctionCallingSettings, case: Case, seed: int, repetition: int
+) -> ModeCase:
     order = settings.order[0]
-    return Task(
+    return ModeCase(
         suite=settings.suite,
         case=replace(case, question=f"{case.question}\n({repetition + 1})"),  # no shared prompt
         calls=timed_calls(case, settings.draw, seed, order),
@@ -79,12 +81,12 @@ def _task(settings: FunctionCallingSettings, case: Case, seed: int, repetition: 
     )
 
 
-async def _together(stage: Stage, planned: Sequence[Task]) -> list[Played]:
-    prompts = [stage.prompt(task) for task in planned]
+async def _together(player: CasePlayer, planned: Sequence[ModeCase]) -> list[Played]:
+    prompts = [player.prompt(case) for case in planned]
     async with asyncio.TaskGroup() as group:
         playing = [
-            group.create_task(stage.play(task, prompt))
-            for task, prompt in zip(planned, prompts, strict=True)
+            group.create_task(player.play(case, prompt))
+            for case, prompt in zip(planned, prompts, strict=True)
         ]
     return [task.result() for task in playing]
 
@@ -98,4 +100,4 @@ async def _warm_up(
     few = settings.model_copy(update={"sessions": _WARM_UP_SESSIONS})
     for policy, engine in engines.items():
         with display.activity(f"warming up: {policy}"):
-            await _together(engine.stage, _tasks(few, suite, settings.seeds[0]))
+            await _together(engine.player, _cases(few, suite, settings.seeds[0]))

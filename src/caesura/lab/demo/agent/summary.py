@@ -124,7 +124,7 @@ def _run(recording: Recording) -> dict[str, object]:
         "latency_s": round(recording.seconds, 4),
         "generation_s": round(recording.generating_seconds, 4),
         "execution_s": round(recording.tool_seconds, 4),
-        "tokens": recording.generated_tokens,
+        "tokens": recording.timeline.generated_tokens,
         "traps": len(recording.traps),
         "correct": not recording.mistakes,
         "mistakes": recording.mistakes,

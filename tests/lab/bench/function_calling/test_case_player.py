@@ -23,10 +23,17 @@ from caesura.cml import (
     Vocabulary,
 )
 from caesura.lab.bench.function_calling.call_plan import ARGUMENT, CallPlan, PlannedWriter
+from caesura.lab.bench.function_calling.case_player import CasePlayer
 from caesura.lab.bench.function_calling.cases import Case, KnownCall
-from caesura.lab.bench.function_calling.plans import CallTokens, Order, TimedCall, timed_calls
-from caesura.lab.bench.function_calling.play import Stage, Task
+from caesura.lab.bench.function_calling.plans import (
+    CallTokens,
+    ModeCase,
+    Order,
+    TimedCall,
+    timed_calls,
+)
 from caesura.lab.bench.function_calling.records import Played
+from caesura.lab.bench.function_calling.stage import Stage
 from caesura.lab.models.bench_tokenizer import EOS, SPECIAL_TOKENS, save_tokenizer
 from caesura.session import Sampling
 from fakes import FakeEngine, FakeStream
@@ -118,9 +125,10 @@ async def play(model: Path, mode: Mode, known: Sequence[TimedCall], case: Case =
     end = tokenizer.token_to_id(EOS)
     tokens = CallTokens(model, end)
     engine = PlannedEngine(end, lambda token: tokenizer.decode([token]))
-    stage = Stage(engine, cast(Any, TokenizerCodec(model, tokens)), tokens)
+    stage = Stage(engine, cast(Any, TokenizerCodec(model, tokens)))
     prompt = tokens.plain("A question, which may well quote [CALL] and [END].")
-    return await asyncio.wait_for(stage.play(Task("test", case, known, mode), prompt), 20)
+    playing = CasePlayer(stage, tokens).play(ModeCase("test", case, known, mode), prompt)
+    return await asyncio.wait_for(playing, 20)
 
 
 def known_calls(seconds: float = 0.01) -> list[TimedCall]:
