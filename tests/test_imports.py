@@ -81,7 +81,7 @@ MAY_USE = {
     "engine": frozenset({"engine.config", "engine.serving"}),
     "server": frozenset({"session", "session.returns", "tools", "cml"}),
     "chat": frozenset[str](),  # it knows the server by its HTTP API only
-    "bundled": frozenset[str](),
+    "bundled": frozenset({"tools"}),
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
     # The laboratory; `PRODUCT` stands for all of the above but the command line.

@@ -1,4 +1,4 @@
-"""What comes with the package to try it: a small model trained for CML."""
+"""What comes with the package to try it: a small model trained for CML, and the tools it knows."""
 
 from importlib.resources import files
 from pathlib import Path

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from caesura.bundled.demo_tools import TOOLS
+from caesura.bundled.services import configuration_text, running_tools
+from caesura.bundled.world import World
 from caesura.lab.demo.agent.execution import Unattended
-from caesura.lab.demo.agent.services import configuration_text, running_tools
-from caesura.lab.demo.agent.world import World
-from caesura.lab.train.demo_tools import TOOLS
 from caesura.tools import CallEnding, CallResult, Executor, ToolCall, load_configuration
 
 SEED = 11

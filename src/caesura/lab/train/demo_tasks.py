@@ -4,8 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from caesura.lab.train import demo_phrases as phrases
-from caesura.lab.train.demo_tools import (
+from caesura.bundled.demo_tools import (
     CHAIN_END,
     CHAIN_STARTS,
     TOOL_BY_NAME,
@@ -14,7 +13,8 @@ from caesura.lab.train.demo_tools import (
     Kind,
     draw_value,
 )
-from caesura.lab.train.held_out import is_held_out
+from caesura.lab.train import demo_phrases as phrases
+from caesura.lab.train.held_out import is_held_out, side
 from caesura.lab.train.tasks import Failure, Outcome, PlannedCall, Task
 
 CATEGORIES = (
@@ -87,7 +87,7 @@ class TaskSource:
         return self.source.choice(TOOLS)
 
     def _value(self, kind: Kind) -> str:
-        return draw_value(kind, self.source, self.held_out, self.repeats)
+        return draw_value(kind, self.source, side(self.held_out), self.repeats)
 
     def _call(self, tool: DemoTool, argument: str, parent: int | None = None) -> PlannedCall:
         return PlannedCall(

@@ -10,10 +10,10 @@ from tokenizers.decoders import ByteFallback, Fuse, Sequence
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Split
 
+from caesura.bundled.demo_tools import BODY_TAIL, STATUSES, TOOLS
 from caesura.cml import Marker, Mode
 from caesura.lab.train import demo_phrases as phrases
 from caesura.lab.train.codec import Codec
-from caesura.lab.train.demo_tools import BODY_TAIL, STATUSES, TOOLS
 from caesura.lab.train.ids import RETRY_SUFFIX, id_of
 
 PAD, UNK, EOS, USER, SYSTEM = "<|pad|>", "<|unk|>", "<|end|>", "<|user|>", "<|system|>"

@@ -35,7 +35,6 @@ class ArmSummary:
         token: mean time per token of a call.
         call_tokens: tokens per call, with markers.
         cml_tokens: markers, ids and traps per call.
-        first_token: median time to the first token.
         against_bound: latency / bound.
         calls_against_bound: the same without the answer.
     """
@@ -50,7 +49,6 @@ class ArmSummary:
     token: float
     call_tokens: float
     cml_tokens: float
-    first_token: float
     against_bound: Spread
     calls_against_bound: Spread
 
@@ -190,7 +188,6 @@ def _summary(name: str, runs: int, correct: Sequence[CaseRun]) -> ArmSummary:
         token=generation / call_tokens,
         call_tokens=call_tokens / calls,
         cml_tokens=sum(run.cml_tokens for run in correct) / calls,
-        first_token=statistics.median(of(lambda run: run.first_token_s)),
         against_bound=spread(of(lambda run: run.latency_s / run.bound_s)),
         calls_against_bound=spread(of(lambda run: run.calls_latency_s / run.bound_s)),
     )

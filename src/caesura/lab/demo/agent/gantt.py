@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from caesura.bundled.world import ENDPOINTS
 from caesura.cml import Mode
 from caesura.lab.demo.agent.play import Recording
 from caesura.lab.demo.agent.summary import Round
-from caesura.lab.demo.agent.world import ENDPOINTS
 from caesura.lab.figures import (
     BLACK,
     GREEN,

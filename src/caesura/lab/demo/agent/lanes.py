@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from caesura.bundled.world import ENDPOINTS
 from caesura.lab.demo.agent.play import Recording
-from caesura.lab.demo.agent.world import ENDPOINTS
 from caesura.session.calling import CallSpan, SpanKind
 
 _LEAST_SHARE = 0.2  # of a cell, for generating to be seen in it

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from caesura.bundled import CML_MODEL
+from caesura.bundled.services import running_tools
+from caesura.bundled.world import World
 from caesura.cml import Mode
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.cml_format import cml_format
@@ -21,9 +23,7 @@ from caesura.lab.demo.agent.display import AgentDisplay
 from caesura.lab.demo.agent.gantt import gantt_figure
 from caesura.lab.demo.agent.play import AgentPlayer, Recording
 from caesura.lab.demo.agent.questions import questions
-from caesura.lab.demo.agent.services import running_tools
 from caesura.lab.demo.agent.summary import rounds, sentences, table, write_recordings
-from caesura.lab.demo.agent.world import World
 from caesura.lab.figures import save_figures
 from caesura.lab.results_file import Origin
 

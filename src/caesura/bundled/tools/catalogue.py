@@ -2,7 +2,7 @@
 
 import asyncio
 
-from caesura.lab.demo.agent.world import UnknownCode, World
+from caesura.bundled.world import UnknownCode, World
 from caesura.tools import ToolError
 
 

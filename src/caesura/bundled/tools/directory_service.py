@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import PlainTextResponse
 
-from caesura.lab.demo.agent.world import UnknownCode, World
+from caesura.bundled.world import UnknownCode, World
 
 app = FastAPI(title="Directory")
 world = World.of_environment()

@@ -2,10 +2,10 @@
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-
-from caesura.lab.train.held_out import is_held_out
+from typing import TypeAlias
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Capitals in codes: all but I and O, which are mistaken for digits."""
@@ -75,13 +75,17 @@ CHAIN_STARTS = ("carrier", "owner")
 CHAIN_END = "phone"
 
 
-def draw_value(kind: Kind, source: random.Random, held_out: bool, repeats: float = 0.0) -> str:
-    """A random value of one side of the hold-out.
+Accept: TypeAlias = Callable[[str], bool]
+"""Whether a value may be drawn."""
+
+
+def draw_value(kind: Kind, source: random.Random, accept: Accept, repeats: float = 0.0) -> str:
+    """A random value.
 
     Args:
-        kind: what it is; statuses have no sides.
+        kind: what it is.
         source: of randomness.
-        held_out: on which side of the hold-out it lies.
+        accept: which values may be drawn; all of the few statuses may.
         repeats: how often a value is made to repeat a symbol.
     """
     if kind is Kind.STATUS:
@@ -91,7 +95,7 @@ def draw_value(kind: Kind, source: random.Random, held_out: bool, repeats: float
         if repeats and source.random() < repeats:
             _repeat(parts)
         value = "".join(parts)
-        if is_held_out(value) == held_out:
+        if accept(value):
             return value
 
 

@@ -5,7 +5,7 @@ import asyncio
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
-from caesura.lab.demo.agent.world import UnknownCode, World
+from caesura.bundled.world import UnknownCode, World
 
 server = MCPServer("orders")
 world = World.of_environment()

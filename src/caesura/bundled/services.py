@@ -15,14 +15,14 @@ from string import Template
 import httpx
 from prometheus_client import CollectorRegistry
 
+from caesura.bundled.demo_tools import TOOLS
+from caesura.bundled.world import SEED_VARIABLE
 from caesura.errors import CaesuraError
-from caesura.lab.demo.agent.world import SEED_VARIABLE
-from caesura.lab.train.demo_tools import TOOLS
 from caesura.tools import Executor, load_configuration, open_toolbox
 
 _START_SECONDS = 60.0
 _END_SECONDS = 5.0
-_PACKAGES = str(Path(__file__).parents[4])
+_PACKAGES = str(Path(__file__).parents[2])
 
 
 class ServiceError(CaesuraError):
@@ -50,7 +50,7 @@ async def running_tools(seed: int, configuration: Path) -> AsyncIterator[Executo
 
 def configuration_text(directory_url: str, seed: int) -> str:
     """The configuration of the tools, as TOML."""
-    template = files("caesura.lab.demo.agent.tools").joinpath("tools.toml").read_text("utf-8")
+    template = files("caesura.bundled.tools").joinpath("tools.toml").read_text("utf-8")
     seconds = {f"{tool.name}_seconds": str(tool.expected_seconds) for tool in TOOLS}
     return Template(template).substitute(
         seconds,
@@ -87,7 +87,7 @@ def _directory_service() -> Iterator[str]:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        command = [sys.executable, "-m", "caesura.lab.demo.agent.tools.directory_service"]
+        command = [sys.executable, "-m", "caesura.bundled.tools.directory_service"]
         process = subprocess.Popen(
             [*command, "--socket", str(listener.fileno())],
             pass_fds=[listener.fileno()],
