@@ -8,6 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import SpinnerColumn, TaskID
 
+from caesura.console import plain_console
 from caesura.lab.bench.replay import ReplayProgress
 from caesura.lab.bench.stats import RunPlan
 from caesura.lab.bench.workload import ClippedSessions
@@ -18,7 +19,7 @@ class RunsDisplay:
     """Shows what goes on, and how many of all runs are done, while it is entered."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or plain_console()
         self._progress = progress_bars(
             SpinnerColumn(), detail="{task.fields[detail]}", console=self.console
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from caesura.console import plain_console
 from caesura.lab.bench.arms import STOCK_ARMS
 from caesura.lab.calibrate.figures_table import figures_table
 from caesura.lab.calibrate.trace_fit import FROM_BASE, LoadCalibration, fit_under_load
@@ -42,7 +43,7 @@ def run_load_calibration(
         FileNotFoundError: no such trace.
         ValueError: the trace or the base profile cannot be used.
     """
-    console = console or Console()
+    console = console or plain_console()
     base = DeviceProfile.load(settings.base_path)
     document = json.loads(settings.base_path.read_text("utf-8"))
     calibration = document.get("calibration") or {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from caesura.console import plain_console
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.launch import EngineSettings
 from caesura.lab.calibrate.figures_table import figures_table
@@ -63,7 +64,7 @@ def run_calibration(
         ConfigurationError: an engine that cannot be measured.
         ValueError: what was measured gives no profile.
     """
-    console = console or Console()
+    console = console or plain_console()
     is_demo = settings.model == DEMO
     if is_demo and settings.kv_memory_bytes is None:
         settings = replace(settings, kv_memory_bytes=DEMO_KV_BYTES)

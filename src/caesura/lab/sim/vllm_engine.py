@@ -26,7 +26,7 @@ from vllm.v1.simple_kv_offload.metadata import (
 from vllm.v1.structured_output import StructuredOutputManager
 
 from caesura.engine.config import SECTION, CaesuraConfig, modelled_host_memory
-from caesura.engine.connector import CopyMetadata, CopyReport
+from caesura.engine.connector import CaesuraConnector, CopyMetadata, CopyReport
 from caesura.engine.flags import additional_config, kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
@@ -218,9 +218,9 @@ class HeadlessEngine:
         self._trace = self._stock_trace()
         self._device = device
         self._hash_block = hash_block
-        if isinstance(self.scheduler, InterceptScheduler) and self.scheduler.keeper.transfers:
+        if isinstance(self.scheduler.connector, CaesuraConnector):
             speed = device.link_bytes_per_second
-            self.scheduler.keeper.transfers.seconds_per_block = self._block_bytes / speed
+            self.scheduler.connector.transfers.seconds_per_block = self._block_bytes / speed
         self._copies: list[tuple[float, int, _Copies]] = []
         self._copy_order = 0
 
@@ -421,6 +421,6 @@ class HeadlessEngine:
         """What the scheduler counted of pauses and copies, over all labels; empty for stock."""
         if not isinstance(self.scheduler, InterceptScheduler):
             return {}
-        self.scheduler.keeper.count_copies()
+        self.scheduler.keeper.contexts.count_copies()
         stats = self.scheduler.metrics.take()
         return stats.reduce() if stats is not None else {}

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from caesura.cml import Mode
+from caesura.console import plain_console
 from caesura.errors import ConfigurationError
 from caesura.lab.progress import progress_bars
 from caesura.lab.results_file import Origin, write_results
@@ -41,7 +41,7 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
             progress.update(bar, completed=state.step, loss=detail)
 
         trainer.run(show)
-    Console().print(f"The model is in {folder}. Next: caesura train --evaluate {folder}")
+    plain_console().print(f"The model is in {folder}. Next: caesura train --evaluate {folder}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def run_evaluation(
             f"there is no category {', '.join(sorted(unknown))}: {', '.join(suite.categories)}"
         )
     scores = play_all(suite, settings)
-    Console().print(table_of(scores))
+    plain_console().print(table_of(scores))
     if json_path is not None:
         write_scores(json_path, scores, settings, command)
 

@@ -70,13 +70,18 @@ def run_agent(settings: AgentSettings, command: str, console: Console) -> list[R
             f"{settings.model} is no model: give --model a checkpoint that `caesura train demo` "
             "wrote"
         )
-    console.print(
-        "[bold]An agent that calls tools[/bold]: the same questions in three modes. [bold]sync"
-        "[/bold] waits at each call, [bold]sync_parallel[/bold] at each bundle of calls, "
-        "[bold]async[/bold] only when nothing else is left to do; results are injected "
-        "while the model writes. The tools are real: Python functions, an HTTP service, an MCP "
-        "server.\n"
+    introduction = (
+        ("An agent that calls tools", "bold"),
+        ": the same questions in three modes. ",
+        ("sync", "bold"),
+        " waits at each call, ",
+        ("sync_parallel", "bold"),
+        " at each bundle of calls, ",
+        ("async", "bold"),
+        " only when nothing else is left to do; results are injected while the model writes. The "
+        "tools are real: Python functions, an HTTP service, an MCP server.\n",
     )
+    console.print(Text.assemble(*introduction))
     played: list[Recording] = []
     try:
         asyncio.run(_play_all(settings, console, played))
@@ -140,9 +145,9 @@ def _publish(
     console.print()
     console.print(table(complete))
     for sentence in sentences(complete, settings.seed):
-        console.print(sentence, highlight=False, markup=False)
+        console.print(sentence, highlight=False)
     (picture,) = save_figures({"agent": gantt_figure(complete)}, settings.out)
     console.print(
-        f"\nGantt chart: [bold]{picture}[/bold]; all times: [bold]{json_path}[/bold]; the tools' "
-        f"configuration: [bold]{settings.out / 'tools.toml'}[/bold]."
+        f"\nGantt chart: {picture}; all times: {json_path}; the tools' "
+        f"configuration: {settings.out / 'tools.toml'}."
     )

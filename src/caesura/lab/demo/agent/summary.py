@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from caesura.cml import Mode
 from caesura.lab.demo.agent.play import Recording, token_milliseconds
@@ -149,8 +150,8 @@ def _call(call: CallSpan, recording: Recording, began: float) -> dict[str, objec
     }
 
 
-def _latency(recording: Recording) -> str:
-    return "[red]wrong[/]" if recording.mistakes else f"{recording.seconds:.2f}"
+def _latency(recording: Recording) -> Text:
+    return Text("wrong", "red") if recording.mistakes else Text(f"{recording.seconds:.2f}")
 
 
 def _ratio(one: Round, mode: Mode) -> str:

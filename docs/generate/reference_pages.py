@@ -1,15 +1,21 @@
-"""The reference of the configuration file, written from the settings themselves."""
+"""The reference of the configuration file, written from the settings themselves.
 
-import sys
+Run it from the root of a checkout: `python docs/generate/reference_pages.py`. It writes
+docs/reference/configuration.md, and its part of docs/reference/http-api.md.
+"""
+
 import types
 import typing
 from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from caesura.server.settings import ServerSection, SessionsSection, WebhookSection
 from caesura.tools.settings import (
     CommonSettings,
     HttpTool,
@@ -21,10 +27,12 @@ from caesura.tools.settings import (
     SequenceTool,
 )
 
+REFERENCE = Path(__file__).resolve().parents[1] / "reference"
+BEGIN, END = "<!-- docs/generate/reference_pages.py writes from here on -->", "<!-- to here -->"
 _INTRODUCTION = """\
 # Configuration of tools
 
-Written by `caesura.tools.reference` from the settings' own descriptions; do not edit.
+Written by `docs/generate/reference_pages.py` from the settings' own descriptions; do not edit.
 
 Tools that the server runs are named in one TOML file. Keys that are not listed here are refused,
 and every error names file, line and key. `${NAME}` is taken from the environment where it says so;
@@ -55,6 +63,11 @@ tools = ["read", "write"]
 approve = true
 ```
 """
+_SERVER: dict[str, type[BaseModel]] = {
+    "sessions": SessionsSection,
+    "server": ServerSection,
+    "webhook": WebhookSection,
+}
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ('`type = "python"`', PythonTool),
     ('`type = "http"`', HttpTool),
@@ -62,11 +75,37 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ('`type = "human"`', HumanTool),
     ('`type = "sequence"`', SequenceTool),
 )
-_PLAIN_NAMES = {str: "text", int: "integer", float: "number", bool: "boolean", SecretStr: "text"}
+_PLAIN_NAMES = {
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    Path: "path",
+    SecretStr: "text",
+}
+
+
+def pages() -> dict[Path, str]:
+    """Each page with what it is to say; what else stands in it stays."""
+    api = REFERENCE / "http-api.md"
+    before, _, rest = api.read_text("utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    return {
+        REFERENCE / "configuration.md": configuration_reference(),
+        api: f"{before}{BEGIN}\n\n{server_reference()}\n{END}{after}",
+    }
+
+
+def server_reference() -> str:
+    """The settings of the server."""
+    return "\n".join(
+        f"### `[{name}]`\n\n{model.__doc__}\n\n{settings_table(model)}"
+        for name, model in _SERVER.items()
+    )
 
 
 def configuration_reference() -> str:
-    """The reference in Markdown, as `docs/reference/configuration.md` has it."""
+    """The settings of tools."""
     parts = [_INTRODUCTION, _EXAMPLE, "## `[tools.NAME]`\n", "### Every tool\n"]
     parts.append(settings_table(CommonSettings))
     for title, model in _SECTIONS:
@@ -129,6 +168,8 @@ def _type_name(annotation: Any) -> str:
         return _type_name(typing.get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "table"
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return ", ".join(f'`"{value}"`' for value in annotation)
     return _PLAIN_NAMES.get(annotation, "any value")
 
 
@@ -137,4 +178,5 @@ def _names_without_none(annotation: Any) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(configuration_reference())
+    for page, text in pages().items():
+        page.write_text(text, "utf-8")

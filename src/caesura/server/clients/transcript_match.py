@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caesura.server.clients.history import MessageDigest, chain, same_history
-from caesura.server.clients.transcripts import Transcript, Transcripts
+from caesura.server.clients.transcripts import ClientTranscript, Transcripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Continued:
         new_messages: index of the first message that is new.
     """
 
-    transcript: Transcript
+    transcript: ClientTranscript
     prompt_messages: int
     new_messages: int
 

@@ -1,8 +1,8 @@
 """Which requests continue a remembered transcript."""
 
-from caesura.server.clients.continuations import Asked, Continued, find_continued
 from caesura.server.clients.history import digest, identity
-from caesura.server.clients.transcripts import MemoryTranscripts
+from caesura.server.clients.transcript_match import Asked, Continued, find_continued
+from caesura.server.clients.transcripts import Transcripts
 from server.clients.kept_transcripts import IDENTITY, calling, keep, memory, result, user
 
 QUESTION = [user("The weather?")]
@@ -11,7 +11,7 @@ FOLLOW_UP = [*QUESTION, ANSWER, result("call-1")]
 
 
 def find(
-    transcripts: MemoryTranscripts,
+    transcripts: Transcripts,
     messages: list[dict[str, object]],
     owner: str = "alpha",
     of: bytes = IDENTITY,
