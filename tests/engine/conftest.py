@@ -17,6 +17,7 @@ from caesura.engine.launch import Engine, EngineSettings, start_engine
 from caesura.engine.planned_calls import PLANNED_CALLS
 from forced_tokens import FORCED_TOKENS
 from small_model import BLOCK_SIZE, kv_bytes
+from support.waiting import HANG_SECONDS
 
 T = TypeVar("T")
 
@@ -32,8 +33,8 @@ class EngineLoop:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[object, object, T], timeout_seconds: float = 120) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_seconds)
+    def run(self, coroutine: Coroutine[object, object, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(HANG_SECONDS)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -100,7 +101,7 @@ def launch(loop: EngineLoop, settings: EngineSettings) -> Engine:
     async def start() -> Engine:
         return start_engine(settings)
 
-    return loop.run(start(), timeout_seconds=300)
+    return loop.run(start())
 
 
 def stop(loop: EngineLoop, engine: Engine) -> None:

@@ -30,6 +30,7 @@ from caesura.cml import (
 from caesura.engine.call_plan import ARGUMENT, CallPlan, PlannedWriter
 from caesura.session import Sampling
 from fakes import FakeEngine, FakeStream
+from support.waiting import HANG_SECONDS
 
 CHAINS = Case(
     "chains",
@@ -120,7 +121,7 @@ async def play(model: Path, mode: Mode, known: Sequence[TimedCall], case: Case =
     engine = PlannedEngine(end, lambda token: tokenizer.decode([token]))
     stage = Stage(engine, cast(Any, TokenizerCodec(model, tokens)), tokens)
     prompt = tokens.plain("A question, which may well quote [CALL] and [END].")
-    return await asyncio.wait_for(stage.play(Task("test", case, known, mode), prompt), 20)
+    return await asyncio.wait_for(stage.play(Task("test", case, known, mode), prompt), HANG_SECONDS)
 
 
 def known_calls(seconds: float = 0.01) -> list[TimedCall]:
