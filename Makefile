@@ -7,9 +7,13 @@ STAMP := .venv/.installed
 # No test and no demo needs a hub or reports its use.
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
+# Sets of texts are walked through in the same order each time.
+export PYTHONHASHSEED ?= 0
+
+FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo test fuzz lint format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -26,6 +30,10 @@ demo: install ## an agent that calls tools while it writes, and a tool call as a
 
 test: install ## run the tests
 	@$(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+fuzz: install ## draw other random cases until FUZZ_SECONDS=600 are over (FUZZ_SEED=1 FUZZ_TESTS=tests/cml)
+	@$(VENV_PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS) \
+	  $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(FUZZ_TESTS)
 
 lint: install ## check format, style and types
 	@$(VENV_PYTHON) -m ruff format --check .

@@ -163,4 +163,4 @@ class Sessions(RuleBasedStateMachine):
 
 
 TestSessions = Sessions.TestCase
-TestSessions.settings = settings(max_examples=50, stateful_step_count=40)
+TestSessions.settings = settings(stateful_step_count=40)

@@ -25,6 +25,7 @@ from caesura.engine.launch import Engine
 from caesura.errors import ConfigurationError
 from caesura.session import Sampling, Session, StopReason
 from framed_model import CALL, END, HEAD, INTR, TRAP, build_framed_model, framed_rules
+from support.draws import seeds
 
 from .conftest import EngineLoop, chaotic_settings, launch, stop
 
@@ -86,19 +87,22 @@ async def turns_of(engine: Engine, calls: CallStop, seed: int) -> list[tuple[lis
 
 
 @pytest.mark.engine
+@pytest.mark.fuzz
 def test_every_call_that_is_begun_is_valid(
     engine: Engine, engine_loop: EngineLoop, model_folder: Path
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     settings = MonitorSettings(KnownTools(TOOLS), vocabulary=Vocabulary(reasoning=None))
 
-    async def play() -> list[list[tuple[list[int], bool]]]:
+    async def play(*at_once: int) -> list[list[tuple[list[int], bool]]]:
         return await asyncio.gather(
-            *(turns_of(engine, calls, seed) for seed in range(2) for calls in CallStop)
+            *(turns_of(engine, calls, seed) for seed in at_once for calls in CallStop)
         )
 
     found: list[str] = []
-    for session in engine_loop.run(play()):
+    drawn = seeds(2)
+    pairs = [drawn[first : first + 2] for first in range(0, len(drawn), 2)]
+    for session in [session for pair in pairs for session in engine_loop.run(play(*pair))]:
         for tokens, cut_short in session:
             monitor = TokenMonitor(
                 settings, TOKENS, lambda token_ids, final: tokenizer.decode(token_ids)

@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caesura.cml import CallStop
@@ -12,6 +12,8 @@ from caesura.engine.launch import Engine
 from caesura.session import Sampling, Session, StopReason
 from forced_tokens import script as script_extra
 from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
+from support.draws import examples
+from support.waiting import think
 
 from .conftest import EngineLoop
 
@@ -45,7 +47,7 @@ async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed
             if delta.stop is None and chance.random() < 0.2:
                 await session.interrupt(frame())
         if session.stop is not StopReason.STOP:
-            await asyncio.sleep(chance.choice([0, 0, 0.02]))
+            await think(chance.choice([0, 0, 0.02]))
             await session.resume(frame())
     await session.close()
     found: list[int] = []
@@ -58,8 +60,7 @@ async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed
     return found
 
 
-@seed(0)
-@settings(max_examples=8, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(8), suppress_health_check=list(HealthCheck))
 @given(
     plans=st.lists(st.tuples(scripts, st.sampled_from(CallStop)), min_size=1, max_size=10),
     tokens_seed=st.integers(0, 10_000),

@@ -1,29 +1,21 @@
-"""Sessions with CML frames on the real engine: where turns end, and that every token is right.
+"""Sessions with CML frames on the real engine: where turns end, and that every token is right."""
 
-More of them, and what they came to:
-
-    CAESURA_FRAMED_SCENARIOS=500 .venv/bin/python -m pytest -q -s tests/engine/test_frames.py
-"""
-
-import os
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from caesura.engine.frames import TokenTexts
 from caesura.engine.launch import Engine
 from framed_model import build_framed_model
+from support.draws import examples
 
 from .conftest import EngineLoop, chaotic_settings, launch, stop
 from .frame_scenarios import FramedPlan, Teacher, broken_promises, framed_scenarios, play_framed
 
 pytestmark = pytest.mark.engine
-
-EXAMPLES = int(os.environ.get("CAESURA_FRAMED_SCENARIOS", "12"))
-SEED = int(os.environ.get("CAESURA_SEED", "0"))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +44,7 @@ def teacher(framed_model: tuple[str, tuple[int, ...]]) -> Teacher:
     return Teacher(framed_model[0])
 
 
-@seed(SEED)
-@settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(12), suppress_health_check=list(HealthCheck))
 @given(plans=framed_scenarios, tokens_seed=st.integers(0, 10_000))
 def test_random_framed_sessions_write_what_an_uninterrupted_run_does(
     engine: Engine,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from vllm.config import ModelConfig
 from vllm.tokenizers import cached_tokenizer_from_config
@@ -17,6 +17,7 @@ from caesura.engine.launch import Engine
 from caesura.engine.token_engines import to_vllm
 from caesura.session import Sampling
 from framed_model import CALL, END, HEAD, TRAP, build_framed_model, framed_rules
+from support.draws import examples
 
 from .conftest import EngineLoop, chaotic_settings, launch, stop
 from .frame_scenarios import FramedPlan, Teacher, broken_promises, framed_scenarios, play_framed
@@ -59,8 +60,7 @@ def test_random_framed_sessions_write_what_they_would_without_speculation(
     token_texts = TokenTexts(engine.llm.model_config)
     totals: Counter[str] = Counter()
 
-    @seed(0)
-    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(6), suppress_health_check=list(HealthCheck))
     @given(plans=framed_scenarios, tokens_seed=st.integers(0, 10_000))
     def play(plans: list[FramedPlan], tokens_seed: int) -> None:
         for record in engine_loop.run(play_framed(engine, plans, tokens_seed)):
@@ -101,7 +101,7 @@ def turn_end(
     return None
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     text=texts,
     marked=marked_tokens,

@@ -1,28 +1,19 @@
 """Whatever is paused, copied, dropped, interrupted or preempted: the tokens are the same."""
 
-import os
-
 import pytest
-from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from caesura.engine.launch import Engine
+from support.draws import examples
 
 from .conftest import Control, EngineLoop
 from .scenarios import Plan, play, scenarios
 
 pytestmark = pytest.mark.engine
 
-EXAMPLES = int(os.environ.get("CAESURA_SCENARIOS", "50"))
-SEED = int(os.environ.get("CAESURA_SEED", "0"))
 
-
-@seed(SEED)
-@settings(
-    max_examples=EXAMPLES,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=examples(50), suppress_health_check=list(HealthCheck))
 @given(plan=scenarios, tokens_seed=st.integers(0, 10_000))
 def test_random_sessions_generate_what_an_uninterrupted_run_does(
     chaotic: Engine,

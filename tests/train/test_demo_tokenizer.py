@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from caesura.cml import Call, Marker, Mode
 from caesura.train.demo_tokenizer import DemoCodec, build_tokenizer, save_tokenizer
 from caesura.train.demo_tools import TOOLS, Kind, draw_value
+from support.draws import examples
 
 CODEC = DemoCodec()
 
@@ -16,8 +17,8 @@ def pieces(text: str) -> list[str]:
     return [CODEC.texts[token] for token in CODEC.tokenize(text)]
 
 
+@settings(max_examples=examples(100))
 @given(st.text(max_size=40))
-@settings(derandomize=True, max_examples=100, deadline=None)
 def test_any_text_comes_back(text: str) -> None:
     assert build_tokenizer().decode(CODEC.tokenize(text)) == text
 
