@@ -12,14 +12,14 @@ import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from caesura.bench.function_calling import BFCL_SUITES, Dependencies, Suite, load_bfcl
-from caesura.bench.function_calling.bounds import DependentCall, bound_seconds
-from caesura.bench.function_calling.latencies import parse_latency
-from caesura.bench.function_calling.plans import CallTokens, Order, TimedCall, timed_calls
-from caesura.bench.function_calling.suites import chosen_cases
-from caesura.bench.function_calling.tokenizer import save_tokenizer
 from caesura.cml import Mode
 from caesura.cml.latency import CallTimes
+from caesura.lab.bench.function_calling import BFCL_SUITES, Dependencies, Suite, load_bfcl
+from caesura.lab.bench.function_calling.bounds import DependentCall, bound_seconds
+from caesura.lab.bench.function_calling.latencies import parse_latency
+from caesura.lab.bench.function_calling.plans import CallTokens, Order, TimedCall, timed_calls
+from caesura.lab.bench.function_calling.suites import chosen_cases
+from caesura.lab.models.bench_tokenizer import save_tokenizer
 
 TOKEN_MILLISECONDS = (1, 2, 3, 5, 7, 10, 20)
 LATENCIES = ("typical", "uniform:0.03:0.5", "longtail")

@@ -8,10 +8,10 @@ import statistics
 import sys
 from pathlib import Path
 
-from caesura.bench.function_calling.crowd import makespans
-from caesura.bench.function_calling.records import CaseRun
-from caesura.bench.function_calling.report import tables
-from caesura.bench.function_calling.stats import summaries
+from caesura.lab.bench.function_calling.crowd import makespans
+from caesura.lab.bench.function_calling.records import CaseRun
+from caesura.lab.bench.function_calling.report import tables
+from caesura.lab.bench.function_calling.stats import summaries
 
 
 def main() -> None:

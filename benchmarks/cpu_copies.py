@@ -20,14 +20,14 @@ from pathlib import Path
 
 import torch
 
-from caesura.engine.copy_backend import (
+from caesura.engine.copies.backend import (
     BoundedCopies,
     CopyBackend,
     ThreadedCopies,
     allocate_host_regions,
 )
-from caesura.engine.copy_batch import CopyBatch
-from caesura.machine import this_machine
+from caesura.engine.copies.batch import CopyBatch
+from caesura.lab.machine import this_machine
 
 LAYERS, LAYER_BYTES, NUM_BLOCKS, NUM_SLOTS = 4, 96 * 1024, 256, 2048
 BLOCKS = (1, 8, 32)

@@ -13,8 +13,8 @@ import time
 
 import torch
 
-from caesura.engine.copy_backend import make_backend
-from caesura.engine.copy_batch import CopyBatch
+from caesura.engine.copies.backend import make_backend
+from caesura.engine.copies.batch import CopyBatch
 
 LAYERS, BLOCK_BYTES_PER_LAYER = 32, 64 * 1024
 NUM_BLOCKS, NUM_SLOTS = 2048, 4096

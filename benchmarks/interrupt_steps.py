@@ -29,11 +29,11 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from caesura.demo.model import demo_model_path
-from caesura.demo.tokenizer import FIRST_WORD_ID, vocabulary
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.launch import Engine, EngineSettings, start_engine
-from caesura.machine import this_machine
+from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
+from caesura.lab.machine import this_machine
+from caesura.lab.models.noise_model import demo_model_path
+from caesura.lab.models.noise_tokenizer import FIRST_WORD_ID, vocabulary
 from caesura.session import CallStop, FrameRules, Sampling, Session, StopReason
 
 # Tokens that the demo model never writes by itself.

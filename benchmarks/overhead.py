@@ -19,9 +19,9 @@ from pathlib import Path
 
 import psutil
 
-from caesura.demo.model import demo_model_path
 from caesura.engine import CaesuraConfig, EngineSettings, start_engine
-from caesura.machine import this_machine
+from caesura.lab.machine import this_machine
+from caesura.lab.models.noise_model import demo_model_path
 from caesura.session import Sampling, Session
 
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 48, 200, 48
@@ -49,7 +49,7 @@ async def run(engine, seed: int) -> tuple[float, float]:
 
 async def main(rounds: int) -> dict[str, object]:
     """Measure, and return the figures."""
-    from caesura.engine.token_engines import ResubmittingEngine
+    from caesura.engine.serving.token_engines import ResubmittingEngine
 
     engines = {}
     children = set()

@@ -28,8 +28,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from caesura.demo.model import demo_model_path
-from caesura.machine import this_machine
+from caesura.lab.machine import this_machine
+from caesura.lab.models.noise_model import demo_model_path
 
 TESTS = Path(__file__).parent.parent / "tests"
 CONFIGURATION = """
@@ -56,7 +56,7 @@ def get_time(city: str) -> str:
     return f"noon in {city}"
 '''
 STAGE_SECONDS = 240.0
-PLAIN = "from caesura.engine.serve import run_vllm; import sys; run_vllm(sys.argv[1:])"
+PLAIN = "from caesura.engine.serving.serve import run_vllm; import sys; run_vllm(sys.argv[1:])"
 COMMON = [
     "--dtype",
     "float32",

@@ -26,8 +26,8 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.renderers import renderer_from_config
 from vllm.renderers.online_renderer import OnlineRenderer
 
-from caesura.demo.model import demo_model_path
-from caesura.machine import this_machine
+from caesura.lab.machine import this_machine
+from caesura.lab.models.noise_model import demo_model_path
 from caesura.server.clients.history import digest
 from caesura.server.clients.memory import remember
 from caesura.server.clients.streams import ChatStream

@@ -10,8 +10,8 @@ import sys
 
 from transformers import AutoTokenizer
 
-from caesura.demo.model import demo_model_path
 from caesura.engine import CaesuraConfig, EngineSettings, start_engine
+from caesura.lab.models.noise_model import demo_model_path
 from caesura.session import Sampling, Session
 
 

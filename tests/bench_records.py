@@ -1,8 +1,8 @@
 """Runs made up for tests of what is made from them."""
 
-from caesura.bench.engines import EngineCounters
-from caesura.bench.replay import Ending, ReplayRecord, SessionRecord, TurnRecord
-from caesura.bench.stats import RunOutcome, RunPlan, measure
+from caesura.lab.bench.engines import EngineCounters
+from caesura.lab.bench.replay import Ending, ReplayRecord, SessionRecord, TurnRecord
+from caesura.lab.bench.stats import RunOutcome, RunPlan, measure
 
 
 def turn(submitted_at: float, first_token_at: float, finished_at: float) -> TurnRecord:

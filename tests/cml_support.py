@@ -22,7 +22,7 @@ from caesura.cml import (
     Trap,
     Vocabulary,
 )
-from caesura.demo.tokenizer import FIRST_BYTE_ID, FIRST_WORD_ID, vocabulary
+from caesura.lab.models.noise_tokenizer import FIRST_BYTE_ID, FIRST_WORD_ID, vocabulary
 
 PieceT = TypeVar("PieceT")
 

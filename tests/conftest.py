@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import is_hypothesis_test
 
-from caesura.demo.model import demo_model_path
+from caesura.lab.models.noise_model import demo_model_path
 from small_model import MODEL
 from support import draws
 

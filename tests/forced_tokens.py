@@ -25,7 +25,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from caesura.cml import FrameRules, Marker, TextRules
-from caesura.engine.frames import TokenTexts
+from caesura.engine.model.frames import TokenTexts
 
 FORCED_TOKENS = "forced_tokens:ForcedTokens"
 """The name by which vLLM loads it, in every process of an engine."""

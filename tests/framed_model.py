@@ -5,8 +5,8 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
 
-from caesura.demo.model import build_demo_model
-from caesura.demo.tokenizer import FIRST_WORD_ID, PAD, TOOL_TOKENS, vocabulary
+from caesura.lab.models.noise_model import build_demo_model
+from caesura.lab.models.noise_tokenizer import FIRST_WORD_ID, PAD, TOOL_TOKENS, vocabulary
 from caesura.session import CallStop, FrameRules
 from small_model import MODEL
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from caesura.cml import Marker
-from caesura.demo.model import build_demo_model
-from caesura.demo.tokenizer import FIRST_WORD_ID
+from caesura.lab.models.noise_model import build_demo_model
+from caesura.lab.models.noise_tokenizer import FIRST_WORD_ID
 from small_model import MODEL
 
 MODE_LINE = "{{- '<|im_start|>mode\n' + (function_calling or 'none') + '<|im_end|>\n' -}}"

@@ -1,6 +1,6 @@
 """Simulations that several tests run."""
 
-from caesura.bench.simulation_settings import SimulationSettings
+from caesura.lab.sim.settings import SimulationSettings
 
 SWAPPING = SimulationSettings(
     workload="infercept-sample",

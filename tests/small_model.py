@@ -1,6 +1,6 @@
 """The model of the engine tests: real, and as small as attention gets."""
 
-from caesura.demo.model import DemoModelConfig
+from caesura.lab.models.noise_model import DemoModelConfig
 
 BLOCK_SIZE = 32
 MODEL = DemoModelConfig(hidden_size=128, layers=2, heads=2, kv_heads=1, ffn_size=384)

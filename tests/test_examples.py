@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from caesura.demo.agent.run import BUNDLED_MODEL
+from caesura.bundled import CML_MODEL
 from servers import Server, free_port, serving
 from small_model import kv_bytes
 from support.waiting import HANG_SECONDS
@@ -202,7 +202,7 @@ def async_server(shop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         *("--kv-cache-memory-bytes", str(2**24), "--max-model-len", "1024"),
         *("--dtype", "float32", "--enforce-eager"),
     ]
-    with serving(str(BUNDLED_MODEL), arguments, directory / "server.log") as server:
+    with serving(str(CML_MODEL), arguments, directory / "server.log") as server:
         yield server
 
 

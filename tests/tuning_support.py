@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from caesura.train.tuning.base import Base, load_base
+from caesura.lab.train.tuning.base import Base, load_base
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fine_tuning"
 

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from caesura.cml.frames import json_text
-from caesura.train.wide.draw import CATEGORIES, GraphTasks
-from caesura.train.wide.sources import MadeUpTools
+from caesura.lab.train.wide.draw import CATEGORIES, GraphTasks
+from caesura.lab.train.wide.sources import MadeUpTools
 
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"

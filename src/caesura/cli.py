@@ -118,7 +118,7 @@ def serve(
     Clients need no change. A client that runs its own tools sends its follow-up request as
     always; the engine recognises the context that it continues. Metrics: /metrics, caesura:*.
     """
-    from caesura.engine.serve import serve as run_server
+    from caesura.engine.serving.serve import serve as run_server
     from caesura.units import parse_size
 
     arguments = list(context.args)
@@ -264,7 +264,7 @@ def bench(
     (docs/async.md). Tokens are forced along known answers, so that the system is measured.
     """
     if function_calling:
-        from caesura.bench.function_calling import FunctionCallingSettings, run_function_calling
+        from caesura.lab.bench.function_calling import FunctionCallingSettings, run_function_calling
 
         run_function_calling(
             FunctionCallingSettings.model_validate(
@@ -295,9 +295,9 @@ def bench(
             command=_command_line(),
         )
         return
-    from caesura.bench.arms import Arms
-    from caesura.bench.run import run_bench
-    from caesura.bench.settings import BenchSettings
+    from caesura.lab.bench.arms import Arms
+    from caesura.lab.bench.run import run_bench
+    from caesura.lab.bench.settings import BenchSettings
     from caesura.units import parse_size
 
     settings = BenchSettings(
@@ -415,9 +415,9 @@ def simulate(
 
     No GPU and no model is needed. docs/simulator.md says what is modelled and what is not.
     """
-    from caesura.bench.simulate import run_simulation
-    from caesura.bench.simulation_settings import SimulationSettings, all_policies
-    from caesura.sim.devices import simulated_device
+    from caesura.lab.sim.devices import simulated_device
+    from caesura.lab.sim.settings import SimulationSettings, all_policies
+    from caesura.lab.sim.simulate import run_simulation
     from caesura.units import parse_size
 
     simulated = simulated_device(device, model, tensor_parallel)
@@ -542,7 +542,7 @@ def demo(
     ] = None,
 ) -> None:
     """Show what Caesura is for, on this CPU, with real tools and real engines."""
-    from caesura.demo.run import Part, run_demo
+    from caesura.lab.demo.run import Part, run_demo
 
     if part not in [*Part]:
         raise typer.BadParameter(f"--part is one of: {', '.join(Part)}")
@@ -601,7 +601,10 @@ def calibrate(
             raise ValueError("a profile under load needs both --from-trace and --base")
         if out is not None:
             raise ValueError("--from-trace writes no plot: leave out --out")
-        from caesura.bench.load_calibration import LoadCalibrationSettings, run_load_calibration
+        from caesura.lab.calibrate.load_calibration import (
+            LoadCalibrationSettings,
+            run_load_calibration,
+        )
 
         run_load_calibration(
             LoadCalibrationSettings(from_trace, base, tuple(_names(policy or "")), json_path),
@@ -611,7 +614,7 @@ def calibrate(
     # Read when torch and vLLM are imported.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    from caesura.bench.calibration import CalibrationSettings, run_calibration
+    from caesura.lab.calibrate.run import CalibrationSettings, run_calibration
     from caesura.units import parse_size
 
     settings = CalibrationSettings(
@@ -720,7 +723,7 @@ def train(
     if evaluate is not None:
         if base is not None:
             raise ValueError("train or evaluate: give a model to train or --evaluate, not both")
-        from caesura.train.run import EvaluationSettings, run_evaluation
+        from caesura.lab.train.run import EvaluationSettings, run_evaluation
 
         settings = EvaluationSettings(
             model=evaluate,
@@ -738,9 +741,9 @@ def train(
         _train_demo(out, resume, steps, minutes, seed, threads)
         return
     _require_train_extra()
-    from caesura.train.tuning.run import Place, run_tuning
-    from caesura.train.tuning.settings import TuningSettings
-    from caesura.train.tuning.tool_files import read_tools
+    from caesura.lab.train.tuning.run import Place, run_tuning
+    from caesura.lab.train.tuning.settings import TuningSettings
+    from caesura.lab.train.tuning.tool_files import read_tools
 
     run_tuning(
         TuningSettings(
@@ -769,7 +772,7 @@ def train(
 @app.command()
 def doctor() -> None:
     """Say what is installed, what it can do, and what is missing."""
-    from caesura.engine.doctor import Verdict, examine
+    from caesura.engine.serving.doctor import Verdict, examine
 
     table = Table(show_header=False, box=None)
     problems = 0
@@ -825,8 +828,8 @@ def _train_demo(
     seed: int,
     threads: int,
 ) -> None:
-    from caesura.train.run import run_training
-    from caesura.train.trainer import TrainingSettings
+    from caesura.lab.train.run import run_training
+    from caesura.lab.train.trainer import TrainingSettings
 
     settings = TrainingSettings(seed=seed)
     if steps is not None:

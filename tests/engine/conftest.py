@@ -13,8 +13,8 @@ from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.launch import Engine, EngineSettings, start_engine
-from caesura.engine.planned_calls import PLANNED_CALLS
+from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
+from caesura.lab.bench.function_calling.vllm_planned_calls import PLANNED_CALLS
 from forced_tokens import FORCED_TOKENS
 from small_model import BLOCK_SIZE, kv_bytes
 from support.waiting import HANG_SECONDS

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from caesura.cml import CallStop, Ending, FrameWatch, Ruling, Verdict
 from caesura.cml.frame_watch import WORD_PATIENCE_TOKENS
-from caesura.engine.frames import TokenTexts
-from caesura.engine.launch import Engine
+from caesura.engine.model.frames import TokenTexts
+from caesura.engine.serving.launch import Engine
 from caesura.session import ContextFull, EngineFailed, NotGenerating, Sampling, Session, StopReason
 from framed_model import INTR, framed_rules
 from small_model import BLOCK_SIZE

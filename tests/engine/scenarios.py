@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from caesura.engine.launch import Engine
+from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling, Session, SessionClosed
 from support.waiting import think
 

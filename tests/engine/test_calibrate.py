@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.engine.calibrate import CopySample, copy_bandwidth
-from caesura.engine.iteration_fit import (
+from caesura.lab.calibrate.iteration_fit import (
     FIGURES,
     IterationSample,
     find_saturation,
     fit_iterations,
 )
+from caesura.lab.calibrate.measure import CopySample, copy_bandwidth
 from caesura.policy.profile import MEASURED, DeviceProfile, attention_pairs
 from support.waiting import HANG_SECONDS
 

@@ -20,8 +20,8 @@ from caesura.cml import (
     TokenMonitor,
     Vocabulary,
 )
-from caesura.engine.call_grammar import call_grammar
-from caesura.engine.launch import Engine
+from caesura.engine.model.call_grammar import call_grammar
+from caesura.engine.serving.launch import Engine
 from caesura.errors import ConfigurationError
 from caesura.session import Sampling, Session, StopReason
 from framed_model import CALL, END, HEAD, INTR, TRAP, build_framed_model, framed_rules

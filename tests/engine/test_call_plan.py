@@ -6,7 +6,12 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.engine.call_plan import CallPlan, MarkerTokens, PlannedCall, PlannedWriter
+from caesura.lab.bench.function_calling.call_plan import (
+    CallPlan,
+    MarkerTokens,
+    PlannedCall,
+    PlannedWriter,
+)
 
 CALL, INTR, TRAP, HEAD, END, EOS = range(100, 106)
 PROMPT = [1, CALL, 2]  # what it says is not read

@@ -8,7 +8,7 @@ from vllm.config import ModelConfig
 from vllm.parser import ParserManager
 from vllm.tokenizers import cached_tokenizer_from_config
 
-from caesura.engine.chat_format import ChatFormat
+from caesura.engine.model.chat_format import ChatFormat
 
 TOOL = {
     "type": "function",

@@ -23,8 +23,8 @@ from caesura.cml import (
     encode_text,
     read_transcript,
 )
-from caesura.engine.cml_format import CmlFormat, cml_format
-from caesura.engine.data_tokens import DataTokens, StreamDecoder
+from caesura.engine.model.cml_format import CmlFormat, cml_format
+from caesura.engine.model.data_tokens import DataTokens, StreamDecoder
 from marked_model import TOKENS, build_marked_model
 
 QUESTION = {"role": "user", "content": "How is it?"}

@@ -13,7 +13,7 @@ from vllm.tokenizers.hf import get_cached_tokenizer
 from vllm.tool_parsers import ToolParserManager
 
 from caesura.cml import Call, Marker, Text, Trap, encode_text
-from caesura.engine.cml_tool_parser import CmlToolParser
+from caesura.engine.model.cml_tool_parser import CmlToolParser
 from caesura.engine.protocol import CML_PARSER
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}

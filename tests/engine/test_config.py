@@ -8,7 +8,7 @@ import torch
 from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
 
 from caesura.engine.config import CaesuraConfig, check_host_memory, check_supported
-from caesura.engine.serve import server_command
+from caesura.engine.serving.serve import server_command
 from caesura.errors import ConfigurationError
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from caesura.engine.copy_backend import (
+from caesura.engine.copies.backend import (
     BoundedCopies,
     CopyBackend,
     ThreadedCopies,
@@ -13,7 +13,7 @@ from caesura.engine.copy_backend import (
     device_regions,
     make_backend,
 )
-from caesura.engine.copy_batch import CopyBatch
+from caesura.engine.copies.batch import CopyBatch
 
 NUM_BLOCKS, NUM_SLOTS, BLOCK_BYTES, LAYERS = 64, 96, 4096, 3
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from caesura.cml import Mode
-from caesura.demo.agent.play import Recording
-from caesura.demo.agent.run import AgentSettings, run_agent
 from caesura.errors import ConfigurationError
+from caesura.lab.demo.agent.play import Recording
+from caesura.lab.demo.agent.run import AgentSettings, run_agent
 from caesura.session.calling import Ending
 
 pytestmark = pytest.mark.engine

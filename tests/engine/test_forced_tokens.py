@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caesura.cml import CallStop
-from caesura.engine.launch import Engine
+from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling, Session, StopReason
 from forced_tokens import script as script_extra
 from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules

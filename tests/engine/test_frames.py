@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from caesura.engine.frames import TokenTexts
-from caesura.engine.launch import Engine
+from caesura.engine.model.frames import TokenTexts
+from caesura.engine.serving.launch import Engine
 from framed_model import build_framed_model
 from support.draws import examples
 

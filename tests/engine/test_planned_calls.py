@@ -8,8 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caesura.cml import CallStop
-from caesura.engine.call_plan import ARGUMENT, CallPlan, MarkerTokens, PlannedCall, PlannedWriter
-from caesura.engine.launch import Engine
+from caesura.engine.serving.launch import Engine
+from caesura.lab.bench.function_calling.call_plan import (
+    ARGUMENT,
+    CallPlan,
+    MarkerTokens,
+    PlannedCall,
+    PlannedWriter,
+)
 from caesura.session import Sampling, Session, StopReason
 from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
 from support.draws import examples

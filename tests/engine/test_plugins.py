@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from caesura.engine.serve import allow_plugin
+from caesura.engine.serving.serve import allow_plugin
 
 OTHERS = """
 [vllm.general_plugins]
@@ -60,6 +60,6 @@ def test_an_installation_without_the_plugin_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "caesura-1.0.dist-info" / "entry_points.txt").write_text("")
-    with caplog.at_level(logging.WARNING, logger="caesura.engine.serve"):
+    with caplog.at_level(logging.WARNING, logger="caesura.engine.serving.serve"):
         allow_plugin()
     assert "Install Caesura again" in caplog.text

@@ -19,8 +19,8 @@ from caesura.cml import (
     encode_text,
     read_transcript,
 )
-from caesura.engine.cml_format import CmlFormat, cml_format
-from caesura.engine.launch import Engine
+from caesura.engine.model.cml_format import CmlFormat, cml_format
+from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling, Session, StopReason
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending
 from forced_tokens import script

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.launch import Engine, EngineSettings
-from caesura.engine.notifications import report_progress
+from caesura.engine.serving.launch import Engine, EngineSettings
+from caesura.engine.serving.notifications import report_progress
 from caesura.session import (
     ContextFull,
     DuplicateSession,

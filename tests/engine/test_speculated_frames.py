@@ -12,9 +12,9 @@ from vllm.tokenizers import cached_tokenizer_from_config
 from vllm.v1.request import Request
 
 from caesura.cml import Call, CallStop, FireAndForget, FrameRules, TextRules, Trap, encode_text
-from caesura.engine.frames import SessionFrames, TokenTexts, TurnEnd
-from caesura.engine.launch import Engine
-from caesura.engine.token_engines import to_vllm
+from caesura.engine.model.frames import SessionFrames, TokenTexts, TurnEnd
+from caesura.engine.serving.launch import Engine
+from caesura.engine.serving.token_engines import to_vllm
 from caesura.session import Sampling
 from framed_model import CALL, END, HEAD, TRAP, build_framed_model, framed_rules
 from support.draws import examples

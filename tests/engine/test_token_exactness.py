@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from caesura.engine.launch import Engine
+from caesura.engine.serving.launch import Engine
 from support.draws import examples
 
 from .conftest import Control, EngineLoop

@@ -14,19 +14,19 @@ import pytest
 from rich.console import Console
 
 from caesura import cli
-from caesura.bench.simulate import plan_simulation
-from caesura.bench.simulated_run import simulate
-from caesura.bench.simulation import SimulatedOutcome
-from caesura.bench.stats import RunPlan
-from caesura.bench.traces import engine_part, engine_parts, simulated_part, traced
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.copy_batch import CopyBatch
+from caesura.engine.copies.batch import CopyBatch
 from caesura.engine.flags import additional_config
-from caesura.engine.pauses import Pause, PauseEnding
-from caesura.engine.trace import ITERATIONS, NO_TRACE, STILL_OPEN, TraceRecorder
-from caesura.engine.trace_events import TraceEvents, section_path
+from caesura.engine.pauses.table import Pause, PauseEnding
+from caesura.engine.tracing.recorder import ITERATIONS, NO_TRACE, STILL_OPEN, TraceRecorder
+from caesura.engine.tracing.trace_events import TraceEvents, section_path
+from caesura.lab.bench.stats import RunPlan
+from caesura.lab.bench.traces import engine_part, engine_parts, simulated_part, traced
+from caesura.lab.sim.profiles import device_profile
+from caesura.lab.sim.simulate import plan_simulation
+from caesura.lab.sim.simulated_run import simulate
+from caesura.lab.sim.simulation import SimulatedOutcome
 from caesura.policy import Service
-from caesura.sim.profiles import device_profile
 from simulations import SWAPPING
 
 PROFILE = device_profile("a100-80gb", "gpt-j-6b")

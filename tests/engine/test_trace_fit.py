@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from caesura import cli
-from caesura.bench.simulate import plan_simulation
-from caesura.bench.simulated_run import simulate
-from caesura.bench.stats import RunPlan
-from caesura.bench.traces import merge_traces, simulated_part
-from caesura.engine.iteration_fit import FIGURES, IterationSample
-from caesura.engine.trace_events import TraceEvents, read_trace
-from caesura.engine.trace_fit import (
+from caesura.engine.tracing.trace_events import TraceEvents, read_trace
+from caesura.lab.bench.stats import RunPlan
+from caesura.lab.bench.traces import merge_traces, simulated_part
+from caesura.lab.calibrate.iteration_fit import FIGURES, IterationSample
+from caesura.lab.calibrate.trace_fit import (
     LoadedIteration,
     fit_under_load,
     policy_of,
     read_iterations,
 )
+from caesura.lab.sim.profiles import device_profile
+from caesura.lab.sim.simulate import plan_simulation
+from caesura.lab.sim.simulated_run import simulate
 from caesura.policy.profile import DEFAULT, MEASURED, DeviceProfile, attention_pairs
-from caesura.sim.profiles import device_profile
 from simulations import SWAPPING
 from support.work import lines_run
 

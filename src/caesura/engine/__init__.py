@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from caesura.engine.config import CaesuraConfig, KeepContexts
-    from caesura.engine.launch import Engine, EngineSettings, start_engine
-    from caesura.engine.token_engines import InPlaceEngine, ResubmittingEngine
+    from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
+    from caesura.engine.serving.token_engines import InPlaceEngine, ResubmittingEngine
 
 _HOMES = {
     "CaesuraConfig": "caesura.engine.config",
-    "Engine": "caesura.engine.launch",
-    "EngineSettings": "caesura.engine.launch",
-    "InPlaceEngine": "caesura.engine.token_engines",
+    "Engine": "caesura.engine.serving.launch",
+    "EngineSettings": "caesura.engine.serving.launch",
+    "InPlaceEngine": "caesura.engine.serving.token_engines",
     "KeepContexts": "caesura.engine.config",
-    "ResubmittingEngine": "caesura.engine.token_engines",
-    "start_engine": "caesura.engine.launch",
+    "ResubmittingEngine": "caesura.engine.serving.token_engines",
+    "start_engine": "caesura.engine.serving.launch",
 }
 
 __all__ = [

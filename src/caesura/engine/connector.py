@@ -30,11 +30,11 @@ from vllm.v1.metrics.cache_hit_source import CacheHitSource
 from vllm.v1.outputs import KVConnectorOutput
 
 from caesura.engine.config import CaesuraConfig, block_bytes, check_host_memory
-from caesura.engine.copy_backend import CopyBackend, device_regions, make_backend
-from caesura.engine.copy_batch import CopyBatch
-from caesura.engine.host_pool import HostPool
+from caesura.engine.copies.backend import CopyBackend, device_regions, make_backend
+from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.host_pool import HostPool
+from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PausePrometheus, PauseStats
-from caesura.engine.transfers import Transfers
 from caesura.errors import ConfigurationError
 
 if TYPE_CHECKING:

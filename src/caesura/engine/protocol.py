@@ -20,7 +20,7 @@ ENDPOINT_ARGUMENT = "caesura_endpoint"
 """Key in `SamplingParams.extra_args` (`vllm_xargs` over HTTP): what the pause waits for."""
 
 FRAMES_ARGUMENT = "caesura_frames"
-"""Key in `SamplingParams.extra_args` of a session in place: see `caesura.engine.frames`."""
+"""Key in `SamplingParams.extra_args` of a session in place: see `caesura.engine.model.frames`."""
 
 OWNER_ARGUMENT = "caesura_owner"
 """Key in `SamplingParams.extra_args`: whose request it is. Only its owner continues a pause."""
@@ -57,5 +57,5 @@ def endpoint_of(request: Request) -> str | None:
 CML_PARSER = "caesura_cml"
 """vLLM's name of the tool parser for CML (`--tool-call-parser`)."""
 
-CML_PARSER_PLUGIN = "caesura.engine.cml_tool_parser"
+CML_PARSER_PLUGIN = "caesura.engine.model.cml_tool_parser"
 """The module that registers it (`--tool-parser-plugin`), in every process that parses."""

@@ -30,22 +30,23 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from vllm.version import __version__ as vllm_version
 
-from caesura.engine.allocation import ReclaimingAllocator
 from caesura.engine.config import CaesuraConfig, check_supported
 from caesura.engine.connector import CaesuraConnector
-from caesura.engine.continuations import Continuations
-from caesura.engine.frames import SessionFrames, TokenTexts
-from caesura.engine.integrity import check_idle
-from caesura.engine.interrupts import InterruptSteps
-from caesura.engine.keeper import ParkedSessions, PauseKeeper
 from caesura.engine.metrics import PauseMetrics
-from caesura.engine.notifications import take_notifications
+from caesura.engine.model.frames import SessionFrames, TokenTexts
+from caesura.engine.model.tool_names import ToolNames
+from caesura.engine.model.turn_grammars import begin_turn as begin_grammar_of_turn
+from caesura.engine.pauses.allocation import ReclaimingAllocator
+from caesura.engine.pauses.continuations import Continuations
+from caesura.engine.pauses.integrity import check_idle
+from caesura.engine.pauses.interrupts import InterruptSteps
+from caesura.engine.pauses.keeper import ParkedSessions, PauseKeeper
+from caesura.engine.pauses.queues import RankedQueue, move_to_rank
+from caesura.engine.pauses.ranks import SessionRanks
 from caesura.engine.protocol import DETACHED, INTERRUPTED
-from caesura.engine.queues import RankedQueue, move_to_rank
-from caesura.engine.ranks import SessionRanks
-from caesura.engine.tool_names import ToolNames
-from caesura.engine.trace import NO_TRACE, trace_engine
-from caesura.engine.turn_grammars import begin_turn as begin_grammar_of_turn
+from caesura.engine.serving.notifications import take_notifications
+from caesura.engine.tracing.engine_trace import trace_engine
+from caesura.engine.tracing.recorder import NO_TRACE, Trace
 from caesura.engine.versions import require_tested_vllm
 from caesura.policy import Load, displacement_pays, make_policy
 
@@ -88,11 +89,14 @@ class InterceptScheduler(AsyncScheduler):
             load=self._load,
             clock=self.clock,
         )
-        self.trace = trace_engine(self, self.keeper, config.trace) if config.trace else NO_TRACE
-        tool_names = None
+        self.trace: Trace = NO_TRACE
+        if config.trace:
+            self.trace = trace_engine(self, self.keeper, config.policy, self.clock, config.trace)
+        tools_called = None
         if config.tool_call_parser is not None:
-            tool_names = ToolNames(self.vllm_config.model_config, config.tool_call_parser)
-        self.continuations = Continuations(self.keeper, config.keep_contexts, tool_names)
+            names = ToolNames(self.vllm_config.model_config, config.tool_call_parser)
+            tools_called = names.called
+        self.continuations = Continuations(self.keeper, config.keep_contexts, tools_called)
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
         self.interrupts = InterruptSteps(self.metrics)
         self.parked: dict[str, Request] = {}
@@ -242,8 +246,27 @@ class InterceptScheduler(AsyncScheduler):
         self._publish_metrics(outputs)
         self.trace.iterated(began, now)
         if self.config.check_integrity and not self.requests:
-            check_idle(self)
+            self.check_idle()
         return outputs
+
+    def check_idle(self) -> None:
+        """Check all books when no request is left (integrity check).
+
+        Raises:
+            AssertionError: something leaked; the message says what.
+        """
+        check_idle(
+            self,
+            self.keeper,
+            {
+                "parked sessions": not self.parked,
+                "unsettled sessions": not self._stopped and not self._released,
+                "ranks": self.ranks.is_empty(),
+                "watches of frames": self.frames.is_empty(),
+                "interrupts": self.interrupts.is_empty(),
+                "continuations": self.continuations.is_empty(),
+            },
+        )
 
     def _update_request_with_output(
         self, request: Request, new_token_ids: list[int], is_stale: bool = False

@@ -1,7 +1,7 @@
 """What a device costs with a model: iteration times, KV size and the link to host memory.
 
 Profiles are measured (`caesura calibrate`), taken from a publication, or computed from data
-sheets (`caesura.sim.profiles`). Each figure says whether it was measured.
+sheets (`caesura.lab.sim.profiles`). Each figure says whether it was measured.
 """
 
 import json

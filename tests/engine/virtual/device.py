@@ -15,7 +15,7 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 
 from caesura.engine.connector import CopyMetadata, CopyReport
-from caesura.engine.copy_batch import CopyBatch
+from caesura.engine.copies.batch import CopyBatch
 from engine.virtual.runners import PLACEHOLDER, Forward, Runner, RunnerVersion, V1Runner, V2Runner
 
 VOCAB_SIZE = 64

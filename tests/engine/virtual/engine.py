@@ -22,14 +22,13 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
-from caesura.demo.model import demo_model_path
 from caesura.engine.config import SECTION
 from caesura.engine.flags import kv_transfer_config
-from caesura.engine.headless import VirtualClockScheduler
-from caesura.engine.headless_config import base_config, kv_cache_config, scheduler_config
-from caesura.engine.integrity import check_idle
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
+from caesura.lab.models.noise_model import demo_model_path
+from caesura.lab.sim.vllm_config import base_config, kv_cache_config, scheduler_config
+from caesura.lab.sim.vllm_engine import VirtualClockScheduler
 from engine.virtual.device import CopyBehaviour, Launched, VirtualDevice, extend_chain
 from engine.virtual.runners import RunnerVersion
 
@@ -224,10 +223,10 @@ class VirtualEngine:
         scheduler = self.scheduler
         assert isinstance(scheduler, InterceptScheduler)
         assert not self.has_work()
-        check_idle(scheduler)
+        scheduler.check_idle()
         for pause in list(scheduler.keeper.table):
             scheduler.keeper.cancel(pause)
-        check_idle(scheduler)
+        scheduler.check_idle()
         pool = scheduler.kv_cache_manager.block_pool
         assert pool.get_num_free_blocks() == self.shape.blocks, "device blocks are lost"
         transfers = scheduler.keeper.transfers

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from caesura.engine.pauses import Pause
+from caesura.engine.pauses.table import Pause
 from caesura.policy import Action, Disposition
 from engine.virtual.device import CopyBehaviour
 from engine.virtual.engine import Shape

@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 
-from caesura.demo.tokenizer import chat_template
+from caesura.lab.models.noise_tokenizer import chat_template
 from server.clients.conversations import (
     CHAT_TOOLS,
     RESPONSE_TOOLS,

@@ -10,7 +10,7 @@ import jinja2
 import pytest
 from transformers import AutoTokenizer
 
-from caesura.demo.tokenizer import chat_template
+from caesura.lab.models.noise_tokenizer import chat_template
 from caesura.server.clients.history import Message, digest
 from caesura.server.clients.tails import tail
 from caesura.server.clients.transcripts import ToolCall, Transcript

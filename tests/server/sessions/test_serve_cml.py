@@ -2,16 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
-import caesura.demo
+from caesura.bundled import CML_MODEL
 from servers import Server, serving
 
-MODEL = Path(caesura.demo.__file__).parent / "cml_model"
+MODEL = CML_MODEL
 
 pytestmark = pytest.mark.engine
 

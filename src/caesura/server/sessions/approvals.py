@@ -2,11 +2,8 @@
 
 from typing import Annotated
 
-import jsonschema
 from fastapi import APIRouter, Query
 from pydantic import JsonValue
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from caesura.server.errors import ApiError
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
@@ -15,12 +12,11 @@ from caesura.server.sessions.service import OwnerOf, Service, ServiceOf
 from caesura.server.sessions.views import approval_object
 from caesura.session.records import ApprovalState
 from caesura.tools.call import Question, QuestionKind
+from caesura.tools.schema import Schema
 
 router = APIRouter(
     prefix="/v1/approvals", tags=["approvals"], route_class=ApiRoute, responses=ERRORS
 )
-
-_LONGEST_MESSAGE = 500
 
 
 @router.get("")
@@ -115,14 +111,9 @@ def _require_fit(question: Question, given: GivenAnswer) -> None:
 
 
 def _require_schema(schema: dict[str, JsonValue], content: JsonValue) -> None:
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    validator = kind(schema, registry=Registry())  # references elsewhere are never fetched
     try:
-        kind.check_schema(schema)
-        problem = jsonschema.exceptions.best_match(validator.iter_errors(content))
-    except (jsonschema.SchemaError, Unresolvable, RecursionError):
+        problem = Schema(schema).problem(content)
+    except ValueError:
         return  # the tool's own schema is broken: whoever asked must look at the answer
     if problem is not None:
-        where = "".join(f"[{key!r}]" for key in problem.absolute_path)
-        message = f"content{where}: {problem.message}"[:_LONGEST_MESSAGE]
-        raise ApiError(400, message, param="content")
+        raise ApiError(400, f"content: {problem}", param="content")

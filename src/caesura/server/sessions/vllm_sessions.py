@@ -12,11 +12,11 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from caesura.engine.chat_format import ChatFormat
-from caesura.engine.cml_format import CmlFormat
 from caesura.engine.config import CaesuraConfig
+from caesura.engine.model.chat_format import ChatFormat
+from caesura.engine.model.cml_format import CmlFormat
 from caesura.engine.scheduler import InterceptScheduler
-from caesura.engine.token_engines import InPlaceEngine
+from caesura.engine.serving.token_engines import InPlaceEngine
 from caesura.errors import ConfigurationError
 from caesura.server.answers.server_tools import ServerTools
 from caesura.server.configuration import server_configuration

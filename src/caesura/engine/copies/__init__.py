@@ -1,0 +1,1 @@
+"""Host copies of paused contexts: planning them, and making them on the device."""

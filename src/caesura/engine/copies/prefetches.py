@@ -1,0 +1,240 @@
+"""Contexts on their way back to the device, ahead of their sessions.
+
+A prefetch takes free device blocks for what the device lacks of a paused context and host memory
+has, and fills them by loads of the iterations' copy batches, when nothing else is to be copied.
+Nobody finds its blocks before the last of its copies is complete. Its own references keep them
+until then: a block that a copy under way writes is never given back.
+
+    context   | held by the pause | found on the device |    to load    | in neither |
+    prefetch                      first                 ^               end of `blocks`
+                                            issued loads, then queued ones
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vllm.v1.core.block_pool import BlockPool
+from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock, make_block_hash_with_group_id
+
+from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.host_pool import HostPool
+
+KV_CACHE_GROUP = 0
+"""There is one: `config.check_supported`."""
+
+
+class PrefetchEnding(StrEnum):
+    """What a prefetch was good for. Every prefetch ends in exactly one of these ways."""
+
+    USED = "used"  # its session was scheduled again and found what it brought
+    WASTED = "wasted"  # it failed, was given up, or its blocks were taken before
+
+
+@dataclass(slots=True, eq=False)
+class Prefetch:
+    """A paused context's blocks from `first` on, on their way to the device.
+
+    Attributes:
+        pause_id: whose context.
+        first: position of the first block in the context.
+        blocks: device blocks in context order, those found there before those that are loaded.
+        found_blocks: how many were found.
+        block_hashes: hashes of the blocks that are loaded.
+        slots: host slots of those.
+        issued: how many loads have been handed to the workers.
+        batches: batches under way with its loads.
+        failed: a batch of it failed.
+        abandoned: nobody wants it any more.
+    """
+
+    pause_id: str
+    first: int
+    blocks: list[KVCacheBlock]
+    found_blocks: int
+    block_hashes: list[BlockHash]
+    slots: list[int]
+    issued: int = 0
+    batches: int = 0
+    failed: bool = False
+    abandoned: bool = False
+
+    @property
+    def queued(self) -> int:
+        """Loads that have not been handed to the workers."""
+        return len(self.block_hashes) - self.issued
+
+
+@dataclass(slots=True)
+class Prefetches:
+    """Prefetches under way: from host memory into the device's block pool."""
+
+    pool: BlockPool
+    host: HostPool
+    _by_pause: dict[str, Prefetch] = field(default_factory=dict)
+    _queue: deque[Prefetch] = field(default_factory=deque)
+    _in_batch: dict[int, list[Prefetch]] = field(default_factory=dict)
+    _finished: list[Prefetch] = field(default_factory=list)
+    _awaited: dict[str, Prefetch] = field(default_factory=dict)  # by the request that waits
+
+    def start(self, pause_id: str, block_hashes: Sequence[BlockHash], first: int) -> bool:
+        """Bring what there is of a context from block `first` on, if free blocks suffice for it.
+
+        Returns:
+            Whether there is a new prefetch now.
+        """
+        if pause_id in self._by_pause:
+            return False
+        found = self._found(block_hashes, first)
+        begin = first + len(found)
+        count = self.host.filled_run(block_hashes, begin, len(block_hashes))
+        idle = sum(1 for block in found if block.ref_cnt == 0)
+        if (not found and not count) or count + idle > self.pool.get_num_free_blocks():
+            return False
+        loaded = list(block_hashes[begin : begin + count])
+        self.pool.touch(found)
+        blocks = found + self.pool.get_new_blocks(count)
+        slots = [self.host.pin(block_hash) for block_hash in loaded]
+        prefetch = Prefetch(pause_id, first, blocks, len(found), loaded, slots)
+        self._by_pause[pause_id] = prefetch
+        if prefetch.queued:
+            self._queue.append(prefetch)
+        self._settle(prefetch)
+        return True
+
+    def _found(self, block_hashes: Sequence[BlockHash], first: int) -> list[KVCacheBlock]:
+        found: list[KVCacheBlock] = []
+        for block_hash in block_hashes[first:]:
+            cached = self.pool.get_cached_block(block_hash, [KV_CACHE_GROUP])
+            if not cached:
+                break
+            found += cached
+        return found
+
+    def take(self, batch: CopyBatch, budget_blocks: int) -> None:
+        """Add loads to an iteration's copies, up to so many blocks in all."""
+        while self._queue and batch.num_blocks < budget_blocks:
+            prefetch = self._queue[0]
+            stop = min(prefetch.issued + budget_blocks - batch.num_blocks, len(prefetch.slots))
+            blocks = prefetch.blocks[prefetch.found_blocks :]
+            for index in range(prefetch.issued, stop):
+                batch.loads.append((prefetch.slots[index], blocks[index].block_id))
+            prefetch.issued = stop
+            prefetch.batches += 1
+            self._in_batch.setdefault(batch.id, []).append(prefetch)
+            if not prefetch.queued:
+                self._queue.popleft()
+
+    def finish(self, batch_id: int, succeeded: bool) -> None:
+        """All workers have reported a batch."""
+        for prefetch in self._in_batch.pop(batch_id, ()):
+            prefetch.batches -= 1
+            prefetch.failed |= not succeeded
+            if prefetch.failed:
+                self._drop_queued(prefetch)
+            self._settle(prefetch)
+
+    def cut_short(self, pause_id: str, awaited_by: str | None = None) -> None:
+        """Load no more of a context than what is under way, and give the other blocks back.
+
+        Args:
+            pause_id: whose context.
+            awaited_by: the request that has returned for it, and waits for those loads.
+        """
+        prefetch = self._by_pause.get(pause_id)
+        if prefetch is None:
+            return
+        if awaited_by is not None:
+            self._awaited[awaited_by] = prefetch
+        if prefetch.queued:
+            self._drop_queued(prefetch)
+            self._settle(prefetch)
+
+    def cut_all_short(self) -> None:
+        """Somebody wants the memory: take no more than what is under way."""
+        for prefetch in list(self._queue):
+            self.cut_short(prefetch.pause_id)
+
+    def stop(self, pause_id: str) -> bool:
+        """Nobody wants a prefetch any more; True if there was one.
+
+        Blocks that are being loaded come free, with nothing in them, when those copies are over.
+        """
+        prefetch = self._by_pause.get(pause_id)
+        if prefetch is None:
+            return False
+        prefetch.abandoned = True
+        self.cut_short(pause_id)
+        del self._by_pause[pause_id]
+        self._forget_waiting(prefetch)
+        if prefetch in self._finished:
+            self._finished.remove(prefetch)
+            self.release(prefetch)
+        return True
+
+    def awaited_by(self, request_id: str) -> bool:
+        """Whether loads under way bring context that this request has returned for."""
+        return request_id in self._awaited
+
+    def take_finished(self) -> list[Prefetch]:
+        """Prefetches that are over: complete, or failed. The caller releases them."""
+        finished, self._finished = self._finished, []
+        for prefetch in finished:
+            del self._by_pause[prefetch.pause_id]
+            self._forget_waiting(prefetch)
+        return finished
+
+    def enter(self, prefetch: Prefetch, block_size: int) -> None:
+        """A prefetch is complete: what it loaded can be found by its hash from now on."""
+        loaded = prefetch.blocks[prefetch.found_blocks :]
+        position = prefetch.first + prefetch.found_blocks
+        for block, block_hash in zip(loaded, prefetch.block_hashes, strict=True):
+            position += 1
+            key = make_block_hash_with_group_id(block_hash, KV_CACHE_GROUP)
+            self.pool._insert_block_hash(key, block, num_tokens=position * block_size)
+
+    def release(self, prefetch: Prefetch) -> None:
+        """Give its references back."""
+        self.pool.free_blocks(reversed(prefetch.blocks))
+
+    @property
+    def backlog_blocks(self) -> int:
+        """Blocks whose loads are queued or under way."""
+        return sum(len(prefetch.block_hashes) for prefetch in self._by_pause.values())
+
+    @property
+    def pending(self) -> bool:
+        """Whether any has loads queued or under way, or was not taken since."""
+        return bool(self._queue or self._in_batch or self._finished)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is left of any (integrity check)."""
+        return not (self.pending or self._by_pause or self._awaited)
+
+    def _drop_queued(self, prefetch: Prefetch) -> None:
+        """Give back what no load was handed to the workers for."""
+        if not prefetch.queued:
+            return
+        end = prefetch.found_blocks + prefetch.issued
+        self.pool.free_blocks(reversed(prefetch.blocks[end:]))
+        self.host.unpin(prefetch.block_hashes[prefetch.issued :])
+        del prefetch.blocks[end:]
+        del prefetch.block_hashes[prefetch.issued :]
+        del prefetch.slots[prefetch.issued :]
+        self._queue.remove(prefetch)
+
+    def _settle(self, prefetch: Prefetch) -> None:
+        """If all its loads are over, it is."""
+        if prefetch.queued or prefetch.batches:
+            return
+        self.host.unpin(prefetch.block_hashes)
+        if prefetch.abandoned:
+            self.release(prefetch)
+        else:
+            self._finished.append(prefetch)
+
+    def _forget_waiting(self, prefetch: Prefetch) -> None:
+        for request_id, awaited in list(self._awaited.items()):
+            if awaited is prefetch:
+                del self._awaited[request_id]

@@ -1,0 +1,1 @@
+"""What depends on the model: chat formats, CML formats, grammars and tool call parsers."""

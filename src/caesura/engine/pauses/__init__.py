@@ -1,0 +1,1 @@
+"""Paused sessions: their table, their holds on KV blocks, and the decisions about them."""

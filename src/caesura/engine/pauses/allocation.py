@@ -1,0 +1,115 @@
+"""Allocation that breaks holds when the pool is short, and ends pauses when it succeeds."""
+
+from collections.abc import Callable
+from typing import Any
+
+from vllm.utils.math_utils import cdiv
+from vllm.v1.core.kv_cache_manager import KVCacheBlocks, KVCacheManager
+from vllm.v1.request import Request, RequestStatus
+
+from caesura.engine.pauses.keeper import PauseKeeper
+
+HEADROOM_BLOCKS_PER_REQUEST = 2
+
+
+class ReclaimingAllocator:
+    """Stands in for `KVCacheManager.allocate_slots`.
+
+    vLLM asks for slots for every request that it schedules, and gives up (or preempts) when
+    there are none. This is the one place where holds are broken: right before that.
+
+    Args:
+        manager: vLLM's KV cache manager.
+        keeper: the pauses.
+        num_running: how many requests are running.
+        release_waiting: make a waiting request other than this one give its blocks back; False
+            when there is none.
+    """
+
+    def __init__(
+        self,
+        manager: KVCacheManager,
+        keeper: PauseKeeper,
+        num_running: Callable[[], int],
+        release_waiting: Callable[[Request], bool],
+    ) -> None:
+        self._manager = manager
+        self._keeper = keeper
+        self._num_running = num_running
+        self._release_waiting = release_waiting
+        self._allocate = manager.allocate_slots
+
+    def install(self) -> None:
+        """Take the place of the manager's method."""
+        self._manager.allocate_slots = self.allocate_slots
+
+    def allocate_slots(
+        self, request: Request, num_new_tokens: int, **options: Any
+    ) -> KVCacheBlocks | None:
+        """As vLLM's, but holds are broken before it fails, and nobody waits for ever."""
+        running = request.status == RequestStatus.RUNNING
+        headroom = 0 if running else self._headroom_blocks()
+        if headroom:
+            options["reserved_blocks"] = options.get("reserved_blocks", 0) + headroom
+        blocks = self._allocate(request, num_new_tokens, **options)
+        if blocks is not None and running:
+            self._keeper.forget_demand(request.request_id)
+            return blocks
+        if blocks is None and len(self._keeper.table) > 0:
+            missing = self._missing_blocks(request, num_new_tokens, options)
+            if self._keeper.reclaim(
+                request, missing, running=running, idle=not self._num_running()
+            ):
+                blocks = self._allocate(request, num_new_tokens, **options)
+        while blocks is None and not self._num_running() and self._release_waiting(request):
+            blocks = self._allocate(request, num_new_tokens, **options)
+        if blocks is not None:
+            self._end_pause_of(request, options)
+        return blocks
+
+    def _headroom_blocks(self) -> int:
+        """Blocks that stay free for the running requests when a waiting one is admitted.
+
+        Contexts that are copied out leave room at once, and vLLM fills all of it. The next block
+        that a running request needs then costs the preemption of another, whose whole context
+        is computed again, unless that is copied out too. Where holds are left, running requests
+        take from those instead; and without any pause vLLM's own admission stands.
+        """
+        running = self._num_running()
+        if not running or not len(self._keeper.table) or self._keeper.saves_contexts():
+            return 0
+        wanted = HEADROOM_BLOCKS_PER_REQUEST * running
+        return max(0, wanted - self._keeper.held_blocks(wanted))
+
+    def _end_pause_of(self, request: Request, options: dict[str, Any]) -> None:
+        self._keeper.forget_demand(request.request_id)
+        pause = self._keeper.table.claimed_by(request.request_id)
+        if pause is not None:
+            local_tokens = request.num_computed_tokens + options.get("num_new_computed_tokens", 0)
+            loaded_tokens = options.get("num_external_computed_tokens", 0)
+            self._keeper.resumed(pause, local_tokens, loaded_tokens)
+
+    def _missing_blocks(
+        self, request: Request, num_new_tokens: int, options: dict[str, Any]
+    ) -> int:
+        """Blocks that the pool lacks for this allocation (one group of full attention)."""
+        group = self._manager.coordinator.single_type_managers[0]
+        found = options.get("new_computed_blocks")
+        hits = list(found.blocks[0]) if found is not None else []
+        tokens = (
+            request.num_computed_tokens
+            + options.get("num_new_computed_tokens", 0)
+            + options.get("num_external_computed_tokens", 0)
+            + num_new_tokens
+            + options.get("num_lookahead_tokens", 0)
+        )
+        if options.get("full_sequence_must_fit", False):
+            tokens = max(tokens, request.num_tokens)
+        tokens = min(tokens, self._manager.max_model_len)
+        owned = len(group.req_to_blocks.get(request.request_id, ()))
+        idle_hits = sum(1 for block in hits if block.ref_cnt == 0 and not block.is_null)
+        needed = cdiv(tokens, group.block_size) - owned - len(hits) + idle_hits
+        needed += options.get("reserved_blocks", 0)
+        if request.status != RequestStatus.RUNNING and options.get("has_scheduled_reqs", True):
+            needed += self._manager.watermark_blocks
+        return max(1, needed - self._manager.block_pool.get_num_free_blocks())

@@ -1,0 +1,101 @@
+"""Pauses of clients that run their own tools: which requests leave one, which continue one.
+
+Towards its client such a request is finished. Whether it will be continued shows in what it
+generated (a tool call), in a session id, or in the fact that it continued a pause itself.
+"""
+
+from collections.abc import Callable, Sequence
+
+from vllm.v1.request import Request, RequestStatus
+
+from caesura.engine.config import KeepContexts
+from caesura.engine.pauses.keeper import PauseKeeper
+from caesura.engine.pauses.table import Pause
+from caesura.engine.protocol import endpoint_of, owner_of
+
+CLIENT = "client"
+OTHER = "other"
+MAX_ENDPOINTS = 64
+
+
+class Continuations:
+    """Recognises paused contexts by what is generated and by what is sent.
+
+    Args:
+        keeper: holds the pauses.
+        keep: which finished requests are kept.
+        tools_called: the names of the tools that output tokens call; None without a tool parser.
+    """
+
+    def __init__(
+        self,
+        keeper: PauseKeeper,
+        keep: KeepContexts,
+        tools_called: Callable[[Sequence[int]], list[str]] | None,
+    ) -> None:
+        self._keeper = keeper
+        self._keep = keep
+        self._tools_called = tools_called
+        self._continuing: set[str] = set()
+        self._endpoints: set[str] = set()
+
+    def find(self, request: Request) -> Pause | None:
+        """The pause that a new request continues."""
+        if len(self._keeper.table) == 0 or request.pooling_params is not None:
+            return None
+        pause = self._keeper.table.find_continued(
+            request.session_id, owner_of(request), request.block_hashes, request.num_tokens
+        )
+        if pause is not None:
+            self._continuing.add(request.request_id)
+        return pause
+
+    def endpoint_at_end(self, request: Request) -> str | None:
+        """What a finished request's session waits for; None when it is not kept."""
+        if request.resumable or request.pooling_params is not None:
+            return None
+        if self._keep is KeepContexts.NONE or not _ended_by_itself(request):
+            return None
+        endpoint = self._named_endpoint(request)
+        if endpoint is not None:
+            return endpoint
+        expected = request.session_id is not None or request.request_id in self._continuing
+        return CLIENT if expected or self._keep is KeepContexts.ALL else None
+
+    def waits_for(self, session: Request) -> str:
+        """What a session in place waits for when its turn has stopped."""
+        return self._named_endpoint(session) or CLIENT
+
+    def _named_endpoint(self, request: Request) -> str | None:
+        """What the request says that it waits for, or the tool that its output calls."""
+        endpoint = endpoint_of(request) or self._tool_called(request)
+        return None if endpoint is None else self.limited(endpoint)
+
+    def _tool_called(self, request: Request) -> str | None:
+        """The tool that the request's output calls; several are joined with "+"."""
+        if self._tools_called is None or not request.num_output_tokens:
+            return None
+        names = self._tools_called(list(request.output_token_ids))
+        return "+".join(sorted(set(names))) if names else None
+
+    def limited(self, endpoint: str) -> str:
+        """The endpoint, or "other" past a number of names: a model may invent any."""
+        if endpoint not in self._endpoints and len(self._endpoints) >= MAX_ENDPOINTS:
+            return OTHER
+        self._endpoints.add(endpoint)
+        return endpoint
+
+    def discard(self, request_id: str) -> None:
+        """The request is gone."""
+        self._continuing.discard(request_id)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is remembered of any request (integrity check)."""
+        return not self._continuing
+
+
+def _ended_by_itself(request: Request) -> bool:
+    return request.status in (
+        RequestStatus.FINISHED_STOPPED,
+        RequestStatus.FINISHED_LENGTH_CAPPED,
+    )

@@ -1,0 +1,1 @@
+"""Starting engines and servers, and talking to a running engine."""

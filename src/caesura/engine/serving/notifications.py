@@ -1,0 +1,65 @@
+"""What the API process tells the scheduler beside requests: progress of what a pause waits for.
+
+vLLM's clients can call any method of the engine core by its name, in whichever process that
+is. The scheduler adds one when it is made, so that nothing has to be configured or installed
+for it.
+"""
+
+from typing import Protocol
+
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.core import EngineCore
+
+_METHOD = "caesura_report_progress"
+
+
+class TakesProgress(Protocol):
+    """A scheduler that follows what its paused sessions wait for."""
+
+    def report_progress(
+        self,
+        request_id: str,
+        fraction: float | None,
+        remaining_seconds: float | None,
+        endpoint: str | None,
+    ) -> None:
+        """See `PauseKeeper.note_progress` and `PauseKeeper.name_endpoint`."""
+
+
+def take_notifications() -> None:
+    """Let the engine core of this process pass notifications on to its scheduler."""
+    setattr(EngineCore, _METHOD, _pass_on)
+
+
+def _pass_on(
+    core: EngineCore,
+    request_id: str,
+    fraction: float | None,
+    remaining_seconds: float | None,
+    endpoint: str | None,
+) -> None:
+    scheduler: TakesProgress = core.scheduler
+    scheduler.report_progress(request_id, fraction, remaining_seconds, endpoint)
+
+
+async def report_progress(
+    llm: AsyncLLM,
+    request_id: str,
+    fraction: float | None,
+    remaining_seconds: float | None,
+    endpoint: str | None = None,
+) -> None:
+    """Tell the scheduler how far what a paused session waits for has come.
+
+    All engine cores are told, where there are several: those that do not have it ignore it.
+
+    Args:
+        llm: the engine, with Caesura's scheduler.
+        request_id: the engine's own id of the session's request.
+        fraction: the share that is done, or
+        remaining_seconds: the time that is left.
+        endpoint: what it waits for, when the pause began without saying so.
+    """
+    await llm.engine_core.call_utility_all_async(
+        _METHOD, request_id, fraction, remaining_seconds, endpoint
+    )

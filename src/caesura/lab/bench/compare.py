@@ -1,0 +1,180 @@
+"""Policies side by side: engines started once, runs interleaved.
+
+For each seed and rate all policies run one after the other, in an order that rotates from
+round to round, so that slow drifts of the machine fall on all of them alike.
+"""
+
+import contextlib
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+
+from caesura.lab.bench.display import CompareDisplay
+from caesura.lab.bench.engines import EngineCounters, EngineFactory, RunningEngine
+from caesura.lab.bench.presets import load_scaled
+from caesura.lab.bench.prompts import Prompts
+from caesura.lab.bench.replay import replay
+from caesura.lab.bench.settings import BenchSettings
+from caesura.lab.bench.stats import RunOutcome, RunPlan, measure
+from caesura.lab.bench.workload import (
+    ClippedSessions,
+    SessionSpec,
+    WorkloadError,
+    clip_context,
+    poisson_arrivals,
+    scaled,
+)
+
+__all__ = [
+    "EngineCounters",
+    "EngineFactory",
+    "RunningEngine",
+    "compare",
+    "plan_runs",
+    "prepare_workloads",
+]
+
+_WARM_UP_SESSIONS = 2
+_WARM_UP_TURNS = 2
+
+
+def plan_runs(
+    policies: Sequence[str], rates: Sequence[float], seeds: Sequence[int]
+) -> list[RunPlan]:
+    """All runs in order: by seed, by rate, policies rotated by one in each round."""
+    rounds = [(seed, rate) for seed in seeds for rate in rates]
+    runs = []
+    for number, (seed, rate) in enumerate(rounds):
+        first = number % len(policies)
+        for policy in (*policies[first:], *policies[:first]):
+            runs.append(RunPlan(policy, seed, rate))
+    return runs
+
+
+def prepare_workloads(settings: BenchSettings) -> dict[int, list[SessionSpec]]:
+    """The sessions of each seed, scaled, before any engine is started.
+
+    Raises:
+        WorkloadError: the workload cannot be used.
+    """
+    return {
+        seed: load_scaled(
+            settings.workload,
+            settings.sessions,
+            seed,
+            tokens=settings.scale_tokens,
+            pauses=settings.scale_pauses,
+        )
+        for seed in settings.seeds
+    }
+
+
+async def compare(
+    settings: BenchSettings,
+    factory: EngineFactory,
+    *,
+    on_outcome: Callable[[RunOutcome], None],
+    display: CompareDisplay,
+) -> None:
+    """Run all policies at all rates with all seeds.
+
+    Engines are shut down however this ends, also when it is cancelled.
+
+    Args:
+        settings: what to run.
+        factory: starts the engine of a policy.
+        on_outcome: called with each run when it is done.
+        display: where progress is shown.
+
+    Raises:
+        WorkloadError: the workload cannot be used on these engines.
+        ReplayError: an engine did not generate what was asked.
+    """
+    workloads = prepare_workloads(settings)
+    plans = plan_runs(settings.policies, settings.rates, settings.seeds)
+    async with _engines(settings.policies, factory, display) as engines:
+        max_context_tokens = min(engine.max_context_tokens for engine in engines.values())
+        fitted = _fit(workloads, max_context_tokens, display)
+        for policy, engine in engines.items():
+            with display.warming_up(policy):
+                await _warm_up(engine, settings, fitted[settings.seeds[0]].sessions)
+        for number, plan in enumerate(plans):
+            with display.running(number, len(plans), plan) as on_progress:
+                engine, workload = engines[plan.policy], fitted[plan.seed]
+                await engine.reset()
+                record = await replay(
+                    engine.tokens,
+                    workload.sessions,
+                    poisson_arrivals(len(workload.sessions), plan.rate, plan.seed),
+                    _prompts(engine, settings, plan.seed),
+                    label=f"run{number}",
+                    time_limit_seconds=settings.time_limit_seconds,
+                    on_progress=on_progress,
+                )
+                report = measure(
+                    plan,
+                    record,
+                    await engine.counters(),
+                    prompts_shared=settings.shared_prefix_tokens > 0,
+                    truncated_sessions=workload.truncated,
+                    dropped_sessions=workload.dropped,
+                )
+            on_outcome(RunOutcome(plan, record, report))
+
+
+@contextlib.asynccontextmanager
+async def _engines(
+    policies: Sequence[str], factory: EngineFactory, display: CompareDisplay
+) -> AsyncIterator[Mapping[str, RunningEngine]]:
+    """Engines of all policies, started one after the other and always shut down."""
+    async with AsyncExitStack() as stack:
+        engines: dict[str, RunningEngine] = {}
+        for policy in policies:
+            with display.starting(policy):
+                engines[policy] = await factory(policy)
+            stack.push_async_callback(engines[policy].shutdown)
+        yield engines
+
+
+def _fit(
+    workloads: Mapping[int, Sequence[SessionSpec]],
+    max_context_tokens: int,
+    display: CompareDisplay,
+) -> dict[int, ClippedSessions]:
+    """The sessions of each seed that fit all engines."""
+    fitted = {}
+    for seed, sessions in workloads.items():
+        fitted[seed] = clipped = clip_context(sessions, max_context_tokens)
+        if clipped.truncated or clipped.dropped:
+            display.clipped(seed, clipped, max_context_tokens)
+        if not clipped.sessions:
+            raise WorkloadError(
+                f"no session of the workload fits the {max_context_tokens} tokens of context "
+                "that the model has; scale lengths down"
+            )
+    return fitted
+
+
+async def _warm_up(
+    engine: RunningEngine, settings: BenchSettings, sessions: Sequence[SessionSpec]
+) -> None:
+    """A few turns that are not counted, with tokens that no run has."""
+    short = [s.ending_after(_WARM_UP_TURNS) for s in sessions[:_WARM_UP_SESSIONS]]
+    seed = zlib.crc32(f"warm-up {settings.seeds}".encode())
+    await replay(
+        engine.tokens,
+        scaled(short, tokens=1, pauses=0),
+        [0.0] * len(short),
+        _prompts(engine, settings, seed),
+        label="warm-up",
+        time_limit_seconds=settings.time_limit_seconds,
+    )
+
+
+def _prompts(engine: RunningEngine, settings: BenchSettings, seed: int) -> Prompts:
+    return Prompts(
+        vocab_size=engine.vocab_size,
+        seed=seed,
+        reserved_token_ids=frozenset(settings.reserved_token_ids),
+        shared_prefix_tokens=settings.shared_prefix_tokens,
+    )

@@ -1,0 +1,210 @@
+"""What is measured of one case in one mode."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from caesura.cml import Mode
+from caesura.cml.latency import CallTimes
+from caesura.lab.bench.function_calling.bounds import DependentCall, bound_seconds
+from caesura.lab.bench.function_calling.executions import Execution
+from caesura.lab.bench.function_calling.plans import CallTokens, TimedCall
+from caesura.session.calling import (
+    CallIssued,
+    CallSpan,
+    Ending,
+    Injected,
+    TextWritten,
+    Timeline,
+)
+from caesura.session.calling.events import CallingEvent
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRun:
+    """One case in one mode. Times are seconds.
+
+    Attributes:
+        suite, mode, case: what was run.
+        repetition: number of the repetition, from 0.
+        order: in which calls were preferred.
+        latency_s: from the submission of the prompt to the last token of the answer.
+        calls_latency_s: from the submission to the end of the last execution.
+        generation_s: sum over the calls of the time to write them (G).
+        execution_s: sum over the calls of the time to execute them (E).
+        bound_s: the theoretical latency of the mode for these G and E.
+        first_token_s: from the submission to the first token.
+        calls: how many were made.
+        traps: how many were written.
+        call_tokens: of all calls with their markers.
+        cml_tokens: markers and ids around calls and results, and traps.
+        correct: all calls were made with the right arguments, each behind the results that it
+            needs, every result took its place once, and the answer was written.
+        policy, seed: where policies are compared.
+    """
+
+    suite: str
+    mode: str
+    case: str
+    repetition: int
+    order: str
+    latency_s: float
+    calls_latency_s: float
+    generation_s: float
+    execution_s: float
+    bound_s: float
+    first_token_s: float
+    calls: int
+    traps: int
+    call_tokens: int
+    cml_tokens: int
+    correct: bool
+    policy: str | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A run, and what it is a record of: executions by the ids of their calls."""
+
+    run: CaseRun
+    timeline: Timeline
+    executed: Mapping[str, Execution]
+
+
+class Observer:
+    """Collects the events of one case, and judges it."""
+
+    def __init__(self) -> None:
+        self._answered_at: float | None = None
+        self._began: dict[str, int] = {}  # position of a call's first token
+        self._injected: list[tuple[str, str, int]] = []  # id, value, position behind it
+
+    def note(self, event: CallingEvent) -> None:
+        """Take the next event."""
+        match event:
+            case TextWritten():
+                self._answered_at = event.at
+            case CallIssued(call=call):
+                self._began[call.id] = event.position - event.tokens
+            case Injected():
+                end = event.position + event.tokens
+                self._injected += [
+                    (arrival.interrupt.id, arrival.interrupt.value, end)
+                    for arrival in event.arrivals
+                ]
+            case _:
+                pass
+
+    def answered_at(self, timeline: Timeline) -> float:
+        """When the last token of the answer was there."""
+        ended_at = timeline.ended_at or timeline.began_at
+        return ended_at if self._answered_at is None else self._answered_at
+
+    def is_correct(
+        self,
+        timeline: Timeline,
+        known: Sequence[TimedCall],
+        executed: Mapping[str, Execution],
+        answer: Sequence[str],
+    ) -> bool:
+        """See `CaseRun.correct`.
+
+        Args:
+            timeline: of the case.
+            known: its known answer.
+            executed: the calls of the answer that were made, by their ids.
+            answer: texts that must be in the answer.
+        """
+        results = sorted((call_id, done.known.result) for call_id, done in executed.items())
+        return (
+            timeline.ending is Ending.COMPLETED
+            and not timeline.mistakes
+            and len(timeline.calls) == len(executed) == len(known)
+            and sorted((call_id, value) for call_id, value, _ in self._injected) == results
+            and self._dependencies_are_kept(known, executed)
+            and all(text in timeline.text for text in answer)
+        )
+
+    def _dependencies_are_kept(
+        self, known: Sequence[TimedCall], executed: Mapping[str, Execution]
+    ) -> bool:
+        ids = {done.known.call.id: call_id for call_id, done in executed.items()}
+        behind = {call_id: position for call_id, _, position in self._injected}
+        return all(
+            behind[ids[known[needed].call.id]] <= self._began[ids[call.call.id]]
+            for call in known
+            for needed in call.after
+        )
+
+
+def measured_calls(
+    spans: Sequence[CallSpan], known: Sequence[TimedCall], executed: Mapping[str, Execution]
+) -> list[DependentCall]:
+    """The calls in the order of issue, with what they took.
+
+    A call of `n` tokens is observed from the arrival of the first to that of the last, which is
+    `n - 1` steps; the first one's step is added. What comes before the first token of a turn (the
+    prompt, injected results, the return from a pause) is no part of it.
+    """
+    place = {
+        executed[span.id].known.call.id: position
+        for position, span in enumerate(spans)
+        if span.id is not None
+    }
+    calls = []
+    for span in spans:
+        done = executed[span.id or ""]
+        generated = span.generation_seconds * span.tokens / (span.tokens - 1)
+        taken = (done.ended_at or done.began_at) - done.began_at
+        needed = tuple(place[known[index].call.id] for index in done.known.after)
+        calls.append(DependentCall(CallTimes(generated, taken), needed))
+    return calls
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which run it is; see `CaseRun`."""
+
+    suite: str
+    mode: Mode
+    case: str
+    repetition: int
+    order: str
+
+
+def case_run(
+    identity: Identity,
+    timeline: Timeline,
+    observer: Observer,
+    known: Sequence[TimedCall],
+    executed: Mapping[str, Execution],
+    answer: Sequence[str],
+    tokens: CallTokens,
+) -> CaseRun:
+    """The record of a case that has ended. One that went wrong has no G, E and bound."""
+    correct = observer.is_correct(timeline, known, executed, answer)
+    calls = measured_calls(timeline.calls, known, executed) if correct else []
+    began_at = timeline.began_at
+    ends = [done.ended_at for done in executed.values() if done.ended_at is not None]
+    return CaseRun(
+        suite=identity.suite,
+        mode=identity.mode.value,
+        case=identity.case,
+        repetition=identity.repetition,
+        order=identity.order,
+        latency_s=observer.answered_at(timeline) - began_at,
+        calls_latency_s=max(ends, default=began_at) - began_at,
+        generation_s=sum(call.times.generation_seconds for call in calls),
+        execution_s=sum(call.times.execution_seconds for call in calls),
+        bound_s=bound_seconds(identity.mode, calls),
+        first_token_s=(timeline.first_token_at or began_at) - began_at,
+        calls=len(timeline.calls),
+        traps=timeline.traps,
+        call_tokens=sum(span.tokens for span in timeline.calls),
+        cml_tokens=timeline.traps * len(tokens.trap())
+        + sum(
+            tokens.around(replace(done.known.call, id=call_id), done.known.result)
+            for call_id, done in executed.items()
+        ),
+        correct=correct,
+    )

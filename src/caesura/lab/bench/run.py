@@ -1,0 +1,53 @@
+"""One comparison from settings to files: what `caesura bench` does."""
+
+import asyncio
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from caesura.lab.bench.compare import compare, plan_runs
+from caesura.lab.bench.display import CompareDisplay
+from caesura.lab.bench.engines import EngineFactory
+from caesura.lab.bench.plots import save_plots
+from caesura.lab.bench.results import Results
+from caesura.lab.bench.settings import BenchSettings
+from caesura.lab.bench.stats import RunReport
+from caesura.lab.bench.traces import engine_parts, traced
+from caesura.lab.machine import this_machine
+
+
+def run_bench(
+    settings: BenchSettings,
+    factory: EngineFactory,
+    *,
+    command: str,
+    console: Console | None = None,
+) -> Sequence[RunReport]:
+    """Compare policies, show the table and write JSON, plots and report.md.
+
+    The JSON file is rewritten after each run. However it ends, on Ctrl-C too, what was
+    measured until then is shown and written, and the exception goes on to the caller.
+
+    Args:
+        settings: what to run and where results go.
+        factory: starts the engine of a policy.
+        command: the command line, to stand beside the results.
+        console: where progress and the table are shown.
+
+    Returns:
+        The figures of all runs.
+
+    Raises:
+        WorkloadError: the workload cannot be used.
+        ReplayError: an engine did not generate what was asked.
+        KeyboardInterrupt: it was stopped.
+    """
+    display = CompareDisplay(console)
+    plans = plan_runs(settings.policies, settings.rates, settings.seeds)
+    results = Results(settings, plans, command, this_machine(), save_plots)
+    try:
+        with traced(settings, plans, engine_parts, display.console), display:
+            asyncio.run(compare(settings, factory, on_outcome=results.add, display=display))
+    finally:
+        results.publish(display.console)
+    return results.runs

@@ -1,0 +1,1 @@
+"""`caesura calibrate`: what computing and copying cost on this machine."""

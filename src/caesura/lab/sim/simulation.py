@@ -1,0 +1,77 @@
+"""What goes to the processes of a simulation, and what comes back. No vLLM here."""
+
+from dataclasses import dataclass
+
+from caesura.lab.bench.arrivals import Arrivals
+from caesura.lab.bench.stats import RunOutcome, RunPlan, RunReport
+from caesura.lab.sim.settings import SimulationSettings
+from caesura.policy.duration import CalibrationRow
+from caesura.policy.profile import DeviceProfile
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRun:
+    """All that a run needs, to be sent to a process.
+
+    Attributes:
+        plan: which run.
+        settings: the comparison that it belongs to.
+        profile: the device.
+        model_path: any model that vLLM can read a configuration of.
+        arrivals: the sessions.
+        max_context_tokens: the longest context.
+    """
+
+    plan: RunPlan
+    settings: SimulationSettings
+    profile: DeviceProfile
+    model_path: str
+    arrivals: Arrivals
+    max_context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRunReport(RunReport):
+    """The figures of a simulated run.
+
+    Attributes:
+        measured_sessions: those that latencies are of.
+        simulated_seconds: virtual time until the last session was over.
+        steps: iterations of the scheduler.
+        durations: pauses per endpoint, as the policy predicted them and as they were.
+    """
+
+    measured_sessions: int
+    simulated_seconds: float
+    steps: int
+    durations: tuple[CalibrationRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedOutcome(RunOutcome):
+    """One simulated run; `replay` has the measured sessions.
+
+    Attributes:
+        report: its figures.
+        cpu_seconds: what it took.
+    """
+
+    report: SimulatedRunReport
+    cpu_seconds: float
+
+
+def usable_kv_tokens(settings: SimulationSettings, profile: DeviceProfile) -> int:
+    """Tokens that fit the KV memory, in whole blocks; one block is vLLM's null block.
+
+    Raises:
+        ValueError: not even one block is left.
+    """
+    block_bytes = settings.block_size * profile.kv_bytes_per_token
+    blocks = settings.kv_memory_bytes // block_bytes - 1
+    if blocks < 1:
+        raise ValueError(
+            f"KV memory of {settings.kv_memory_bytes} bytes does not hold two blocks of "
+            f"{block_bytes} bytes ({settings.block_size} tokens of {profile.model}); give more "
+            "with --kv-memory"
+        )
+    return blocks * settings.block_size

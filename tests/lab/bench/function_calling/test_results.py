@@ -1,0 +1,169 @@
+"""What becomes of runs: the contract of the JSON file, tables, ratios, the order of runs."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from rich.console import Console
+from typer.testing import CliRunner
+
+from caesura.cli import app
+from caesura.cml import Mode
+from caesura.errors import CaesuraError
+from caesura.lab.bench.function_calling import Case, FunctionCallingSettings
+from caesura.lab.bench.function_calling.cases import KnownCall
+from caesura.lab.bench.function_calling.compare import tasks
+from caesura.lab.bench.function_calling.crowd import makespans
+from caesura.lab.bench.function_calling.plans import Order
+from caesura.lab.bench.function_calling.records import CaseRun
+from caesura.lab.bench.function_calling.report import (
+    arm_table,
+    comparison_table,
+    markdown_report,
+    write_json,
+)
+from caesura.lab.bench.function_calling.stats import compare, comparisons, summaries
+from caesura.lab.machine import this_machine
+
+RUN = CaseRun(
+    suite="bfcl-parallel",
+    mode="async",
+    case="p0",
+    repetition=0,
+    order="longest-first",
+    latency_s=0.5,
+    calls_latency_s=0.45,
+    generation_s=0.3,
+    execution_s=0.6,
+    bound_s=0.4,
+    first_token_s=0.01,
+    calls=3,
+    traps=1,
+    call_tokens=100,
+    cml_tokens=26,
+    correct=True,
+)
+RUNS = [
+    replace(RUN, mode=mode, case=case, latency_s=seconds * factor, bound_s=seconds)
+    for case, factor in (("p0", 1.1), ("p1", 1.2), ("p2", 1.3))
+    for mode, seconds in (("sync", 1.0), ("sync_parallel", 0.8), ("async", 0.5))
+]
+SETTINGS = FunctionCallingSettings(
+    suite="bfcl-parallel", data=Path("/somewhere/bfcl"), model="/models/tiny", cases=3
+)
+
+
+def test_the_file_has_what_scripts_depend_on(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "async.json"
+    write_json(
+        path,
+        command="caesura bench --async",
+        machine=this_machine(),
+        settings=SETTINGS,
+        skipped=Counter({"no calls": 2}),
+        runs=RUNS,
+    )
+    written = json.loads(path.read_text())
+    assert written["command"] == "caesura bench --async"
+    assert written["machine"]["cores"] >= 1
+    assert len(written["runs"]) == 9
+    promised = "suite mode case latency_s generation_s execution_s bound_s calls correct"
+    assert set(promised.split()) <= written["runs"][0].keys()
+    assert "/somewhere" not in path.read_text()
+    assert written["settings"]["model"] == "tiny"
+    assert written["skipped"] == {"no calls": 2}
+
+
+def test_modes_are_compared_case_by_case() -> None:
+    sync, bundles, between = comparisons(RUNS)
+    assert (sync.slower, sync.faster, sync.pairs) == ("sync", "async", 3)
+    assert sync.ratio.median == pytest.approx(2)
+    assert sync.low == sync.high == pytest.approx(2)
+    assert bundles.of_means == bundles.bound == pytest.approx(1.6)
+    assert (between.slower, between.faster) == ("sync", "sync_parallel")
+
+
+def test_a_run_that_went_wrong_is_in_no_figure() -> None:
+    wrong = replace(RUNS[0], correct=False, bound_s=0, latency_s=99)
+    runs = [wrong, *RUNS[1:]]
+    [sync, *_] = summaries(runs)
+    assert (sync.runs, sync.correct) == (3, 2)
+    assert sync.latency.high < 2
+    comparison = compare(runs, "sync", "async")
+    assert comparison is not None
+    assert comparison.pairs == 2
+
+
+def test_orders_and_policies_are_arms_of_their_own() -> None:
+    shuffled = [replace(run, order="random") for run in RUNS if run.mode == "async"]
+    assert [c.slower for c in comparisons([*RUNS, *shuffled])] == [
+        "sync",
+        "sync_parallel",
+        "async, random order",
+        "sync",
+    ]
+    policies = [
+        replace(RUN, policy=policy, seed=seed, latency_s=seconds)
+        for seed in (0, 1)
+        for policy, seconds in (("min-waste", 1.0), ("preserve", 1.5 + seed))
+    ]
+    [comparison] = comparisons(policies)
+    assert (comparison.slower, comparison.faster, comparison.pairs) == ("preserve", "min-waste", 2)
+    assert makespans(policies)["preserve", 1] == 2.5
+
+
+def test_tables_and_report_say_what_was_measured() -> None:
+    console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(arm_table(RUNS), comparison_table(RUNS))
+    shown = console.export_text()
+    report = markdown_report(
+        command="caesura bench --async",
+        machine=this_machine(),
+        settings=SETTINGS,
+        skipped={"no calls": 2},
+        runs=RUNS,
+        images=[Path("latency.png")],
+    )
+    for text in (shown, report):
+        assert "2.00 (2.00 to 2.00)" in text
+        assert "+20.0 (+15.0 to +25.0)" in text
+    assert "no calls: 2" in report
+    assert "![latency](latency.png)" in report
+
+
+def test_arms_rotate_and_every_case_has_all_of_them() -> None:
+    settings = SETTINGS.model_copy(
+        update={"repetitions": 2, "order": (Order.LONGEST_FIRST, Order.RANDOM)}
+    )
+    cases = [Case(f"c{i}", "?", (), (KnownCall("f", {}), KnownCall("g", {}))) for i in range(3)]
+    planned = list(tasks(settings, cases))
+    assert len(planned) == 2 * 3 * 4
+    first_of_rounds = [(task.mode, task.order) for task in planned[::4]]
+    assert first_of_rounds[:4] == [
+        (Mode.SYNC, Order.LONGEST_FIRST),
+        (Mode.SYNC_PARALLEL, Order.LONGEST_FIRST),
+        (Mode.ASYNC, Order.LONGEST_FIRST),
+        (Mode.ASYNC, Order.RANDOM),
+    ]
+    assert {(t.case.id, t.repetition, t.mode, t.order) for t in planned} == {
+        (case.id, repetition, mode, order)
+        for case in cases
+        for repetition in range(2)
+        for mode, order in [(m, Order.LONGEST_FIRST) for m in Mode] + [(Mode.ASYNC, Order.RANDOM)]
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"suite": "bfcl"}, {"modes": ("fast",)}, {"latency": "slow"}, {"order": ("best",)}]
+)
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises((ValidationError, CaesuraError)):
+        FunctionCallingSettings.model_validate({"suite": "demo", **wrong})
+
+
+def test_the_command_asks_for_the_data() -> None:
+    result = CliRunner().invoke(app, ["bench", "--async", "--suite", "bfcl-parallel"])
+    assert "--data" in str(result.exception)

@@ -1,0 +1,137 @@
+import json
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+
+from bench_records import cut_session, outcome
+from caesura.lab.bench.report import markdown_report, terminal_table, write_json
+from caesura.lab.bench.settings import BenchSettings
+from caesura.lab.bench.stats import RunReport
+from caesura.lab.machine import this_machine
+
+SETTINGS = BenchSettings(
+    workload="/somewhere/private/trace.jsonl",
+    policies=("stock", "ours"),
+    rates=(1.0,),
+    model="/somewhere/private/model",
+    json_path=Path("/somewhere/private/out.json"),
+)
+RUNS = [
+    outcome("stock", 0, 1.0, 8.0, scheduled_tokens=54).report,
+    outcome("ours", 0, 1.0, 0.8, scheduled_tokens=27).report,
+]
+COMMAND = "caesura bench --rates 1"
+CONTRACT = {
+    "policy",
+    "seed",
+    "rate",
+    "sessions",
+    "completed",
+    "completed_per_second",
+    "normalized_latency_ms",
+    "resume_ttft_ms",
+    "scheduled_tokens",
+    "recomputed_tokens",
+    "held_tokens",
+    "copied_tokens",
+    "loaded_tokens",
+    "pauses",
+}
+
+
+def markdown_of(runs: list[RunReport], planned_runs: int = 2) -> str:
+    return markdown_report(
+        command=COMMAND,
+        machine=this_machine(),
+        runs=runs,
+        settings=SETTINGS,
+        planned_runs=planned_runs,
+        images=[Path("/somewhere/private/latency.png")],
+    )
+
+
+def terminal_text(runs: list[RunReport]) -> str:
+    console = Console(width=200, file=StringIO())
+    with console.capture() as capture:
+        console.print(terminal_table(runs))
+    return capture.get()
+
+
+def test_json_keeps_the_contract(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.json"
+    write_json(
+        path,
+        command=COMMAND,
+        machine=this_machine(),
+        runs=RUNS,
+        settings=SETTINGS,
+        planned_runs=2,
+    )
+    text = path.read_text(encoding="utf-8")
+    results = json.loads(text)
+    assert results["command"] == COMMAND
+    assert results["machine"]["python"]
+    first, second = results["runs"]
+    assert first.keys() >= CONTRACT
+    assert first["normalized_latency_ms"].keys() == {"p50", "mean", "p90"}
+    assert first["resume_ttft_ms"].keys() == {"p50", "mean", "p90"}
+    assert (first["recomputed_tokens"], second["recomputed_tokens"]) == (27, 0)
+    assert first["pauses"] is None
+    assert results["settings"]["workload"] == "trace.jsonl"
+    assert "private" not in text
+    assert [file.name for file in path.parent.iterdir()] == ["results.json"]
+
+
+def test_table_has_latency_recomputation_and_ratio() -> None:
+    lines = terminal_text(RUNS).splitlines()
+    stock = next(line for line in lines if line.strip().startswith("stock  "))
+    ours = next(line for line in lines if line.strip().startswith("ours  "))
+    assert "1000" in stock
+    assert "50.0%" in stock
+    assert "100" in ours
+    assert "10.0 (1 seed)" in ours
+    assert "time limit" not in "\n".join(lines)
+
+
+def test_table_fits_a_terminal_of_80_columns() -> None:
+    seeds = [outcome("min-waste", seed, 1.25, 0.8 + seed, scheduled_tokens=54) for seed in (0, 1)]
+    stock = [outcome("stock", seed, 1.25, 99.0, scheduled_tokens=54) for seed in (0, 1)]
+    console = Console(width=80, file=StringIO())
+    with console.capture() as capture:
+        console.print(terminal_table([run.report for run in (*stock, *seeds)]))
+    assert "…" not in capture.get()
+    assert "(55.0–124)" in capture.get()
+
+
+def test_unfinished_and_clipped_sessions_are_said() -> None:
+    cut = outcome("ours", 0, 1.0, 0.8, cut_session(0)).report
+    cut = replace(cut, truncated_sessions=1, dropped_sessions=3)
+    text = " ".join(terminal_text([RUNS[0], cut]).split())
+    assert "0.56*" in text
+    assert "ours at 1/s 1 of 2" in text
+    assert "1 of 2 sessions lost turns" in text
+    assert "3 more were left out" in text
+
+
+def test_markdown_has_command_table_images_and_machine() -> None:
+    page = markdown_of(RUNS)
+    assert COMMAND in page
+    assert "| ours | 1 | 100 | 100 | 100 | 20.0 | 0.56 | 0.0% | 10.0 (1 seed) |" in page
+    assert "![latency](latency.png)" in page
+    assert f"* python: {this_machine().python}" in page
+    assert "32 MiB" in page
+    assert "Partial" not in page
+    assert "private" not in page
+
+
+def test_a_partial_page_says_so() -> None:
+    assert "**Partial: 1 of 2 runs.**" in markdown_of(RUNS[:1])
+
+
+def test_the_machine_is_described_without_names_of_hosts_or_paths() -> None:
+    machine = this_machine()
+    assert machine.cores >= 1
+    assert "/" not in machine.platform
+    assert machine.platform.split()[0] in {"Linux", "Darwin"}
