@@ -26,7 +26,7 @@ MAY_WAIT = {
     "support/waiting.py": "polls other processes, and lets clients of random schedules think",
     "fuzz/run.py": "stops when its time is over",
     "dashboard_scene.py": "plays a scene for pictures, which is no test",
-    "demo/recordings.py": "pretends that a recording began a second ago",
+    "lab/demo/recordings.py": "pretends that a recording began a second ago",
     # For now.
     "server/test_loop_lag.py": "",
     "server/sessions/test_serve_cml.py": "",

@@ -16,9 +16,8 @@ from caesura.engine.serving.launch import Engine
 from caesura.session import ContextFull, EngineFailed, NotGenerating, Sampling, Session, StopReason
 from framed_model import INTR, framed_rules
 from small_model import BLOCK_SIZE
+from support.engines.real import KV_BLOCKS
 from support.waiting import think
-
-from .conftest import KV_BLOCKS
 
 VOCABULARY = 1000
 LONGEST_APPENDED = 60

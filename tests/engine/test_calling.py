@@ -20,9 +20,8 @@ from caesura.session import Sampling
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending, Timeline
 from forced_tokens import script
 from marked_model import build_marked_model
+from support.engines.real import EngineLoop
 from support.waiting import eventually
-
-from .conftest import EngineLoop
 
 pytestmark = pytest.mark.engine
 
@@ -79,14 +78,14 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("mode", Mode)
 def test_a_session_calls_and_answers_in_each_mode(
-    forced: Engine, engine_loop: EngineLoop, made: CmlFormat, mode: Mode
+    chaotic: Engine, engine_loop: EngineLoop, made: CmlFormat, mode: Mode
 ) -> None:
     async def scenario() -> None:
         prompt = made.prompt([QUESTION], [], mode)
         token_ids = made.chat.encode(encode_text(SCRIPTS[mode]))
         extra = script(token_ids, len(prompt), made.frame_rules(mode))
         session = CallingSession(
-            forced.tokens,
+            chaotic.tokens,
             made,
             Checkpoint(prompt),
             Sampling(max_tokens=1000, extra=extra),

@@ -13,9 +13,8 @@ from caesura.session import Sampling, Session, StopReason
 from forced_tokens import script as script_extra
 from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
 from support.draws import examples
+from support.engines.real import EngineLoop
 from support.waiting import think
-
-from .conftest import EngineLoop
 
 pytestmark = pytest.mark.engine
 
@@ -23,11 +22,6 @@ PIECES = ([CALL, 700, HEAD, 701, END], [CALL, 702, END], [TRAP, END], [703], [30
 scripts = st.lists(st.sampled_from(PIECES), min_size=1, max_size=12).map(
     lambda pieces: tuple(token for piece in pieces for token in piece)
 )
-
-
-@pytest.fixture
-def engine(forced: Engine) -> Engine:
-    return forced
 
 
 async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed: int) -> list[int]:
@@ -66,7 +60,7 @@ async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed
     tokens_seed=st.integers(0, 10_000),
 )
 def test_scripts_are_written_across_interrupts_pauses_and_preemption(
-    engine: Engine,
+    chaotic: Engine,
     engine_loop: EngineLoop,
     plans: list[tuple[tuple[int, ...], CallStop]],
     tokens_seed: int,
@@ -74,7 +68,7 @@ def test_scripts_are_written_across_interrupts_pauses_and_preemption(
     async def play() -> list[list[int]]:
         return await asyncio.gather(
             *(
-                written(engine, script, calls, tokens_seed * 1000 + index)
+                written(chaotic, script, calls, tokens_seed * 1000 + index)
                 for index, (script, calls) in enumerate(plans)
             )
         )
@@ -83,10 +77,10 @@ def test_scripts_are_written_across_interrupts_pauses_and_preemption(
 
 
 def test_a_free_session_is_free_beside_one_with_a_script(
-    engine: Engine, engine_loop: EngineLoop
+    chaotic: Engine, engine_loop: EngineLoop
 ) -> None:
     async def tokens(sampling: Sampling) -> list[int]:
-        async with await Session.open(engine.tokens, [400, 401], sampling) as session:
+        async with await Session.open(chaotic.tokens, [400, 401], sampling) as session:
             return [token async for delta in session for token in delta.token_ids]
 
     async def play() -> None:

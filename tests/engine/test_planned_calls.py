@@ -19,9 +19,8 @@ from caesura.lab.bench.function_calling.call_plan import (
 from caesura.session import Sampling, Session, StopReason
 from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
 from support.draws import examples
+from support.engines.real import EngineLoop
 from support.waiting import think
-
-from .conftest import EngineLoop
 
 pytestmark = pytest.mark.engine
 
@@ -74,11 +73,11 @@ async def written(engine: Engine, chance: random.Random) -> tuple[CallPlan, list
 @settings(max_examples=examples(10), suppress_health_check=list(HealthCheck))
 @given(sessions=st.integers(1, 8), tokens_seed=st.integers(0, 10_000))
 def test_every_token_is_what_the_plan_says_after_its_context(
-    forced: Engine, engine_loop: EngineLoop, sessions: int, tokens_seed: int
+    chaotic: Engine, engine_loop: EngineLoop, sessions: int, tokens_seed: int
 ) -> None:
     async def play() -> list[tuple[CallPlan, list[int], set[int]]]:
         seeds = (random.Random(f"{tokens_seed} {index}") for index in range(sessions))
-        return await asyncio.gather(*(written(forced, chance) for chance in seeds))
+        return await asyncio.gather(*(written(chaotic, chance) for chance in seeds))
 
     for plan, transcript, injected in engine_loop.run(play()):
         writer = PlannedWriter(plan)

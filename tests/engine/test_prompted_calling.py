@@ -25,8 +25,7 @@ from caesura.session import Sampling, Session, StopReason
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending
 from forced_tokens import script
 from support.draws import examples
-
-from .conftest import EngineLoop
+from support.engines.real import EngineLoop
 
 pytestmark = pytest.mark.engine
 
@@ -57,7 +56,7 @@ def made(model_path: str) -> CmlFormat:
 
 @pytest.mark.parametrize("mode", Mode)
 def test_a_session_calls_and_answers_in_each_mode(
-    forced: Engine, engine_loop: EngineLoop, made: CmlFormat, mode: Mode
+    chaotic: Engine, engine_loop: EngineLoop, made: CmlFormat, mode: Mode
 ) -> None:
     async def look(call: Call | FireAndForget) -> str:
         return f"[END] of {call.arguments['at']}"
@@ -67,7 +66,7 @@ def test_a_session_calls_and_answers_in_each_mode(
         token_ids = made.chat.encode(encode_text(SCRIPTS[mode]))
         extra = script(token_ids, len(prompt), made.frame_rules(mode))
         session = CallingSession(
-            forced.tokens,
+            chaotic.tokens,
             made,
             Checkpoint(prompt),
             Sampling(max_tokens=1000, extra=extra),
@@ -137,7 +136,7 @@ async def written(engine: Engine, made: CmlFormat, text: str, mode: Mode, seed: 
     tokens_seed=st.integers(0, 10_000),
 )
 def test_no_token_is_lost_and_no_frame_broken_off(
-    forced: Engine,
+    chaotic: Engine,
     engine_loop: EngineLoop,
     made: CmlFormat,
     plans: list[tuple[str, Mode]],
@@ -146,7 +145,7 @@ def test_no_token_is_lost_and_no_frame_broken_off(
     async def play() -> None:
         await asyncio.gather(
             *(
-                written(forced, made, text, mode, tokens_seed * 1000 + index)
+                written(chaotic, made, text, mode, tokens_seed * 1000 + index)
                 for index, (text, mode) in enumerate(plans)
             )
         )

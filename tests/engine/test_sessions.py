@@ -19,8 +19,7 @@ from caesura.session import (
     StopReason,
 )
 from small_model import BLOCK_SIZE, kv_bytes
-
-from .conftest import KV_BLOCKS, Control, EngineLoop, launch, stop
+from support.engines.real import KV_BLOCKS, Control, EngineLoop, running
 
 pytestmark = pytest.mark.engine
 
@@ -49,9 +48,8 @@ def engine(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
         max_num_seqs=4,
         compute_threads=1,
     )
-    engine = launch(engine_loop, settings)
-    yield engine
-    stop(engine_loop, engine)
+    with running(engine_loop, settings) as engine:
+        yield engine
 
 
 def prompt(seed: int, tokens: int) -> list[int]:
