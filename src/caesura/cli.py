@@ -6,21 +6,22 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from caesura.cml import Mode
+from caesura.console import plain_console, printable
 from caesura.errors import CaesuraError, ConfigurationError
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # it takes `:A:` for an emoji, and `[train]` for markup
     pretty_exceptions_enable=False,
     help="LLM serving in which a tool call is a pause, not the end of a request: a plug-in for "
-    "vLLM.\n\nStart with [bold]caesura doctor[/bold], then [bold]caesura demo[/bold].",
+    "vLLM.\n\nStart with `caesura doctor`, then `caesura demo`.",
 )
 
 # Options that several commands take
@@ -53,7 +54,6 @@ _ReportDirectory = Annotated[
 ]
 _Model = Annotated[str, typer.Option(help="A path or name, or demo.")]
 _Dtype = Annotated[str, typer.Option(help="Data type of the model.")]
-_ASYNC: dict[str, Any] = {"rich_help_panel": "Function calling (--async)"}
 
 
 @app.command(
@@ -108,15 +108,16 @@ def serve(
         typer.Option(
             "--config",
             help="Tools that the server runs, and settings of its sessions: a TOML file "
-            "(docs/configuration.md). Without it sessions have no tools, and are kept in "
+            "(docs/reference/configuration.md). Without it sessions have no tools, and are kept in "
             "caesura.db in the working directory. A YAML file is vLLM's, as in `vllm serve`.",
         ),
     ] = None,
 ) -> None:
-    """Serve a model with pauses: vLLM's OpenAI-compatible server, and any of its flags.
+    """Serve a model with pauses: vLLM's OpenAI-compatible server.
 
-    Clients need no change. A client that runs its own tools sends its follow-up request as
-    always; the engine recognises the context that it continues. Metrics: /metrics, caesura:*.
+    It takes any of vLLM's flags. Clients need no change. A client that runs its own tools sends its
+    follow-up request as always; the engine recognises the context that it continues. Metrics:
+    /metrics, caesura:*.
     """
     from caesura.engine.serving.serve import serve as run_server
     from caesura.units import parse_size
@@ -202,30 +203,25 @@ def bench(
     function_calling: Annotated[
         bool,
         typer.Option(
-            "--async", help="Measure function calling instead: modes side by side.", **_ASYNC
+            "--async", help="Measure function calling instead. The options below are for it."
         ),
     ] = False,
     suite: Annotated[
         str,
-        typer.Option(
-            help="demo, bfcl-parallel, bfcl-multi-step, bfcl-multi-step-parallel.", **_ASYNC
-        ),
+        typer.Option(help="demo, bfcl-parallel, bfcl-multi-step, bfcl-multi-step-parallel."),
     ] = "demo",
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of BFCL v4's JSONL files.", **_ASYNC)
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of BFCL v4's JSONL files.")] = None,
     modes: Annotated[
-        str, typer.Option(help="Comma-separated: sync, sync_parallel, async.", **_ASYNC)
+        str, typer.Option(help="Comma-separated: sync, sync_parallel, async.")
     ] = "sync,sync_parallel,async",
-    cases: Annotated[int, typer.Option(min=1, help="Cases of the suite.", **_ASYNC)] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Of cases and execution times.", **_ASYNC)] = 0,
+    cases: Annotated[int, typer.Option(min=1, help="Cases of the suite.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Of cases and execution times.")] = 0,
     latency: Annotated[
         str | None,
         typer.Option(
             help="Execution times: typical (30 to 500 ms, mean 110), longtail, uniform:A:B in "
             "seconds. Default: typical; of demo, what its tools take.",
             show_default=False,
-            **_ASYNC,
         ),
     ] = None,
     order: Annotated[
@@ -233,18 +229,14 @@ def bench(
         typer.Option(
             help="Which call is issued first: longest-first, random. With both, async runs "
             "in both orders.",
-            **_ASYNC,
         ),
     ] = "longest-first",
-    repetitions: Annotated[
-        int, typer.Option(min=1, help="Of each case in each mode.", **_ASYNC)
-    ] = 1,
+    repetitions: Annotated[int, typer.Option(min=1, help="Of each case in each mode.")] = 1,
     dependencies: Annotated[
         str,
         typer.Option(
             help="Of multi-step suites: calls (each call needs the one before) or steps (calls "
             "of one step are independent).",
-            **_ASYNC,
         ),
     ] = "calls",
     eager_bundles: Annotated[
@@ -252,16 +244,16 @@ def bench(
         typer.Option(
             "--eager-bundles",
             help="In sync_parallel, execute a call at its end instead of with its bundle.",
-            **_ASYNC,
         ),
     ] = False,
 ) -> None:
-    """Replay a workload on the real engine, policies side by side and interleaved.
+    """Replay a workload on the real engine, policies side by side.
 
-    The replay is a closed loop: each turn starts when the pause after the turn before is over.
+    Their runs are interleaved. The replay is a closed loop: each turn starts when the pause after
+    the turn before is over.
 
     With --async: latency of function calling, the modes sync, sync_parallel and async side by side
-    (docs/async.md). Tokens are forced along known answers, so that the system is measured.
+    (docs/results/async.md). Tokens are forced along known answers, so that the system is measured.
     """
     if function_calling:
         from caesura.lab.bench.function_calling import FunctionCallingSettings, run_function_calling
@@ -295,7 +287,7 @@ def bench(
             command=_command_line(),
         )
         return
-    from caesura.lab.bench.arms import Arms
+    from caesura.lab.bench.arm_engines import ArmEngines
     from caesura.lab.bench.run import run_bench
     from caesura.lab.bench.settings import BenchSettings
     from caesura.units import parse_size
@@ -317,8 +309,8 @@ def bench(
         output_dir=out,
         trace_path=trace,
     )
-    arms = Arms(settings, threads, dtype or "float32", _numbers(policy_option or []))
-    run_bench(settings, arms.start, command=_command_line())
+    engines = ArmEngines(settings, threads, dtype or "float32", _numbers(policy_option or []))
+    run_bench(settings, engines.start, command=_command_line())
 
 
 @app.command(
@@ -411,19 +403,21 @@ def simulate(
         ),
     ] = None,
 ) -> None:
-    """Compare policies in virtual time: the scheduler that serves, on a device that is modelled.
+    """Compare policies in virtual time, on a device that is modelled.
 
-    No GPU and no model is needed. docs/simulator.md says what is modelled and what is not.
+    The scheduler is the one that serves. No GPU and no model is needed.
+    docs/explanation/simulator.md says what is modelled and what is not.
     """
+    from caesura.lab.bench.arms import simulated_names
     from caesura.lab.sim.devices import simulated_device
-    from caesura.lab.sim.settings import SimulationSettings, all_policies
+    from caesura.lab.sim.settings import SimulationSettings
     from caesura.lab.sim.simulate import run_simulation
     from caesura.units import parse_size
 
     simulated = simulated_device(device, model, tensor_parallel)
     settings = SimulationSettings(
         workload=workload,
-        policies=all_policies() if policies is None else tuple(_names(policies)),
+        policies=simulated_names() if policies is None else tuple(_names(policies)),
         rates=tuple(float(value) for value in _names(rates)),
         seeds=tuple(int(value) for value in _names(seeds)),
         device=device,
@@ -495,7 +489,7 @@ def chat(
         ),
     ] = None,
 ) -> None:
-    """Talk to a session of `caesura serve`: watch it, steer it, answer what it asks.
+    """Talk to a session of `caesura serve`: watch, steer, answer it.
 
     What you type while the model writes steers it. A question is answered
     where it is asked: y, or n and a reason; a text; a number; JSON.
@@ -541,7 +535,7 @@ def demo(
         typer.Option(help="The agent's model: a checkpoint of `caesura train demo`."),
     ] = None,
 ) -> None:
-    """Show what Caesura is for, on this CPU, with real tools and real engines."""
+    """Show what Caesura is for, with real tools and engines."""
     from caesura.lab.demo.run import Part, run_demo
 
     if part not in [*Part]:
@@ -592,9 +586,10 @@ def calibrate(
         ),
     ] = None,
 ) -> None:
-    """Measure what iterations and copies cost here: a device profile for `caesura simulate`.
+    """Measure what iterations and copies cost on this machine.
 
-    Runs the real engine in this process, on an otherwise idle machine. Takes about a minute.
+    The result is a device profile for `caesura simulate`. Runs the real engine in this process, on
+    an otherwise idle machine. Takes about a minute.
     """
     if from_trace is not None or base is not None or policy is not None:
         if from_trace is None or base is None:
@@ -712,11 +707,11 @@ def train(
     ] = False,
     json_path: _FiguresPath = None,
 ) -> None:
-    r"""Train a model to call functions asynchronously, or evaluate one by interactive rollout.
+    """Train a model to call functions asynchronously.
 
-    Any causal language model with a chat template can be fine-tuned (docs/training.md); that needs
-    pip install "caesura\[train]". What is trained is saved every few minutes: stop it whenever you
-    like, and go on with --resume.
+    Or evaluate one, by interactive rollout. Any causal language model with a chat template can be
+    fine-tuned (docs/how-to/train.md); that needs pip install "caesura[train]". What is trained is
+    saved every few minutes: stop it whenever you like, and go on with --resume.
     """
     # Threads that wait for each other must not burn the core that the other one needs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -779,9 +774,9 @@ def doctor() -> None:
     styles = {Verdict.GOOD: "green", Verdict.NOTE: "yellow", Verdict.BAD: "bold red"}
     for finding in examine():
         style = styles[finding.verdict]
-        table.add_row(f"[{style}]{finding.verdict}[/]", finding.topic, finding.text)
+        table.add_row(Text(finding.verdict, style), finding.topic, finding.text)
         problems += finding.verdict is Verdict.BAD
-    Console().print(table)
+    plain_console().print(table)
     if problems:
         raise typer.Exit(1)
 
@@ -791,7 +786,8 @@ def main() -> None:
     try:
         app()
     except (CaesuraError, ValueError, FileNotFoundError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        message = Text.assemble(("error:", "bold red"), f" {printable(str(error))}")
+        plain_console(stderr=True).print(message)
         sys.exit(2)
 
 

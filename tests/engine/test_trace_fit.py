@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from caesura import cli
-from caesura.engine.tracing.trace_events import TraceEvents, read_trace
+from caesura.engine.tracing.trace_events import TraceEvents
 from caesura.lab.bench.stats import RunPlan
 from caesura.lab.bench.traces import merge_traces, simulated_part
 from caesura.lab.calibrate.iteration_fit import FIGURES, IterationSample
-from caesura.lab.calibrate.trace_fit import (
+from caesura.lab.calibrate.trace_fit import fit_under_load
+from caesura.lab.calibrate.trace_iterations import (
     LoadedIteration,
-    fit_under_load,
     policy_of,
     read_iterations,
+    read_trace,
 )
 from caesura.lab.sim.profiles import device_profile
 from caesura.lab.sim.simulate import plan_simulation

@@ -12,6 +12,7 @@ from caesura.engine.flags import as_flags, set_cpu_defaults
 from caesura.engine.protocol import CML_PARSER, CML_PARSER_PLUGIN
 from caesura.engine.versions import require_tested_vllm
 from caesura.errors import ConfigurationError
+from caesura.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     """
     from vllm.version import __version__ as vllm_version
 
+    configure_logging()
     require_tested_vllm(vllm_version)
     allow_plugin()
     check_host_memory(config.host_memory)

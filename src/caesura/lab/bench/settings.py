@@ -31,7 +31,21 @@ ByteSize = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 
 
-class ComparisonSettings(BaseModel):
+class OutputSettings(BaseModel):
+    """Where results go.
+
+    Attributes:
+        json_path: where the figures are written, None for not at all.
+        output_dir: where report.md and plots are written, None for not at all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    json_path: Path | None = None
+    output_dir: Path | None = None
+
+
+class ComparisonSettings(OutputSettings):
     """What all comparisons of policies on one workload have, on an engine or simulated.
 
     Attributes:
@@ -45,12 +59,8 @@ class ComparisonSettings(BaseModel):
         model: what is served.
         kv_memory_bytes: device memory for KV caches.
         host_memory_bytes: host memory for copies of paused contexts.
-        json_path: where the figures are written, None for not at all.
-        output_dir: where report.md and plots are written, None for not at all.
         trace_path: where a trace of all runs is written, None for not at all.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     workload: str = "infercept-sample"
     policies: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
@@ -66,8 +76,6 @@ class ComparisonSettings(BaseModel):
     model: str | None = None
     kv_memory_bytes: ByteSize
     host_memory_bytes: ByteSize = 0
-    json_path: Path | None = None
-    output_dir: Path | None = None
     trace_path: Path | None = None
 
     @property

@@ -4,16 +4,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
+from caesura.lab.bench.arms import arm
 from caesura.lab.bench.settings import ByteSize, ComparisonSettings, PositiveFloat
-from caesura.policy import make_policy, policy_names, policy_options
-
-STOCK_POLICIES = ("stock", "stock-no-cache", "stock-host")
-"""vLLM's own scheduler: with prefix caching, without, and with vLLM's own CPU offloading."""
-
-INFINITE = "infinite"
-"""`preserve` with device memory for everything: the limit of what memory can give."""
-
-NEED_HOST_MEMORY = ("stock-host", "swap")
+from caesura.policy import policy_options
 
 
 class SimulationSettings(ComparisonSettings):
@@ -55,16 +48,14 @@ class SimulationSettings(ComparisonSettings):
                 f"a warm-up of {self.warmup_seconds:g} s leaves nothing of a horizon of "
                 f"{self.horizon_seconds:g} s to measure"
             )
-        ours = [caesura_policy(name) for name in self.policies if name not in STOCK_POLICIES]
-        for name in ours:
-            make_policy(name)
-        for name in self.policies:
-            if name in NEED_HOST_MEMORY and not self.host_memory_bytes:
+        arms = [arm(name) for name in self.policies]
+        for one in arms:
+            if one.needs_host_memory and not self.host_memory_bytes:
                 raise ValueError(
-                    f"policy {name!r} needs host memory: give --host-memory (for example 8GB), "
+                    f"policy {one.name!r} needs host memory: give --host-memory (for example 8GB), "
                     "or leave it out"
                 )
-        known = set[str]().union(*(policy_options(name) for name in ours))
+        known = set[str]().union(*(policy_options(one.policy) for one in arms if one.policy))
         for option in self.policy_options:
             if option not in known:
                 raise ValueError(
@@ -82,14 +73,3 @@ class SimulationSettings(ComparisonSettings):
             f"sessions arrive for {self.horizon_seconds:g} s and all are run to their end, those "
             f"that arrive from {self.warmup_seconds:g} s on are measured"
         )
-
-
-def caesura_policy(name: str) -> str:
-    """The policy of ours behind a name in a simulation."""
-    return "preserve" if name == INFINITE else name
-
-
-def all_policies() -> tuple[str, ...]:
-    """The policies that a simulation compares by default."""
-    ours = [name for name in policy_names() if name != "end"]
-    return (*STOCK_POLICIES, *ours, INFINITE)

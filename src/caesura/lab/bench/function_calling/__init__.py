@@ -1,4 +1,4 @@
-"""Latency of function calling on the real engine, modes side by side (docs/async.md)."""
+"""Latency of function calling on the real engine, modes side by side (docs/results/async.md)."""
 
 from caesura.lab.bench.function_calling.bfcl import BFCL_SUITES, Dependencies, load_bfcl
 from caesura.lab.bench.function_calling.cases import Case, CaseError, KnownCall, Suite

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from caesura.cml import Mode
 from caesura.lab.bench.function_calling.bfcl import BFCL_SUITES, Dependencies
 from caesura.lab.bench.function_calling.latencies import TYPICAL, Draw, parse_latency
 from caesura.lab.bench.function_calling.plans import Order
-from caesura.lab.bench.settings import ByteSize
+from caesura.lab.bench.settings import ByteSize, OutputSettings
 
 DEMO = "demo"
 SUITES = (DEMO, *BFCL_SUITES)
@@ -27,7 +27,7 @@ def _known_latency(text: str | None) -> str | None:
     return text
 
 
-class FunctionCallingSettings(BaseModel):
+class FunctionCallingSettings(OutputSettings):
     """A comparison of modes, or of policies with many sessions at once.
 
     Attributes:
@@ -54,11 +54,7 @@ class FunctionCallingSettings(BaseModel):
         model: folder of a model that was made for CML; None for the bundled one.
         dtype: data type of the model.
         threads: compute threads on CPU.
-        json_path: where the figures are written, None for not at all.
-        output_dir: where report.md and plots are written, None for not at all.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: Annotated[str, AfterValidator(_known_suite)]
     data: Path | None = None
@@ -79,8 +75,6 @@ class FunctionCallingSettings(BaseModel):
     model: str | None = None
     dtype: str = "bfloat16"
     threads: PositiveInt = 1
-    json_path: Path | None = None
-    output_dir: Path | None = None
 
     @property
     def draw(self) -> Draw | None:
