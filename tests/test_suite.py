@@ -28,8 +28,6 @@ MAY_WAIT = {
     "dashboard_scene.py": "plays a scene for pictures, which is no test",
     "lab/demo/recordings.py": "pretends that a recording began a second ago",
     # For now.
-    "server/test_loop_lag.py": "",
-    "server/sessions/test_serve_cml.py": "",
     "session/crash_run.py": "",
     "session/test_agent.py": "",
     "session/test_cml_agent.py": "",
