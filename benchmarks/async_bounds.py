@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 
 from caesura.cml import Mode
 from caesura.cml.latency import CallTimes
-from caesura.lab.bench.function_calling import BFCL_SUITES, Dependencies, Suite, load_bfcl
+from caesura.lab.bench.function_calling.bfcl import BFCL_SUITES, Dependencies, load_bfcl
 from caesura.lab.bench.function_calling.bounds import DependentCall, bound_seconds
+from caesura.lab.bench.function_calling.cases import Suite
 from caesura.lab.bench.function_calling.latencies import parse_latency
 from caesura.lab.bench.function_calling.plans import CallTokens, Order, TimedCall, timed_calls
 from caesura.lab.bench.function_calling.suites import chosen_cases

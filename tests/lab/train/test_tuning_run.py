@@ -2,7 +2,6 @@
 
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def test_adapters_train_the_markers_and_leave_other_tokens(
 ) -> None:
     base = tiny_base(request.getfixturevalue(kind))
     before = weights(base.model)
-    settings = replace(SETTINGS, lora=True, lora_rank=4, steps=2)
+    settings = SETTINGS.model_copy(update={"lora": True, "lora_rank": 4, "steps": 2})
     trainer = trained(tmp_path / "run", base, settings)
     probe = torch.tensor([base.codec.prompt_of("Hi.", (), Mode.ASYNC)])
     with torch.no_grad():
@@ -261,10 +260,10 @@ def test_tools_that_do_not_do_are_refused(content: str, advice: str, tmp_path: P
 
 def test_examples_that_are_too_long_are_refused_with_advice(tiny: Base) -> None:
     with pytest.raises(ConfigurationError, match="raise --max-tokens"):
-        prepare_data(tiny, replace(SETTINGS, max_tokens=100))
+        prepare_data(tiny, SETTINGS.model_copy(update={"max_tokens": 100}))
 
 
 def test_a_card_without_an_evaluation_says_so() -> None:
-    text = card(replace(SETTINGS, base="some/model", tools=()), ())
+    text = card(SETTINGS.model_copy(update={"base": "some/model", "tools": ()}), ())
     assert "made up for each example" in text
     assert "Not evaluated yet" in text

@@ -32,26 +32,13 @@ class Arms:
 
     Args:
         settings: what is compared.
-        threads: compute threads of each engine on CPU.
-        dtype: data type of the model.
-        policy_options: numbers for the policies that have them.
 
     Raises:
-        ValueError: an option that no policy has.
+        ValueError: there is no such policy.
     """
 
-    def __init__(
-        self,
-        settings: BenchSettings,
-        threads: int,
-        dtype: str = "float32",
-        policy_options: dict[str, float] | None = None,
-    ) -> None:
+    def __init__(self, settings: BenchSettings) -> None:
         self._settings = settings
-        self._threads = threads
-        self._dtype = dtype
-        self._options = policy_options or {}
-        self._model: str | None = settings.model
         for policy in settings.policies:
             if policy not in STOCK_POLICIES:
                 make_policy(policy)
@@ -59,13 +46,13 @@ class Arms:
     async def start(self, policy: str) -> RunningEngine:
         """Start one engine; takes 10 to 40 seconds on two cores."""
         settings = EngineSettings(
-            model=self._model or str(await asyncio.to_thread(demo_model_path)),
+            model=self._settings.model or str(await asyncio.to_thread(demo_model_path)),
             caesura=None if policy in STOCK_POLICIES else self._config(policy),
             prefix_caching=policy != STOCK_NO_CACHE,
             kv_memory_bytes=self._settings.kv_memory_bytes,
             max_model_len=FIT_MEMORY,
-            compute_threads=self._threads,
-            dtype=self._dtype,
+            compute_threads=self._settings.threads,
+            dtype=self._settings.dtype,
         )
         with engine_log(policy) as log:
             engine = start_engine(settings)
@@ -74,7 +61,7 @@ class Arms:
         return Arm(engine, log, stock=stock, traced=traced)
 
     def _config(self, policy: str) -> CaesuraConfig:
-        options = own_options(policy, self._options)
+        options = own_options(policy, self._settings.policy_options)
         return CaesuraConfig.parse(
             {
                 "policy": policy,

@@ -14,7 +14,6 @@ from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.models.noise_model import demo_model_path
 
 POLICIES = ("stock", "min-waste")
-COMPUTE_THREADS = 1
 
 
 def pause_settings(out: Path) -> BenchSettings:
@@ -50,8 +49,7 @@ def run_pauses(out: Path, command: str, console: Console) -> None:
     path = demo_model_path(lambda message: console.print(f"[dim]{message}[/dim]"))
     console.print(f"[dim]model: a small Llama with random weights ({path.name})[/dim]")
     settings = pause_settings(out)
-    arms = Arms(settings, COMPUTE_THREADS)
-    run_bench(settings, arms.start, command=command, console=console)
+    run_bench(settings, Arms(settings).start, command=command, console=console)
     console.print(
         f"\nReport: [bold]{out / 'report.md'}[/bold] (figures, plots and a timeline of pauses "
         f"beside it)."

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from caesura.cli import app
 from caesura.cml import Mode
 from caesura.errors import CaesuraError
-from caesura.lab.bench.function_calling import Case, FunctionCallingSettings
-from caesura.lab.bench.function_calling.cases import KnownCall
+from caesura.lab.bench.function_calling.cases import Case, KnownCall
 from caesura.lab.bench.function_calling.compare import tasks
 from caesura.lab.bench.function_calling.crowd import makespans
 from caesura.lab.bench.function_calling.plans import Order
@@ -25,6 +24,7 @@ from caesura.lab.bench.function_calling.report import (
     markdown_report,
     write_json,
 )
+from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.function_calling.stats import compare, comparisons, summaries
 from caesura.lab.machine import this_machine
 
