@@ -1,6 +1,6 @@
 """What theory promises for asynchronous function calling on BFCL, by decode speed.
 
-No engine: the bounds of `caesura bench --async` for the known answers of BFCL v4, with the tokens
+No engine: the bounds of `caesura bench calls` for the known answers of BFCL v4, with the tokens
 that the bench model's tokenizer gives them and an assumed time per token.
 
     python benchmarks/async_bounds.py DATA [--cases 200] [--json OUT]

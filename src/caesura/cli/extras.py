@@ -13,9 +13,10 @@ class Extra(StrEnum):
     TRAIN = "train"
 
 
+_LAB = ("matplotlib", "safetensors")
 PACKAGES = {
-    Extra.LAB: ("matplotlib", "safetensors"),
-    Extra.TRAIN: ("accelerate", "datasets", "peft", "transformers", "trl"),
+    Extra.LAB: _LAB,
+    Extra.TRAIN: (*_LAB, "accelerate", "datasets", "peft", "transformers", "trl"),
 }
 """What each installs, by the names that are imported."""
 

@@ -53,7 +53,6 @@ def train(
         resume: Go on from the checkpoint in --out, with the same options.
         threads: Compute threads.
     """
-    require(Extra.LAB)
     require(Extra.TRAIN)
     from caesura.cli.models import require_model
 

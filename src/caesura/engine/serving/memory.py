@@ -14,16 +14,21 @@ ADVICE = (
 )
 """What to do where it is not free."""
 
+_ENGINE_PROCESS_BYTES = 3 * 2**28
+"""What the engine's process takes for its own code before it looks how much is free."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
     """Memory of the device that computes: of a GPU, or of the machine.
 
     Attributes:
+        name: whose it is, for people.
         total_bytes: all of it.
-        free_bytes: what no program uses.
+        free_bytes: what is left for vLLM when its engine process looks.
     """
 
+    name: str
     total_bytes: int
     free_bytes: int
 
@@ -71,8 +76,8 @@ def check_memory(arguments: Namespace) -> None:
 def shortage(memory: DeviceMemory, share: float) -> str:
     """What vLLM wants and what there is."""
     return (
-        f"vLLM wants {share:.0%} of the memory, {format_size(memory.wanted_bytes(share))} of "
-        f"{format_size(memory.total_bytes)}, and {format_size(memory.free_bytes)} are free"
+        f"vLLM wants {share:.0%} of {memory.name}, {format_size(memory.wanted_bytes(share))} of "
+        f"{format_size(memory.total_bytes)}, and about {format_size(memory.free_bytes)} are free"
     )
 
 
@@ -86,8 +91,11 @@ def _machine_memory() -> DeviceMemory:
 
     nodes = get_visible_memory_node()
     node = get_allowed_cpu_list()[0].numa_node
-    found = get_memory_node_info(node if node in nodes else nodes[0])
-    return DeviceMemory(found.total_memory, found.available_memory)
+    if node not in nodes:
+        node = nodes[0]
+    found = get_memory_node_info(node)
+    free_bytes = max(0, found.available_memory - _ENGINE_PROCESS_BYTES)
+    return DeviceMemory(f"the memory of node {node}", found.total_memory, free_bytes)
 
 
 def _gpu_memory() -> DeviceMemory | None:
@@ -100,7 +108,7 @@ def _gpu_memory() -> DeviceMemory | None:
         try:
             index = current_platform.visible_device_id_to_physical_device_id(0)
             found = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(index))
-            return DeviceMemory(int(found.total), int(found.free))
+            return DeviceMemory("the GPU's memory", int(found.total), int(found.free))
         finally:
             nvml.nvmlShutdown()
     except (AttributeError, RuntimeError, ValueError, nvml.NVMLError):

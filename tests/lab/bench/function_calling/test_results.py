@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 from rich.console import Console
-from typer.testing import CliRunner
 
-from caesura.cli import app
+from caesura import cli
 from caesura.cml import Mode
 from caesura.errors import CaesuraError
 from caesura.lab.bench.function_calling.cases import Case, KnownCall
@@ -60,14 +59,14 @@ def test_the_file_has_what_scripts_depend_on(tmp_path: Path) -> None:
     path = tmp_path / "out" / "async.json"
     write_json(
         path,
-        command="caesura bench --async",
+        command="caesura bench calls",
         machine=this_machine(),
         settings=SETTINGS,
         skipped=Counter({"no calls": 2}),
         runs=RUNS,
     )
     written = json.loads(path.read_text())
-    assert written["command"] == "caesura bench --async"
+    assert written["command"] == "caesura bench calls"
     assert written["machine"]["cores"] >= 1
     assert len(written["runs"]) == 9
     promised = "suite mode case latency_s generation_s execution_s bound_s calls correct"
@@ -120,7 +119,7 @@ def test_tables_and_report_say_what_was_measured() -> None:
     console.print(arm_table(RUNS), comparison_table(RUNS))
     shown = console.export_text()
     report = markdown_report(
-        command="caesura bench --async",
+        command="caesura bench calls",
         machine=this_machine(),
         settings=SETTINGS,
         skipped={"no calls": 2},
@@ -165,5 +164,5 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> Non
 
 
 def test_the_command_asks_for_the_data() -> None:
-    result = CliRunner().invoke(app, ["bench", "--async", "--suite", "bfcl-parallel"])
-    assert "--data" in str(result.exception)
+    with pytest.raises(CaesuraError, match="--data"):
+        cli.run(["bench", "calls", "--suite", "bfcl-parallel"])
