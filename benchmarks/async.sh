@@ -1,5 +1,5 @@
 #!/bin/sh
-# Records the figures of docs/async.md: an hour on two idle cores.
+# Records the figures of docs/results/async.md: an hour on two idle cores.
 #
 #     benchmarks/async.sh DATA [RESULTS]
 #

@@ -8,12 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caesura.policy.duration import (
-    Calibration,
-    DurationModel,
-    Progress,
-    remaining_with_progress,
-)
+from caesura.policy.duration import DurationModel
+from caesura.policy.duration_scores import DurationScores
+from caesura.policy.progress import Progress, remaining_with_progress
 
 RNG_SEED = 20240207
 LONG_MEMORY = 5000.0
@@ -237,7 +234,7 @@ def test_a_thousand_pauses_are_estimated_within_a_scheduler_step() -> None:
 
 
 def test_calibration_of_a_stationary_tool() -> None:
-    calibration = Calibration(DurationModel(LONG_MEMORY), elapsed_seconds=(0.0, 10.0, 1e6))
+    calibration = DurationScores(DurationModel(LONG_MEMORY), elapsed_seconds=(0.0, 10.0, 1e6))
     for duration in rng().exponential(10.0, 4000):
         calibration.observe("tool", float(duration))
     at_start, at_ten = calibration.rows()
@@ -253,7 +250,7 @@ def test_calibration_of_a_stationary_tool() -> None:
 
 
 def test_calibration_shows_a_tool_that_became_faster() -> None:
-    calibration = Calibration(learned([10.0] * 100), elapsed_seconds=(0.0,))
+    calibration = DurationScores(learned([10.0] * 100), elapsed_seconds=(0.0,))
     for _ in range(20):
         calibration.observe("tool", 1.0)
     (row,) = calibration.rows()
@@ -264,7 +261,7 @@ def test_calibration_shows_a_tool_that_became_faster() -> None:
 
 
 def test_calibration_scores_a_bounded_number_of_endpoints() -> None:
-    calibration = Calibration(DurationModel(), elapsed_seconds=(0.0,), max_endpoints=2)
+    calibration = DurationScores(DurationModel(), elapsed_seconds=(0.0,), max_endpoints=2)
     for endpoint in ("a", "b", "c", "a"):
         calibration.observe(endpoint, 1.0)
     assert [(row.endpoint, row.count) for row in calibration.rows()] == [("a", 2), ("b", 1)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.policy import Disposition, Load, Memory, make_policy
+from caesura.policy import CopyOut, Disposition, Drop, Keep, Load, Memory, make_policy
 from caesura.policy.infercept import LOAD_TOLERANCE, InferCept
 from caesura.policy.waste import GPT_J_6B_A100, break_even_seconds, chunk_tokens
 from fake_pauses import NO_MEMORY, FakeEngine, FakePause, demand
@@ -41,7 +41,7 @@ def busy(load: Load = LOAD) -> Load:
 def test_a_new_pause_is_preserved_and_looked_at_again_in_the_next_iteration() -> None:
     state = engine(FakePause("new"), host=HOST)
     plan = state.plan(now=0.0)
-    assert [action.disposition for action in plan.actions] == [Disposition.PRESERVE]
+    assert [type(action) for action in plan.actions] == [Keep]
     assert plan.review_seconds == pytest.approx(COSTS.forward_seconds(RUNNING))
 
 
@@ -165,7 +165,7 @@ def test_a_discard_that_could_not_be_carried_out_is_repeated() -> None:
     state.step(0.0)
     for now in (3.0, 3.02):
         (action,) = state.plan(now).actions
-        assert action.disposition is DISCARD
+        assert isinstance(action, Drop)
 
 
 def test_more_load_postpones_and_less_load_hastens() -> None:
@@ -183,7 +183,7 @@ def test_discarded_contexts_are_forgotten_on_request() -> None:
         state = FakeEngine(policy, [FakePause("tool")], costs=COSTS, load=LOAD)
         state.step(0.0)
         (action,) = state.plan(5.0).actions
-        assert action.forget == bool(option)
+        assert action == Drop(action.pause_id, forget=bool(option))
 
 
 def test_the_rule_of_the_released_code_takes_the_remaining_time_that_is_known() -> None:
@@ -264,8 +264,10 @@ def test_a_thousand_pauses_cost_far_less_than_a_step() -> None:
         by_id = {pause.id: pause for pause in state.pauses}
         for action in actions:
             pause = by_id[action.pause_id]
-            pause.disposition = action.disposition
-            if action.disposition is DISCARD:
+            pause.disposition = Disposition.SWAP if isinstance(action, CopyOut) else DISCARD
+            if isinstance(action, Keep):
+                pause.disposition = Disposition.PRESERVE
+            if isinstance(action, Drop):
                 pause.held_tokens = 0
                 state.pauses.remove(pause)
                 state.pauses.append(FakePause(f"again{step}-{pause.id}", step * STEP, 1500))

@@ -5,13 +5,13 @@ from caesura.tools.environment import Environment
 from caesura.tools.reference import configuration_reference
 from caesura.tools.settings import Settings
 
-DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "configuration.md"
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "reference" / "configuration.md"
 
 
 def test_the_document_is_what_the_settings_say() -> None:
     written = DOCUMENT.read_text("utf-8")
     assert written == configuration_reference(), (
-        "run: python -m caesura.tools.reference > docs/configuration.md"
+        "run: python -m caesura.tools.reference > docs/reference/configuration.md"
     )
 
 

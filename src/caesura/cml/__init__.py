@@ -1,4 +1,4 @@
-"""CML: calls, results and waiting in one stream (docs/cml.md)."""
+"""CML: calls, results and waiting in one stream (docs/reference/cml.md)."""
 
 from caesura.cml.body import KnownTools
 from caesura.cml.encoder import encode_text, encode_tokens
@@ -20,13 +20,13 @@ from caesura.cml.frames import (
     Trap,
     error_content,
 )
-from caesura.cml.machine import EndOfStream, Event, MonitorSettings, State
+from caesura.cml.grammar import State
+from caesura.cml.machine import EndOfStream, Event, MonitorSettings
 from caesura.cml.markers import Marker, ReasoningEdge, ReasoningTags, Vocabulary
 from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situation, next_step
 from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
 from caesura.cml.prompting import ToolDescription, duration_sentence, system_prompt
 from caesura.cml.rules import Rules, Violation, ViolationKind
-from caesura.cml.scanner import half_marker
 from caesura.cml.text_frame_watch import TextFrameWatch
 from caesura.cml.transcript import MalformedTranscript, read_transcript
 
@@ -85,7 +85,6 @@ __all__ = [
     "encode_tokens",
     "error_content",
     "escape",
-    "half_marker",
     "next_step",
     "read_transcript",
     "system_prompt",

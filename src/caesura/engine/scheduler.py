@@ -32,6 +32,7 @@ from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig, check_supported
 from caesura.engine.connector import CaesuraConnector
+from caesura.engine.copies.contexts import CopiedContexts, HostContexts
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
 from caesura.engine.model.tool_names import ToolNames
@@ -40,7 +41,8 @@ from caesura.engine.pauses.allocation import ReclaimingAllocator
 from caesura.engine.pauses.continuations import Continuations
 from caesura.engine.pauses.integrity import check_idle
 from caesura.engine.pauses.interrupts import InterruptSteps
-from caesura.engine.pauses.keeper import ParkedSessions, PauseKeeper
+from caesura.engine.pauses.keeper import PauseKeeper
+from caesura.engine.pauses.parking import Parking, SessionState
 from caesura.engine.pauses.queues import RankedQueue, move_to_rank
 from caesura.engine.pauses.ranks import SessionRanks
 from caesura.engine.protocol import DETACHED, INTERRUPTED
@@ -48,7 +50,7 @@ from caesura.engine.serving.notifications import take_notifications
 from caesura.engine.tracing.engine_trace import trace_engine
 from caesura.engine.tracing.recorder import NO_TRACE, Trace
 from caesura.engine.versions import require_tested_vllm
-from caesura.policy import Load, displacement_pays, make_policy
+from caesura.policy import displacement_pays, make_policy
 
 GAUGE_INTERVAL_SECONDS = 0.2
 
@@ -76,17 +78,17 @@ class InterceptScheduler(AsyncScheduler):
         self._connected = connector is not None
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
+        contexts = HostContexts()
+        if connector is not None and connector.num_slots:
+            contexts = CopiedContexts(connector.transfers, self.block_size, self.metrics)
+        self.parking = Parking(self)
         self.keeper = PauseKeeper(
             policy=make_policy(config.policy, config.policy_options),
             config=config,
-            kv_cache_manager=self.kv_cache_manager,
-            block_size=self.block_size,
-            parked=ParkedSessions(
-                self._request_blocks_can_be_freed, self._free_parked_blocks, self._detach
-            ),
-            transfers=connector.transfers if connector is not None else None,
+            scheduler=self,
+            parking=self.parking,
+            contexts=contexts,
             metrics=self.metrics,
-            load=self._load,
             clock=self.clock,
         )
         self.trace: Trace = NO_TRACE
@@ -99,13 +101,7 @@ class InterceptScheduler(AsyncScheduler):
         self.continuations = Continuations(self.keeper, config.keep_contexts, tools_called)
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
         self.interrupts = InterruptSteps(self.metrics)
-        self.parked: dict[str, Request] = {}
         self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
-        self._stopped: list[Request] = []
-        self._released: list[Request] = []
-        self._full: list[Request] = []  # what was appended leaves no room to generate
-        self._detached: list[Request] = []
-        self._let_go: set[str] = set()  # detached; until the client has given the request up
         self._engine_token_limit: int = self.max_num_scheduled_tokens
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
         self._step_starts: deque[tuple[int, float]] = deque()  # of the steps under way
@@ -121,26 +117,15 @@ class InterceptScheduler(AsyncScheduler):
         self._allocator.install()
         take_notifications()
 
-    def _load(self) -> Load:
-        """What runs, waits and is copied, for the policy."""
-        transfers = self.keeper.transfers
-        return Load(
-            running_requests=len(self.running),
-            running_tokens=sum(request.num_computed_tokens for request in self.running),
-            waiting_requests=len(self.waiting) + len(self.kv_holding_waiting),
-            link_backlog_tokens=transfers.backlog_blocks * self.block_size if transfers else 0,
-            copy_budget_tokens=transfers.budget_blocks * self.block_size if transfers else 0,
-        )
-
     # Arrivals
 
     def add_request(self, request: Request) -> None:
         """A new request, or more tokens for a session in place."""
-        session = self.parked.get(request.request_id)
+        session = self.parking.parked(request.request_id)
         if session is not None:
             self._extend_parked(session, StreamingUpdate.from_request(request))
             return
-        if request.request_id in self._let_go:
+        if self.parking.is_let_go(request.request_id):
             return  # sent before the client learned of it: it starts again from its transcript
         if request.request_id not in self.requests and not request.resumable:
             self._claim_pause(request)
@@ -158,18 +143,11 @@ class InterceptScheduler(AsyncScheduler):
         pause = self.keeper.table.get(session.request_id)
         assert pause is not None
         self.keeper.claim(pause, session)
-        del self.parked[session.request_id]
         if self.ranks.order is None:
             session.arrival_time = update.arrival_time
         self.ranks.returns(session.request_id, pause)
         self._update_request_as_session(session, update)
-        self._queue_session(session)
-
-    def _queue_session(self, session: Request) -> None:
-        if session.num_tokens < self.max_model_len:
-            self._enqueue_waiting_request(session)
-        else:
-            self._full.append(session)
+        self.parking.queue(session)
 
     def _claim_pause(self, request: Request) -> None:
         """If the request continues a paused context, it takes that context's place."""
@@ -193,6 +171,13 @@ class InterceptScheduler(AsyncScheduler):
             self.keeper.name_endpoint(request_id, self.continuations.limited(endpoint))
         self.keeper.note_progress(request_id, fraction, remaining_seconds)
 
+    def name_next_pause(self, request_id: str, endpoint: str) -> None:
+        """What a session will wait for when it pauses next; or does, if it has paused already."""
+        if self.parking.parked(request_id) is not None:
+            self.keeper.name_endpoint(request_id, self.continuations.limited(endpoint))
+        elif request_id in self.requests:
+            self.continuations.name_next(request_id, endpoint)
+
     # Steps
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
@@ -203,9 +188,9 @@ class InterceptScheduler(AsyncScheduler):
         self._scheduling = True
         self._displace()
         self._limit_tokens()
-        if self._copies_overlap and self.keeper.transfers is not None:
-            iteration_seconds = self.keeper.costs().forward_seconds(len(self.running))
-            self.keeper.transfers.fit_budget(iteration_seconds)
+        if self._copies_overlap:
+            iteration_seconds = self.keeper.snapshots.costs().forward_seconds(len(self.running))
+            self.keeper.contexts.fit_budget(iteration_seconds)
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         self.trace.scheduled(output, self.requests)
@@ -215,9 +200,7 @@ class InterceptScheduler(AsyncScheduler):
         for request_id in admitted:
             if request_id in self.ranks:
                 move_to_rank(self.running, self.requests[request_id], self.ranks.rank)
-        for request in self._released:
-            self._requeue_released(request)
-        self._released.clear()
+        self.parking.requeue_released()
         return output
 
     def update_from_output(
@@ -234,15 +217,12 @@ class InterceptScheduler(AsyncScheduler):
         began = max(started, self._step_ended_seconds)
         self._step_ended_seconds = now
         self.keeper.timer.observe(scheduler_output.total_num_scheduled_tokens, now - began)
-        stopped, self._stopped = self._stopped, []
-        for request in stopped:
-            if not request.is_finished():
-                self._settle_stopped(request, outputs)
+        for request in self.parking.in_state(SessionState.STOPPED):
+            self._settle_stopped(request, outputs)
         self._end_full_turns(outputs)
         self.keeper.settle_copies()
-        for request in self._detached:
+        for request in self.parking.take_detached():
             _emit(outputs, request, FinishReason.ABORT, DETACHED)
-        self._detached.clear()
         self._publish_metrics(outputs)
         self.trace.iterated(began, now)
         if self.config.check_integrity and not self.requests:
@@ -259,8 +239,7 @@ class InterceptScheduler(AsyncScheduler):
             self,
             self.keeper,
             {
-                "parked sessions": not self.parked,
-                "unsettled sessions": not self._stopped and not self._released,
+                "parked sessions": self.parking.is_empty(),
                 "ranks": self.ranks.is_empty(),
                 "watches of frames": self.frames.is_empty(),
                 "interrupts": self.interrupts.is_empty(),
@@ -327,7 +306,7 @@ class InterceptScheduler(AsyncScheduler):
         request.num_stale_output_tokens = request.num_in_flight_tokens
         request.num_output_placeholders = 0
         request.status = RequestStatus.WAITING
-        self._stopped.append(request)
+        self.parking.stop(request)
         return False
 
     def _settle_stopped(self, request: Request, outputs: dict[int, EngineCoreOutputs]) -> None:
@@ -351,7 +330,7 @@ class InterceptScheduler(AsyncScheduler):
                 _emit(outputs, request, FinishReason.STOP, INTERRUPTED)
         if appended:
             self.metrics.count("interrupts", appended)
-            self._queue_session(request)
+            self.parking.queue(request)
         else:
             self._park(request)
 
@@ -361,30 +340,15 @@ class InterceptScheduler(AsyncScheduler):
 
     def _park(self, request: Request) -> None:
         endpoint = self.continuations.waits_for(request)
-        request.status = RequestStatus.WAITING_FOR_STREAMING_REQ
-        self.parked[request.request_id] = request
+        self.parking.park(request)
         computed = request.num_computed_tokens
         self.keeper.begin(request, endpoint, computed, self.ranks.service(request), in_place=True)
 
-    def _detach(self, request: Request) -> None:
-        """Let a parked session go: it goes on with a new request when it is resumed."""
-        pause = self.keeper.table.get(request.request_id)
-        assert pause is not None
-        self.keeper.forget(pause)
-        self._let_go_of(request)
-
-    def _let_go_of(self, request: Request) -> None:
-        self.finish_requests(request.request_id, RequestStatus.FINISHED_ABORTED)
-        self._detached.append(request)
-        self._let_go.add(request.request_id)
-
     def _end_full_turns(self, outputs: dict[int, EngineCoreOutputs]) -> None:
         """A full context ends a turn before its first token, and nothing can follow it here."""
-        full, self._full = self._full, []
-        for request in full:
-            if not request.is_finished():
-                _emit(outputs, request, FinishReason.LENGTH, None)
-                self._let_go_of(request)
+        for request in self.parking.in_state(SessionState.FULL):
+            _emit(outputs, request, FinishReason.LENGTH, None)
+            self.parking.let_go(request)
 
     def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
         """Append tokens to a session, keeping all that it has (vLLM drops the last token)."""
@@ -436,7 +400,7 @@ class InterceptScheduler(AsyncScheduler):
             return
         victims: list[Request] = []
         freed = 0
-        costs, running = self.keeper.costs(), len(self.running)
+        costs, running = self.keeper.snapshots.costs(), len(self.running)
         for request in self.ranks.make_room_for(needy, self.running):
             turn, context = request.num_output_tokens, request.num_computed_tokens
             if not displacement_pays(turn, context, running, costs):
@@ -444,7 +408,8 @@ class InterceptScheduler(AsyncScheduler):
             if freed < missing and self._request_blocks_can_be_freed(request):
                 victims.append(request)
                 freed += self.keeper.freeable_blocks(request)
-        if freed < missing or not self.keeper.has_room_to_save(freed):
+        room_tokens = self.keeper.contexts.memory().free_tokens
+        if freed < missing or freed * self.block_size > room_tokens:
             return
         self.metrics.count("displacements", len(victims))
         for request in victims:
@@ -518,12 +483,9 @@ class InterceptScheduler(AsyncScheduler):
             request_ids = (request_ids,)
         ids = list(self.requests if request_ids is None else request_ids)
         for request_id in ids:
-            self._let_go.discard(request_id)
-            session = self.parked.pop(request_id, None)
-            if session is not None:
-                session.status = RequestStatus.WAITING
+            was_parked = self.parking.end(request_id)
             pause = self.keeper.table.claimed_by(request_id)
-            if pause is None and session is not None:
+            if pause is None and was_parked:
                 pause = self.keeper.table.get(request_id)
             if pause is not None:
                 self.keeper.cancel(pause)
@@ -568,19 +530,14 @@ class InterceptScheduler(AsyncScheduler):
         """
         if self.keeper.has_work():
             return True
-        if self.finished_req_ids or self.grammar_compile_error_reqs or self._full:
+        if self.finished_req_ids or self.grammar_compile_error_reqs:
+            return True
+        if self.parking.in_state(SessionState.FULL):
             return True
         if self.connector is None:
             return False
         num_running, num_waiting = self.get_request_counts()
-        return len(self.requests) - len(self.parked) > num_running + num_waiting
-
-    def _free_parked_blocks(self, request: Request) -> None:
-        """Release the own blocks of a parked session or of a waiting request."""
-        self._free_request_blocks(request)
-        request.num_computed_tokens = 0
-        if request.request_id not in self.parked:
-            self._released.append(request)
+        return len(self.requests) - self.parking.num_parked() > num_running + num_waiting
 
     def _release_waiting(self, needy: Request) -> bool:
         """Nothing runs and no hold is left to break: a waiting request gives its blocks back.
@@ -605,16 +562,9 @@ class InterceptScheduler(AsyncScheduler):
         if not holders:
             return False
         last = max(holders, key=lambda request: (request.priority, request.arrival_time))
-        self._free_parked_blocks(last)
+        self.parking.free(last)
         self._inflight_prefills.discard(last)
         return True
-
-    def _requeue_released(self, request: Request) -> None:
-        """A waiting request lost its blocks: it waits with those that hold none."""
-        if self._holds_kv_blocks(request) or request not in self.kv_holding_waiting:
-            return
-        self.kv_holding_waiting.remove_request(request)
-        self.waiting.add_request(request)
 
     def _publish_metrics(self, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Send this step's counts with vLLM's stats, after the sessions were settled."""
@@ -626,7 +576,7 @@ class InterceptScheduler(AsyncScheduler):
         if idle or now - self._gauges_published_seconds >= GAUGE_INTERVAL_SECONDS:
             self._gauges_published_seconds = now
             self.keeper.publish_gauges()
-        self.keeper.count_copies()
+        self.keeper.contexts.count_copies()
         pause_stats = self.metrics.take()
         if pause_stats is not None:
             stats.kv_connector_stats = pause_stats.to_dict()

@@ -15,7 +15,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def server_reference() -> str:
-    """The reference in Markdown, as `docs/api.md` has it."""
+    """The reference in Markdown, as `docs/reference/http-api.md` has it."""
     return "\n".join(
         f"### `[{name}]`\n\n{model.__doc__}\n\n{settings_table(model)}"
         for name, model in _SECTIONS.items()

@@ -29,7 +29,7 @@ Written by `caesura.tools.reference` from the settings' own descriptions; do not
 Tools that the server runs are named in one TOML file. Keys that are not listed here are refused,
 and every error names file, line and key. `${NAME}` is taken from the environment where it says so;
 a variable that is not set is an error at start. Settings of the server itself, in the same file:
-[`docs/api.md`](api.md#settings).
+[`docs/reference/http-api.md`](http-api.md#settings).
 """
 _EXAMPLE = """\
 ```toml
@@ -66,7 +66,7 @@ _PLAIN_NAMES = {str: "text", int: "integer", float: "number", bool: "boolean", S
 
 
 def configuration_reference() -> str:
-    """The reference in Markdown, as `docs/configuration.md` has it."""
+    """The reference in Markdown, as `docs/reference/configuration.md` has it."""
     parts = [_INTRODUCTION, _EXAMPLE, "## `[tools.NAME]`\n", "### Every tool\n"]
     parts.append(settings_table(CommonSettings))
     for title, model in _SECTIONS:

@@ -11,7 +11,9 @@ from caesura.session.calling import Ending, Mistake
 from session.calling.byte_model import compact, eager, engine, written
 from session.calling.play import Play
 
-TEXTS = st.sampled_from([" ", "\n", "word", " two words. ", "12345678901234567890", "[END", "ä "])
+TEXTS = st.sampled_from(
+    [" ", "\n", "word", " two words. ", "12345678901234567890", "[END", "ä ", "[END]", "[~CALL]"]
+)
 
 
 @st.composite
@@ -80,6 +82,7 @@ def test_any_restart_keeps_what_was_written_and_arrived(
         written_calls: list[str] = []
         injected: list[str] = []
         delivered: list[str] = []
+        texts: list[str] = []
         for _ in range(200):
             played = Play(eager(script), mode, **({} if start is None else {"start": start}))
             lives = data.draw(st.integers(1, 12))
@@ -87,6 +90,8 @@ def test_any_restart_keeps_what_was_written_and_arrived(
             async for event in played.session.events():
                 lives -= 1
                 match type(event).__name__:
+                    case "TextWritten":
+                        texts.append(event.text)
                     case "CallIssued":
                         written_calls.append(event.call.id)
                     case "Injected":
@@ -109,5 +114,7 @@ def test_any_restart_keeps_what_was_written_and_arrived(
             results = [call_id for call_id in injected if call_id != "error"]
             assert results == delivered
             assert sorted(results) == sorted(calls)
+        own = [piece for piece in played.pieces if isinstance(piece, Text)]
+        assert "".join(texts) == "".join(piece.text for piece in own)
 
     asyncio.run(scenario())

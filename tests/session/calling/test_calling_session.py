@@ -427,6 +427,9 @@ class Detached:
     async def progress(self, **hints):
         pass
 
+    async def name_next_pause(self, endpoint):
+        pass
+
     async def close(self):
         await self._stream.close()
 

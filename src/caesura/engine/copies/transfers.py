@@ -117,7 +117,7 @@ class Transfers:
         self._failed_loads: set[str] = set()
         self._issued: dict[int, list[_IssuedStore]] = {}
         self._awaiting: dict[BlockHash, list[_CopyOut]] = {}
-        self._progressed: set[str] = set()
+        self._progressed: dict[str, None] = {}  # in the order of the events
         self._reports: dict[int, int] = {}
         self._failed: set[int] = set()
 
@@ -290,7 +290,7 @@ class Transfers:
                 job.next_block += 1
             if job.all_issued:
                 self._queue.popleft()
-                self._progressed.add(job.pause_id)
+                self._progressed[job.pause_id] = None
         return issued
 
     def finish_loads(self, request_ids: set[str]) -> None:
@@ -373,7 +373,7 @@ class Transfers:
         self.host.drop(block_hash)
 
     def _note_progress(self, jobs: Iterable[_CopyOut]) -> None:
-        self._progressed.update(job.pause_id for job in jobs if not job.abandoned)
+        self._progressed |= dict.fromkeys(job.pause_id for job in jobs if not job.abandoned)
 
     def progress(self, pause_id: str) -> CopiedContext | None:
         """How much of a pause's context has a host copy, None when none was asked for."""
@@ -383,9 +383,9 @@ class Transfers:
         copied = self.host.filled_run(job.block_hashes, 0, len(job.pinned))
         return CopiedContext(pause_id, copied, job.all_issued and copied == len(job.pinned))
 
-    def take_progressed(self) -> set[str]:
+    def take_progressed(self) -> list[str]:
         """Ids of pauses whose copies have got further since the last call."""
-        progressed, self._progressed = self._progressed, set()
+        progressed, self._progressed = list(self._progressed), {}
         return progressed
 
     def has_copies(self) -> bool:

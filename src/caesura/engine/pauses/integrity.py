@@ -24,10 +24,7 @@ def check_idle(scheduler: Scheduler, keeper: PauseKeeper, books: Mapping[str, bo
     assert not left, f"of ended sessions these are left: {', '.join(left)}"
     assert keeper.returns.is_empty(), "reports of ended requests are left"
     keeper.check_integrity()
-    transfers = keeper.transfers
-    if transfers is not None and transfers.pending:
-        return
-    if scheduler.deferred_frees:
+    if keeper.contexts.pending or scheduler.deferred_frees:
         return
     group = scheduler.kv_cache_manager.coordinator.single_type_managers[0]
     owned = {name: blocks for name, blocks in group.req_to_blocks.items() if blocks}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from caesura.lab.bench.arrivals import Arrivals
 from caesura.lab.bench.stats import RunOutcome, RunPlan, RunReport
 from caesura.lab.sim.settings import SimulationSettings
-from caesura.policy.duration import CalibrationRow
+from caesura.policy.duration_scores import DurationScore
 from caesura.policy.profile import DeviceProfile
 
 
@@ -44,7 +44,7 @@ class SimulatedRunReport(RunReport):
     measured_sessions: int
     simulated_seconds: float
     steps: int
-    durations: tuple[CalibrationRow, ...] = ()
+    durations: tuple[DurationScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

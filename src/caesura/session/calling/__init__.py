@@ -1,4 +1,4 @@
-"""Sessions whose model calls functions while it generates (docs/cml.md)."""
+"""Sessions whose model calls functions while it generates (docs/reference/cml.md)."""
 
 from caesura.session.calling.checkpoint import Checkpoint
 from caesura.session.calling.codec import Codec, DecodedMonitor, StreamMonitor

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from caesura.cml import Call, Interrupt, Point, State
+from caesura.cml import Call, Interrupt, Mode, Point, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +35,11 @@ class Checkpoint:
         if not self.generated_tokens:
             return None
         return State.REASONING if self.reasoning else State.TEXT
+
+    def read_on_from(self, mode: Mode) -> Sequence[int]:
+        """The tokens at whose end a marker or a character may be half written.
+
+        None where the turn had ended: what it ended with is text, and was reported.
+        """
+        waits = bool(self.pending or self.queued) and mode is not Mode.ASYNC
+        return () if waits or self.point is not Point.WRITING else self.token_ids

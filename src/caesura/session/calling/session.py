@@ -101,9 +101,7 @@ class CallingSession:
         self._inbox = Inbox(codec, [Arrival(interrupt, now) for interrupt in start.queued])
         self._prompt: Sequence[int] | None = None  # begins a turn
         used_ids = {*start.used_ids, *(call.id for call in start.pending)}
-        # In the other modes results follow a call, and half a marker behind it is text.
-        before = start.token_ids if mode is Mode.ASYNC else ()
-        monitor = codec.monitor(tools, used_ids, start.state, before)
+        monitor = codec.monitor(tools, used_ids, start.state, start.read_on_from(mode))
         self._reading = Reading(monitor, rules or Rules(), self._pending, self._inbox, start)
         self._paused = False
         self._progress_due = False

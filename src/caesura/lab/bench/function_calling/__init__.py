@@ -1,1 +1,1 @@
-"""Latency of function calling on the real engine, modes side by side (docs/async.md)."""
+"""Latency of function calling on the real engine, modes side by side (docs/results/async.md)."""

@@ -21,7 +21,7 @@ def load_suite(settings: FunctionCallingSettings) -> Suite:
     if settings.data is None:
         raise CaseError(
             f"--suite {settings.suite} needs --data: the folder of BFCL v4's JSONL files "
-            "(docs/async.md says which)"
+            "(docs/results/async.md says which)"
         )
     return load_bfcl(
         settings.suite, settings.data, dependencies=settings.dependencies, seed=settings.seed
