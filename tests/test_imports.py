@@ -83,18 +83,47 @@ MAY_USE = {
     "__main__": EVERYTHING,
     # The laboratory; `PRODUCT` stands for all of the above but the command line.
     "lab.machine": frozenset[str](),
+    "lab.settings": frozenset[str](),
     "lab.progress": frozenset[str](),
     "lab.models": frozenset({"cml", "lab.machine"}),
-    "lab.train": frozenset({"PRODUCT", "lab.machine", "lab.progress", "lab.models"}),
-    "lab.bench": frozenset({"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.train"}),
+    "lab.train": frozenset(
+        {"PRODUCT", "lab.machine", "lab.settings", "lab.progress", "lab.models"}
+    ),
+    "lab.bench": frozenset(
+        {"PRODUCT", "lab.machine", "lab.settings", "lab.progress", "lab.models", "lab.train"}
+    ),
     "lab.sim": frozenset(
-        {"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.train", "lab.bench"}
+        {
+            "PRODUCT",
+            "lab.machine",
+            "lab.settings",
+            "lab.progress",
+            "lab.models",
+            "lab.train",
+            "lab.bench",
+        }
     ),
     "lab.demo": frozenset(
-        {"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.train", "lab.bench"}
+        {
+            "PRODUCT",
+            "lab.machine",
+            "lab.settings",
+            "lab.progress",
+            "lab.models",
+            "lab.train",
+            "lab.bench",
+        }
     ),
     "lab.calibrate": frozenset(
-        {"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.bench", "lab.sim"}
+        {
+            "PRODUCT",
+            "lab.machine",
+            "lab.settings",
+            "lab.progress",
+            "lab.models",
+            "lab.bench",
+            "lab.sim",
+        }
     ),
     "lab": frozenset[str](),
 }

@@ -53,8 +53,8 @@ def bench_calls(*, settings: Annotated[FunctionCallingSettings | None, FLATTENED
     """Measure the latency of function calling: sync, sync_parallel and async side by side.
 
     Tokens are forced along known answers, so that the system is measured and not the model; with
-    the suite demo the bundled model decides itself (docs/results/async.md). With --sessions, many cases
-    run at once, and policies are compared instead of modes.
+    the suite demo the bundled model decides itself (docs/results/async.md). With --sessions, many
+    cases run at once, and policies are compared instead of modes.
     """
     require(Extra.LAB)
     from caesura.cli.models import require_model

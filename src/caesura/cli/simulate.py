@@ -28,7 +28,8 @@ def simulate(
 ) -> None:
     """Compare policies in virtual time: the scheduler that serves, on a device that is modelled.
 
-    No GPU and no model is needed. docs/explanation/simulator.md says what is modelled and what is not.
+    No GPU and no model is needed. docs/explanation/simulator.md says what is modelled and what is
+    not.
 
     Args:
         processes: Runs at once. Default: number of cores.

@@ -40,9 +40,9 @@ def train(
 ) -> None:
     """Train a model to call functions asynchronously.
 
-    Any causal language model with a chat template can be fine-tuned (docs/how-to/train.md); that needs
-    pip install "caesura[train]". What is trained is saved every few minutes: stop it whenever you
-    like, and go on with --resume.
+    Any causal language model with a chat template can be fine-tuned (docs/how-to/train.md); that
+    needs pip install "caesura[train]". What is trained is saved every few minutes: stop it whenever
+    you like, and go on with --resume.
 
     Args:
         base: The model to fine-tune: a path, or a name on the Hugging Face hub.

@@ -57,8 +57,8 @@ class CaesuraConfig(BaseModel):
             follow-up request goes on from them, however the chat template would render its
             history. 0 turns that off.
         config_file: Tools that the server runs, and settings of its sessions: a TOML file
-            (docs/reference/configuration.md). Without it sessions have no tools, and are kept in caesura.db
-            in the working directory.
+            (docs/reference/configuration.md). Without it sessions have no tools, and are kept in
+            caesura.db in the working directory.
         check_integrity: Check internal invariants whenever the engine is idle (for debugging).
         trace: Write a trace of the engine to this file at shutdown, and at each reset of the prefix
             cache: the second to NAME.1.json, and so on (docs/how-to/trace.md).
