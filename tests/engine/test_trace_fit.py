@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cyclopts import MissingArgumentError
 
 from caesura import cli
 from caesura.engine.tracing.trace_events import TraceEvents
@@ -317,7 +318,7 @@ def test_a_simulated_run_gives_its_own_profile_back(tmp_path: Path) -> None:
 def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["caesura", "calibrate", *arguments])
     monkeypatch.setenv("COLUMNS", "160")
-    cli.app(standalone_mode=False)
+    cli.run(sys.argv[1:])
 
 
 def test_the_command_writes_a_profile_that_the_simulator_takes(
@@ -326,7 +327,7 @@ def test_the_command_writes_a_profile_that_the_simulator_takes(
     trace = merged(tmp_path, {"stock": 100, "swap": 300, "preserve": 300})
     base, made = tmp_path / "base.json", tmp_path / "out" / "loaded.json"
     BASE.save(base)
-    arguments = ["--from-trace", str(trace), "--base", str(base), "--json", str(made)]
+    arguments = ["trace", str(trace), "--base", str(base), "--json", str(made)]
     run_cli(monkeypatch, *arguments)
     profile = DeviceProfile.load(made)
     assert profile.name == "CPU, under load"
@@ -344,5 +345,5 @@ def test_the_command_writes_a_profile_that_the_simulator_takes(
 
 
 def test_a_trace_without_a_base_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="needs both"):
-        run_cli(monkeypatch, "--from-trace", "trace.json")
+    with pytest.raises(MissingArgumentError, match="--base"):
+        run_cli(monkeypatch, "trace", "trace.json")
