@@ -27,7 +27,18 @@ from caesura.session.track import Track
 from caesura.tools.call import CallEnding, ToolCall
 from session.crash_run import check_stream
 from session.planned import FORMATS, PlannedFormat, call, engine, read, send_off
-from session.workplace import OWNER, agents, events, eventually, spec, stored, tool, until
+from session.workplace import (
+    OWNER,
+    agents,
+    calls_of,
+    events,
+    eventually,
+    spec,
+    store_of,
+    stored,
+    tool,
+    until,
+)
 
 LONG = "word " * 300
 
@@ -339,7 +350,7 @@ async def test_calls_without_an_id_are_pending_too(tmp_path: Path) -> None:
         agent = await all_agents.create(OWNER, asked(plan, max_pending_calls=1))
         told = await events(agent)
         gate[0].set()
-        calls = await all_agents.calls(OWNER, agent.id)
+        calls = await calls_of(store_of(all_agents), agent.id)
     assert gate.ran == [0]
     refused = [json.loads(e.data["content"]) for e in told if e.type is EventType.RESULT]
     assert [one["error"]["type"] for one in refused] == ["too_many_pending"] * 2
@@ -373,10 +384,10 @@ async def test_calls_are_left_as_their_tool_says(
         gate[1].set()
 
         async def finished() -> bool:
-            return all(r.result for r in await all_agents.calls(OWNER, agent.id))
+            return all(r.result for r in await calls_of(store_of(all_agents), agent.id))
 
         await stored(finished)
-        (record,) = await all_agents.calls(OWNER, agent.id)
+        (record,) = await calls_of(store_of(all_agents), agent.id)
     wanted = CallEnding.SUCCEEDED if at_end == "finish" else CallEnding.CANCELLED
     assert record.result.ending is wanted
     assert record.state is CallState.DELIVERED
@@ -404,7 +415,7 @@ async def test_a_call_that_ends_while_others_are_cancelled_keeps_its_result(tmp_
     async with running(tmp_path / "db", tool(slow), tool(quick)) as all_agents:
         agent = await all_agents.create(OWNER, asked(plan, at_end="leave"))
         told = await events(agent)
-        calls = await all_agents.calls(OWNER, agent.id)
+        calls = await calls_of(store_of(all_agents), agent.id)
     results = [(e.data["name"], e.data["ending"]) for e in told if e.type is EventType.RESULT]
     assert sorted(results) == [("quick", CallEnding.SUCCEEDED), ("slow", CallEnding.CANCELLED)]
     endings = {one.call.name: one.result.ending for one in calls}
@@ -429,7 +440,7 @@ async def test_a_result_that_is_being_written_is_not_cancelled(
         await writing.wait()
         await agent.cancel()
         told = await events(agent)
-        (record,) = await all_agents.calls(OWNER, agent.id)
+        (record,) = await calls_of(store_of(all_agents), agent.id)
     results = [e.data["ending"] for e in told if e.type is EventType.RESULT]
     assert results == [CallEnding.SUCCEEDED]
     assert record.result.ending is CallEnding.SUCCEEDED
@@ -464,7 +475,7 @@ async def test_a_fire_and_forget_call_outlives_its_session(tmp_path: Path) -> No
     async with running(tmp_path / "db", made) as all_agents:  # also after a restart
 
         async def finished() -> bool:
-            return all(r.result for r in await all_agents.calls(OWNER, agent.id))
+            return all(r.result for r in await calls_of(store_of(all_agents), agent.id))
 
         await stored(finished)
     assert gate.ran == [1, 1]
@@ -496,13 +507,13 @@ async def test_left_calls_run_once_after_a_restart(tmp_path: Path) -> None:
     async with running(tmp_path / "db", tool(pay)) as all_agents:
 
         async def all_finished() -> bool:
-            calls = [await all_agents._work.store.call(f"call_{n}") for n in range(30)]
+            calls = [await store_of(all_agents).call(f"call_{n}") for n in range(30)]
             return all(one is not None and one.result for one in calls)
 
         await stored(all_finished)
-        calls = [await all_agents.calls(OWNER, f"s{n}") for n in range(30)]
+        calls = [await store_of(all_agents).call(f"call_{n}") for n in range(30)]
     assert sorted(ran) == list(range(30))
-    assert {one.result.ending for (one,) in calls} == {CallEnding.SUCCEEDED}
+    assert {one.result.ending for one in calls} == {CallEnding.SUCCEEDED}
 
 
 async def test_a_session_ends_at_its_limit_of_turns(tmp_path: Path) -> None:
@@ -535,7 +546,7 @@ async def test_a_result_that_does_not_fit_ends_the_session(tmp_path: Path, mode:
     async with agents(tmp_path / "db", tool(recite), engine=small, formats=FORMATS) as all_agents:
         agent = await all_agents.create(OWNER, asked(f"{call('a', 'recite', x=1)}|?a|=a", mode))
         told = await events(agent)
-        (record,) = await all_agents.calls(OWNER, agent.id)
+        (record,) = await calls_of(store_of(all_agents), agent.id)
     assert told[-1].data["ending"] == SessionEnding.LIMIT
     assert "leaves no room" in told[-1].data["error"]
     assert record.state is CallState.DONE
@@ -600,7 +611,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(
         monkeypatch.setattr(Store, "commit", sometimes)
         told = await events(agent)
         monkeypatch.setattr(Store, "commit", commit)
-        stored = await all_agents._work.store.transcript(agent.id)
+        stored = await store_of(all_agents).transcript(agent.id)
     assert told[-1].data["ending"] == SessionEnding.COMPLETED
     check_stream(stored, [])
 
