@@ -144,13 +144,16 @@ async def test_an_asynchronous_session_goes_on_while_its_calls_run(tmp_path: Pat
 
 
 async def test_a_message_is_an_interrupt(tmp_path: Path) -> None:
-    async with running(tmp_path / "db") as all_agents:
-        agent = await all_agents.create(OWNER, asked(LONG))
+    gate = Gate()
+    async with running(tmp_path / "db", tool(gate.tool)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'wait', x=1)}{LONG}"))
         await agent.steer("and [END] now?")
+        await until(agent, EventType.INJECTED)  # the call keeps the session from ending before
+        gate[1].set()
         told = await events(agent)
     results, own = read(agent.transcript[prompt_end(agent.transcript) :])
-    assert results == {"user": "and [END] now?"}
-    assert bytes(own).decode() == LONG
+    assert results == {"user": "and [END] now?", "a": "came 1"}
+    assert bytes(token for token in own if token < 256).decode().endswith(LONG)
     assert texts(told) == LONG
     assert [e.data["content"] for e in told if e.type is EventType.MESSAGE] == ["and [END] now?"]
 
