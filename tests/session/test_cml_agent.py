@@ -10,20 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from caesura.cml import ErrorKind, Mode, ProtocolError
+from caesura.cml import Interrupt, Mode
 from caesura.session.call_format import CallFormats
+from caesura.session.calling import Course
 from caesura.session.database import Statement
 from caesura.session.records import (
     CallRecord,
     CallState,
-    Course,
     EventType,
     Phase,
     SessionEnding,
     SessionRecord,
 )
 from caesura.session.store import Store
-from caesura.session.track import Track
 from caesura.tools.call import CallEnding, ToolCall
 from session.crash_run import check_stream
 from session.planned import FORMATS, PlannedFormat, call, engine, read, send_off
@@ -236,8 +235,8 @@ async def test_what_a_cancelled_session_has_written_is_kept(tmp_path: Path, plan
         agent = await all_agents.create(OWNER, asked(plan))
         await until(agent, EventType.TEXT)
         if plan != LONG:  # to be cancelled in the middle of its call
-            await eventually(lambda: agent._session.in_critical_section)
-            await eventually(lambda: agent._session.transcript[-1] == ord("0"))
+            await eventually(lambda: agent._engine.session.in_critical_section)
+            await eventually(lambda: agent._engine.session.transcript[-1] == ord("0"))
         await agent.cancel()
         told = await events(agent)
     assert told[-1].data["ending"] == SessionEnding.CANCELLED
@@ -270,26 +269,18 @@ async def test_each_mistake_without_an_id_is_told_by_its_own_text(tmp_path: Path
     store = Store(tmp_path / "db")
     settled = FORMATS.settled(asked("hello"))
     record = SessionRecord("s", OWNER, settled, Phase.GENERATING, False, 1, None, None, 10, 0, 0)
+    errors = Interrupt("error", "first"), Interrupt("error", "second")
     prompt = PlannedFormat().prompt(settled.messages, (), Mode.ASYNC)
     await store.commit(
         store.add_session(record),
         store.add_tokens("s", 0, prompt),
-        store.set_course("s", Course(told=(("error", "first"), ("error", "second")))),
+        store.set_course("s", Course(len(prompt), errors=errors)),
     )
     store.close()
     async with running(tmp_path / "db") as all_agents:
         (agent,) = all_agents.running
         injected = await until(agent, EventType.INJECTED)
     assert [one["error"] for one in injected.data["interrupts"]] == ["first", "second"]
-
-
-def test_equal_mistakes_are_told_one_by_one() -> None:
-    track = Track()
-    error = ProtocolError(ErrorKind.UNKNOWN_TOOL, "there is no such tool")
-    track.mistake(error)
-    track.mistake(error)
-    track.injected([error.interrupt])
-    assert track.told == [error.interrupt]
 
 
 async def test_a_result_that_cannot_be_written_at_an_answers_end_is_got_again(

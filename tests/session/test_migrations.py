@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from caesura.session.calling import Course
 from caesura.session.database import Statement
-from caesura.session.records import Course, SessionEnding
+from caesura.session.records import SessionEnding
 from session.workplace import OWNER, agents, events, spec, store_of, stored, tool
 
 
@@ -22,7 +23,7 @@ async def test_a_session_of_the_first_schema_goes_on(tmp_path: Path) -> None:
         await store_of(all_agents).commit(Statement("PRAGMA user_version = 1"))
     async with agents(path, tool(look)) as all_agents:
         (agent,) = all_agents.running
-        assert await store_of(all_agents).course(agent.id) == Course()
+        assert await store_of(all_agents).course(agent.id, 7) == Course(7)
         await agent.cancel()
         assert (await events(agent))[-1].data["ending"] == SessionEnding.CANCELLED
 

@@ -1,8 +1,12 @@
 """Sessions, and where their models are."""
 
+import json
+
+from caesura.cml import Interrupt, Point
+from caesura.session.calling import Course
 from caesura.session.database import Row, Statement
-from caesura.session.records import Course, Phase, SessionEnding, SessionRecord, SessionSpec
-from caesura.session.store.table import Table
+from caesura.session.records import Phase, SessionEnding, SessionRecord, SessionSpec
+from caesura.session.store.table import Table, dump
 
 _COLUMNS = (
     "id, owner, spec, phase, held, turns, ending, error, next_event, created_seconds,"
@@ -53,15 +57,21 @@ class SessionTable(Table):
         )
 
     def set_course(self, session_id: str, course: Course) -> Statement:
-        """Where the session's model is in its turn from now on."""
-        return Statement(
-            "UPDATE sessions SET course = ? WHERE id = ?", (course.model_dump_json(), session_id)
-        )
+        """Where the session's model is from now on: at the end of its transcript."""
+        stored = {
+            "point": course.point.name,
+            "generated_tokens": course.generated_tokens,
+            "reasoning": course.reasoning,
+            "rounds": course.rounds,
+            "refused_ids": course.refused_ids,
+            "told": [(error.id, error.value) for error in course.errors],
+        }
+        return Statement("UPDATE sessions SET course = ? WHERE id = ?", (dump(stored), session_id))
 
-    async def course(self, session_id: str) -> Course:
-        """Where the session's model is in its turn."""
+    async def course(self, session_id: str, position: int) -> Course:
+        """Where the session's model is; `position` is the end of its transcript."""
         rows = await self._database.read("SELECT course FROM sessions WHERE id = ?", (session_id,))
-        return Course.model_validate_json(rows[0][0]) if rows and rows[0][0] else Course()
+        return _course(position, rows[0][0]) if rows and rows[0][0] else Course(position)
 
     def close_session(self, session_id: str, ending: SessionEnding, error: str | None) -> Statement:
         """The session is over."""
@@ -113,6 +123,19 @@ class SessionTable(Table):
                 (Phase.ENDED, before_seconds, limit),
             )
         )
+
+
+def _course(position: int, stored: str) -> Course:
+    course = json.loads(stored)
+    return Course(
+        position,
+        Point[course["point"]],
+        course["generated_tokens"],
+        course["reasoning"],
+        course["rounds"],
+        tuple(course["refused_ids"]),
+        tuple(Interrupt(interrupt_id, value) for interrupt_id, value in course["told"]),
+    )
 
 
 def _session(row: Row) -> SessionRecord:
