@@ -15,7 +15,7 @@ from caesura.tools.call import Answer, CallEnding
 from caesura.tools.context import CallContext
 from fakes import FakeEngine, FakeStream
 from session.scripted import END, ByteDialogue, model
-from session.workplace import OWNER, agents, events, eventually, spec, tool, until
+from session.workplace import OWNER, agents, events, eventually, spec, store_of, tool, until
 
 LONG = 10_000  # characters: an answer that takes a while
 
@@ -222,7 +222,7 @@ async def test_an_approval_lets_a_call_run_or_not(tmp_path: Path) -> None:
         first = await until(agent, EventType.ASKED)
         second = await until(agent, EventType.ASKED, after=first.number)
         asked = {e.data["arguments"]["what"]: e.data["approval_id"] for e in (first, second)}
-        assert len(await all_agents.approvals(OWNER)) == 2
+        assert len(await store_of(all_agents).approvals(OWNER)) == 2
         assert not ran
         assert await all_agents.answer(OWNER, asked["a"], Answer(True))
         assert not await all_agents.answer(OWNER, asked["a"], Answer(False))

@@ -10,24 +10,34 @@ from pathlib import Path
 
 import pytest
 
-from caesura.cml import ErrorKind, Mode, ProtocolError
+from caesura.cml import Interrupt, Mode
 from caesura.session.call_format import CallFormats
+from caesura.session.calling import Course
 from caesura.session.database import Statement
 from caesura.session.records import (
     CallRecord,
     CallState,
-    Course,
     EventType,
     Phase,
     SessionEnding,
     SessionRecord,
 )
 from caesura.session.store import Store
-from caesura.session.track import Track
 from caesura.tools.call import CallEnding, ToolCall
 from session.crash_run import check_stream
 from session.planned import FORMATS, PlannedFormat, call, engine, read, send_off
-from session.workplace import OWNER, agents, events, eventually, spec, stored, tool, until
+from session.workplace import (
+    OWNER,
+    agents,
+    calls_of,
+    events,
+    eventually,
+    spec,
+    store_of,
+    stored,
+    tool,
+    until,
+)
 
 LONG = "word " * 300
 
@@ -133,13 +143,16 @@ async def test_an_asynchronous_session_goes_on_while_its_calls_run(tmp_path: Pat
 
 
 async def test_a_message_is_an_interrupt(tmp_path: Path) -> None:
-    async with running(tmp_path / "db") as all_agents:
-        agent = await all_agents.create(OWNER, asked(LONG))
+    gate = Gate()
+    async with running(tmp_path / "db", tool(gate.tool)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'wait', x=1)}{LONG}"))
         await agent.steer("and [END] now?")
+        await until(agent, EventType.INJECTED)  # the call keeps the session from ending before
+        gate[1].set()
         told = await events(agent)
     results, own = read(agent.transcript[prompt_end(agent.transcript) :])
-    assert results == {"user": "and [END] now?"}
-    assert bytes(own).decode() == LONG
+    assert results == {"user": "and [END] now?", "a": "came 1"}
+    assert bytes(token for token in own if token < 256).decode().endswith(LONG)
     assert texts(told) == LONG
     assert [e.data["content"] for e in told if e.type is EventType.MESSAGE] == ["and [END] now?"]
 
@@ -222,8 +235,8 @@ async def test_what_a_cancelled_session_has_written_is_kept(tmp_path: Path, plan
         agent = await all_agents.create(OWNER, asked(plan))
         await until(agent, EventType.TEXT)
         if plan != LONG:  # to be cancelled in the middle of its call
-            await eventually(lambda: agent._session.in_critical_section)
-            await eventually(lambda: agent._session.transcript[-1] == ord("0"))
+            await eventually(lambda: agent._engine.session.in_critical_section)
+            await eventually(lambda: agent._engine.session.transcript[-1] == ord("0"))
         await agent.cancel()
         told = await events(agent)
     assert told[-1].data["ending"] == SessionEnding.CANCELLED
@@ -256,26 +269,18 @@ async def test_each_mistake_without_an_id_is_told_by_its_own_text(tmp_path: Path
     store = Store(tmp_path / "db")
     settled = FORMATS.settled(asked("hello"))
     record = SessionRecord("s", OWNER, settled, Phase.GENERATING, False, 1, None, None, 10, 0, 0)
+    errors = Interrupt("error", "first"), Interrupt("error", "second")
     prompt = PlannedFormat().prompt(settled.messages, (), Mode.ASYNC)
     await store.commit(
         store.add_session(record),
         store.add_tokens("s", 0, prompt),
-        store.set_course("s", Course(told=(("error", "first"), ("error", "second")))),
+        store.set_course("s", Course(len(prompt), errors=errors)),
     )
     store.close()
     async with running(tmp_path / "db") as all_agents:
         (agent,) = all_agents.running
         injected = await until(agent, EventType.INJECTED)
     assert [one["error"] for one in injected.data["interrupts"]] == ["first", "second"]
-
-
-def test_equal_mistakes_are_told_one_by_one() -> None:
-    track = Track()
-    error = ProtocolError(ErrorKind.UNKNOWN_TOOL, "there is no such tool")
-    track.mistake(error)
-    track.mistake(error)
-    track.injected([error.interrupt])
-    assert track.told == [error.interrupt]
 
 
 async def test_a_result_that_cannot_be_written_at_an_answers_end_is_got_again(
@@ -339,7 +344,7 @@ async def test_calls_without_an_id_are_pending_too(tmp_path: Path) -> None:
         agent = await all_agents.create(OWNER, asked(plan, max_pending_calls=1))
         told = await events(agent)
         gate[0].set()
-        calls = await all_agents.calls(OWNER, agent.id)
+        calls = await calls_of(store_of(all_agents), agent.id)
     assert gate.ran == [0]
     refused = [json.loads(e.data["content"]) for e in told if e.type is EventType.RESULT]
     assert [one["error"]["type"] for one in refused] == ["too_many_pending"] * 2
@@ -373,10 +378,10 @@ async def test_calls_are_left_as_their_tool_says(
         gate[1].set()
 
         async def finished() -> bool:
-            return all(r.result for r in await all_agents.calls(OWNER, agent.id))
+            return all(r.result for r in await calls_of(store_of(all_agents), agent.id))
 
         await stored(finished)
-        (record,) = await all_agents.calls(OWNER, agent.id)
+        (record,) = await calls_of(store_of(all_agents), agent.id)
     wanted = CallEnding.SUCCEEDED if at_end == "finish" else CallEnding.CANCELLED
     assert record.result.ending is wanted
     assert record.state is CallState.DELIVERED
@@ -404,7 +409,7 @@ async def test_a_call_that_ends_while_others_are_cancelled_keeps_its_result(tmp_
     async with running(tmp_path / "db", tool(slow), tool(quick)) as all_agents:
         agent = await all_agents.create(OWNER, asked(plan, at_end="leave"))
         told = await events(agent)
-        calls = await all_agents.calls(OWNER, agent.id)
+        calls = await calls_of(store_of(all_agents), agent.id)
     results = [(e.data["name"], e.data["ending"]) for e in told if e.type is EventType.RESULT]
     assert sorted(results) == [("quick", CallEnding.SUCCEEDED), ("slow", CallEnding.CANCELLED)]
     endings = {one.call.name: one.result.ending for one in calls}
@@ -429,7 +434,7 @@ async def test_a_result_that_is_being_written_is_not_cancelled(
         await writing.wait()
         await agent.cancel()
         told = await events(agent)
-        (record,) = await all_agents.calls(OWNER, agent.id)
+        (record,) = await calls_of(store_of(all_agents), agent.id)
     results = [e.data["ending"] for e in told if e.type is EventType.RESULT]
     assert results == [CallEnding.SUCCEEDED]
     assert record.result.ending is CallEnding.SUCCEEDED
@@ -464,7 +469,7 @@ async def test_a_fire_and_forget_call_outlives_its_session(tmp_path: Path) -> No
     async with running(tmp_path / "db", made) as all_agents:  # also after a restart
 
         async def finished() -> bool:
-            return all(r.result for r in await all_agents.calls(OWNER, agent.id))
+            return all(r.result for r in await calls_of(store_of(all_agents), agent.id))
 
         await stored(finished)
     assert gate.ran == [1, 1]
@@ -496,13 +501,13 @@ async def test_left_calls_run_once_after_a_restart(tmp_path: Path) -> None:
     async with running(tmp_path / "db", tool(pay)) as all_agents:
 
         async def all_finished() -> bool:
-            calls = [await all_agents._work.store.call(f"call_{n}") for n in range(30)]
+            calls = [await store_of(all_agents).call(f"call_{n}") for n in range(30)]
             return all(one is not None and one.result for one in calls)
 
         await stored(all_finished)
-        calls = [await all_agents.calls(OWNER, f"s{n}") for n in range(30)]
+        calls = [await store_of(all_agents).call(f"call_{n}") for n in range(30)]
     assert sorted(ran) == list(range(30))
-    assert {one.result.ending for (one,) in calls} == {CallEnding.SUCCEEDED}
+    assert {one.result.ending for one in calls} == {CallEnding.SUCCEEDED}
 
 
 async def test_a_session_ends_at_its_limit_of_turns(tmp_path: Path) -> None:
@@ -535,7 +540,7 @@ async def test_a_result_that_does_not_fit_ends_the_session(tmp_path: Path, mode:
     async with agents(tmp_path / "db", tool(recite), engine=small, formats=FORMATS) as all_agents:
         agent = await all_agents.create(OWNER, asked(f"{call('a', 'recite', x=1)}|?a|=a", mode))
         told = await events(agent)
-        (record,) = await all_agents.calls(OWNER, agent.id)
+        (record,) = await calls_of(store_of(all_agents), agent.id)
     assert told[-1].data["ending"] == SessionEnding.LIMIT
     assert "leaves no room" in told[-1].data["error"]
     assert record.state is CallState.DONE
@@ -600,7 +605,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(
         monkeypatch.setattr(Store, "commit", sometimes)
         told = await events(agent)
         monkeypatch.setattr(Store, "commit", commit)
-        stored = await all_agents._work.store.transcript(agent.id)
+        stored = await store_of(all_agents).transcript(agent.id)
     assert told[-1].data["ending"] == SessionEnding.COMPLETED
     check_stream(stored, [])
 

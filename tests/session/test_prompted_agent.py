@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from caesura.cml import Mode
+from caesura.cml import Call, Mode
 from caesura.session import Sampling
 from caesura.session.calling import CallingSession, CallIssued, Checkpoint
 from caesura.session.records import EventType, Phase, Protocol, SessionEnding
@@ -105,8 +105,8 @@ async def test_a_call_begun_in_the_token_that_ended_one_survives_a_crash() -> No
         await session.close()
         return session
 
-    first = await issued(Checkpoint(tuple(prompt)), 1)
-    crashed = first.checkpoint()
-    assert text_of(crashed.token_ids[-1]) == "]["
-    second = await issued(crashed, 1)
+    first = await issued(Checkpoint(prompt), 1)
+    kept = first.transcript[: first.course.position]
+    assert text_of(kept[-1]) == "]["
+    second = await issued(Checkpoint(kept, first.course, [Call("a", "look", {"x": "1"})]), 1)
     assert second.pending == {"a", "b"}

@@ -13,7 +13,7 @@ from caesura.session.agent import Agent
 from caesura.session.agents import Agents, Limits
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
-from caesura.session.records import Event, EventType, SessionSpec
+from caesura.session.records import CallRecord, Event, EventType, SessionSpec
 from caesura.session.store import Store
 from caesura.session.workplace import Workplace
 from caesura.tools.endpoint import Endpoint
@@ -75,6 +75,17 @@ def spec(plan: str, **fields: Any) -> SessionSpec:
     return SessionSpec(
         messages=[{"role": "user", "content": plan}], max_tokens=100_000, temperature=0, **fields
     )
+
+
+def store_of(all_agents: Agents) -> Store:
+    return all_agents._work.store
+
+
+async def calls_of(store: Store, session_id: str) -> list[CallRecord]:
+    """A session's calls, in the order in which they were reported."""
+    issued = [e for e in await store.events(session_id) if e.type is EventType.CALL]
+    found = [await store.call(event.data["call_id"]) for event in issued]
+    return [record for record in found if record is not None]
 
 
 async def until(agent: Agent, kind: EventType, after: int = 0, **data: Any) -> Event:

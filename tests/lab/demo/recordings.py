@@ -45,7 +45,8 @@ class Play:
 
     def finished(self, wanted: WantedCall, at: float) -> None:
         made = call(wanted)
-        self.recording.timeline.call(made.id).finished_at = BEGAN + at
+        (span,) = [one for one in self.recording.timeline.calls if one.id == made.id]
+        span.finished_at = BEGAN + at
         self.recording.results[made.id] = wanted.value
 
     def injected(self, wanted: WantedCall, at: float) -> None:

@@ -32,6 +32,7 @@ from caesura.session import (
 from caesura.session.calling import (
     CallIssued,
     Checkpoint,
+    Course,
     Durations,
     Ended,
     Ending,
@@ -164,25 +165,6 @@ def test_a_turn_has_its_tokens_once_however_often_it_is_broken(make, mode: Mode)
     asyncio.run(scenario())
 
 
-def test_a_cancelled_call_is_waited_for_no_longer() -> None:
-    async def scenario() -> None:
-        session = calling(eager([A, Trap(), DONE]), Mode.ASYNC)
-        seen = []
-        async for event in session.events():
-            seen.append(event)
-            if isinstance(event, Paused):
-                assert session.cancel("a", "not needed")
-                assert not session.cancel("a")
-                assert not session.deliver(Interrupt("a", "too late"))
-        assert session.pending == frozenset()
-        (injected,) = [event for event in seen if isinstance(event, Injected)]
-        failure = Interrupt.of_failure("a", "cancelled", "not needed")
-        assert [arrival.interrupt for arrival in injected.arrivals] == [failure]
-        assert seen[-1].ending is Ending.COMPLETED
-
-    asyncio.run(scenario())
-
-
 def test_what_nobody_waits_for_is_not_taken() -> None:
     async def scenario() -> None:
         session = calling(eager([DONE]), Mode.ASYNC)
@@ -229,19 +211,18 @@ async def until(session, kind: type) -> object:
     raise AssertionError(f"no {kind}")
 
 
-def test_a_closed_session_goes_on_from_its_checkpoint() -> None:
+def test_a_closed_session_goes_on_from_its_course() -> None:
     script = [Text("I ask. "), A, B, Text(" A moment."), Trap(), Text(" One."), Trap(), DONE]
 
     async def scenario(stops) -> None:
         first = calling(eager(script), Mode.ASYNC)
         await until(first, stops)
-        first.steer("quick")
-        checkpoint = first.checkpoint()
         await first.close()
-        assert checkpoint.queued == (Interrupt.steering("quick"),)
+        calls = [A, B] if stops is Paused else [A] if stops is CallIssued else []
+        start = Checkpoint(first.transcript, first.course, calls)
         later = {"a": 10_000, "b": 10_001}
-        again = Play(eager(script), Mode.ASYNC, start=checkpoint, arrives=later)
-        again.delivered.append(Interrupt.steering("quick"))
+        again = Play(eager(script), Mode.ASYNC, start=start, arrives=later)
+        again.steer("quick")
         await again.run()
         assert again.injected == again.delivered
         assert [a for a in again.pieces if isinstance(a, Call)] == [A, B]
@@ -258,15 +239,14 @@ def test_a_closed_session_goes_on_from_its_checkpoint() -> None:
 def test_a_restored_session_waits_where_it_waited(mode: Mode) -> None:
     async def scenario() -> None:
         prefix = [PROMPT, *written(compact([A, Trap()]))]
-        start = Checkpoint(
-            prefix, pending=[A], point=Point.TRAPPED, generated_tokens=len(prefix) - 1
-        )
+        course = Course(len(prefix), Point.TRAPPED, generated_tokens=len(prefix) - 1)
+        start = Checkpoint(prefix, course, pending=[A])
         fake = eager([A, Trap(), DONE])
         played = await Play(fake, mode, start=start).run()
         assert isinstance(played.events[0], Paused)
         assert played.injected == [Interrupt("a", "result of a")]
         assert len(fake.streams) == 1
-        ended = replace(start, token_ids=prefix, pending=(), point=Point.ENDED)
+        ended = Checkpoint(prefix, replace(course, point=Point.ENDED))
         played = await Play(eager([A, Trap()]), mode, start=ended).run()
         assert played.ended.position == len(prefix)
 
@@ -276,7 +256,7 @@ def test_a_restored_session_waits_where_it_waited(mode: Mode) -> None:
 def test_a_restored_session_keeps_its_budget_and_its_reasoning() -> None:
     async def scenario() -> None:
         prefix = [PROMPT, 261, *b"Hm, "]
-        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
+        start = Checkpoint(prefix, Course(len(prefix), generated_tokens=5, reasoning=True))
         script = "Hm, 12[CALL]34"  # in a reasoning block nothing is a call
 
         class Model:
@@ -367,7 +347,7 @@ def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> 
                 session.deliver(Interrupt("a", "long"))
         assert event.ending is Ending.LIMIT
         assert event.message == str(FULL)
-        assert session.checkpoint().queued == (Interrupt("a", "long"),)
+        assert session.has_queued
         await session.close()
 
     asyncio.run(scenario())
@@ -386,7 +366,7 @@ def test_a_failing_engine_is_told_to_the_owner(pause: str) -> None:
 
         with pytest.raises(EngineFailed, match="it burns"):
             await run()
-        assert session.checkpoint().queued == (Interrupt("a", "1"),)
+        assert session.has_queued
         await session.close()
 
     asyncio.run(scenario())
@@ -498,7 +478,7 @@ def test_closing_in_the_middle_leaves_no_task() -> None:
 def test_the_engine_knows_that_a_session_goes_on_inside_a_reasoning_block() -> None:
     async def scenario() -> None:
         prefix = [PROMPT, 261, *b"Hm, "]
-        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
+        start = Checkpoint(prefix, Course(len(prefix), generated_tokens=5, reasoning=True))
         rest = [MARKERS[Marker.TRAP], MARKERS[Marker.END], 262, *b"Done."]
 
         def model(transcript) -> int:

@@ -1,6 +1,6 @@
 from caesura.cml import Call
 from caesura.session.calling import Durations
-from caesura.session.calling.pending import PendingCalls
+from caesura.session.calling.open_calls import OpenCalls
 
 A, B = Call("a", "slow"), Call("b", "quick")
 
@@ -26,7 +26,7 @@ def test_old_durations_and_rare_tools_are_forgotten() -> None:
 
 
 def test_what_has_passed_is_taken_off() -> None:
-    pending = PendingCalls(Durations({"slow": 5.0, "quick": 2.0}))
+    pending = OpenCalls(Durations({"slow": 5.0, "quick": 2.0}))
     pending.add(A, 100.0)
     pending.add(B, 101.0)
     assert pending.remaining_seconds(102.0, until_all=False) == 1.0
@@ -34,18 +34,21 @@ def test_what_has_passed_is_taken_off() -> None:
     # The quick one is late: as long again as it has taken.
     assert pending.remaining_seconds(103.5, until_all=False) == 1.5
     assert pending.remaining_seconds(106.0, until_all=False) == 5.0
-    assert pending.expect("b", 0.5, 106.0)
+    assert pending.expect("b", None, 0.5, 106.0)
     assert pending.remaining_seconds(106.0, until_all=False) == 0.5
-    assert not pending.expect("c", 0.5, 106.0)
+    assert pending.expect("b", 0.25, None, 105.0)  # a quarter in 4 seconds
+    assert pending.remaining_seconds(105.0, until_all=True) == 12.0
+    assert not pending.expect("b", None, None, 106.0)
+    assert not pending.expect("b", 0.0, None, 106.0)
+    assert not pending.expect("c", None, 0.5, 106.0)
 
 
-def test_results_teach_and_cancellations_do_not() -> None:
+def test_results_teach_unless_their_calls_are_of_an_earlier_life() -> None:
     durations = Durations()
-    pending = PendingCalls(durations)
-    pending.add(A, 0.0)
+    pending = OpenCalls(durations, [A], 0.0)
     pending.add(B, 0.0)
     assert pending.remaining_seconds(1.0, until_all=False) is None
-    assert pending.take("a", 3.0, completed=False)
+    assert pending.take("a", 3.0)
     assert pending.take("b", 4.0)
     assert not pending.take("b", 5.0)
     assert durations.expected_seconds(A) is None
@@ -53,7 +56,7 @@ def test_results_teach_and_cancellations_do_not() -> None:
 
 
 def test_the_endpoint_is_the_same_for_the_same_tools() -> None:
-    pending = PendingCalls(Durations())
+    pending = OpenCalls(Durations())
     pending.add(A, 0.0)
     pending.add(B, 0.0)
     pending.add(Call("c", "quick"), 0.0)
