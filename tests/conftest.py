@@ -4,8 +4,9 @@ import inspect
 import os
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import is_hypothesis_test
@@ -14,6 +15,9 @@ from xdist.scheduler import LoadFileScheduling
 from caesura.lab.models.noise_model import demo_model_path
 from small_model import MODEL
 from support import draws
+
+if TYPE_CHECKING:
+    from servers import RestartableServer
 
 draws.load_profile()
 # Processes share the cores; and sums do not depend on how many there are. Before torch is imported.
@@ -31,6 +35,11 @@ TOGETHER = {
         "engine/test_sessions.py",
         "engine/test_speculated_frames.py",
         "engine/test_token_exactness.py",
+    ],
+    "one server": ["engine/test_serve.py", "test_examples.py"],
+    "one server with keys": [
+        "server/clients/test_clients.py",
+        "server/sessions/test_serve_sessions.py",
     ],
     "simulations": ["engine/test_trace.py", "lab/bench/test_simulate.py"],
 }
@@ -93,3 +102,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def model_path() -> str:
     return str(demo_model_path(config=MODEL))
+
+
+@pytest.fixture(scope="session")
+def example_server(
+    model_path: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["RestartableServer"]:
+    """Serves whoever comes, with the tools of the examples, in a copy of their folder."""
+    from support.servers.examples import serve_examples
+
+    server = serve_examples(model_path, tmp_path_factory.mktemp("examples"))
+    yield server
+    server.stop()
