@@ -14,11 +14,11 @@ import pytest
 
 from servers import Server, free_port, serving
 from small_model import kv_bytes
+from support.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.engine
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SECONDS = 180
 
 
 def run(script: Path, *arguments: str) -> str:
@@ -27,7 +27,7 @@ def run(script: Path, *arguments: str) -> str:
         [sys.executable, str(script), *arguments],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
@@ -125,7 +125,7 @@ def test_the_chat_answers_what_a_session_on_the_engine_asks(server: Server) -> N
         [*command, "--tools", "release", "--message", "Release it."],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert made.returncode == 3, made.stderr
@@ -135,7 +135,7 @@ def test_the_chat_answers_what_a_session_on_the_engine_asks(server: Server) -> N
         [*command, "--session", session_id, "--message", "y"],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert answered.returncode == 0, answered.stderr
@@ -162,7 +162,7 @@ def test_an_approval_survives_a_restart_of_the_server(
             "a client that comes back at once kept it from ending"
         )
         example_server.start()
-        printed, _ = example.communicate(timeout=SECONDS)
+        printed, _ = example.communicate(timeout=HANG_SECONDS)
     finally:
         example.kill()
         example.wait()

@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from caesura.chat.client import Refused, SessionsClient
 from caesura.chat.display import Display
-from caesura.chat.questions import advice, read_answer
+from caesura.chat.questions import read_answer
 from caesura.chat.records import ApprovalView, EventKind, SessionEvent, SessionView
 from caesura.errors import CaesuraError
 
@@ -130,7 +130,7 @@ class Conversation:
             await self.leave()
             self._begin(view, after)
             self.questions.extend(view.approvals)
-            self._ask()
+            self.ask()
             return
         view = await self._client.session(session_id)
         items = await self._client.transcript(session_id)
@@ -179,7 +179,7 @@ class Conversation:
             self._display.note("it was answered elsewhere, or its session is over")
         if self.questions and self.questions[0].id == approval.id:
             self.questions.popleft()
-        self._ask()
+        self.ask()
 
     async def pause(self) -> None:
         """Stop it where it is."""
@@ -278,16 +278,17 @@ class Conversation:
         if approval.is_waiting and all(asked.id != approval_id for asked in self.questions):
             self.questions.append(approval)
             if len(self.questions) == 1:
-                self._ask()
+                self.ask()
 
     def _answered(self, approval_id: str) -> None:
         was_shown = self.questions and self.questions[0].id == approval_id
         self.questions = deque(asked for asked in self.questions if asked.id != approval_id)
         if was_shown:
             self._display.note("somebody else has answered:")
-            self._ask()
+            self.ask()
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Show the oldest question, if there is one."""
         if self.questions:
-            self._display.question(self.questions[0], advice(self.questions[0]))
+            self._display.question(self.questions[0])
             self.asked_seconds = asyncio.get_running_loop().time()

@@ -30,12 +30,12 @@ def bench(*, settings: Annotated[BenchSettings | None, FLATTENED] = None) -> Non
     """
     require(Extra.LAB)
     from caesura.cli.models import require_model
-    from caesura.lab.bench.arms import Arms
+    from caesura.lab.bench.arm_engines import ArmEngines
     from caesura.lab.bench.run import run_bench
 
     settings = settings or BenchSettings()
     require_model(settings.model)
-    run_bench(settings, Arms(settings).start, command=command_line())
+    run_bench(settings, ArmEngines(settings).start, command=command_line())
 
 
 calls = App(

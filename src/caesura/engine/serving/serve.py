@@ -18,6 +18,7 @@ from caesura.engine.serving.memory import check_memory
 from caesura.engine.serving.model_files import has_tokens, require_model
 from caesura.engine.versions import require_tested_vllm
 from caesura.errors import ConfigurationError
+from caesura.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     )
     from vllm.version import __version__ as vllm_version
 
+    configure_logging()
     require_tested_vllm(vllm_version)
     allow_plugin()
     check_host_memory(config.host_memory)

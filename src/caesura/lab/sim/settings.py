@@ -5,25 +5,12 @@ from typing import Annotated, Self
 from cyclopts import Parameter
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
+from caesura.lab.bench.arms import arm, simulated_names
 from caesura.lab.bench.settings import ComparisonSettings
 from caesura.lab.settings import ENGINE, ByteSize, Distinct, NonNegativeFloat, PositiveFloat
 from caesura.lab.sim.devices import SimulatedDevice
-from caesura.policy import make_policy, policy_names, policy_options
+from caesura.policy import policy_options
 from caesura.units import parse_size
-
-STOCK_POLICIES = ("stock", "stock-no-cache", "stock-host")
-"""vLLM's own scheduler: with prefix caching, without, and with vLLM's own CPU offloading."""
-
-INFINITE = "infinite"
-"""`preserve` with device memory for everything: the limit of what memory can give."""
-
-NEED_HOST_MEMORY = ("stock-host", "swap")
-
-
-def all_policies() -> tuple[str, ...]:
-    """The policies that a simulation compares by default."""
-    ours = [name for name in policy_names() if name != "end"]
-    return (*STOCK_POLICIES, *ours, INFINITE)
 
 
 def _parse_bandwidth(value: object) -> object:
@@ -58,7 +45,7 @@ class SimulationSettings(ComparisonSettings):
     """
 
     workload: str = "infercept-mix"
-    policies: Annotated[Distinct[str], Parameter(show_default=False)] = all_policies()
+    policies: Annotated[Distinct[str], Parameter(show_default=False)] = simulated_names()
     rates: Annotated[Distinct[PositiveFloat], Parameter(alias="--rate")] = (5.0, 7.0, 9.0)
     seeds: Distinct[NonNegativeInt] = (0, 1, 2)
     device: Annotated[str, Parameter(group=ENGINE)] = "a100-80gb"
@@ -86,16 +73,14 @@ class SimulationSettings(ComparisonSettings):
                 f"a warm-up of {self.warmup_seconds:g} s leaves nothing of a horizon of "
                 f"{self.horizon_seconds:g} s to measure"
             )
-        ours = [caesura_policy(name) for name in self.policies if name not in STOCK_POLICIES]
-        for name in ours:
-            make_policy(name)
-        for name in self.policies:
-            if name in NEED_HOST_MEMORY and not self.host_memory_bytes:
+        arms = [arm(name) for name in self.policies]
+        for one in arms:
+            if one.needs_host_memory and not self.host_memory_bytes:
                 raise ValueError(
-                    f"policy {name!r} needs host memory: give --host-memory (for example 8GB), "
+                    f"policy {one.name!r} needs host memory: give --host-memory (for example 8GB), "
                     "or leave it out"
                 )
-        known = set[str]().union(*(policy_options(name) for name in ours))
+        known = set[str]().union(*(policy_options(one.policy) for one in arms if one.policy))
         for option in self.policy_options:
             if option not in known:
                 raise ValueError(
@@ -128,8 +113,3 @@ class SimulationSettings(ComparisonSettings):
             f"sessions arrive for {self.horizon_seconds:g} s and all are run to their end, those "
             f"that arrive from {self.warmup_seconds:g} s on are measured"
         )
-
-
-def caesura_policy(name: str) -> str:
-    """The policy of ours behind a name in a simulation."""
-    return "preserve" if name == INFINITE else name

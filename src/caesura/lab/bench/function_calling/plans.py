@@ -118,6 +118,35 @@ class TimedCall:
     result: str
 
 
+@dataclass(frozen=True, slots=True)
+class ModeCase:
+    """One case in one mode.
+
+    Attributes:
+        suite: its name.
+        case: what is asked.
+        calls: the known answer, in the order in which calls are preferred.
+        mode: in which it is answered.
+        repetition: number of the repetition.
+        order: of the calls.
+        eager_bundles: in `sync_parallel` a call is executed at its `[END]`, instead of with
+            its bundle.
+    """
+
+    suite: str
+    case: Case
+    calls: Sequence[TimedCall]
+    mode: Mode
+    repetition: int = 0
+    order: Order = Order.LONGEST_FIRST
+    eager_bundles: bool = False
+
+    @property
+    def answer(self) -> Sequence[str]:
+        """Texts that must be in the answer."""
+        return self.case.answer or (ANSWER.strip(),)
+
+
 def timed_calls(
     case: Case, draw: Draw | None, seed: int, order: Order = Order.LONGEST_FIRST
 ) -> list[TimedCall]:

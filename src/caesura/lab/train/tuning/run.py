@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import transformers
 from datasets import Dataset, Features, List, Value, concatenate_datasets, disable_progress_bars
-from rich.console import Console
 
+from caesura.console import plain_console
 from caesura.errors import ConfigurationError
 from caesura.lab.progress import progress_bars
 from caesura.lab.train.evaluate import Score
@@ -60,7 +60,7 @@ def run_tuning(settings: TuningSettings, place: Place) -> None:
     Raises:
         ConfigurationError: the base, the tools or the folder do not do; it says what to do.
     """
-    console = Console()
+    console = plain_console()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
