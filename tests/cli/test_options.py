@@ -115,6 +115,10 @@ def test_options_are_read_as_people_write_them() -> None:
     )  # fmt: skip
 
 
+def test_the_last_of_several_values_counts() -> None:
+    assert settings_of("bench", "--sessions", "3", "--dtype", "a", "--sessions", "4").sessions == 4
+
+
 def test_a_fine_tuning_has_the_usual_rate_of_what_it_trains() -> None:
     assert TuningOptions().learning_rate == 2e-4
     assert settings_of("train", "base", "--full").learning_rate == 2e-5

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cyclopts import MissingArgumentError
 
 from caesura import cli
 from caesura.engine.tracing.trace_events import TraceEvents
+from caesura.errors import ConfigurationError
 from caesura.lab.bench.stats import RunPlan
 from caesura.lab.bench.traces import merge_traces, simulated_part
 from caesura.lab.calibrate.iteration_fit import FIGURES, IterationSample
@@ -345,5 +345,5 @@ def test_the_command_writes_a_profile_that_the_simulator_takes(
 
 
 def test_a_trace_without_a_base_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MissingArgumentError, match="--base"):
+    with pytest.raises(ConfigurationError, match="--base"):
         run_cli(monkeypatch, "trace", "trace.json")

@@ -11,7 +11,7 @@ from rich.text import Text
 from caesura.cli.commands import application
 from caesura.cli.errors import missing_package, parse_error, settings_error
 from caesura.cli.spellings import modern
-from caesura.errors import CaesuraError
+from caesura.errors import CaesuraError, ConfigurationError
 
 FAILED = 2
 
@@ -20,8 +20,6 @@ def main() -> None:
     """Entry point: errors that a user can cause are one sentence, not a traceback."""
     try:
         status = run(sys.argv[1:])
-    except CycloptsError as error:
-        status = _fail(parse_error(error))
     except ValidationError as error:
         status = _fail(settings_error(error))
     except (CaesuraError, ValueError, FileNotFoundError) as error:
@@ -46,15 +44,18 @@ def run(words: Sequence[str]) -> int:
         The exit status.
 
     Raises:
-        CycloptsError: the words are no command of ours.
+        ConfigurationError: the words are no command of ours, or a setting does not fit.
         CaesuraError: the command could not do it; says what to do.
-        ValueError: a setting does not fit.
+        ValueError: likewise.
     """
     command = modern(words)
     for note in command.notes:
         _say("note:", "yellow", note)
     app = application(command.words)
-    status = app(command.words, exit_on_error=False, print_error=False)
+    try:
+        status = app(command.words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise ConfigurationError(parse_error(error)) from error
     return status if isinstance(status, int) else 0
 
 

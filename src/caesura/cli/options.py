@@ -24,6 +24,7 @@ DEFAULTS = Parameter(
     show_default=shown_default,
     show_choices=False,  # they are members of enumerations, and users type values
     negative_iterable=(),
+    allow_repeating=True,  # the last one counts
 )
 """Of all options."""
 
