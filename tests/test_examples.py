@@ -12,15 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from caesura.bundled import CML_MODEL
 from servers import Server, free_port, serving
 from small_model import kv_bytes
+from support.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.engine
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-ASKED = {"owner": "K4821", "status": "773412", "stock": "B1203"}  # by async_agent/run.py
-SECONDS = 180
 
 
 def run(script: Path, *arguments: str) -> str:
@@ -29,7 +27,7 @@ def run(script: Path, *arguments: str) -> str:
         [sys.executable, str(script), *arguments],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
@@ -127,7 +125,7 @@ def test_the_chat_answers_what_a_session_on_the_engine_asks(server: Server) -> N
         [*command, "--tools", "release", "--message", "Release it."],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert made.returncode == 3, made.stderr
@@ -137,7 +135,7 @@ def test_the_chat_answers_what_a_session_on_the_engine_asks(server: Server) -> N
         [*command, "--session", session_id, "--message", "y"],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert answered.returncode == 0, answered.stderr
@@ -164,7 +162,7 @@ def test_an_approval_survives_a_restart_of_the_server(
             "a client that comes back at once kept it from ending"
         )
         example_server.start()
-        printed, _ = example.communicate(timeout=SECONDS)
+        printed, _ = example.communicate(timeout=HANG_SECONDS)
     finally:
         example.kill()
         example.wait()
@@ -176,54 +174,3 @@ def test_an_approval_survives_a_restart_of_the_server(
     ]
     (session, *_) = httpx.get(f"{server.url}/v1/sessions").json()["data"]
     assert session["ending"] == "completed"
-
-
-@pytest.fixture(scope="module")
-def shop() -> Iterator[str]:
-    """Where the shop of `async_agent` is."""
-    port = free_port()
-    script = EXAMPLES / "async_agent" / "shop.py"
-    process = subprocess.Popen([sys.executable, str(script), "--port", str(port)])
-    try:
-        yield f"http://localhost:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def async_server(shop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("async_agent")
-    text = (EXAMPLES / "async_agent" / "caesura.toml").read_text()
-    configuration = directory / "caesura.toml"
-    configuration.write_text(text.replace("http://localhost:8100", shop))
-    arguments = [
-        *("--config", str(configuration), "--served-model-name", "agent"),
-        *("--kv-cache-memory-bytes", str(2**24), "--max-model-len", "1024"),
-        *("--dtype", "float32", "--enforce-eager"),
-    ]
-    with serving(str(CML_MODEL), arguments, directory / "server.log") as server:
-        yield server
-
-
-def test_a_model_calls_while_it_writes(async_server: Server, shop: str) -> None:
-    printed = run(EXAMPLES / "async_agent" / "run.py", "--url", async_server.url)
-    known = {tool: httpx.get(f"{shop}/{tool}/{code}").text for tool, code in ASKED.items()}
-    modes: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in printed.splitlines():
-        _, _, happened = line.partition(" s  ")
-        lines.append(happened)
-        mode, separator, answer = happened.partition(": ")
-        if separator and mode in ("sync", "sync_parallel", "async"):
-            modes[mode], lines = lines[:-1], []
-            for tool, value in known.items():
-                assert f"{tool}1: {value}." in answer
-    arrows = {mode: "".join(line[:2] for line in happened) for mode, happened in modes.items()}
-    assert arrows["sync"] == "-><-" * 3
-    assert arrows["sync_parallel"] == "->" * 3 + "<-" * 3
-    assert arrows["async"].startswith("->->"), "a call does not wait for the one before it"
-    for happened in modes.values():
-        assert {line for line in happened if line.startswith("<-")} == {
-            f"<- {tool} succeeded: {value}" for tool, value in known.items()
-        }

@@ -133,7 +133,8 @@ class Display:
             state = "paused" if session.held and not session.is_over else session.phase
             mark, width = "*" if session.id == current else " ", self._notes.width
             self._line(f"{mark} {session.id}  {made}  {state}")
-            said = shortened(session.output_text or "", None if width is None else width - 4)
+            told = session.title or session.output_text or ""
+            said = shortened(told, None if width is None else width - 4)
             if said:
                 self._line(said, "dim", first="    ", rest="    ")
 

@@ -70,6 +70,7 @@ class SessionView(_Record):
 
     Attributes:
         id: of the session.
+        title: what it is about, if that is known.
         phase: generating, calling, idle or ended.
         held: its user has paused it.
         turns: generations begun.
@@ -80,6 +81,7 @@ class SessionView(_Record):
     """
 
     id: str
+    title: str | None = None
     phase: str
     held: bool
     turns: int = 0

@@ -2,11 +2,12 @@
 
 import pytest
 
-from caesura.bundled.demo_tools import STATUSES, TOOLS, is_held_out
+from caesura.bundled.demo_tools import STATUSES, TOOLS
 from caesura.bundled.world import UnknownCode, World
 from caesura.cml import Mode
 from caesura.lab.demo.agent.questions import questions
 from caesura.lab.demo.agent.verdict import mistakes
+from caesura.lab.train.held_out import is_held_out
 from lab.demo.recordings import QUESTION, STOCK, Play, in_async, in_sync, in_sync_parallel
 
 

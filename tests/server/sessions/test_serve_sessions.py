@@ -1,6 +1,7 @@
 """`caesura serve` with sessions: the real engine, server, parser and clients."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -247,6 +248,28 @@ def test_sessions_survive_a_restart_and_a_stream_does_not_stop_one(
         output = follow(client, session_id, "output.done", asked["id"])
         assert output["text"]
         assert client.get(f"/v1/sessions/{session_id}").json()["phase"] == "idle"
+    require_log((tmp_path / "2.log").read_text(), tmp_path / "caesura.db", server.url)
+
+
+def require_log(log: str, database: Path, url: str) -> None:
+    """Our lines are beside vLLM's, from both processes, and end the start."""
+    ours = re.findall(
+        r"^\((\w+) pid=\d+\) INFO [-\d]+ [:\d]+ \[(caesura\S+):\d+\] (.*)$", log, re.M
+    )
+    (_, _, blocks), *last = ours
+    assert ours[0][:2] == ("EngineCore", "caesura.engine.connector")
+    assert " host blocks of " in blocks
+    assert last == [
+        ("APIServer", "caesura.server.announcement", line)
+        for line in (
+            f"Sessions are kept in {database} (going on: 1)",
+            "Tools that the server runs: get_time, get_weather",
+            f"Open at {url}: /v1 to whoever has an API key; the dashboard's page, /metrics and "
+            "/health to everybody",
+            f"Dashboard: {url}/dashboard/; now type `caesura chat --url {url} --api-key KEY`",
+        )
+    ]
+    assert log.index(last[0][2]) > log.index("Route: /v1/sessions")
 
 
 def test_a_misspelt_configuration_is_named_before_the_model_is_loaded(tmp_path: Path) -> None:

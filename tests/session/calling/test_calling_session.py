@@ -19,7 +19,6 @@ from caesura.cml import (
     Rules,
     Text,
     Trap,
-    read_transcript,
 )
 from caesura.session import (
     ContextFull,
@@ -43,6 +42,7 @@ from caesura.session.calling import (
     TextWritten,
     known_tools,
 )
+from cml_transcript import read_transcript
 from session.calling.byte_model import (
     EOS,
     MARKERS,

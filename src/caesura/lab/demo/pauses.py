@@ -9,13 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from caesura.lab.bench.arms import Arms
+from caesura.lab.bench.arm_engines import ArmEngines
 from caesura.lab.bench.run import run_bench
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.models.noise_model import demo_model_path
 
 POLICIES = ("stock", "min-waste")
-COMPUTE_THREADS = 1
 
 
 def pause_settings(out: Path) -> BenchSettings:
@@ -53,8 +52,7 @@ def run_pauses(out: Path, command: str, console: Console) -> None:
     path = demo_model_path(lambda message: console.print(message, style="dim"))
     console.print(f"model: a small Llama with random weights ({path.name})", style="dim")
     settings = pause_settings(out)
-    arms = Arms(settings, COMPUTE_THREADS)
-    run_bench(settings, arms.start, command=command, console=console)
+    run_bench(settings, ArmEngines(settings).start, command=command, console=console)
     console.print(
         f"\nReport: {out / 'report.md'} (figures, plots and a timeline of pauses beside it)."
     )

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Query
 from pydantic import JsonValue
 
 from caesura.server.errors import ApiError
+from caesura.server.owners import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, Page
-from caesura.server.sessions.service import OwnerOf, Service, ServiceOf
-from caesura.server.sessions.views import approval_object
+from caesura.server.sessions.service import Service, ServiceOf
+from caesura.server.sessions.views import approval_object, approval_objects
 from caesura.session.records import ApprovalState
 from caesura.tools.call import Question, QuestionKind
 from caesura.tools.schema import Schema
@@ -46,7 +47,7 @@ async def list_approvals(
         before_seconds=None if before is None else await _seconds(service, owner, before),
         limit=limit + 1,
     )
-    shown = [approval_object(record) for record in records[:limit]]
+    shown = await approval_objects(service.store, records[:limit])
     return Page(data=shown, has_more=len(records) > limit)
 
 
@@ -75,7 +76,8 @@ async def _seconds(service: Service, owner: str, place: str) -> float:
 @router.get("/{approval_id:path}")
 async def get_approval(approval_id: str, service: ServiceOf, owner: OwnerOf) -> ApprovalObject:
     """One question, and its answer if there is one."""
-    return approval_object(await service.agents.approval(owner, approval_id))
+    record = await service.agents.approval(owner, approval_id)
+    return await approval_object(service.store, record)
 
 
 @router.post("/{approval_id:path}", responses=CONFLICT)
@@ -87,7 +89,8 @@ async def answer_approval(
     if record.state is ApprovalState.WAITING:
         _require_fit(record.question, body)
         if await service.agents.answer(owner, approval_id, body.answer()):
-            return approval_object(await service.agents.approval(owner, approval_id))
+            record = await service.agents.approval(owner, approval_id)
+            return await approval_object(service.store, record)
         record = await service.agents.approval(owner, approval_id)
     raise ApiError(409, f"it was {record.state} already", code=f"approval_{record.state}")
 

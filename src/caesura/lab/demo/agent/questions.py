@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from caesura.bundled.demo_tools import TOOL_BY_NAME, Kind, draw_value
 from caesura.bundled.world import World
+from caesura.lab.train.held_out import is_held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def _question(form: _Form, world: World, source: random.Random) -> Question:
 
 
 def _new_code(kind: Kind, source: random.Random, codes: dict[int, str]) -> str:
-    while (code := draw_value(kind, source, held_out=True)) in codes.values():
+    while (code := draw_value(kind, source, is_held_out)) in codes.values():
         pass
     return code
 
