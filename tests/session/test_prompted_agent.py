@@ -11,7 +11,7 @@ from caesura.session.calling import CallingSession, CallIssued, Checkpoint
 from caesura.session.records import EventType, Phase, Protocol, SessionEnding
 from session.planned import call, send_off
 from session.spelled import FORMATS, MERGED, engine, read, text_of, turn_of
-from session.workplace import OWNER, agents, events, spec, tool, until
+from session.workplace import OWNER, agents, events, spec, texts, tool, until
 
 
 def look(x: str) -> str:
@@ -23,10 +23,6 @@ def asked(plan: str, mode: str, **fields: object):
     return spec(
         plan, function_calling=mode, protocol=Protocol.PROMPTED, **{"keep_open": False, **fields}
     )
-
-
-def texts(told) -> str:
-    return "".join(e.data["text"] for e in told if e.type is EventType.OUTPUT)
 
 
 @pytest.mark.parametrize("mode", ["sync", "sync_parallel", "async"])

@@ -1,7 +1,7 @@
 """Agents on the fake engine, with real tools."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -30,6 +30,27 @@ OWNER = "somebody"
 def tool(function: Callable[..., Any], **settings: Any) -> PythonEndpoint:
     made = PythonTool(type="python", callable="tests:function", **settings)
     return PythonEndpoint(function.__name__, made, function)
+
+
+class Gate:
+    """A tool whose calls end when they are told to."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, asyncio.Event] = {}
+        self.ran: list[int] = []
+
+    def __getitem__(self, x: int) -> asyncio.Event:
+        return self.open.setdefault(x, asyncio.Event())
+
+    @property
+    def tool(self) -> Callable[[int], Awaitable[str]]:
+        async def wait(x: int) -> str:
+            """Wait."""
+            self.ran.append(x)
+            await self[x].wait()
+            return f"came {x}"
+
+        return wait
 
 
 @asynccontextmanager
@@ -112,6 +133,11 @@ async def stored(condition: Callable[[], Awaitable[object]]) -> None:
         for _ in count():
             if await condition():
                 return
+
+
+def texts(told: Sequence[Event]) -> str:
+    """What the model has answered."""
+    return "".join(e.data["text"] for e in told if e.type is EventType.OUTPUT)
 
 
 async def events(agent: Agent) -> list[Event]:

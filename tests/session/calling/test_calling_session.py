@@ -27,7 +27,6 @@ from caesura.session import (
     Sampling,
     SessionClosed,
     SessionDetached,
-    SessionError,
 )
 from caesura.session.calling import (
     CallIssued,
@@ -51,6 +50,7 @@ from session.calling.byte_model import (
     ByteCodec,
     EagerEngine,
     EagerStream,
+    Refusing,
     compact,
     eager,
     engine,
@@ -114,9 +114,15 @@ def test_an_id_is_used_once_also_after_a_restart(mode: Mode) -> None:
         played = await Play(eager([A, Text(" And"), A, DONE]), mode).run()
         assert len(played.of(CallIssued)) == 1
         assert kinds(played) == [ErrorKind.DUPLICATE_ID]
-        start = Checkpoint([PROMPT], used_ids={"a"})
-        played = await Play(eager([A, DONE]), mode, start=start).run()
-        assert kinds(played) == [ErrorKind.DUPLICATE_ID]
+        for start in (
+            Checkpoint([PROMPT], used_ids={"a"}),
+            Checkpoint([PROMPT], Course(1, refused_ids=("a",))),
+            Checkpoint([PROMPT], pending=[A]),
+        ):
+            again = Play(eager([A, DONE]), mode, start=start)
+            assert again.session.deliver(Interrupt("a", "1")) == bool(start.pending)
+            await again.run()
+            assert kinds(again) == [ErrorKind.DUPLICATE_ID]
 
     asyncio.run(scenario())
 
@@ -159,8 +165,24 @@ def test_a_turn_has_its_tokens_once_however_often_it_is_broken(make, mode: Mode)
             assert played.session.generated_tokens <= limit
             complete = limit > length  # the end of the sequence takes a token
             assert played.ended.ending is (Ending.COMPLETED if complete else Ending.LIMIT)
+            assert played.session.course.point is Point.ENDED
             if not complete:
                 assert str(limit) in played.ended.message
+
+    asyncio.run(scenario())
+
+
+def test_each_turn_has_all_its_tokens() -> None:
+    async def scenario() -> None:
+        script = "A few words."
+        sampling = Sampling(max_tokens=len(script) + 1)
+        session = calling(eager(script, script), Mode.ASYNC, sampling=sampling)
+        for _ in range(2):
+            events = [event async for event in session.events()]
+            assert events[-1].ending is Ending.COMPLETED
+            if len(session.transcript) == 1 + len(script):
+                session.prompt([PROMPT])
+        assert shown(session.transcript) == f"<prompt>{script}" * 2
 
     asyncio.run(scenario())
 
@@ -314,25 +336,6 @@ def test_the_engine_is_told_what_a_pause_waits_for() -> None:
     asyncio.run(scenario())
 
 
-class Failing(EagerEngine):
-    """An engine that fails when tokens are appended to what it generates or has paused."""
-
-    def __init__(self, script: str, error: SessionError) -> None:
-        fake = eager(script)
-        super().__init__(EOS, fake.model, fake.text_of)
-        self.error = error
-
-    async def open(self, *args, **options):
-        stream = await super().open(*args, **options)
-        error = self.error
-
-        async def extend(token_ids, sampling, endpoint=None):
-            raise error
-
-        stream.extend = extend
-        return stream
-
-
 FULL = ContextFull("a context of 99 tokens leaves no room")
 FAILED = EngineFailed("it burns")
 
@@ -341,7 +344,7 @@ FAILED = EngineFailed("it burns")
 def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> None:
     async def scenario() -> None:
         script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
-        session = calling(Failing(script, FULL), Mode.ASYNC)
+        session = calling(Refusing(script, FULL), Mode.ASYNC)
         async for event in session.events():
             if isinstance(event, Paused) or (isinstance(event, TextWritten) and not pause):
                 session.deliver(Interrupt("a", "long"))
@@ -357,7 +360,7 @@ def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> 
 def test_a_failing_engine_is_told_to_the_owner(pause: str) -> None:
     async def scenario() -> None:
         script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
-        session = calling(Failing(script, FAILED), Mode.ASYNC)
+        session = calling(Refusing(script, FAILED), Mode.ASYNC)
 
         async def run() -> None:
             async for event in session.events():
@@ -471,6 +474,50 @@ def test_closing_in_the_middle_leaves_no_task() -> None:
         await asyncio.sleep(0)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not [task for task in others if not task.done()]
+
+    asyncio.run(scenario())
+
+
+class Gated(EagerEngine):
+    """An engine that takes tokens when it may."""
+
+    def __init__(self, script: str) -> None:
+        fake = eager(script)
+        super().__init__(EOS, fake.model, fake.text_of)
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+
+    async def open(self, *args, **options):
+        stream = await super().open(*args, **options)
+        extend = stream.extend
+
+        async def slowly(*args, **options) -> None:
+            self.asked.set()
+            await self.may.wait()
+            await extend(*args, **options)
+
+        stream.extend = slowly
+        return stream
+
+
+def test_a_session_that_is_closed_while_it_is_resumed_ends() -> None:
+    async def scenario() -> None:
+        fake = Gated('[CALL]a[HEAD]{"name":"f"}[END][TRAP][END] Done.')
+        session = calling(fake, Mode.ASYNC)
+
+        async def follow() -> list:
+            events = []
+            async for event in session.events():
+                events.append(event)
+                if isinstance(event, Paused):
+                    session.deliver(Interrupt("a", "1"))
+            return events
+
+        following = asyncio.create_task(follow())
+        await fake.asked.wait()
+        await session.close()
+        fake.may.set()
+        assert isinstance((await following)[-1], Paused)
+        assert not fake.open_ids
 
     asyncio.run(scenario())
 

@@ -48,11 +48,7 @@ class Injection:
             SessionError: the engine did not take it; it stays queued.
         """
         async with self._one_at_a_time:
-            while (
-                self._generation.is_running
-                and self._steps.is_to_inject
-                and self._reading.tokens_left > 0
-            ):
+            while self._generation.is_running and self._steps.is_to_inject:
                 batch = await self._arrivals.batch()
                 if not self._generation.is_running:
                     return
