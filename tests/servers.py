@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+
+from support.waiting import poll
 
 TESTS = Path(__file__).parent
 
@@ -43,10 +44,8 @@ class Server:
 
     def wait_for(self, name: str, value: float, **labels: str) -> float:
         """Metrics travel with engine steps: poll until the value is there."""
-        deadline = time.monotonic() + 20
-        while (now := self.metric(name, **labels)) != value and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return now
+        poll(lambda: self.metric(name, **labels) == value, seconds=60)
+        return self.metric(name, **labels)
 
 
 def free_port() -> int:
@@ -78,18 +77,17 @@ def serving(
             cwd=log.parent,  # sessions are kept in the working directory
         )
     server = Server(process, port)
-    deadline = time.monotonic() + 240
-    while not _is_healthy(server):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"the server did not start:\n{log.read_text()[-4000:]}")
-        time.sleep(0.5)
-    yield server
-    process.terminate()
     try:
-        process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.kill()
+        poll(lambda: process.poll() is not None or _is_healthy(server))
+        if not _is_healthy(server):
+            pytest.fail(f"the server did not start:\n{log.read_text()[-4000:]}")
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _is_healthy(server: Server) -> bool:

@@ -15,12 +15,12 @@ import pytest
 from caesura.bundled import CML_MODEL
 from servers import Server, free_port, serving
 from small_model import kv_bytes
+from support.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.engine
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ASKED = {"owner": "K4821", "status": "773412", "stock": "B1203"}  # by async_agent/run.py
-SECONDS = 180
 
 
 def run(script: Path, *arguments: str) -> str:
@@ -29,7 +29,7 @@ def run(script: Path, *arguments: str) -> str:
         [sys.executable, str(script), *arguments],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
@@ -127,7 +127,7 @@ def test_the_chat_answers_what_a_session_on_the_engine_asks(server: Server) -> N
         [*command, "--tools", "release", "--message", "Release it."],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert made.returncode == 3, made.stderr
@@ -137,7 +137,7 @@ def test_the_chat_answers_what_a_session_on_the_engine_asks(server: Server) -> N
         [*command, "--session", session_id, "--message", "y"],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert answered.returncode == 0, answered.stderr
@@ -164,7 +164,7 @@ def test_an_approval_survives_a_restart_of_the_server(
             "a client that comes back at once kept it from ending"
         )
         example_server.start()
-        printed, _ = example.communicate(timeout=SECONDS)
+        printed, _ = example.communicate(timeout=HANG_SECONDS)
     finally:
         example.kill()
         example.wait()

@@ -60,7 +60,6 @@ async def agent(client: openai.AsyncOpenAI, question: str, stream: bool) -> list
             return called
         for call in message["tool_calls"]:
             called.append(call["function"]["name"])
-            await asyncio.sleep(0.01)
             messages.append(
                 {"role": "tool", "tool_call_id": call["id"], "content": f"{len(called)} degrees"}
             )

@@ -51,7 +51,7 @@ class CaesuraConfig(BaseModel):
             API process; a follow-up request goes on from its transcript. 0 turns that off.
         config_file: tools that the server runs, and the settings of its sessions; see
             docs/reference/configuration.md.
-        check_integrity: verify all books whenever the engine falls idle (for tests).
+        check_integrity: for debugging: checks internal invariants whenever the engine is idle.
         trace: file that a trace of the engine is written to, at shutdown and at each reset of the
             prefix cache (the second goes to `NAME.1.json`, and so on). See docs/how-to/trace.md.
     """

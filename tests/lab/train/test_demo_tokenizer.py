@@ -9,6 +9,7 @@ from caesura.bundled.demo_tools import TOOLS, Kind, draw_value
 from caesura.cml import Call, Marker, Mode
 from caesura.lab.train.demo_tokenizer import DemoCodec, build_tokenizer, save_tokenizer
 from caesura.lab.train.held_out import side
+from support.draws import examples
 
 CODEC = DemoCodec()
 
@@ -17,8 +18,8 @@ def pieces(text: str) -> list[str]:
     return [CODEC.texts[token] for token in CODEC.tokenize(text)]
 
 
+@settings(max_examples=examples(100))
 @given(st.text(max_size=40))
-@settings(derandomize=True, max_examples=100, deadline=None)
 def test_any_text_comes_back(text: str) -> None:
     assert build_tokenizer().decode(CODEC.tokenize(text)) == text
 

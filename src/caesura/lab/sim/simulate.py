@@ -1,6 +1,7 @@
 """One simulation from settings to files: what `caesura simulate` does.
 
-Runs are spread over processes of their own, which import vLLM; this one does not.
+Runs are spread over processes of their own. One other process imports vLLM, once, and they are its
+forks; this one does not.
 """
 
 import contextlib
@@ -158,11 +159,15 @@ def _arrivals(
             yield seed, rate, plan.until(settings.horizon_seconds, rate, seed)
 
 
+_SIMULATED_RUN = "caesura.lab.sim.simulated_run"
+
+
 def _outcomes(
     runs: Sequence[SimulatedRun], processes: int, display: SimulationDisplay
 ) -> Iterator[SimulatedOutcome]:
     """Outcomes as they come, of runs in other processes; the longest ones are started first."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_SIMULATED_RUN])
     progress: SimpleQueue[tuple[RunPlan, ReplayProgress]] = context.SimpleQueue()
     others = set(multiprocessing.active_children())
     with _environment():

@@ -37,6 +37,7 @@ from caesura.lab.bench.function_calling.stage import Stage
 from caesura.lab.models.bench_tokenizer import EOS, SPECIAL_TOKENS, save_tokenizer
 from caesura.session import Sampling
 from fakes import FakeEngine, FakeStream
+from support.waiting import HANG_SECONDS
 
 CHAINS = Case(
     "chains",
@@ -128,7 +129,7 @@ async def play(model: Path, mode: Mode, known: Sequence[TimedCall], case: Case =
     stage = Stage(engine, cast(Any, TokenizerCodec(model, tokens)))
     prompt = tokens.plain("A question, which may well quote [CALL] and [END].")
     playing = CasePlayer(stage, tokens).play(ModeCase("test", case, known, mode), prompt)
-    return await asyncio.wait_for(playing, 20)
+    return await asyncio.wait_for(playing, HANG_SECONDS)
 
 
 def known_calls(seconds: float = 0.01) -> list[TimedCall]:
