@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from caesura.endpoints import HUMAN
 from caesura.session import ContextFull, EngineDead, SessionClosed
 from caesura.session.database import Statement
 from caesura.session.journal import Journal
@@ -231,6 +232,28 @@ async def test_an_approval_lets_a_call_run_or_not(tmp_path: Path) -> None:
     assert ran == ["a"]
     assert "did a" in output.data["text"]
     assert "too risky" in output.data["text"]
+
+
+async def test_a_pause_waits_for_the_human_who_is_asked_and_then_for_the_tool(
+    tmp_path: Path,
+) -> None:
+    engine = FakeEngine(END, model)
+    gate = asyncio.Event()
+
+    async def risky() -> str:
+        """Do it."""
+        await gate.wait()
+        return "did it"
+
+    async with agents(tmp_path / "db", tool(risky, approve=True), engine=engine) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<risky {}>>\nend"))
+        asked = await until(agent, EventType.ASKED)
+        endpoints = engine.streams[agent.id].endpoints
+        await eventually(lambda: endpoints[-1] == HUMAN)
+        await all_agents.answer(OWNER, asked.data["approval_id"], Answer(True))
+        await eventually(lambda: endpoints[-1] == "risky")
+        gate.set()
+        await until(agent, EventType.OUTPUT, turn=2)
 
 
 async def test_a_session_ends_at_its_limit_of_turns(tmp_path: Path) -> None:

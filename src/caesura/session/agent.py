@@ -67,7 +67,12 @@ class Agent(ABC):
         if not self.held:
             self._free.set()
         journal = Journal(
-            self.events, workplace.store, workplace.approvals, self._expect, self._released
+            self.events,
+            workplace.store,
+            workplace.approvals,
+            self._expect,
+            self._asks,
+            self._released,
         )
         self._calls = PendingCalls(
             record.id,
@@ -153,6 +158,10 @@ class Agent(ABC):
         self, call: ToolCall, fraction: float | None, remaining_seconds: float | None
     ) -> None:
         """A call is so far: the share that is done, or the time that is left."""
+
+    @abstractmethod
+    def _asks(self, call_id: str, for_human: bool) -> None:
+        """A call waits for a human now, or no longer."""
 
     @abstractmethod
     async def _close_engine(self) -> None:

@@ -296,3 +296,6 @@ class CmlAgent(Agent):
         self, call: ToolCall, fraction: float | None, remaining_seconds: float | None
     ) -> None:
         self._engine.expect(call.id, fraction, remaining_seconds)
+
+    def _asks(self, call_id: str, for_human: bool) -> None:
+        self._engine.asks(call_id, for_human)

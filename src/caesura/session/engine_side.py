@@ -49,6 +49,7 @@ class EngineSide:
         self._work = workplace
         self._calls = calls
         self._inbox = inbox
+        self._asking: set[str] = set()  # calls that wait for a human
 
     async def opened(self, transcript: Sequence[int], course: Course) -> CallingSession:
         """The session as it was left, or opened from what is stored."""
@@ -67,6 +68,9 @@ class EngineSide:
                 expectations=self._work.durations_of(self._record.owner),
                 session_id=self._record.id,
             )
+            for call_id in self._asking:
+                if (label := self._label_of(call_id)) is not None:
+                    self.session.asks(label, True)
             self._inbox.recall()
             self._pass_on_results(self.session)  # before it waits for them
         return self.session
@@ -129,6 +133,20 @@ class EngineSide:
 
     def expect(self, call_id: str, fraction: float | None, remaining_seconds: float | None) -> None:
         """Tell the session how far a call is: the share that is done, or the time that is left."""
-        for record in self._calls.unfinished:
-            if record.call.id == call_id and record.label is not None and self.session is not None:
-                self.session.expect(record.label, fraction, remaining_seconds)
+        label = self._label_of(call_id)
+        if self.session is not None and label is not None:
+            self.session.expect(label, fraction, remaining_seconds)
+
+    def asks(self, call_id: str, for_human: bool) -> None:
+        """Tell the session that a call waits for a human now, or no longer."""
+        if for_human:
+            self._asking.add(call_id)
+        else:
+            self._asking.discard(call_id)
+        label = self._label_of(call_id)
+        if self.session is not None and label is not None:
+            self.session.asks(label, for_human)
+
+    def _label_of(self, call_id: str) -> str | None:
+        labels = {record.call.id: record.label for record in self._calls.unfinished}
+        return labels.get(call_id)

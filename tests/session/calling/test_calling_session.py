@@ -336,6 +336,29 @@ def test_the_engine_is_told_what_a_pause_waits_for() -> None:
     asyncio.run(scenario())
 
 
+def test_a_pause_has_its_name_before_it_begins_and_waits_for_the_human_who_is_asked() -> None:
+    async def scenario() -> None:
+        fake = engine([Call("a", "slow"), Text(" goes on"), Trap(), Text("done")])
+        session = calling(fake, Mode.ASYNC, session_id="s")
+        async for event in session.events():
+            if isinstance(event, CallIssued):
+                stream = fake.streams["s"]
+                await eventually(lambda stream=stream: stream.endpoints[-1] == "slow")
+                assert not stream.reports, "it generates still"
+            if isinstance(event, Paused):
+                session.asks("a", True)
+                break
+        happening = asyncio.create_task(anext(aiter(session.events())))
+        await eventually(lambda: stream.endpoints[-1] == "human")
+        session.asks("a", False)
+        await eventually(lambda: stream.endpoints[-1] == "slow")
+        happening.cancel()
+        await asyncio.gather(happening, return_exceptions=True)
+        await session.close()
+
+    asyncio.run(scenario())
+
+
 FULL = ContextFull("a context of 99 tokens leaves no room")
 FAILED = EngineFailed("it burns")
 

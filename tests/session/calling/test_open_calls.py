@@ -60,7 +60,38 @@ def test_the_endpoint_is_the_same_for_the_same_tools() -> None:
     pending.add(A, 0.0)
     pending.add(B, 0.0)
     pending.add(Call("c", "quick"), 0.0)
-    assert pending.endpoint == "quick+slow"
+    assert pending.endpoint(until_all=True) == "quick+slow"
     for number in range(9):
         pending.add(Call(f"x{number}", f"tool{number}"), 0.0)
-    assert pending.endpoint == "quick+slow+tool0+tool1+..."
+    assert pending.endpoint(until_all=True) == "quick+slow+tool0+tool1+..."
+
+
+def test_a_human_is_waited_for_where_the_pause_cannot_end_without_one() -> None:
+    pending = OpenCalls(Durations({"slow": 5.0, "quick": 2.0}))
+    pending.add(A, 0.0)
+    pending.add(B, 0.0)
+    assert pending.asks("a", True, 1.0)
+    assert pending.endpoint(until_all=True) == "human"
+    assert pending.remaining_seconds(1.0, until_all=True) is None
+    assert pending.endpoint(until_all=False) == "quick"
+    assert pending.remaining_seconds(1.0, until_all=False) == 1.0
+    assert pending.take("b", 2.0)
+    assert pending.endpoint(until_all=False) == "human"
+    assert pending.asks("a", False, 601.0)
+    assert pending.endpoint(until_all=False) == "slow"
+    assert pending.remaining_seconds(601.0, until_all=True) == 4.0
+    assert not pending.asks("b", True, 602.0)
+
+
+def test_the_time_of_a_human_is_not_learned_as_the_tools() -> None:
+    durations = Durations()
+    pending = OpenCalls(durations)
+    pending.add(A, 0.0)
+    pending.add(B, 0.0)
+    assert pending.asks("a", True, 1.0)
+    assert pending.asks("a", False, 601.0)
+    assert pending.take("a", 603.0)
+    assert durations.expected_seconds(A) == 3.0
+    assert pending.asks("b", True, 2.0)
+    assert pending.take("b", 900.0)  # what it took before it asked
+    assert durations.expected_seconds(B) == 2.0

@@ -19,6 +19,7 @@ from caesura.cml import (
     Point,
     Rules,
 )
+from caesura.endpoints import CLIENT
 from caesura.session.calling.arrivals import Arrival, Arrivals
 from caesura.session.calling.checkpoint import Checkpoint
 from caesura.session.calling.codec import Codec
@@ -110,6 +111,7 @@ class CallingSession:
         )
         self._life: Life = Stage.GOING
         self._report_is_due = False  # of how long a pause will last
+        self._named = CLIENT  # what a pause waits for, as the engine was told
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -174,6 +176,21 @@ class CallingSession:
         if self._calls.expect(call_id, fraction, remaining_seconds, self._clock()):
             self._report_is_due = True
             self._wake.set()
+
+    def asks(self, call_id: str, for_human: bool) -> None:
+        """Note that a call waits for a human now, or no longer."""
+        if self._calls.asks(call_id, for_human, self._clock()):
+            self._report_is_due = True
+            if self._generation.is_running:
+                self._name_next_pause()
+            self._wake.set()
+
+    def _name_next_pause(self) -> None:
+        """Tell the engine, while it generates, what a pause would wait for now."""
+        endpoint = self._calls.endpoint(until_all=self._waits_for_all) or CLIENT
+        if endpoint != self._named:
+            self._named = endpoint
+            self._spawn(partial(self._generation.name_next_pause, endpoint))
 
     def prompt(self, token_ids: Sequence[int]) -> None:
         """Begin the next turn, after `Ended`; iterate the events again.
@@ -259,6 +276,7 @@ class CallingSession:
             await self._wait(step)
         else:
             self._life = Stage.GOING
+            self._named = CLIENT  # a name is for one pause
             if isinstance(step, Inject):
                 await self._injection.end_pause()
             else:
@@ -287,7 +305,8 @@ class CallingSession:
         now = self._clock()
         remaining = self._calls.remaining_seconds(now, until_all=self._waits_for_all)
         report = self._generation.report_progress
-        self._spawn(partial(report, remaining, self._calls.endpoint))
+        self._named = self._calls.endpoint(until_all=self._waits_for_all)
+        self._spawn(partial(report, remaining, self._named))
         self._report_is_due = False
         if self._life is not Stage.WAITING:
             self._life = Stage.WAITING
@@ -307,6 +326,7 @@ class CallingSession:
             self._life = after(self._life, Limited(message))
         if not self._generation.is_running:
             return
+        self._name_next_pause()
         if spent:
             self._life = after(self._life, Limited(self._tokens_spent()))
         if isinstance(self._life, Limited) or self._reading.violation is not None:

@@ -107,6 +107,12 @@ class Generation:
         if session is not None and session.state is SessionState.PAUSED:
             await session.progress(remaining_seconds=remaining_seconds, endpoint=endpoint)
 
+    async def name_next_pause(self, endpoint: str) -> None:
+        """Tell the engine what the next pause will wait for; nothing if there is one already."""
+        session = self._session
+        if session is not None and session.state is SessionState.GENERATING:
+            await session.name_next_pause(endpoint)
+
     async def halt(self) -> None:
         """Stop where the last delta ended; interrupts that have not taken their place are lost."""
         if self._session is None:

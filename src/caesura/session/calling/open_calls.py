@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from caesura.cml import Call
+from caesura.endpoints import HUMAN
 from caesura.session.calling.durations import Expectations
 
 _NAMED_TOOLS = 4
@@ -15,9 +16,10 @@ class _OpenCall:
     since: float
     expected_seconds: float | None
     is_new: bool
+    asking_since: float | None = None  # waits for a human, whose time is not the tool's
 
     def remaining_seconds(self, now: float) -> float | None:
-        if self.expected_seconds is None:
+        if self.expected_seconds is None or self.asking_since is not None:
             return None
         elapsed = now - self.since
         if elapsed < self.expected_seconds:
@@ -65,6 +67,7 @@ class OpenCalls:
         taken = self._calls.pop(call_id, None)
         if taken is None:
             return False
+        _stop_asking(taken, now)
         if taken.is_new:
             self._expectations.record(taken.call, now - taken.since)
         return True
@@ -83,8 +86,21 @@ class OpenCalls:
             found.expected_seconds = elapsed / fraction
         return remaining_seconds is not None or bool(fraction)
 
+    def asks(self, call_id: str, for_human: bool, now: float) -> bool:
+        """A call waits for a human now, or no longer; False if no such call is pending."""
+        found = self._calls.get(call_id)
+        if found is None:
+            return False
+        if not for_human:
+            _stop_asking(found, now)
+        elif found.asking_since is None:
+            found.asking_since = now
+        return True
+
     def remaining_seconds(self, now: float, *, until_all: bool) -> float | None:
         """Until the first result, or all, are expected; None if nothing is known."""
+        if until_all and any(one.asking_since is not None for one in self._calls.values()):
+            return None
         known = [
             remaining
             for one in self._calls.values()
@@ -94,9 +110,21 @@ class OpenCalls:
             return None
         return max(known) if until_all else min(known)
 
-    @property
-    def endpoint(self) -> str:
-        """What a pause for them waits for: the tools' names, the same for the same set."""
-        names = sorted({one.call.name for one in self._calls.values()})
+    def endpoint(self, *, until_all: bool) -> str:
+        """What a pause for them waits for: the tools' names, the same for the same set.
+
+        A human, if one is asked for a call without which the pause does not end.
+        """
+        at_work = {one.call.name for one in self._calls.values() if one.asking_since is None}
+        asking = any(one.asking_since is not None for one in self._calls.values())
+        if asking and (until_all or not at_work):
+            return HUMAN
+        names = sorted(at_work)
         more = ["..."] if len(names) > _NAMED_TOOLS else []
         return "+".join([*names[:_NAMED_TOOLS], *more])
+
+
+def _stop_asking(call: _OpenCall, now: float) -> None:
+    if call.asking_since is not None:
+        call.since += now - call.asking_since
+        call.asking_since = None
