@@ -2,14 +2,26 @@
 
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
+UV := .venv/bin/uv
 STAMP := .venv/.installed
 
 # No test and no demo needs a hub or reports its use.
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
+# Sets of texts are walked through in the same order each time.
+export PYTHONHASHSEED ?= 0
+
+FUZZ_SECONDS ?= 600
+
+# uv does not read pip's settings. Without wheels of one's own, PyTorch's come from its CPU index.
+PIP_SETTING = $(shell $(PYTHON) -m pip config get global.$(1) 2>/dev/null)
+export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(call PIP_SETTING,find-links))
+ifeq ($(strip $(UV_FIND_LINKS)),)
+export UV_TORCH_BACKEND ?= cpu
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo test fuzz lint format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -17,8 +29,13 @@ help: ## list the targets
 
 install: $(STAMP) ## create .venv with the CPU build of vLLM (a few minutes, once)
 
-$(STAMP): requirements/cpu.lock requirements/install.py pyproject.toml
-	@$(PYTHON) requirements/install.py
+$(STAMP): requirements/cpu.lock requirements/torch-cpu.txt pyproject.toml
+	@$(PYTHON) -c "import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit( \
+	  'Caesura needs Python 3.11 to 3.13: name one with make install PYTHON=python3.11')"
+	@test -x $(UV) || { $(PYTHON) -m venv .venv \
+	  && $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' $<)"; }
+	@$(UV) pip install --python $(VENV_PYTHON) --no-deps -r $< -r requirements/torch-cpu.txt
+	@$(UV) pip install --python $(VENV_PYTHON) --no-deps --quiet --no-build-isolation --editable .
 	@touch $@
 
 demo: install ## an agent that calls tools while it writes, and a tool call as a pause
@@ -26,6 +43,10 @@ demo: install ## an agent that calls tools while it writes, and a tool call as a
 
 test: install ## run the tests
 	@$(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+fuzz: install ## draw other random cases until FUZZ_SECONDS=600 are over (FUZZ_SEED=1 FUZZ_TESTS=tests/cml)
+	@$(VENV_PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS) \
+	  $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(FUZZ_TESTS)
 
 lint: install ## check format, style and types
 	@$(VENV_PYTHON) -m ruff format --check .
@@ -36,8 +57,11 @@ format: install ## rewrite the code in the house format
 	@$(VENV_PYTHON) -m ruff format .
 	@$(VENV_PYTHON) -m ruff check --fix .
 
-lock: install ## resolve requirements/cpu.in again (UPGRADE=1: to the newest versions)
-	@$(VENV_PYTHON) requirements/lock.py $(if $(UPGRADE),--upgrade)
+lock: install ## resolve the dependencies again (UPGRADE=1: to the newest versions)
+	@$(UV) pip compile pyproject.toml --extra cpu --extra train --extra dev --no-emit-package torch \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-annotate \
+	  --custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade) -o requirements/cpu.lock
+	@git --no-pager diff --stat requirements/cpu.lock
 
 clean: ## remove .venv, caches and out/
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out

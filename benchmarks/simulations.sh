@@ -1,6 +1,6 @@
 #!/bin/sh
-# The simulations of docs/results.md. Traces: see there. Takes an hour or two on two cores; the recorded
-# ones have fewer seeds where docs/results.md says so.
+# The simulations of docs/results/pauses.md. Traces: see there. Takes an hour or two on two cores; the recorded
+# ones have fewer seeds where docs/results/pauses.md says so.
 #   sh benchmarks/simulations.sh infercept_mix.jsonl coding_agents.jsonl OUT
 set -e
 mix=$1 agents=$2 out=$3

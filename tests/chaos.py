@@ -7,11 +7,17 @@ from dataclasses import dataclass, field, replace
 from caesura.policy import (
     Action,
     AttainedService,
+    CopyAhead,
+    CopyOut,
     CostModel,
-    Disposition,
+    Drop,
+    DropCopy,
+    Expire,
+    Keep,
     OriginalArrival,
     PauseView,
     Plan,
+    Prefetch,
     SessionOrder,
     Snapshot,
 )
@@ -70,18 +76,15 @@ class Chaos:
         return Plan(actions, snapshot.now_seconds + review_after)
 
     def _decide(self, pause: PauseView) -> Action:
-        disposition = self._rng.choice(list(Disposition))
+        kind = self._rng.choices(
+            (Keep, CopyAhead, Prefetch, CopyOut, Drop, Expire, DropCopy), (3, 2, 3, 6, 5, 1, 1)
+        )[0]
+        if kind is not Drop:
+            return kind(pause.id)
         keep_tokens = 0
         if self._rng.random() < 0.5:
             keep_tokens = self._rng.randint(0, max(1, pause.context_tokens))
-        return Action(
-            pause.id,
-            disposition,
-            keep_tokens=keep_tokens,
-            forget=self._rng.random() < 0.4,
-            prefetch=self._rng.random() < 0.5,
-            expired=self._rng.random() < 0.2,
-        )
+        return Drop(pause.id, keep_tokens, forget=self._rng.random() < 0.4)
 
 
 @dataclass
@@ -94,16 +97,16 @@ class BackAndForth(Chaos):
         if snapshot.demand is not None:
             return super().plan(snapshot)
         if not snapshot.load.running_requests:
-            return Plan([Action(p.id, Disposition.PRESERVE) for p in snapshot.pauses.undecided()])
+            return Plan([Keep(p.id) for p in snapshot.pauses.undecided()])
         return replace(super().plan(snapshot), review_seconds=snapshot.now_seconds)
 
     def _decide(self, pause: PauseView) -> Action:
         if self._rng.random() < 0.1:
             return super()._decide(pause)
         if pause.loadable_tokens > pause.held_tokens:
-            return Action(pause.id, Disposition.PRESERVE, prefetch=True)
+            return Prefetch(pause.id)
         if not pause.copy_requested:
-            return Action(pause.id, Disposition.PRESERVE, copy=True)
+            return CopyAhead(pause.id)
         keep_tokens = self._rng.choice((0, 0, pause.held_tokens // 2))
         forget = self._rng.random() < 0.9
-        return Action(pause.id, Disposition.DISCARD, keep_tokens=keep_tokens, forget=forget)
+        return Drop(pause.id, keep_tokens, forget)

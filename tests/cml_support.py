@@ -36,6 +36,7 @@ FRAGMENTS = [
     *(spelling[:cut] for spelling in SPELLINGS.values() for cut in (1, 3, -1)),
     *(f"{s[0]}{quoting}{s[1:]}" for s in SPELLINGS.values() for quoting in ("~", "~~~")),
     *("[~", "[~~E", "~END]", "END]", "[call]", "[ END]", "[[", "]", "<", "\\", "\n", " ", "\0"),
+    *("[E~N", "~D]", "D]", "[C~A~~LL]", "<th~", "~~ink>"),
     *(
         "é",
         "你好",

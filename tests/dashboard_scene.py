@@ -26,7 +26,7 @@ from pydantic import JsonValue
 import dashboard_stage
 from browsers import chromium
 from caesura.server.dashboard.overview import Overviews
-from caesura.server.sessions.service import ANONYMOUS
+from caesura.server.owners import ANONYMOUS
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.protocol import Delta, Sampling
@@ -54,8 +54,10 @@ PICTURES = (  # name, colours, width, height, pixels per CSS pixel
     ("dashboard-phone", "light", 390, 844, 2),
     ("dashboard-phone-dark", "dark", 390, 844, 1),
 )
-PLANS = {
-    "Trip to Lisbon": (
+SYSTEM = "You work for the back office of a small company. Ask before you spend money."
+PLANS = {  # by what the user asks for
+    "Book a trip to Lisbon from 4 to 7 December.\nA direct flight in the morning, and a hotel near "
+    "Alfama for less than 200 EUR a night.": (
         "I will look for flights first. "
         '<<search_flights {"from": "BER", "to": "LIS", "date": "2026-12-04"}>>',
         "The direct flight leaves at 06:40 and costs 148 EUR. Now a hotel near Alfama. "
@@ -64,13 +66,14 @@ PLANS = {
         '<<book_hotel {"hotel": "Memmo Alfama", "nights": 3, "price_eur": 486}>>',
         "All is booked: the flight at 06:40 on 4 December, and three nights at Memmo Alfama.",
     ),
-    "Refund for order 8812": (
+    "The customer of order 8812 writes that the parcel never came. Look into it, and give the "
+    "money back if it is lost.": (
         'Let me see the order. <<look_up_order {"order": 8812}>>',
         "The parcel was lost on 17 November, so a refund is due. "
         '<<refund {"order": 8812, "amount_eur": 59.9, "reason": "lost in transit"}>>',
         "The refund of 59.90 EUR is on its way, and the customer was told.",
     ),
-    "Weekly sales report": (
+    "Weekly sales report, please: week 47 against week 46, by region.": (
         "I query the warehouse. "
         '<<run_query {"sql": "SELECT region, SUM(net) FROM sales WHERE week = 47 GROUP BY 1"}>>',
         "Now the same for the week before. "
@@ -80,7 +83,7 @@ PLANS = {
         '"choices": ["Week of the sale", "Week of the return", "Show both"]}>>',
         "Sales rose by 4.1 % against week 46, above all in the north. The report is in the folder.",
     ),
-    "Flaky test in CI": (
+    "test_reconnect is flaky in CI. Find out why, and fix it.": (
         'I run the test a few times. <<run_tests {"test": "test_reconnect", "times": 50}>>',
         "It fails in 3 of 50 runs, always after the second retry. "
         '<<read_file {"path": "client/retry.py"}>>',
@@ -88,12 +91,12 @@ PLANS = {
         '<<run_tests {"test": "test_reconnect", "times": 200}>>',
         "Fixed: the retry timer is cancelled on close now, and 200 of 200 runs pass.",
     ),
-    "Summary of the minutes": (
+    "Summary of the minutes of 20 November": (
         'I read the minutes. <<read_file {"path": "minutes/2026-11-20.md"}>>',
         "Three decisions were taken: the release moves to 2 December, the cache is turned on by "
         "default, and Ana takes over the on-call rota.",
     ),
-    "Restart of worker 7": (
+    "Worker 7 is slow. Restart it if it must be.": (
         'I look at its metrics. <<run_query {"sql": "SELECT * FROM health WHERE worker = 7"}>>',
         "It leaks memory since 09:12. I would restart it. "
         '<<restart_worker {"worker": 7, "drain_seconds": 30}>>',
@@ -161,14 +164,14 @@ class PacedEngine(FakeEngine):
         sampling: Sampling,
         endpoint: str | None = None,
     ) -> FakeStream:
-        stream = self.streams[session_id] = PacedStream(session_id, END, self.model)
+        stream = self.streams[session_id] = PacedStream(session_id, END, self.model, self.text_of)
         stream.clock = self._clock
         await stream.extend(token_ids, sampling, endpoint)
         return stream
 
 
 def write(transcript: Sequence[int]) -> int:
-    """The next byte of the plan that the session's first message names."""
+    """The next byte of the plan for what the user asks for first."""
     history, _, written = bytes(transcript).rpartition(ASSISTANT)
     users = re.findall(rb"\x01user\n([^\x02]*)\x02", history)
     plan = PLANS.get(users[0].decode(), ()) if users else ()
@@ -222,14 +225,13 @@ class Scene:
         self.clock.slow_down()
 
     async def _arrivals(self) -> None:
-        titles = list(PLANS)
+        requests = list(PLANS)
         for number in count():
-            title = titles[number % len(titles)]
+            request = {"role": "user", "content": requests[number % len(requests)]}
             spec = SessionSpec(
-                messages=[{"role": "user", "content": title}],
+                messages=[{"role": "system", "content": SYSTEM}, request],
                 max_tokens=4000,
                 keep_open=self.chance.random() < 0.35,
-                metadata={"title": title},
             )
             agent = await self.agents.create(ANONYMOUS, spec)
             if number % 11 == 7:
@@ -282,7 +284,7 @@ async def pictures(url: str, folder: Path) -> None:
             )
             await page.goto(f"{url}/dashboard/")
             await expect(page.locator("#status")).to_have_text("Live")
-            row = page.locator(".row", has_text="Waiting for a human: Are returns").first
+            row = page.locator(".row", has_text="Waiting for a human").first
             await row.click()
             await row.evaluate("row => row.previousElementSibling?.scrollIntoView()")
             await expect(page.locator(".log .entry").first).to_be_visible()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -23,8 +24,8 @@ def make_app(
     has_keys: bool = False,
 ) -> FastAPI:
     settings = ServerSection()
-    service = Service(agents, work.store, work.executor, settings, (MODEL,), has_keys)
-    app = application(service, [])
+    service = Service(agents, work.store, work.executor, settings, (MODEL,), Path())
+    app = application(service, [], has_keys=has_keys)
     Dashboard().attach(app)
     app.state.caesura_overviews = Overviews(agents, registry or CollectorRegistry())
     return app

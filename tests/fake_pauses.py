@@ -5,16 +5,23 @@ from dataclasses import dataclass
 
 from caesura.policy import (
     Action,
+    CopyAhead,
+    CopyOut,
     CostModel,
     Demand,
     Disposition,
+    Drop,
+    DropCopy,
+    Expire,
+    Keep,
     Load,
     Memory,
     Plan,
     Policy,
+    Prefetch,
     Snapshot,
 )
-from caesura.policy.duration import Progress
+from caesura.policy.progress import Progress
 
 NO_MEMORY = Memory(0, 0)
 
@@ -32,6 +39,10 @@ class FakePause:
     disposition: Disposition | None = None
     progress: Progress | None = None
     shared_tokens: int = 0
+
+    @property
+    def endpoint_since_seconds(self) -> float:
+        return self.paused_seconds
 
     @property
     def context_tokens(self) -> int:
@@ -87,13 +98,26 @@ class FakeEngine:
         decided = {}
         for action in self.plan(now).actions:
             pause = by_id[action.pause_id]
-            pause.disposition = action.disposition
-            if action.disposition is Disposition.DISCARD:
-                pause.held_tokens = action.keep_tokens
-            elif action.disposition is Disposition.SWAP or action.copy:
-                pause.copy_requested = True
-            if action.disposition is not Disposition.PRESERVE:
-                decided[action.pause_id] = action.disposition
+            match action:
+                case Keep() | Prefetch():
+                    pause.disposition = Disposition.PRESERVE
+                case CopyAhead():
+                    pause.disposition = Disposition.PRESERVE
+                    pause.copy_requested = True
+                case CopyOut():
+                    pause.disposition = Disposition.SWAP
+                    pause.copy_requested = True
+                case Drop():
+                    pause.disposition = Disposition.DISCARD
+                    pause.held_tokens = action.keep_tokens
+                case Expire():
+                    pause.disposition = Disposition.DISCARD
+                    pause.held_tokens = 0
+                case DropCopy():
+                    pause.copied_tokens = 0
+                    pause.copy_requested = False
+            if pause.disposition not in (None, Disposition.PRESERVE):
+                decided[action.pause_id] = pause.disposition
         return decided
 
     def releases(self, demand: Demand, now: float = 0.0) -> list[Action]:

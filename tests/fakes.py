@@ -161,6 +161,9 @@ class FakeStream:
             self.endpoints[-1] = endpoint
         self.reports.append((fraction, remaining_seconds))
 
+    async def name_next_pause(self, endpoint: str) -> None:
+        self.endpoints[-1] = endpoint
+
     async def close(self) -> None:
         self.closed = True
         self._changed.set()

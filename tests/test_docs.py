@@ -2,18 +2,18 @@
 
 import ast
 import re
+import runpy
 import shlex
 from pathlib import Path
 
 import pytest
-import typer
 
-from caesura.cli import app
 from caesura.server.settings import ServerSettings
 from caesura.tools.configuration import load_configuration
+from command_pages import options_of
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "README.md"]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"]
 SOURCE = "\n".join(
     re.sub(r'"\s*\n\s*f?"', "", file.read_text("utf-8"))  # texts over several lines
     for file in (ROOT / "src" / "caesura").rglob("*.py")
@@ -58,9 +58,7 @@ def test_the_configuration_of_the_examples_is_valid(file: Path) -> None:
 
 @pytest.mark.parametrize(("document", "words"), commands())
 def test_every_command_has_the_options_that_it_is_given(document: str, words: list[str]) -> None:
-    command = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
-    names = [(*option.opts, *option.secondary_opts) for option in command.params]
-    known = {name for spellings in names for name in spellings} | {"--help"}
+    known = {name for option in options_of(*words) for name in option.names} | {"--help"}
     given = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
     assert given - (VLLMS_OWN if words[0] == "serve" else set()) <= known
 
@@ -80,18 +78,30 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 def test_every_example_is_listed_and_exists() -> None:
     text = (ROOT / "examples" / "README.md").read_text()
     listed = set(re.findall(r"python (examples/\S+\.py)", text))
-    assert len(listed) == 6
+    assert len(listed) == 5
     assert all((ROOT / script).is_file() for script in listed)
 
 
+@pytest.mark.parametrize("name", ["modules", "python_api"])
+def test_what_is_generated_is_true(name: str) -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "generate" / f"{name}.py"))
+    written = script["PAGE"].read_text("utf-8")
+    assert written == script["page"](), f"run: python docs/generate/{name}.py"
+
+
+def test_every_module_says_what_it_is() -> None:
+    page = (ROOT / "docs" / "explanation" / "modules.md").read_text("utf-8")
+    assert not re.findall(r"^\* `\w+`: $", page, re.MULTILINE)
+
+
 def test_every_metric_of_the_guide_exists() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = (ROOT / "docs" / "how-to" / "operate.md").read_text()
     named = set(re.findall(r"caesura(?::|_tool_)\w+", text))
     assert len(named) > 8
     stems = {re.sub(r"^caesura:|_total$", "", name) for name in named}
     assert {stem for stem in stems if stem not in SOURCE} == set()
 
 
-@pytest.mark.parametrize("cell", table("operations.md", "Troubleshooting"))
+@pytest.mark.parametrize("cell", table("how-to/operate.md", "Troubleshooting"))
 def test_every_message_of_the_troubleshooting_table_is_one(cell: str) -> None:
     assert cell.strip("`") in SOURCE

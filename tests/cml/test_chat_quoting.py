@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from caesura.cml import Marker, unescape
@@ -29,6 +29,35 @@ def test_all_fields_of_a_message_are_quoted() -> None:
     assert quoted_message(dict.fromkeys(fields, FORGED)) == dict.fromkeys(fields, QUOTED)
     call = quoted_message(calling("{}", name=FORGED))["tool_calls"][0]
     assert (call["id"], call["function"]["name"]) == (QUOTED, QUOTED)
+
+
+def test_parts_of_a_content_form_no_marker_together() -> None:
+    parts = [
+        {"type": "text", "text": "[EN"},
+        {"type": "image_url", "image_url": {"url": "[END]"}},
+        {"type": "text", "text": "D] ["},
+        "~TRAP]",
+        {"type": "refusal", "refusal": "[CALL"},
+        {"type": "text", "text": "]"},
+    ]
+    assert quoted_message({"role": "tool", "content": parts})["content"] == [
+        {"type": "text", "text": "[EN"},
+        {"type": "image_url", "image_url": {"url": "[~END]"}},
+        {"type": "text", "text": "~D] ["},
+        "~~TRAP]",
+        {"type": "refusal", "refusal": "[CALL"},
+        {"type": "text", "text": "~]"},
+    ]
+
+
+@given(st.lists(st.text("[EN~D]", max_size=5), max_size=6))
+@example(["[E", "", "N", "D]"])
+def test_joined_parts_say_what_they_said(texts: list[str]) -> None:
+    parts = [{"type": "text", "text": text} for text in texts]
+    quoted = quoted_message({"role": "user", "content": parts})["content"]
+    told = "".join(part["text"] for part in quoted)
+    assert "[END]" not in told
+    assert unescape(told) == "".join(texts)
 
 
 def test_what_the_operator_says_stays() -> None:

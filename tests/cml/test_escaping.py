@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.cml import ReasoningTags, Unescaper, Vocabulary, escape, unescape
+from caesura.cml import ReasoningTags, Vocabulary, escape, unescape
+from caesura.cml.escaping import Unescaper
 from cml_support import FRAGMENTS, SPELLINGS, cut, streams
 
 
@@ -42,6 +43,34 @@ def test_a_quoted_marker_reads_well() -> None:
     assert escape("a [END] and [~END], <think>") == "a [~END] and [~~END], <~think>"
 
 
+@pytest.mark.parametrize(
+    ("before", "text", "expected"),
+    [
+        ("[", "END]", "~END]"),
+        ("[", "~END]", "~~END]"),
+        ("[EN", "D]", "~D]"),
+        ("[~EN", "D] [END]", "~D] [~END]"),
+        ("[E~", "~ND]", "~~ND]"),
+        ("<thi", "nk>", "~nk>"),
+        ("[END]", "END]", "END]"),
+        ("[EN", "d]", "d]"),
+    ],
+)
+def test_a_marker_that_begins_before_a_text_is_quoted_in_it(
+    before: str, text: str, expected: str
+) -> None:
+    assert escape(text, before=before) == expected
+
+
+@given(st.lists(streams, max_size=5))
+def test_texts_are_escaped_one_behind_the_other(texts: list[str]) -> None:
+    escaped = ""
+    for text in texts:
+        escaped += escape(text, before=escaped)
+    assert unescape(escaped) == "".join(texts)
+    assert not any(marker in escaped for marker in SPELLINGS.values())
+
+
 @given(streams, st.lists(st.integers(0, 5)))
 def test_in_pieces_the_same_is_recovered(text: str, lengths: list[int]) -> None:
     unescaper = Unescaper()
@@ -55,7 +84,8 @@ def test_no_more_is_held_back_than_the_inside_of_one_quoted_marker(text: str) ->
     unescaper.feed(text)
     held = unescaper.flush()
     assert text.endswith(held)
-    assert not held or any(("~" + s[1:]).startswith(held) for s in SPELLINGS.values())
+    insides = ["~" + s[cut:] for s in SPELLINGS.values() for cut in range(1, len(s))]
+    assert not held or any(inside.startswith(held) for inside in insides)
 
 
 def test_a_long_run_of_quotings_is_passed_on() -> None:

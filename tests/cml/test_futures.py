@@ -1,7 +1,7 @@
 import json
 
 from hypothesis import given
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 
 from caesura.cml import futures
 from cml_support import json_values

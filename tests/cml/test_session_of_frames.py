@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -29,10 +30,11 @@ from caesura.cml import (
     TextMonitor,
     Trap,
     encode_text,
+    escape,
     next_step,
-    read_transcript,
 )
 from cml_support import FRAGMENTS, joined, json_objects, names, pieces, streams
+from cml_transcript import read_transcript
 
 
 @st.composite
@@ -55,6 +57,8 @@ class Sessions(RuleBasedStateMachine):
         self.transcript: list[Piece] = []
         self.stream = ""
         self.unwritten = ""
+        self.begun = 0  # where in the stream the latest piece begins
+        self.text_begun = 0  # and all text behind the last frame
         self.point = Point.WRITING
         self.pending: set[str] = set()
         self.queue: list[Interrupt] = []
@@ -96,7 +100,12 @@ class Sessions(RuleBasedStateMachine):
 
     def begin(self, piece: Piece) -> None:
         self.transcript.append(piece)
-        self.unwritten = encode_text([piece])
+        self.begun = len(self.stream)
+        if isinstance(piece, Text):
+            self.unwritten = escape(piece.text, before=self.stream)
+        else:
+            self.unwritten = encode_text([piece])
+            self.text_begun = self.begun + len(self.unwritten)
 
     @precondition(lambda self: self.unwritten and not self.paused())
     @rule(length=st.integers(1, 60))
@@ -128,9 +137,12 @@ class Sessions(RuleBasedStateMachine):
     def the_runtime_injects(self) -> None:
         assert not self.monitor.in_critical_section
         self.notice(self.monitor.injected())
-        self.stream += encode_text(self.queue)
         unwritten = self.cut_off_unwritten()
-        self.transcript += [*self.queue, *unwritten]
+        self.stream += encode_text(self.queue)
+        self.text_begun = len(self.stream)
+        self.transcript += self.queue
+        for piece in unwritten:
+            self.begin(piece)
         self.queue = []
         self.point = Point.WRITING
 
@@ -139,12 +151,17 @@ class Sessions(RuleBasedStateMachine):
         if not self.unwritten:
             return []
         piece = self.transcript.pop()
-        written = encode_text([piece]).removesuffix(self.unwritten)
-        if not written:
+        if self.begun == len(self.stream):
             return [piece]
         assert isinstance(piece, Text), "an interrupt inside a frame"
+        complete = ""
+        while self.transcript and isinstance(text := self.transcript[-1], Text):
+            complete = text.text + complete
+            self.transcript.pop()
         # Cut apart, the halves of a quoted marker are plain text.
-        self.transcript += read_transcript(written)
+        (read,) = read_transcript(self.stream[self.text_begun :])
+        assert read.text.startswith(complete)
+        self.transcript.append(read)
         return read_transcript(self.unwritten)
 
     @invariant()
@@ -163,4 +180,47 @@ class Sessions(RuleBasedStateMachine):
 
 
 TestSessions = Sessions.TestCase
-TestSessions.settings = settings(max_examples=50, stateful_step_count=40)
+TestSessions.settings = settings(stateful_step_count=40)
+
+STEERING = ["\x1f[HEAD]\x00", "[CALL]\x7f", "\x80</think>[TRAP][END]"]
+JOINED = {
+    "a_marker": (
+        [
+            ("[CALL]", [51], []),
+            ("[CALL]", [1, 36], []),
+            ("[CALL][CALL][CALL]", [3, 3, 1, 1, 3, 1, 1, 1, 1, 3, 3], ["", ""]),
+            ("[CALL][CALL][CALL][", [1, 3, 1, 1, 1, 1, 1, 35], STEERING),
+            ("END]", [38], []),
+        ]
+    ),
+    "a_quoted_marker": [
+        ("[CALL]", [1, 1, 1, 1, 1, 1, 1], []),
+        ("[CALL]", [1, 3, 3], []),
+        ("[CALL][CALL][", [1, 1, 1, 3, 3, 3, 3], []),
+        ("~END]", [5], []),
+    ],
+    "a_quoted_marker_at_the_end": [
+        ("[CALL]", [1, 1, 1, 1, 1, 1, 1], []),
+        ("[CALL]", [1, 3, 3], []),
+        ("[CALL][CALL][", [1, 1, 1, 3, 3, 3, 3], []),
+        ("~END]", [], []),
+    ],
+}
+
+
+@pytest.mark.parametrize("texts", JOINED.values(), ids=JOINED)
+def test_texts_that_join_to_a_marker_are_the_texts_that_they_were(
+    texts: list[tuple[str, list[int], list[str]]],
+) -> None:
+    """Each text is begun behind the last: with its pieces' lengths, and what the user says then."""
+    session = Sessions()
+    session.choose_a_mode(Mode.SYNC)
+    for text, lengths, messages in texts:
+        session.model_begins_a_text(text)
+        for length in lengths:
+            session.model_writes_on(length)
+            session.nothing_is_injected_or_lost_unseen()
+        for message in messages:
+            session.the_user_steers(message)
+    session.teardown()
+    assert joined(session.seen[:-1]) == [Text("".join(text for text, _, _ in texts))]

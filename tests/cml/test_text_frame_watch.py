@@ -50,11 +50,16 @@ class Watched:
     """A watch on a list of texts: a token is an index."""
 
     def __init__(
-        self, texts: list[str], calls: CallStop = CallStop.NEVER, *, at_words: bool = True
+        self,
+        texts: list[str],
+        calls: CallStop = CallStop.NEVER,
+        *,
+        at_words: bool = True,
+        before: str = "",
     ) -> None:
         self._texts = texts
         self._rules = TextRules(calls, at_words, ReasoningTags())
-        self.watch = TextFrameWatch(self._rules, frozenset({EOS}), lambda: self._decode)
+        self.watch = TextFrameWatch(self._rules, frozenset({EOS}), lambda: self._decode, before)
         self.monitor = TextMonitor(MonitorSettings(vocabulary=Vocabulary(ReasoningTags())))
 
     def _decode(self, token_ids: object, final: bool) -> str:
@@ -155,6 +160,10 @@ def test_whatever_the_tokens_the_same_calls_end_the_turn(texts: list[str], calls
         (["[CALL]{}[END]", "[", "1"], {"calls": CallStop.BUNDLE}, (2, KEEP)),
         (["[CA", "EOS"], {}, (1, SEQUENCE)),
         (["<think>", CALLING, "</think>", "see"], {"calls": CallStop.EACH}, (3, KEEP)),
+        (["P]", "[END]", "x"], {"before": "see [TRA"}, (1, FRAME)),
+        (["P]", "[END]", "x"], {"before": "[~TRA"}, (2, KEEP)),
+        (["[TRAP]", "[END]"], {"before": "see <thi"}, (1, FRAME)),
+        (["nk>[TRAP]", "[END]"], {"before": "see <thi"}, (1, KEEP)),
     ],
 )  # fmt: skip
 def test_frames_end_turns(

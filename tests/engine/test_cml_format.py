@@ -21,10 +21,11 @@ from caesura.cml import (
     TextRules,
     Trap,
     encode_text,
-    read_transcript,
+    escape,
 )
 from caesura.engine.model.cml_format import CmlFormat, cml_format
 from caesura.engine.model.data_tokens import DataTokens, StreamDecoder
+from cml_transcript import read_transcript
 from marked_model import TOKENS, build_marked_model
 
 QUESTION = {"role": "user", "content": "How is it?"}
@@ -225,3 +226,15 @@ def test_a_monitor_goes_on_in_the_middle_of_a_marker(plain: CmlFormat) -> None:
     assert monitor.in_critical_section
     called = encode_text([Call("b", "f")])
     assert monitor.feed(encode(plain, called.removeprefix("[CA"))) == [Call("b", "f")]
+
+
+def test_a_monitor_goes_on_at_any_token_of_a_text(marked: CmlFormat, plain: CmlFormat) -> None:
+    text = "See [END], [~CALL] and 👩‍👩‍👧, 你好 [EN"
+    for made in (marked, plain):
+        tokens = encode(made, escape(text))
+        for position in range(len(tokens)):
+            before, behind = tokens[:position], tokens[position:]
+            first = made.monitor(None, [])
+            second = made.monitor(None, [], State.TEXT, before)
+            events = [*first.feed(before), *second.feed(behind), *second.end_of_stream()]
+            assert "".join(e.text for e in events if isinstance(e, Text)) == text

@@ -1,23 +1,30 @@
 """A policy that says only what it does differently."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from caesura.policy import (
-    Action,
     CostModel,
     Disposition,
+    Drop,
+    Keep,
     Load,
+    Memory,
     OriginalArrival,
     Plan,
     Policy,
     PolicyDefaults,
     SessionOrder,
     Snapshot,
+    make_policy,
 )
-from caesura.policy.reclaim import ReclaimRule
 from fake_pauses import FakeEngine, FakePause
 
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-policy.md"
 COSTS = CostModel(seconds_per_token=1e-3, seconds_per_iteration=0.0)
 
 
@@ -28,15 +35,10 @@ class KeepHumans(PolicyDefaults):
     name: ClassVar[str] = "keep-humans"
     order: ClassVar[SessionOrder | None] = OriginalArrival()
 
-    reclaim: ReclaimRule = field(default_factory=ReclaimRule)
-
     def plan(self, snapshot: Snapshot) -> Plan:
         return Plan(
             [
-                Action(
-                    pause.id,
-                    Disposition.PRESERVE if pause.endpoint == "human" else Disposition.DISCARD,
-                )
+                Keep(pause.id) if pause.endpoint == "human" else Drop(pause.id)
                 for pause in snapshot.pauses.undecided()
             ]
         )
@@ -57,3 +59,17 @@ def test_by_default_nothing_is_limited_saved_or_given_up() -> None:
     assert policy.iteration_tokens() is None
     assert not policy.saves_contexts(COSTS)
     assert list(policy.copies_given_up(snapshot, 100, None)) == []
+
+
+def test_the_policy_of_the_guide_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text("utf-8"), re.S | re.M)
+    (tmp_path / "keep_short.py").write_text(program, "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    policy = make_policy("keep_short:KeepShort", {"keep_seconds": 2.0, "patience_factor": 1.0})
+    pauses = FakePause("person", 0.0, endpoint="human"), FakePause("tool", 0.0)
+    engine = FakeEngine(policy, pauses, costs=COSTS, load=Load(), host=Memory(1000, 1000))
+    assert engine.step(now=0.0) == {"person": Disposition.SWAP}
+    assert engine.plan(now=0.0).review_seconds == 2.0
+    assert engine.step(now=2.0)["tool"] is Disposition.DISCARD

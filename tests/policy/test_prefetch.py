@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from caesura.policy import CostModel, Disposition, Load, Memory
-from caesura.policy.duration import DurationModel, Progress
+from caesura.policy import CostModel, Disposition, Load, Memory, Prefetch
+from caesura.policy.duration import DurationModel
 from caesura.policy.min_waste import MinWaste
 from caesura.policy.prefetch import SPARE_SHARE, PrefetchRule
+from caesura.policy.progress import Progress
 from fake_pauses import FakeEngine, FakePause
 
 NOW = 1000.0
@@ -40,8 +41,7 @@ def loaded(
     state = FakeEngine(MinWaste(), pauses, costs=COSTS, load=load, device=device, host=HOST)
     rule = PrefetchRule(ahead_seconds, least_probability=0.5, list_every_seconds=0.0)
     actions = rule.loads(state.snapshot(NOW), DURATIONS)
-    assert all(action.prefetch for action in actions)
-    assert all(action.disposition is Disposition.PRESERVE for action in actions)
+    assert all(isinstance(action, Prefetch) for action in actions)
     return [action.pause_id for action in actions]
 
 
@@ -99,4 +99,6 @@ def test_min_waste_loads_ahead_if_it_is_told_to(prefetch: float, chosen: list[st
     policy = MinWaste(prefetch=prefetch)
     policy.durations = DURATIONS
     state = FakeEngine(policy, [away("near")], costs=COSTS, load=QUIET, device=DEVICE, host=HOST)
-    assert [action.pause_id for action in state.plan(NOW).actions if action.prefetch] == chosen
+    assert [
+        action.pause_id for action in state.plan(NOW).actions if isinstance(action, Prefetch)
+    ] == chosen

@@ -9,6 +9,7 @@ from caesura.policy import (
     CostModel,
     Demand,
     Disposition,
+    Expire,
     Memory,
     Snapshot,
     make_policy,
@@ -107,7 +108,7 @@ def test_ttl_drops_what_is_expired_and_says_when_to_ask_again() -> None:
     policy = Ttl(ttl_seconds=5.0)
     old, young = paused("old", 1, 94.0), paused("young", 2, 97.0)
     plan = policy.plan(snapshot(old, young))
-    assert [(action.pause_id, action.expired) for action in plan.actions] == [("old", True)]
+    assert list(plan.actions) == [Expire("old")]
     assert plan.review_seconds == 102.0
 
 

@@ -9,16 +9,11 @@ from caesura.policy.waste import (
     GPT_J_6B_A100,
     VICUNA_13B_2X_A100,
     ReleasedProfile,
-    SwapBudget,
     break_even_seconds,
     chunk_tokens,
     chunked_discard_waste,
-    discard_waste,
-    min_waste,
-    piggybacked_discard_waste,
+    least_waste,
     preserve_waste,
-    swap_limit_tokens,
-    swap_waste,
 )
 
 GPT_J = GPT_J_6B_A100.costs
@@ -37,7 +32,6 @@ chunks = st.integers(1, 8192)
 
 def test_gpt_j_by_hand() -> None:
     # T_fwd(1000) = 0.0463 + 0.01 s; 4 chunks of 250: T_fwd(250) = 0.011575 + 0.01 s
-    assert discard_waste(GPT_J, 1000, 9000) == pytest.approx(0.0563 * 10_000)
     assert preserve_waste(1000, 2.5) == 2500
     assert chunked_discard_waste(GPT_J, 1000, 9000, chunk_tokens=300) == pytest.approx(
         0.0563 * 500 + 4 * 0.021575 * 9000
@@ -47,24 +41,8 @@ def test_gpt_j_by_hand() -> None:
 
 def test_vicuna_by_hand() -> None:
     # T_fwd(600) = 0.01674 + 0.0154 s; 2 chunks of 300: T_fwd(300) = 0.00837 + 0.0154 s
-    assert discard_waste(VICUNA, 600, 0) == pytest.approx(0.03214 * 600)
     assert chunked_discard_waste(VICUNA, 600, 10_000, chunk_tokens=352) == pytest.approx(
         0.03214 * 300 + 2 * 0.02377 * 10_000
-    )
-
-
-def test_chunks_that_ride_along_cost_others_only_what_they_add() -> None:
-    # 4 chunks of 250 beside 84 query tokens: T_fwd(334) = 0.0254642, 250 tokens add 0.011575 s
-    assert piggybacked_discard_waste(GPT_J, 1000, 9000, 300, 84) == pytest.approx(
-        4 * 0.0254642 * 500 + 4 * 0.011575 * 9000
-    )
-
-
-def test_swap_by_hand() -> None:
-    # T_swap(605) = T_fwd(384) = 0.0277792 s
-    assert GPT_J_6B_A100.swap_seconds(605) == pytest.approx(0.0277792)
-    assert swap_waste(GPT_J_6B_A100.swap_seconds, 1210, 20_000) == pytest.approx(
-        2 * 0.0555584 * 20_000
     )
 
 
@@ -97,7 +75,7 @@ def test_published_break_even_is_half_a_second_to_two_at_any_context(
 def test_short_pauses_are_preserved_and_long_ones_are_not(
     profile: ReleasedProfile, pause: str, seconds: float, disposition: Disposition
 ) -> None:
-    assert min_waste(profile.costs, 1400, 15_000, 354, seconds).disposition is disposition
+    assert least_waste(profile.costs, 1400, 15_000, 354, seconds).disposition is disposition
 
 
 def test_chunk_is_what_running_requests_leave_below_saturation() -> None:
@@ -106,62 +84,19 @@ def test_chunk_is_what_running_requests_leave_below_saturation() -> None:
     assert chunk_tokens(384, 384) == chunk_tokens(384, 9999) == 1
 
 
-@PROFILES
-def test_iteration_at_saturation_hides_the_released_swap(profile: ReleasedProfile) -> None:
-    limit = swap_limit_tokens(
-        profile.costs, profile.saturation_tokens, profile.swap_seconds, max_tokens=100_000
-    )
-    assert limit == pytest.approx(profile.swap_tokens_per_iteration, abs=1)
-
-
-def test_swap_limit_is_bounded_by_the_pool_and_by_zero() -> None:
-    assert swap_limit_tokens(GPT_J, 384, lambda tokens: 0.0, max_tokens=1000) == 1000
-    assert swap_limit_tokens(GPT_J, 384, lambda tokens: 1.0, max_tokens=1000) == 0
-
-
-def test_swap_budget_keeps_both_pools() -> None:
-    budget = SwapBudget(
-        limit_tokens=600, free_host_tokens=100, free_device_tokens=50, new_tokens=20
-    )
-    assert budget.max_out_tokens(in_tokens=0) == 100
-    assert budget.max_out_tokens(in_tokens=200) == 300
-    assert budget.max_out_tokens(in_tokens=500) == 100
-    assert budget.max_in_tokens(out_tokens=0) == 30
-    assert budget.permits(out_tokens=300, in_tokens=200)
-    assert not budget.permits(out_tokens=301, in_tokens=200)
-    assert not budget.permits(out_tokens=0, in_tokens=31)
-    assert not budget.permits(out_tokens=400, in_tokens=400)
-
-
-@given(*[st.integers(0, 1000)] * 5)
-def test_each_direction_may_use_its_maximum(
-    limit: int, host: int, device: int, new: int, moved: int
-) -> None:
-    budget = SwapBudget(limit, host, device, new)
-    most_out, most_in = budget.max_out_tokens(moved), budget.max_in_tokens(moved)
-    assert not budget.permits(most_out + 1, moved)
-    assert not budget.permits(moved, most_in + 1)
-    if moved <= limit and moved + new <= most_out + device:
-        assert budget.permits(most_out, moved)
-    if moved <= limit and moved <= host + most_in and new <= moved + device:
-        assert budget.permits(moved, most_in)
-
-
 @given(costs, others, chunks, st.floats(0, 1e6))
 def test_an_empty_context_wastes_nothing(
     model: CostModel, other: int, chunk: int, pause: float
 ) -> None:
-    assert discard_waste(model, 0, other) == 0
     assert chunked_discard_waste(model, 0, other, chunk) == 0
-    assert piggybacked_discard_waste(model, 0, other, chunk, 10) == 0
     assert break_even_seconds(model, 0, other, chunk) == 0
-    assert min_waste(model, 0, other, chunk, pause).token_seconds == 0
+    assert least_waste(model, 0, other, chunk, pause).token_seconds == 0
 
 
 @given(costs, contexts, chunks)
 def test_alone_a_chunked_discard_wastes_half(model: CostModel, context: int, chunk: int) -> None:
     assert chunked_discard_waste(model, context, 0, chunk) == pytest.approx(
-        discard_waste(model, context, 0) / 2
+        model.forward_seconds(context) * context / 2
     )
 
 
@@ -172,48 +107,27 @@ def test_published_chunks_win_unless_constants_dominate(
     count = -(-context // chunk)
     saved = model.forward_seconds(context) * context / 2
     added = (count - 1) * model.seconds_per_iteration * other
-    whole = discard_waste(model, context, other)
+    whole = model.forward_seconds(context) * (context + other)  # eq (1)
     assert chunked_discard_waste(model, context, other, chunk) == pytest.approx(
         whole - saved + added, rel=1e-6
     )
-
-
-@PROFILES
-@given(
-    context=st.integers(1, 2000),
-    company=st.floats(4, 100),
-    running=st.integers(0, 100),
-)
-def test_chunks_that_ride_along_win_beside_a_batch(
-    profile: ReleasedProfile, context: int, company: float, running: int
-) -> None:
-    chunk = chunk_tokens(profile.saturation_tokens, running)
-    other = int(company * context)
-    assert piggybacked_discard_waste(
-        profile.costs, context, other, chunk, running
-    ) <= discard_waste(profile.costs, context, other)
 
 
 @given(costs, contexts, others, chunks, st.integers(1, 1000))
 def test_waste_grows_with_context_and_company(
     model: CostModel, context: int, other: int, chunk: int, more: int
 ) -> None:
-    for waste in (
-        lambda c, o: discard_waste(model, c, o),
-        lambda c, o: chunked_discard_waste(model, c, o, chunk),
-        lambda c, o: piggybacked_discard_waste(model, c, o, chunk, 10),
-    ):
-        here = waste(context, other)
-        slack = 1e-9 * here
-        assert waste(context + more, other) >= here - slack
-        assert waste(context, other + more) >= here - slack
+    here = chunked_discard_waste(model, context, other, chunk)
+    slack = 1e-9 * here
+    assert chunked_discard_waste(model, context + more, other, chunk) >= here - slack
+    assert chunked_discard_waste(model, context, other + more, chunk) >= here - slack
 
 
 @given(costs, contexts, others, chunks, st.floats(0, 1e5))
 def test_min_waste_turns_at_break_even(
     model: CostModel, context: int, other: int, chunk: int, pause: float
 ) -> None:
-    chosen = min_waste(model, context, other, chunk, pause)
+    chosen = least_waste(model, context, other, chunk, pause)
     turn = break_even_seconds(model, context, other, chunk)
     if pause < turn * (1 - 1e-9):
         assert chosen.disposition is Disposition.PRESERVE

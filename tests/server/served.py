@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 from caesura.server.answers.server_tools import ServerTools
+from caesura.server.owners import Owners
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.service import Service, Unavailable
 from caesura.server.settings import ServerSection
@@ -61,6 +62,7 @@ class Served:
         client: of anybody.
         work: what the sessions work with.
         agents: the sessions.
+        service: what the routes work with.
         untouched: bodies of the requests that went past the routes, to where vLLM's are.
         clients: closes what was opened for the server's clients.
     """
@@ -69,6 +71,7 @@ class Served:
     client: httpx.AsyncClient
     work: Workplace
     agents: Agents
+    service: Service
     untouched: list[bytes]
     clients: AsyncExitStack
 
@@ -133,24 +136,28 @@ async def served(
         agents = Agents(work, Limits(**limits))
         await agents.start()
         settings = ServerSection(keep_alive_seconds=keep_alive_seconds, body_limit=body_limit)
-        service = Service(agents, work.store, work.executor, settings, (MODEL, "other"), has_keys)
+        models = (MODEL, "other")
+        service = Service(agents, work.store, work.executor, settings, models, path)
         untouched: list[bytes] = []
         try:
-            async with listening(application(service, untouched)) as url:
+            async with listening(application(service, untouched, has_keys=has_keys)) as url:
                 async with AsyncExitStack() as clients:
                     client = httpx.AsyncClient(base_url=url, timeout=30)
                     await clients.enter_async_context(client)
-                    yield Served(url, client, work, agents, untouched, clients)
+                    yield Served(url, client, work, agents, service, untouched, clients)
                 # Streams of sessions end with the sessions, and the server with its streams.
                 await agents.stop()
         finally:
             await agents.stop()
 
 
-def application(service: Service | Unavailable | None, untouched: list[bytes]) -> FastAPI:
+def application(
+    service: Service | Unavailable | None, untouched: list[bytes], *, has_keys: bool = False
+) -> FastAPI:
     """The routes of sessions, and in place of vLLM's one that notes what it gets."""
     app = FastAPI()
     app.state.caesura = service
+    app.state.caesura_owners = Owners(has_keys)
     app.include_router(sessions.router)
     app.include_router(approvals.router)
 

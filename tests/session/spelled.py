@@ -11,10 +11,8 @@ from caesura.cml import (
     State,
     TextMonitor,
     TextRules,
-    Vocabulary,
     encode_text,
     escape,
-    half_marker,
     unescape,
 )
 from caesura.session.call_format import CallFormats
@@ -51,8 +49,8 @@ class SpelledFormat:
             return "".join(map(text_of, token_ids))
 
         monitor = TextMonitor(MonitorSettings(tools=tools), used_ids)
-        if state is State.TEXT:
-            monitor.feed(half_marker(decode(before, True), Vocabulary()))
+        if state is not None:
+            monitor.go_on_behind(decode(before, False))
         return DecodedMonitor(monitor, decode)
 
     def frame_rules(self, mode: Mode) -> TextRules:

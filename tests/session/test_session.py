@@ -51,6 +51,9 @@ class ScriptedStream:
     ) -> None:
         raise AssertionError("nothing is known of any progress")
 
+    async def name_next_pause(self, endpoint: str) -> None:
+        raise AssertionError("nothing is known of the next pause")
+
     async def close(self) -> None:
         self.script = ()
 

@@ -38,6 +38,7 @@ class ApprovalView(_Record):
     Attributes:
         id: of the question.
         session_id: whose question it is.
+        call_id: the call that waits for the answer.
         kind: approval, question or input.
         text: the question.
         tool: the tool that asks, or that wants to run.
@@ -49,6 +50,7 @@ class ApprovalView(_Record):
 
     id: str
     session_id: str
+    call_id: str = ""
     kind: str
     text: str
     tool: str
@@ -68,6 +70,7 @@ class SessionView(_Record):
 
     Attributes:
         id: of the session.
+        title: what it is about, if that is known.
         phase: generating, calling, idle or ended.
         held: its user has paused it.
         turns: generations begun.
@@ -78,6 +81,7 @@ class SessionView(_Record):
     """
 
     id: str
+    title: str | None = None
     phase: str
     held: bool
     turns: int = 0

@@ -1,8 +1,8 @@
-"""CML: calls, results and waiting in one stream (docs/cml.md)."""
+"""CML: calls, results and waiting in one stream (docs/reference/cml.md)."""
 
 from caesura.cml.body import KnownTools
 from caesura.cml.encoder import encode_text, encode_tokens
-from caesura.cml.escaping import Unescaper, escape, unescape
+from caesura.cml.escaping import escape, unescape
 from caesura.cml.faults import ErrorKind, ProtocolError
 from caesura.cml.frame_rules import CallStop, FrameRules, TextRules
 from caesura.cml.frame_watch import Ending, FrameWatch, Ruling, TurnWatch, Verdict
@@ -12,7 +12,6 @@ from caesura.cml.frames import (
     Call,
     Channel,
     FireAndForget,
-    Frame,
     Interrupt,
     Limits,
     Piece,
@@ -20,15 +19,14 @@ from caesura.cml.frames import (
     Trap,
     error_content,
 )
-from caesura.cml.machine import EndOfStream, Event, MonitorSettings, State
+from caesura.cml.grammar import State
+from caesura.cml.machine import EndOfStream, Event, MonitorSettings
 from caesura.cml.markers import Marker, ReasoningEdge, ReasoningTags, Vocabulary
 from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situation, next_step
 from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
 from caesura.cml.prompting import ToolDescription, duration_sentence, system_prompt
 from caesura.cml.rules import Rules, Violation, ViolationKind
-from caesura.cml.scanner import half_marker
 from caesura.cml.text_frame_watch import TextFrameWatch
-from caesura.cml.transcript import MalformedTranscript, read_transcript
 
 __all__ = [
     "ERROR_ID",
@@ -43,7 +41,6 @@ __all__ = [
     "ErrorKind",
     "Event",
     "FireAndForget",
-    "Frame",
     "FrameRules",
     "FrameWatch",
     "GoOn",
@@ -52,7 +49,6 @@ __all__ = [
     "Interrupt",
     "KnownTools",
     "Limits",
-    "MalformedTranscript",
     "Marker",
     "Mode",
     "Monitor",
@@ -75,7 +71,6 @@ __all__ = [
     "ToolDescription",
     "Trap",
     "TurnWatch",
-    "Unescaper",
     "Verdict",
     "Violation",
     "ViolationKind",
@@ -85,9 +80,7 @@ __all__ = [
     "encode_tokens",
     "error_content",
     "escape",
-    "half_marker",
     "next_step",
-    "read_transcript",
     "system_prompt",
     "unescape",
 ]

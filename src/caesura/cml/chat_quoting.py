@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from caesura.cml.escaping import escape
+from caesura.cml.escaping import escape, open_marker
 from caesura.cml.markers import DEFAULT_VOCABULARY, Vocabulary
 
 _OPERATOR_ROLES = ("system", "developer")
+_PART_TEXTS = ("text", "refusal")
 
 
 def quoted_message(
@@ -21,6 +22,9 @@ def quoted_message(
     if message.get("role") in _OPERATOR_ROLES:
         return dict(message)
     quoted: dict[str, Any] = quoted_value(message, vocabulary)
+    content = message.get("content")
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        quoted["content"] = _parts(content, vocabulary)
     calls = message.get("tool_calls")
     if isinstance(calls, Sequence) and not isinstance(calls, str):
         quoted["tool_calls"] = [_call(call, vocabulary) for call in calls]
@@ -40,6 +44,29 @@ def quoted_value(value: Any, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> Any
         case Sequence() if not isinstance(value, bytes | bytearray):
             return [quoted_value(item, vocabulary) for item in value]
     return value
+
+
+def _parts(parts: Sequence[Any], vocabulary: Vocabulary) -> list[Any]:
+    """The parts of a content. Templates may join their texts, so no marker begins in one of them
+    and ends in another."""
+    quoted: list[Any] = []
+    before = ""
+
+    def behind(text: str) -> str:
+        nonlocal before
+        escaped = escape(text, vocabulary, before)
+        before = open_marker(before + escaped, vocabulary)
+        return escaped
+
+    for part in parts:
+        if isinstance(part, str):
+            quoted.append(behind(part))
+            continue
+        quoted.append(quoted_value(part, vocabulary))
+        for name in _PART_TEXTS:
+            if isinstance(part, Mapping) and isinstance(text := part.get(name), str):
+                quoted[-1][name] = behind(text)
+    return quoted
 
 
 def _call(call: Any, vocabulary: Vocabulary) -> Any:

@@ -1,6 +1,7 @@
 """Frames as text and as tokens. Whatever is data in them is escaped here, and only here."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from caesura.cml.escaping import escape
 from caesura.cml.frames import (
@@ -69,10 +70,18 @@ def encode_tokens(
 
 
 def _segments(pieces: Iterable[Piece], vocabulary: Vocabulary) -> Iterator[Symbol | str]:
-    """Symbols, and escaped text between them."""
-    for piece in pieces:
-        for segment in _parts(piece):
-            yield escape(segment, vocabulary) if isinstance(segment, str) else segment
+    """Symbols, and all text between two of them, escaped together."""
+    text = ""
+    for part in chain.from_iterable(map(_parts, pieces)):
+        if isinstance(part, str):
+            text += part
+            continue
+        if text:
+            yield escape(text, vocabulary)
+        yield part
+        text = ""
+    if text:
+        yield escape(text, vocabulary)
 
 
 def _parts(piece: Piece) -> tuple[Symbol | str, ...]:

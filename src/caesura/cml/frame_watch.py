@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from caesura.cml.frame_rules import CallStop, FrameRules, TextRules
-from caesura.cml.machine import LISTENS_FOR, State
-from caesura.cml.markers import Marker, ReasoningEdge, Symbol
+from caesura.cml.grammar import IN_FRAME, LISTENS_FOR, State, next_state
+from caesura.cml.markers import Marker, Symbol
 
 WORD_PATIENCE_TOKENS = 16
 """How many tokens an interrupt waits for the start of a word, outside frames."""
@@ -86,7 +86,7 @@ class TurnWatch(ABC):
     @property
     def in_frame(self) -> bool:
         """Whether a frame is open: nothing may be appended."""
-        return self.state in (State.CALL, State.BODY, State.TRAP)
+        return self.state in IN_FRAME
 
     def _enter_turn(self, rules: FrameRules | TextRules, end_tokens: frozenset[int]) -> None:
         """A frame that was open is broken off, a reasoning block only by a prompt."""
@@ -111,7 +111,7 @@ class TurnWatch(ABC):
             `FRAME` if the turn ends there in any case, `INTERRUPTED` if appended tokens may
             follow.
         """
-        was, self.state = self.state, _after(self.state, symbol)
+        was, self.state = self.state, next_state(self.state, symbol)
         if symbol is not Marker.END or was is State.TEXT:
             return None
         is_awaited = was is State.BODY
@@ -202,20 +202,3 @@ class FrameWatch(TurnWatch):
             symbol is not None or self._at_boundary or self._text_of(token_id)[:1].isspace()
         )
         return Ending.INTERRUPTED if self._interrupt_before(is_position) else None
-
-
-def _after(state: State, symbol: Symbol) -> State:
-    """Where a symbol that is listened for leads."""
-    match symbol:
-        case Marker.CALL:
-            return State.CALL
-        case Marker.TRAP:
-            return State.TRAP
-        case Marker.INTR:
-            return State.SKIPPED
-        case Marker.HEAD:
-            return State.BODY if state is State.CALL else state
-        case ReasoningEdge.OPENING:
-            return State.REASONING
-        case Marker.END | ReasoningEdge.CLOSING:
-            return State.TEXT

@@ -4,14 +4,14 @@ It is fed symbols and the text between them, and reports what is complete. Every
 meaning: what breaks the grammar becomes a `ProtocolError`, never an exception and never silence.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import Enum
 
 from caesura.cml.body import KnownTools, read_body
 from caesura.cml.escaping import Unescaper, unescape
 from caesura.cml.faults import ErrorKind, ProtocolError, excerpt
 from caesura.cml.frames import Call, Channel, FireAndForget, Limits, Text, Trap
+from caesura.cml.grammar import IN_FRAME, LISTENS_FOR, State, next_state
 from caesura.cml.ids import CallIds
 from caesura.cml.markers import DEFAULT_VOCABULARY, Marker, ReasoningEdge, Symbol, Vocabulary
 from caesura.errors import ConfigurationError
@@ -23,31 +23,6 @@ class EndOfStream:
 
 
 Event = Text | Call | FireAndForget | Trap | ProtocolError | EndOfStream
-
-
-class State(Enum):
-    """Where in the grammar a stream is."""
-
-    TEXT = "text"
-    REASONING = "reasoning"
-    CALL = "call"  # after [CALL]: an id, or the body of a call without one
-    BODY = "body"  # after [HEAD]
-    TRAP = "trap"
-    SKIPPED = "skipped"  # in a frame that was reported as an error before its end
-
-
-_MARKERS = frozenset[Symbol](Marker)
-LISTENS_FOR: Mapping[State, frozenset[Symbol]] = {
-    State.TEXT: _MARKERS | {ReasoningEdge.OPENING},
-    State.REASONING: frozenset({ReasoningEdge.CLOSING}),
-    State.CALL: _MARKERS,
-    State.BODY: _MARKERS,
-    State.TRAP: _MARKERS,
-    State.SKIPPED: _MARKERS,
-}
-"""What is a symbol in each state. All others are text."""
-
-_IN_FRAME = frozenset({State.CALL, State.BODY, State.TRAP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +101,7 @@ class FrameMachine:
     @property
     def in_frame(self) -> bool:
         """Whether a frame is open."""
-        return self.state in _IN_FRAME
+        return self.state in IN_FRAME
 
     def text(self, text: str) -> list[Event]:
         """Take text that follows."""
@@ -139,23 +114,19 @@ class FrameMachine:
     def symbol(self, symbol: Symbol) -> list[Event]:
         """Take a symbol that follows, one of those that are listened for."""
         events = self._pass_on(self._unescaper.flush())
+        was, self.state = self.state, next_state(self.state, symbol)
         match symbol:
-            case ReasoningEdge.OPENING:
-                self.state = State.REASONING
-            case ReasoningEdge.CLOSING:
-                self.state = State.TEXT
-            case Marker.CALL:
-                events += self._begin_frame(State.CALL, symbol)
-            case Marker.TRAP:
-                events += self._begin_frame(State.TRAP, symbol)
+            case Marker.CALL | Marker.TRAP:
+                events += self._begin_frame(was, symbol)
             case Marker.HEAD:
-                events += self._head()
+                events += self._head(was)
             case Marker.END:
-                events += self._end()
+                events += self._end(was)
             case Marker.INTR:
                 # At once and alone: nobody may take what follows for a result.
                 events.append(_interrupt_generated())
-                self.state = State.SKIPPED
+            case ReasoningEdge():
+                pass
         return events
 
     def injected(self) -> list[Event]:
@@ -182,11 +153,10 @@ class FrameMachine:
         is_reasoning = self.state is State.REASONING
         return [Text(text, Channel.REASONING if is_reasoning else Channel.ANSWER)]
 
-    def _begin_frame(self, state: State, marker: Marker) -> list[Event]:
+    def _begin_frame(self, was: State, marker: Marker) -> list[Event]:
         events: list[Event] = []
-        if self.in_frame:
+        if was in IN_FRAME:
             events.append(self._frame.blame(_unexpected(marker, "an open frame needs [END]")))
-        self.state = state
         self._frame = _OpenFrame()
         self._frames_in_turn += 1
         if self._frames_in_turn > self._limits.frames_per_turn:
@@ -203,11 +173,10 @@ class FrameMachine:
         frame.parts.append(text)
         return []
 
-    def _head(self) -> list[Event]:
-        match self.state:
+    def _head(self, was: State) -> list[Event]:
+        match was:
             case State.CALL:
                 self._take_id()
-                self.state = State.BODY
             case State.SKIPPED:
                 pass
             case State.TEXT:
@@ -227,15 +196,14 @@ class FrameMachine:
             frame.call_id = call_id
             frame.parts.clear()
 
-    def _end(self) -> list[Event]:
-        state, self.state = self.state, State.TEXT
-        if state is State.SKIPPED:
+    def _end(self, was: State) -> list[Event]:
+        if was is State.SKIPPED:
             return []
-        if state is State.TEXT:
+        if was is State.TEXT:
             return [_unexpected(Marker.END, "no frame is open")]
         if self._frame.error is not None:
             return [self._frame.error]
-        return [self._trap() if state is State.TRAP else self._call()]
+        return [self._trap() if was is State.TRAP else self._call()]
 
     def _trap(self) -> Trap | ProtocolError:
         content = self._frame.content.strip()

@@ -9,12 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from caesura.cml.machine import Event, FrameMachine, MonitorSettings, State
-from caesura.cml.markers import Marker, Symbol
+from caesura.cml.escaping import open_marker
+from caesura.cml.grammar import FIRST_OF_FRAME, State
+from caesura.cml.machine import Event, FrameMachine, MonitorSettings
+from caesura.cml.markers import Symbol
 from caesura.cml.scanner import Scanner, scanner_for
 from caesura.errors import ConfigurationError
-
-_FIRST_OF_FRAME = frozenset[Symbol]({Marker.CALL, Marker.TRAP})
 
 
 class Monitor(ABC):
@@ -55,6 +55,10 @@ class Monitor(ABC):
         return [*self._flush(), *self._machine.end_of_stream()]
 
     @abstractmethod
+    def go_on_behind(self, text: str) -> None:
+        """Another monitor has read this text; what it held back at the end is still to be read."""
+
+    @abstractmethod
     def _flush(self) -> list[Event]:
         """Take what was held back for text."""
 
@@ -74,7 +78,7 @@ class TextMonitor(Monitor):
         """See `Monitor`. A marker under way may become the first of a frame."""
         if not self._held:
             return super().in_critical_section
-        return super().in_critical_section or not _FIRST_OF_FRAME.isdisjoint(
+        return super().in_critical_section or not FIRST_OF_FRAME.isdisjoint(
             self._scanner.completions(self._held)
         )
 
@@ -91,6 +95,12 @@ class TextMonitor(Monitor):
         self._held = text[certain_end:]
         events += self._machine.text(text[position:certain_end])
         return events
+
+    def go_on_behind(self, text: str) -> None:
+        """See `Monitor.go_on_behind`."""
+        certain_end = self._scanner.certain_end(text, 0)
+        open_quote = open_marker(text[:certain_end], self._vocabulary)
+        self.feed(open_quote + text[certain_end:])  # the other has reported what it gives
 
     @property
     def _scanner(self) -> Scanner:
@@ -154,6 +164,10 @@ class TokenMonitor(Monitor):
                 events += self._machine.text(text + self._vocabulary.spellings[symbol])
         events += self._machine.text(self._decode(token_ids[start:], final=False))
         return events
+
+    def go_on_behind(self, text: str) -> None:
+        """See `Monitor.go_on_behind`."""
+        self._machine.text(open_marker(text, self._vocabulary))
 
     def _flush(self) -> list[Event]:
         return self._machine.text(self._decode((), final=True))

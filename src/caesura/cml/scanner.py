@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from caesura.cml.markers import Marker, Symbol, Vocabulary
+from caesura.cml.markers import Symbol, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,11 @@ class Scanner:
         return opener if opener >= 0 and self.completions(text[opener:]) else len(text)
 
     def completions(self, beginning: str) -> frozenset[Symbol]:
-        """The symbols that begin like this."""
+        """The symbols that begin like this and go on."""
         return frozenset(
-            symbol for spelling, symbol in self.symbols.items() if spelling.startswith(beginning)
+            symbol
+            for spelling, symbol in self.symbols.items()
+            if spelling != beginning and spelling.startswith(beginning)
         )
 
 
@@ -66,12 +68,3 @@ def scanner_for(vocabulary: Vocabulary, symbols: frozenset[Symbol]) -> Scanner:
         openers=frozenset(spelling[0] for spelling in spelled),
         longest=max(len(spelling) for spelling in spelled),
     )
-
-
-def half_marker(text: str, vocabulary: Vocabulary) -> str:
-    """What a text ends with that may be the beginning of a marker; empty if nothing may."""
-    scanner = scanner_for(vocabulary, frozenset(Marker))
-    position = 0
-    while found := scanner.find(text, position):
-        position = found.end
-    return text[scanner.certain_end(text, position) :]

@@ -14,12 +14,10 @@ from collections.abc import Callable
 
 from caesura.cml.frame_rules import TextRules
 from caesura.cml.frame_watch import KEPT, Bundle, Ending, Ruling, TurnWatch, Verdict
-from caesura.cml.machine import LISTENS_FOR
-from caesura.cml.markers import Marker, Symbol
+from caesura.cml.grammar import FIRST_OF_FRAME, LISTENS_FOR
+from caesura.cml.markers import Marker
 from caesura.cml.monitor import IncrementalDecoder
-from caesura.cml.scanner import Scanner, half_marker, scanner_for
-
-_FIRST_OF_FRAME = frozenset[Symbol]({Marker.CALL, Marker.TRAP})
+from caesura.cml.scanner import Scanner, scanner_for
 
 
 class TextFrameWatch(TurnWatch):
@@ -44,7 +42,7 @@ class TextFrameWatch(TurnWatch):
         super().__init__(rules, end_tokens)
         self._new_decoder = new_decoder
         self.begin_turn(rules, end_tokens)
-        self._held = half_marker(before, self._vocabulary)
+        self._held = before[self._scanner.certain_end(before, 0) :]
 
     def begin_turn(self, rules: TextRules, end_tokens: frozenset[int]) -> None:
         """Tokens were appended: no marker goes on across them."""
@@ -97,8 +95,8 @@ class TextFrameWatch(TurnWatch):
             return False
         found = self._scanner.find(text, 0)
         if found is not None and found.start == 0:
-            return found.symbol in _FIRST_OF_FRAME
-        return not _FIRST_OF_FRAME.isdisjoint(self._scanner.completions(text))
+            return found.symbol in FIRST_OF_FRAME
+        return not FIRST_OF_FRAME.isdisjoint(self._scanner.completions(text))
 
     def _read(self, text: str) -> Ending | None:
         """Take text that is kept: the most important of what ends in it."""

@@ -36,6 +36,7 @@ from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PausePrometheus, PauseStats
 from caesura.errors import ConfigurationError
+from caesura.logs import configure_engine_logging
 
 if TYPE_CHECKING:
     from vllm.forward_context import ForwardContext
@@ -93,9 +94,10 @@ class CaesuraConnector(KVConnectorBase_V1):
     def __init__(
         self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: "KVCacheConfig"
     ) -> None:
+        configure_engine_logging()
         super().__init__(vllm_config, role, kv_cache_config)
         self.config = CaesuraConfig.from_vllm(vllm_config)
-        self.transfers: Transfers | None = None
+        self.transfers: Transfers  # in the scheduler, once the pool is known
         self._backend: CopyBackend | None = None
         self._block_bytes = block_bytes(kv_cache_config)
         self._block_size = vllm_config.cache_config.block_size
@@ -137,9 +139,7 @@ class CaesuraConnector(KVConnectorBase_V1):
     # Scheduler
 
     def bind_gpu_block_pool(self, gpu_block_pool: "BlockPool") -> None:
-        """Start planning copies for this pool."""
-        if self.num_slots == 0:
-            return
+        """Plan copies for this pool. Without host memory there are no slots to copy to."""
         host = HostPool(self.num_slots)
         self.transfers = Transfers(gpu_block_pool, host, self._budget_blocks, self._num_workers)
 
@@ -149,7 +149,7 @@ class CaesuraConnector(KVConnectorBase_V1):
         """Tokens after the locally cached ones that have a host copy, and whether they are
         loaded before the request is scheduled (else in the iteration that schedules it). None
         while loads that were begun ahead of the request are under way."""
-        if self.transfers is None or self.transfers.has_failed(request.request_id):
+        if self.transfers.loads.has_failed(request.request_id):
             return 0, False
         if self.transfers.prefetches.awaited_by(request.request_id):
             return None, False  # found on the device in a moment
@@ -174,61 +174,54 @@ class CaesuraConnector(KVConnectorBase_V1):
         self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int
     ) -> None:
         """Queue the loads into the blocks that were allocated for them."""
-        if self.transfers is None:
-            return
         if num_external_tokens == 0:
-            self.transfers.forgive(request.request_id)
-            self.transfers.release_saved(request.request_id)
+            self.transfers.loads.forgive(request.request_id)
+            self.transfers.saves.release(request.request_id)
             return
         first, block_hashes = self._matches[request.request_id]
         block_ids = blocks.get_block_ids()[0][first : first + len(block_hashes)]
         assert len(block_ids) * self._block_size == num_external_tokens
         if self._loads_in_step(len(block_hashes)):
-            self.transfers.load_urgently(block_hashes, block_ids)
+            self.transfers.urgent_loads.start(block_hashes, block_ids)
         else:
-            self.transfers.load(request.request_id, block_hashes, block_ids)
-        self.transfers.release_saved(request.request_id)
+            self.transfers.loads.start(request.request_id, block_hashes, block_ids)
+        self.transfers.saves.release(request.request_id)
         self._drop_match(request.request_id)
 
     def _drop_match(self, request_id: str) -> None:
         """Rely no longer on the copies that were found for a request."""
         match = self._matches.pop(request_id, None)
-        if match is not None and self.transfers is not None:
+        if match is not None:
             self.transfers.host.unpin(match[1])
 
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> CopyMetadata:
         """The copies of this iteration."""
         for request_id in list(self._matches):
             self._drop_match(request_id)
-        return CopyMetadata(self.transfers.next_batch() if self.transfers is not None else None)
+        return CopyMetadata(self.transfers.next_batch())
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
         """Take the workers' reports."""
-        if self.transfers is None:
-            return
         report = connector_output.kv_connector_worker_meta
         if isinstance(report, CopyReport):
-            self.transfers.finish_stores(report.completed, report.failed)
+            self.transfers.finish_batches(report.completed, report.failed)
             self.transfers.observe_speed(report.copied_blocks, report.copy_seconds)
-        self.transfers.finish_loads(connector_output.finished_recving or set())
+        self.transfers.loads.end(connector_output.finished_recving or set())
 
     def request_finished(
         self, request: "Request", block_ids: list[int]
     ) -> tuple[bool, dict[str, Any] | None]:
         """A request is over; its blocks need not wait for any copy."""
-        if self.transfers is not None:
-            self.transfers.forgive(request.request_id)
-            self.transfers.release_saved(request.request_id)
+        self.transfers.loads.forgive(request.request_id)
+        self.transfers.saves.release(request.request_id)
         return False, None
 
     def has_pending_push_work(self) -> bool:
         """Keep the engine stepping while copies are queued or under way."""
-        return self.transfers is not None and self.transfers.pending
+        return self.transfers.pending
 
     def reset_cache(self) -> bool:
         """Forget all host copies; False if some are being written or read just now."""
-        if self.transfers is None:
-            return True
         self.transfers.host.clear_unpinned()
         left = self.transfers.host.used_slots
         if left:

@@ -8,7 +8,7 @@ from caesura.policy.costs import CostModel
 from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.order import AttainedService, OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
-from caesura.policy.types import Action, Disposition, PauseView, Plan, Snapshot
+from caesura.policy.types import Action, CopyOut, Drop, Expire, Keep, PauseView, Plan, Snapshot
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class End(_Baseline):
         return None
 
     def _decide(self, pause: PauseView) -> Action:
-        return Action(pause.id, Disposition.DISCARD)
+        return Drop(pause.id)
 
 
 class Discard(_Baseline):
@@ -64,7 +64,7 @@ class Discard(_Baseline):
     name = "discard"
 
     def _decide(self, pause: PauseView) -> Action:
-        return Action(pause.id, Disposition.DISCARD, forget=True)
+        return Drop(pause.id, forget=True)
 
 
 class Preserve(_Baseline):
@@ -73,7 +73,7 @@ class Preserve(_Baseline):
     name = "preserve"
 
     def _decide(self, pause: PauseView) -> Action:
-        return Action(pause.id, Disposition.PRESERVE)
+        return Keep(pause.id)
 
 
 class Swap(_Baseline):
@@ -86,7 +86,7 @@ class Swap(_Baseline):
         return True
 
     def _decide(self, pause: PauseView) -> Action:
-        return Action(pause.id, Disposition.SWAP)
+        return CopyOut(pause.id)
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ class Ttl(_Baseline):
             if expiry_seconds > snapshot.now_seconds:
                 review_seconds = expiry_seconds
                 break
-            expired.append(Action(pause.id, Disposition.DISCARD, expired=True))
+            expired.append(Expire(pause.id))
         return Plan([*keep, *expired], review_seconds)
 
     def _decide(self, pause: PauseView) -> Action:
-        return Action(pause.id, Disposition.PRESERVE)
+        return Keep(pause.id)
 
     @staticmethod
     def _not_returning(snapshot: Snapshot) -> Iterator[PauseView]:

@@ -28,9 +28,7 @@ times are seconds.
 import math
 from array import array
 from bisect import bisect_right
-from collections import deque
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,47 +48,6 @@ _FADED = 1e-6  # a count below this is zero
 _STALE_SHARE = 0.02  # tables are computed again after this share of new observations
 
 _RETURNED, _GONE = 0, 1
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a tool said about its own progress.
-
-    Attributes:
-        total_seconds: length of the pause, by what was said.
-        confidence: weight of that against the learned expectation, 0 to 1.
-    """
-
-    total_seconds: float
-    confidence: float
-
-    @classmethod
-    def from_fraction(cls, elapsed_seconds: float, fraction: float) -> "Progress":
-        """A share of the work was done after `elapsed_seconds`: extrapolated linearly, and
-        believed as far as it has come (`confidence = fraction`, cut to 0 to 1)."""
-        fraction = min(1.0, max(0.0, fraction))
-        elapsed_seconds = max(0.0, elapsed_seconds)
-        # A fraction this small carries no weight, and would overflow as a divisor.
-        if fraction < _FADED:
-            return cls(elapsed_seconds, 0.0)
-        return cls(elapsed_seconds / fraction, fraction)
-
-    @classmethod
-    def from_remaining(cls, elapsed_seconds: float, remaining_seconds: float) -> "Progress":
-        """The tool named its remaining time, after `elapsed_seconds`: believed fully."""
-        return cls(max(0.0, elapsed_seconds) + max(0.0, remaining_seconds), 1.0)
-
-
-def remaining_with_progress(
-    expected_seconds: float, elapsed_seconds: float, progress: Progress
-) -> float:
-    """Remaining seconds at `elapsed_seconds`, from a learned expectation and the latest report.
-
-    Up to the announced end the report says `total - elapsed`; past it, the elapsed-time rule
-    holds for the delay: `elapsed - total`.
-    """
-    announced_seconds = abs(progress.total_seconds - elapsed_seconds)
-    return progress.confidence * announced_seconds + (1.0 - progress.confidence) * expected_seconds
 
 
 class DurationModel:
@@ -264,107 +221,6 @@ class _Table:
         share = _share_above(elapsed, i)
         returning = _between(self.returning, i, share)
         return (returning + backoff * otherwise) / (_between(self.at_risk, i, share) + backoff)
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationRow:
-    """Predicted against actual remaining time of one endpoint's pauses.
-
-    Attributes:
-        endpoint: which endpoint.
-        elapsed_seconds: when the predictions are for: how long the pauses had lasted.
-        count: pauses that lasted longer than that.
-        predicted_mean_seconds: mean of the predictions.
-        actual_mean_seconds: mean of what it was.
-        median_ratio: median of predicted / actual, over the latest pauses.
-        below_median_share: share of actual times below the predicted median. 0.5 is calibrated;
-            more means that predictions are too long.
-    """
-
-    endpoint: str
-    elapsed_seconds: float
-    count: int
-    predicted_mean_seconds: float
-    actual_mean_seconds: float
-    median_ratio: float
-    below_median_share: float
-
-
-class Calibration:
-    """Scores a model on each pause before the model learns from it.
-
-    Args:
-        model: the model; `observe` passes each duration on to it.
-        elapsed_seconds: predictions are scored for pauses that have lasted this long.
-        max_endpoints: endpoints beyond this many are learned but not scored.
-    """
-
-    def __init__(
-        self,
-        model: DurationModel,
-        elapsed_seconds: tuple[float, ...] = (0.0, 1.0, 10.0),
-        max_endpoints: int = 1024,
-    ) -> None:
-        self._model = model
-        self._points = elapsed_seconds
-        self._max_scores = max_endpoints * len(elapsed_seconds)
-        self._scores: dict[tuple[str, float], _Score] = {}
-
-    def observe(self, endpoint: str, seconds: float) -> None:
-        """A pause ended after `seconds`: score what the model says, then let it learn."""
-        for elapsed in self._points:
-            if elapsed <= seconds:
-                self._score(endpoint, elapsed, seconds - elapsed)
-        self._model.observe(endpoint, seconds)
-
-    def rows(self) -> list[CalibrationRow]:
-        """One row per endpoint and elapsed time that occurred, sorted."""
-        return [
-            score.row(endpoint, elapsed)
-            for (endpoint, elapsed), score in sorted(self._scores.items())
-        ]
-
-    def _score(self, endpoint: str, elapsed: float, remaining: float) -> None:
-        score = self._scores.get((endpoint, elapsed))
-        if score is None:
-            if len(self._scores) >= self._max_scores:
-                return
-            score = self._scores[endpoint, elapsed] = _Score()
-        score.add(
-            self._model.expected_remaining_seconds(endpoint, elapsed),
-            remaining,
-            below_median=self._model.survival(endpoint, elapsed, remaining) > 0.5,
-        )
-
-
-_RATIOS = 1000  # the latest so many enter a median
-
-
-@dataclass(slots=True)
-class _Score:
-    count: int = 0
-    predicted_seconds: float = 0.0
-    actual_seconds: float = 0.0
-    below_median: int = 0
-    ratios: deque[float] = field(default_factory=lambda: deque(maxlen=_RATIOS))
-
-    def add(self, predicted: float, actual: float, *, below_median: bool) -> None:
-        self.count += 1
-        self.predicted_seconds += predicted
-        self.actual_seconds += actual
-        self.below_median += below_median
-        self.ratios.append(max(predicted, SHORTEST_SECONDS) / max(actual, SHORTEST_SECONDS))
-
-    def row(self, endpoint: str, elapsed: float) -> CalibrationRow:
-        return CalibrationRow(
-            endpoint,
-            elapsed,
-            self.count,
-            self.predicted_seconds / self.count,
-            self.actual_seconds / self.count,
-            median(self.ratios),
-            self.below_median / self.count,
-        )
 
 
 def _bin(seconds: float) -> int:

@@ -28,12 +28,21 @@ from caesura.policy.costs import CostModel
 from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.order import OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
-from caesura.policy.types import Action, Disposition, PauseView, Plan, Snapshot
+from caesura.policy.types import (
+    Action,
+    CopyOut,
+    Disposition,
+    Drop,
+    Keep,
+    PauseView,
+    Plan,
+    Snapshot,
+)
 from caesura.policy.waste import (
-    MinWaste,
+    LeastWaste,
     break_even_seconds,
     chunk_tokens,
-    min_waste,
+    least_waste,
     preserve_waste,
 )
 
@@ -150,7 +159,7 @@ class InferCept(PolicyDefaults):
         actions = self._swaps(snapshot, iteration, due)
         actions += self._discards(iteration, due)
         for pause in snapshot.pauses.undecided():
-            actions.append(Action(pause.id, Disposition.PRESERVE))
+            actions.append(Keep(pause.id))
             if pause.held_tokens:
                 self._watch(pause, iteration)
         review_seconds = None
@@ -188,8 +197,8 @@ class InferCept(PolicyDefaults):
         known = self._known_remaining_seconds(pause)
         return iteration.now_seconds - pause.paused_seconds if known is None else known
 
-    def _least_waste(self, watched: _Watched, iteration: _Iteration) -> MinWaste:
-        return min_waste(
+    def _least_waste(self, watched: _Watched, iteration: _Iteration) -> LeastWaste:
+        return least_waste(
             iteration.costs,
             watched.tokens,
             iteration.other_tokens,
@@ -260,7 +269,7 @@ class InferCept(PolicyDefaults):
             if watched.tokens > free:
                 too_large.append(watched)
                 continue
-            chosen.append(Action(watched.pause.id, Disposition.SWAP))
+            chosen.append(CopyOut(watched.pause.id))
             iterations = 1 + watched.tokens / snapshot.load.copy_budget_tokens
             iteration_seconds = iteration.costs.forward_seconds(int(self.saturation_tokens))
             watched.swap_seconds = COPY_PATIENCE * iterations * iteration_seconds
@@ -296,11 +305,11 @@ class InferCept(PolicyDefaults):
 
     def _discards(self, iteration: _Iteration, due: list[_Watched]) -> list[Action]:
         """Discard those that are due and were not chosen for a swap."""
-        actions = []
+        actions: list[Action] = []
         for watched in due:
             if watched.swap_given_up_seconds <= iteration.now_seconds:
                 forget = self.forget_discarded != 0
-                actions.append(Action(watched.pause.id, Disposition.DISCARD, forget=forget))
+                actions.append(Drop(watched.pause.id, forget=forget))
             else:
                 watched.due_seconds = watched.swap_given_up_seconds
             heappush(self._watched, watched)  # until it is seen that it is gone

@@ -30,11 +30,23 @@ from typing import ClassVar
 
 from caesura.policy.costs import CostModel
 from caesura.policy.defaults import PolicyDefaults
-from caesura.policy.duration import Calibration, DurationModel, remaining_with_progress
+from caesura.policy.duration import DurationModel
+from caesura.policy.duration_scores import DurationScores
 from caesura.policy.order import AttainedService
 from caesura.policy.prefetch import PrefetchRule
+from caesura.policy.progress import remaining_with_progress
 from caesura.policy.reclaim import ReclaimRule, release
-from caesura.policy.types import Action, Demand, Disposition, PauseView, Plan, Snapshot
+from caesura.policy.types import (
+    Action,
+    CopyAhead,
+    Demand,
+    Drop,
+    DropCopy,
+    Keep,
+    PauseView,
+    Plan,
+    Snapshot,
+)
 
 COPY_AHEAD_SHARE = 0.25
 """Share of device memory, next in line to be released, that is copied ahead."""
@@ -56,7 +68,7 @@ class _Ranked:
 
 @dataclass
 class MinWaste(PolicyDefaults):
-    """See the module. Learns durations and returns per endpoint while it runs; `calibration`
+    """See the module. Learns durations and returns per endpoint while it runs; `duration_scores`
     has what it predicted beside what came.
 
     Attributes:
@@ -83,7 +95,7 @@ class MinWaste(PolicyDefaults):
         margin = self.displacement_margin_seconds
         self.order = AttainedService(self.handicap_seconds, margin if margin >= 0 else None)
         self.durations = DurationModel()
-        self.calibration = Calibration(self.durations)
+        self.duration_scores = DurationScores(self.durations)
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first
         self._prefetches = PrefetchRule(
@@ -104,7 +116,7 @@ class MinWaste(PolicyDefaults):
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """Learn how long pauses last, and whether they end."""
         if returned:
-            self.calibration.observe(endpoint, elapsed_seconds)
+            self.duration_scores.observe(endpoint, elapsed_seconds)
         else:
             self.durations.observe_gone(endpoint, elapsed_seconds)
 
@@ -112,7 +124,7 @@ class MinWaste(PolicyDefaults):
         """Keep new pauses, and copy those ahead that are released next; or meet a demand."""
         if snapshot.demand is not None:
             return Plan(self._releases(snapshot, snapshot.demand))
-        actions = [Action(pause.id, Disposition.PRESERVE) for pause in snapshot.pauses.undecided()]
+        actions: list[Action] = [Keep(pause.id) for pause in snapshot.pauses.undecided()]
         review_seconds = None
         if snapshot.host.total_tokens and len(snapshot.pauses):
             review_seconds = snapshot.now_seconds + self.review_every_seconds
@@ -163,10 +175,10 @@ class MinWaste(PolicyDefaults):
         for ranked in self._ranked(snapshot):
             if not ranked.pause.returning and ranked.pause.held_tokens:
                 taken.add(ranked.pause.id)
-                yield Action(ranked.pause.id, Disposition.DISCARD)
+                yield Drop(ranked.pause.id)
         rest = [p for p in snapshot.pauses.held_latest_arrival_first() if p.id not in taken]
         for pause in sorted(rest, key=lambda pause: pause.returning):
-            yield Action(pause.id, Disposition.DISCARD)
+            yield Drop(pause.id)
 
     # Ranking
 
@@ -182,7 +194,7 @@ class MinWaste(PolicyDefaults):
         return self._ranking
 
     def _rank(self, pause: PauseView, snapshot: Snapshot) -> _Ranked:
-        elapsed = snapshot.now_seconds - pause.paused_seconds
+        elapsed = snapshot.now_seconds - pause.endpoint_since_seconds
         remaining = self.durations.expected_remaining_seconds(pause.endpoint, elapsed)
         if pause.progress is not None:
             remaining = remaining_with_progress(remaining, elapsed, pause.progress)
@@ -203,7 +215,7 @@ class MinWaste(PolicyDefaults):
         short = device.free_tokens < COPY_AHEAD_SHARE * device.total_tokens
         if room <= 0 or not (snapshot.load.waiting_requests > 0 or short):
             return []
-        actions = []
+        actions: list[Action] = []
         dropped: set[str] = set()
         ahead = COPY_AHEAD_SHARE * device.total_tokens
         free = snapshot.host.free_tokens
@@ -219,14 +231,10 @@ class MinWaste(PolicyDefaults):
                     if not drops:
                         continue
                     for other in drops:
-                        # What the device still has of it stays there.
-                        disposition = other.disposition or Disposition.PRESERVE
-                        if other.held_tokens:
-                            disposition = Disposition.PRESERVE
-                        actions.append(Action(other.id, disposition, drop_copy=True))
+                        actions.append(DropCopy(other.id))
                         dropped.add(other.id)
                         free += other.copied_tokens
-                actions.append(Action(pause.id, Disposition.PRESERVE, copy=True))
+                actions.append(CopyAhead(pause.id))
                 free -= pause.held_tokens
                 room -= pause.held_tokens
             if ahead <= 0 or room <= 0:

@@ -9,7 +9,7 @@ needed; only who hardly comes back within `ahead_seconds` is left where it is.
 from dataclasses import dataclass, field
 
 from caesura.policy.duration import DurationModel
-from caesura.policy.types import Action, Disposition, PauseView, Snapshot
+from caesura.policy.types import Action, PauseView, Prefetch, Snapshot
 
 SPARE_SHARE = 0.1
 """Share of device memory that stays free for those who come and those who run."""
@@ -51,7 +51,7 @@ class PrefetchRule:
         chosen: list[Action] = []
         for _, missing, pause in likely:
             if missing <= spare:
-                chosen.append(Action(pause.id, Disposition.PRESERVE, prefetch=True))
+                chosen.append(Prefetch(pause.id))
                 spare -= missing
                 room -= missing
             if room <= 0:
@@ -69,7 +69,7 @@ class PrefetchRule:
         self, pause: PauseView, missing_tokens: int, snapshot: Snapshot, durations: DurationModel
     ) -> float:
         """Probability that the session returns by the time for which it would be loaded."""
-        elapsed = snapshot.now_seconds - pause.paused_seconds
+        elapsed = snapshot.now_seconds - pause.endpoint_since_seconds
         load_seconds = missing_tokens * snapshot.costs.seconds_per_copied_token
         horizon = load_seconds + self.ahead_seconds
         returns = durations.return_probability(pause.endpoint, elapsed)

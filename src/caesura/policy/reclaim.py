@@ -14,7 +14,7 @@ however many sessions are paused and however long.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from caesura.policy.types import Action, Demand, Disposition, PauseView, Snapshot
+from caesura.policy.types import Action, Demand, Drop, PauseView, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class ReclaimRule:
         fresh = [pause for pause in paused if not self._is_past_break_even(pause, snapshot)]
         returning = [pause for pause in waiting if pause.returning]
         for pause in (*stale, *fresh, *returning):
-            yield Action(pause.id, Disposition.DISCARD)
+            yield Drop(pause.id)
 
     def _breakable_by_waiting(self, snapshot: Snapshot, demand: Demand) -> Iterator[PauseView]:
         taken: set[str] = set()
@@ -81,7 +81,7 @@ class ReclaimRule:
         return elapsed_seconds >= self.break_even_seconds(pause, snapshot)
 
 
-def release(pause: PauseView, missing_tokens: int) -> Action:
+def release(pause: PauseView, missing_tokens: int) -> Drop:
     """Release all of a hold, or, when its tail suffices, only the tail."""
     keep = pause.held_tokens - missing_tokens if pause.freeable_tokens() > missing_tokens else 0
-    return Action(pause.id, Disposition.DISCARD, keep_tokens=max(0, keep))
+    return Drop(pause.id, keep_tokens=max(0, keep))

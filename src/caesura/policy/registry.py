@@ -23,9 +23,10 @@ def policy_names() -> list[str]:
 
 
 def policy_options(name: str) -> set[str]:
-    """Names of the options that a policy takes."""
-    fields = {field.name for field in dataclasses.fields(ReclaimRule)}
-    return fields | {field.name for field in dataclasses.fields(_policy_class(name))} - {"reclaim"}
+    """Names of the options that a policy takes: its fields that are numbers, and those of the
+    reclaim rule if it has one."""
+    policy = _policy_class(name)
+    return _numbers(policy) | (_numbers(ReclaimRule) if _has_reclaim_rule(policy) else set())
 
 
 def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy:
@@ -33,9 +34,9 @@ def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy
 
     Args:
         name: one of `policy_names()`, or `module:Class` for a policy of your own: a dataclass
-            with a `reclaim: ReclaimRule` field and the methods of `Policy` (most of which
-            `PolicyDefaults` has).
-        options: fields of the policy (such as `ttl_seconds`) and of `ReclaimRule`.
+            with the methods of `Policy` (most of which `PolicyDefaults` has), and a field
+            `reclaim: ReclaimRule` if it uses that rule.
+        options: numeric fields of the policy (such as `ttl_seconds`) and of its `ReclaimRule`.
 
     Raises:
         ValueError: no such policy, or no such option; the message lists what there is.
@@ -48,11 +49,20 @@ def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy
         raise ValueError(
             f"policy {name!r} has no option {', '.join(sorted(unknown))}; it takes: {known}"
         )
-    rule_fields = {field.name for field in dataclasses.fields(ReclaimRule)}
-    rule = ReclaimRule(**{key: options[key] for key in options.keys() & rule_fields})
-    own = {key: options[key] for key in options.keys() - rule_fields}
-    made: Policy = policy(reclaim=rule, **own)
+    own: dict[str, Any] = {key: options[key] for key in options.keys() & _numbers(policy)}
+    if _has_reclaim_rule(policy):
+        own["reclaim"] = ReclaimRule(**{key: options[key] for key in options.keys() - own.keys()})
+    made: Policy = policy(**own)
     return made
+
+
+def _numbers(kind: type[Any]) -> set[str]:
+    fields = dataclasses.fields(kind)
+    return {field.name for field in fields if isinstance(field.default, (int, float))}
+
+
+def _has_reclaim_rule(policy: type[Any]) -> bool:
+    return any(field.name == "reclaim" for field in dataclasses.fields(policy))
 
 
 def _policy_class(name: str) -> type[Any]:

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from caesura.policy.costs import CostModel
-from caesura.policy.duration import Progress
 from caesura.policy.order import SessionOrder
+from caesura.policy.progress import Progress
 
 
 class Disposition(StrEnum):
@@ -30,6 +30,8 @@ class PauseView(Protocol):
         endpoint: what it waits for: a tool by name, "human", "client", ...
         arrival_seconds: original arrival of its session.
         paused_seconds: when the pause began.
+        endpoint_since_seconds: since when it has waited for the endpoint: later than
+            `paused_seconds` by the time for which the session waited for a human instead.
         context_tokens: tokens whose KV was on the device when the pause began.
         held_tokens: leading tokens whose KV the hold keeps on the device now.
         copied_tokens: leading tokens that have a host copy now.
@@ -48,6 +50,8 @@ class PauseView(Protocol):
     def arrival_seconds(self) -> float: ...
     @property
     def paused_seconds(self) -> float: ...
+    @property
+    def endpoint_since_seconds(self) -> float: ...
     @property
     def context_tokens(self) -> int: ...
     @property
@@ -161,34 +165,91 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """One decision about one pause.
-
-    `PRESERVE` keeps the hold as it is; with `copy` its context is copied out as well, so that it
-    can be released at once later (write-ahead). `SWAP` copies the context to host memory and
-    releases the device blocks when the copy is complete. `DISCARD` releases them now.
+class Keep:
+    """Keep the hold as it is.
 
     Attributes:
         pause_id: which pause.
-        disposition: what is done with it.
-        keep_tokens: for `DISCARD`: leading tokens that stay held (the tail is dropped).
-        forget: for `DISCARD`: also remove the blocks that nobody else uses from the prefix
-            cache, so that the resume computes them again even when they were not overwritten.
-        copy: for `PRESERVE`: copy the context to host memory, and keep the hold.
-        prefetch: for `PRESERVE`: load what host memory has of the context and the device lacks
-            into free device memory, and hold it like the rest.
-        drop_copy: give the host copy up.
-        expired: the policy's own time limit ended the hold (for the record of endings).
     """
 
     pause_id: str
-    disposition: Disposition
+
+
+@dataclass(frozen=True, slots=True)
+class CopyAhead:
+    """Keep the hold and copy the context to host memory, so that the hold can be released at
+    once later (write-ahead).
+
+    Attributes:
+        pause_id: which pause.
+    """
+
+    pause_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Keep the hold, load what host memory has of the context and the device lacks into free
+    device memory, and hold that too.
+
+    Attributes:
+        pause_id: which pause.
+    """
+
+    pause_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOut:
+    """Copy the context to host memory, and release the device blocks when the copy is complete.
+
+    Attributes:
+        pause_id: which pause.
+    """
+
+    pause_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Release the device blocks now, or those of the tail only.
+
+    Attributes:
+        pause_id: which pause.
+        keep_tokens: leading tokens that stay held.
+        forget: also remove the blocks that nobody else uses from the prefix cache, so that the
+            resume computes them again even if they were not overwritten.
+    """
+
+    pause_id: str
     keep_tokens: int = 0
     forget: bool = False
-    copy: bool = False
-    prefetch: bool = False
-    drop_copy: bool = False
-    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Release the device blocks, since the policy's own time limit is over.
+
+    Attributes:
+        pause_id: which pause.
+    """
+
+    pause_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropCopy:
+    """Give up the host copy. What the device still has of the context stays there.
+
+    Attributes:
+        pause_id: which pause.
+    """
+
+    pause_id: str
+
+
+Action = Keep | CopyAhead | Prefetch | CopyOut | Drop | Expire | DropCopy
+"""One decision about one pause."""
 
 
 @dataclass(frozen=True, slots=True)

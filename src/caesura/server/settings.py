@@ -49,8 +49,8 @@ class SessionsSection(_Section):
     function_calling: Mode | None = Field(
         default=None,
         description="What happens at a call, in sessions that do not say: `sync`, `sync_parallel` "
-        "or `async` ([guide](server.md#calls-that-run-while-the-model-writes)). By default as the "
-        "model's own tool-call format has it.",
+        "or `async` ([guide](../how-to/run-tools.md#calls-that-run-while-the-model-writes)). By "
+        "default as the model's own tool-call format has it.",
     )
     protocol: Protocol | None = Field(
         default=None,

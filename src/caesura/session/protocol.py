@@ -106,6 +106,12 @@ class EngineStream(Protocol):
         """
         ...
 
+    async def name_next_pause(self, endpoint: str) -> None:
+        """Say what a generating session will wait for when it pauses next; said again, the later
+        name holds. Where the pause has begun meanwhile, it gets the name. An engine may ignore
+        it."""
+        ...
+
     async def close(self) -> None:
         """End the session at any moment and free all that it holds."""
         ...

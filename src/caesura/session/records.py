@@ -36,7 +36,7 @@ class Protocol(StrEnum):
     """How a model is told of calls and their results."""
 
     NATIVE = "native"  # its own tool-call format; a turn ends with its calls
-    CML = "cml"  # markers that are tokens (docs/cml.md)
+    CML = "cml"  # markers that are tokens (docs/reference/cml.md)
     PROMPTED = "prompted"  # the same markers as text, explained in the prompt
     FUTURES = "futures"  # its own tool-call format; a call is answered with a future
 

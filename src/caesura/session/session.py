@@ -197,6 +197,17 @@ class Session:
             fraction=fraction, remaining_seconds=remaining_seconds, endpoint=endpoint
         )
 
+    async def name_next_pause(self, endpoint: str) -> None:
+        """Say what the session will wait for when it pauses next, while it still generates.
+
+        A hint: it changes nothing but what the engine expects.
+
+        Raises:
+            SessionClosed: the session is over.
+        """
+        self._require_open()
+        await self._stream.name_next_pause(endpoint)
+
     async def _reopen(
         self, token_ids: Sequence[int], sampling: Sampling | None, endpoint: str | None
     ) -> None:

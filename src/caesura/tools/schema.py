@@ -1,28 +1,63 @@
-"""JSON schemas of arguments."""
+"""JSON schemas of arguments and answers, checked by `jsonschema-rs`.
+
+References to other documents are never fetched, and a pattern backtracks a bounded number of
+steps, so that a schema from elsewhere costs a bounded time.
+"""
 
 from collections.abc import Mapping
 
-import jsonschema
-from jsonschema.protocols import Validator
+import jsonschema_rs
 from pydantic import JsonValue
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from caesura.tools.failure import InvalidArguments
 
 _LONGEST_MESSAGE = 500
+_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
+_KNOWN_DRAFTS = ("json-schema.org/draft", "json-schema.org/schema")
+
+
+class Schema:
+    """A compiled JSON schema.
+
+    Raises:
+        ValueError: it is not a JSON schema, or refers to what it does not contain.
+    """
+
+    def __init__(self, document: Mapping[str, JsonValue]) -> None:
+        kept = dict(document)
+        if not any(draft in str(kept.get("$schema", "")) for draft in _KNOWN_DRAFTS):
+            kept.pop("$schema", None)  # of another dialect: read as the newest draft
+        try:
+            self._validator = jsonschema_rs.validator_for(
+                kept, pattern_options=_PATTERNS, offline=True
+            )
+        except jsonschema_rs.ValidationError as error:
+            raise ValueError(f"not a JSON schema: {error.message}") from None
+
+    def problem(self, value: JsonValue) -> str | None:
+        """Return what is wrong with a value, and where in it; None if it fits."""
+        try:
+            error = next(self._validator.iter_errors(value), None)
+        except UnicodeEncodeError:
+            return "it contains half of a surrogate pair, which is not text"
+        except ValueError as unusable:
+            return str(unusable)  # nested too deeply
+        if error is None:
+            return None
+        where = "".join(
+            f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.instance_path
+        ).lstrip(".")
+        return (f"{where}: {error.message}" if where else error.message)[:_LONGEST_MESSAGE]
 
 
 class ArgumentSchema:
     """A JSON schema that arguments are checked against.
 
-    References to other documents are never fetched.
-
     Attributes:
         document: the schema, of an object.
 
     Raises:
-        ValueError: it is no JSON schema of an object.
+        ValueError: it is not a JSON schema of an object.
     """
 
     def __init__(self, document: Mapping[str, JsonValue]) -> None:
@@ -30,21 +65,14 @@ class ArgumentSchema:
         if self.document.setdefault("type", "object") != "object":
             raise ValueError('the schema of arguments must have type = "object"')
         self.document.setdefault("properties", {})
-        kind = jsonschema.validators.validator_for(
-            self.document, default=jsonschema.Draft202012Validator
-        )
-        try:
-            kind.check_schema(self.document)
-        except jsonschema.SchemaError as error:
-            raise ValueError(f"not a JSON schema: {error.message}") from None
-        self._validator: Validator = kind(self.document, registry=Registry())
+        self._schema = Schema(self.document)
 
     @classmethod
     def closed(cls, document: Mapping[str, JsonValue]) -> "ArgumentSchema":
         """The schema, which refuses unknown arguments unless it says something about them.
 
         Raises:
-            ValueError: it is no JSON schema of an object.
+            ValueError: it is not a JSON schema of an object.
         """
         return cls({"additionalProperties": False, **document})
 
@@ -66,13 +94,6 @@ class ArgumentSchema:
         Raises:
             InvalidArguments: they do not fit; the message says where.
         """
-        try:
-            error = jsonschema.exceptions.best_match(self._validator.iter_errors(dict(arguments)))
-        except (Unresolvable, RecursionError):
-            raise InvalidArguments("the tool's own schema is broken; it cannot be used") from None
-        if error is not None:
-            where = "".join(
-                f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path
-            ).lstrip(".")
-            message = f"{where}: {error.message}" if where else error.message
-            raise InvalidArguments(message[:_LONGEST_MESSAGE])
+        problem = self._schema.problem(dict(arguments))
+        if problem is not None:
+            raise InvalidArguments(problem)

@@ -23,6 +23,7 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
 from caesura.engine.config import SECTION
+from caesura.engine.connector import CaesuraConnector
 from caesura.engine.flags import kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
@@ -212,8 +213,8 @@ class VirtualEngine:
             if block.block_hash is not None:
                 expected = self._contents[get_block_hash(block.block_hash)]
                 assert self.device.blocks[block.block_id] == expected, f"{block} is not its hash"
-        if isinstance(self.scheduler, InterceptScheduler) and self.scheduler.keeper.transfers:
-            for block_hash, slot in self.scheduler.keeper.transfers.host._slots.items():
+        if isinstance(self.scheduler.connector, CaesuraConnector):
+            for block_hash, slot in self.scheduler.connector.transfers.host._slots.items():
                 if slot.filled:
                     found = self.device.host[slot.index]
                     assert found == self._contents[block_hash], f"host slot {slot} is not its hash"
@@ -229,10 +230,10 @@ class VirtualEngine:
         scheduler.check_idle()
         pool = scheduler.kv_cache_manager.block_pool
         assert pool.get_num_free_blocks() == self.shape.blocks, "device blocks are lost"
-        transfers = scheduler.keeper.transfers
-        if transfers is not None:
-            assert transfers.host.pinned_slots == 0, "host slots stay pinned"
-            assert transfers.host.available_slots == self.shape.host_blocks, "slots are lost"
+        if isinstance(scheduler.connector, CaesuraConnector):
+            host = scheduler.connector.transfers.host
+            assert host.pinned_slots == 0, "host slots stay pinned"
+            assert host.available_slots == self.shape.host_blocks, "slots are lost"
         assert not scheduler._inflight_prefills
         assert not scheduler.deferred_waiting
         self.device.launch(scheduler.schedule())  # tells the runner who is gone

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from caesura.policy import (
     Action,
-    Disposition,
+    Keep,
     Plan,
     PolicyDefaults,
     SessionOrder,
@@ -30,6 +30,6 @@ class Obedient(PolicyDefaults):
     def plan(self, snapshot: Snapshot) -> Plan:
         if snapshot.demand is not None:
             return Plan(self.reclaim.releases(snapshot, snapshot.demand))
-        kept = [Action(p.id, Disposition.PRESERVE) for p in snapshot.pauses.undecided()]
+        kept = [Keep(p.id) for p in snapshot.pauses.undecided()]
         orders, self.orders = self.orders, []
         return Plan([*kept, *orders], review_seconds=snapshot.now_seconds)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import pytest
 from vllm.v1.engine import EngineCoreOutput, FinishReason
 
+from caesura.engine.connector import CaesuraConnector
+from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.protocol import DETACHED, REPORT
 from caesura.engine.scheduler import InterceptScheduler
 from engine.virtual.engine import BLOCK_SIZE, Shape, VirtualEngine
@@ -59,6 +61,11 @@ class Stage:
         return self.engine.scheduler
 
     @property
+    def host(self) -> HostPool:
+        assert isinstance(self.scheduler.connector, CaesuraConnector)
+        return self.scheduler.connector.transfers.host
+
+    @property
     def free_blocks(self) -> int:
         return self.scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
 
@@ -108,7 +115,7 @@ class Stage:
         blocks = self.engine.shape.blocks
         sessions = [self.session(f"paused-{number}", BLOCK_SIZE - 1) for number in range(blocks)]
         self.run()
-        assert len(self.scheduler.parked) == blocks
+        assert self.scheduler.parking.num_parked() == blocks
         assert self.free_blocks == 0
         return sessions
 

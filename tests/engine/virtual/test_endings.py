@@ -136,7 +136,7 @@ def test_a_reset_of_the_prefix_cache_forgets_paused_contexts(
     session = stage.session("session", 100)
     stage.run()
     (pause,) = stage.scheduler.keeper.table
-    host = stage.scheduler.keeper.transfers.host
+    host = stage.host
     assert host.used_slots > 0
     assert pause.copy_requested
     assert stage.scheduler.reset_prefix_cache(reset_connector=True)
@@ -151,7 +151,7 @@ def test_a_reset_of_the_prefix_cache_forgets_paused_contexts(
 def test_a_reset_while_copies_are_under_way_says_so(in_flight: int, runner: RunnerVersion) -> None:
     stage = Stage(loading_slowly(in_flight, runner))
     stage.session("session", 100)
-    host = stage.scheduler.keeper.transfers.host
+    host = stage.host
     stage.harness.run(until=lambda: host.pinned_slots > 0)
     assert not stage.scheduler.reset_prefix_cache(reset_connector=True)
     stage.run()

@@ -201,7 +201,7 @@ def test_the_oldest_parked_sessions_are_let_go_past_the_limit() -> None:
     stage.run()
     detached = [session.detached for session in sessions]
     assert detached.count(True) == 7
-    assert len(stage.scheduler.parked) == 5
+    assert stage.scheduler.parking.num_parked() == 5
     for session in sessions:
         if not session.detached:
             stage.harness.abort(session.name, mid_step=False)
@@ -215,7 +215,7 @@ def test_hundreds_of_parked_sessions_take_no_slot_of_the_model_runner() -> None:
     )
     sessions = [stage.session(f"session-{number}", 20) for number in range(300)]
     stage.run()
-    assert len(stage.scheduler.parked) == 300
+    assert stage.scheduler.parking.num_parked() == 300
     for session in sessions:
         stage.extend(session, 5, max_tokens=3)
     stage.run()
@@ -243,7 +243,7 @@ def test_a_request_whose_load_is_complete_gives_way_if_nothing_else_does(
     stage.harness.run(until=lambda: "session" in scheduler.finished_recving_kv_req_ids)
     free = stage.free_blocks
     needy = stage.engine.request("needy", [1] * 200, max_tokens=1)
-    assert scheduler._release_waiting(needy)
+    assert scheduler.displacing.release_waiting(needy)
     assert stage.free_blocks == free + 100 // BLOCK_SIZE
     stage.run()
     assert session.turns == 2

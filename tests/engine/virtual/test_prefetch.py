@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from caesura.engine.pauses.table import Pause
-from caesura.policy import Action, Disposition
+from caesura.policy import Action, CopyAhead, Disposition, Drop, DropCopy, Prefetch
 from engine.virtual.device import CopyBehaviour
 from engine.virtual.engine import Shape
 from engine.virtual.obedient import Obedient
@@ -29,9 +29,9 @@ class Away(Stage):
         super().__init__(shape)
         self.player: Player = self.session("session", TOKENS)
         self.run()
-        self.tell(Action("session", Disposition.PRESERVE, copy=True))
+        self.tell(CopyAhead("session"))
         self.run()
-        self.tell(Action("session", Disposition.DISCARD, forget=True))
+        self.tell(Drop("session", forget=True))
         assert self.free_blocks == shape.blocks
         assert self.pause.loadable_tokens == FULL_BLOCKS * 16
         self.counts()
@@ -49,7 +49,7 @@ class Away(Stage):
         self.scheduler.keeper.decide()
 
     def prefetch(self) -> None:
-        self.tell(Action("session", Disposition.PRESERVE, prefetch=True))
+        self.tell(Prefetch("session"))
 
     def until_loading(self) -> None:
         self.harness.run(until=lambda: self.engine.device.copying)
@@ -193,3 +193,28 @@ def test_what_others_have_loaded_meanwhile_is_shared() -> None:
     stage.run()
     assert stage.pause.held_tokens == FULL_BLOCKS * 16
     assert stage.counts()["prefetched_tokens|"] == 0
+
+
+@every_mode()
+def test_a_context_that_loses_its_copy_keeps_what_the_device_has_of_it(
+    in_flight: int, runner: RunnerVersion
+) -> None:
+    stage = Away(shape(in_flight, runner))
+    stage.tell(DropCopy("session"))
+    assert stage.pause.disposition is Disposition.DISCARD
+    assert stage.pause.copied_tokens == 0
+
+    other = stage.session("other", TOKENS)
+    stage.run()
+    pause = stage.scheduler.keeper.table.get("other")
+    assert pause is not None
+    stage.tell(CopyAhead("other"))
+    stage.run()
+    stage.tell(Drop("other", keep_tokens=32))
+    assert pause.disposition is Disposition.DISCARD
+    stage.tell(DropCopy("other"))
+    assert pause.disposition is Disposition.PRESERVE
+    assert (pause.held_tokens, pause.copied_tokens) == (32, 0)
+    stage.extend(other, 20)
+    stage.run()
+    assert other.turns == 2

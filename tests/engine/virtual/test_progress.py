@@ -1,6 +1,6 @@
 """Reports of how far what a paused session waits for has come."""
 
-from caesura.policy.duration import Progress
+from caesura.policy.progress import Progress
 from engine.virtual.engine import Shape
 from engine.virtual.stage import Stage
 

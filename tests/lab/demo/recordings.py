@@ -65,7 +65,7 @@ class Play:
 
     def ended(self, at: float) -> Recording:
         self._note(Ended(50, BEGAN + at, Ending.COMPLETED, None, frozenset()))
-        self.recording.generated_tokens = 40
+        self.recording.timeline.generated_tokens = 40
         self.recording.mistakes = mistakes(self.recording.question, self.recording.timeline)
         return self.recording
 

@@ -4,8 +4,8 @@ from array import array
 
 from caesura.server.clients.history import Message, digest, identity
 from caesura.server.clients.memory import remember
-from caesura.server.clients.transcripts import MemoryTranscripts, Transcript
-from caesura.server.clients.turns import Turn
+from caesura.server.clients.transcripts import ClientTranscript, Transcripts
+from caesura.server.clients.turns import ClientTurn
 
 IDENTITY = identity("demo", ["get_weather"])
 
@@ -19,8 +19,8 @@ class Clock:
         return self.seconds
 
 
-def memory(max_bytes: int = 10**6, clock: Clock | None = None) -> MemoryTranscripts:
-    return MemoryTranscripts(max_bytes, max_age_seconds=60.0, clock=clock or Clock())
+def memory(max_bytes: int = 10**6, clock: Clock | None = None) -> Transcripts:
+    return Transcripts(max_bytes, max_age_seconds=60.0, clock=clock or Clock())
 
 
 def user(text: str) -> dict[str, object]:
@@ -40,9 +40,11 @@ def result(call_id: str) -> dict[str, object]:
     return {"role": "tool", "tool_call_id": call_id, "content": "12 degrees"}
 
 
-def turn(messages: list[dict[str, object]], owner: str = "alpha", output: int = 3) -> Turn:
+def turn(messages: list[dict[str, object]], owner: str = "alpha", output: int = 3) -> ClientTurn:
     """A turn whose output is whole."""
-    served = Turn(owner, identity=IDENTITY, messages=[digest(message) for message in messages])
+    served = ClientTurn(
+        owner, identity=IDENTITY, messages=[digest(message) for message in messages]
+    )
     served.runs = 1
     served.prompt_tokens = range(100)
     served.output_tokens = list(range(output))
@@ -51,7 +53,7 @@ def turn(messages: list[dict[str, object]], owner: str = "alpha", output: int = 
 
 
 def keep(
-    transcripts: MemoryTranscripts,
+    transcripts: Transcripts,
     messages: list[dict[str, object]],
     answer: Message,
     owner: str = "alpha",
@@ -60,9 +62,9 @@ def keep(
     remember(transcripts, turn(messages, owner), answer, response_id)
 
 
-def transcript(name: str, tokens: int = 100, response_id: str | None = None) -> Transcript:
+def transcript(name: str, tokens: int = 100, response_id: str | None = None) -> ClientTranscript:
     answer = digest({"role": "assistant", "content": name})
-    return Transcript(
+    return ClientTranscript(
         owner="alpha",
         key=answer.body,
         identity=IDENTITY,

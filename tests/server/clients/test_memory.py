@@ -3,7 +3,7 @@
 import pytest
 
 from caesura.server.clients.memory import remember
-from caesura.server.clients.turns import Turn
+from caesura.server.clients.turns import ClientTurn
 from server.clients.kept_transcripts import calling, memory, turn, user
 
 QUESTION = [user("The weather?")]
@@ -20,15 +20,15 @@ def test_a_turn_is_remembered_with_all_its_tokens_and_calls() -> None:
     assert kept.ended_turn
 
 
-def _left_to_vllm(served: Turn) -> None:
+def _left_to_vllm(served: ClientTurn) -> None:
     served.messages = None
 
 
-def _unfinished(served: Turn) -> None:
+def _unfinished(served: ClientTurn) -> None:
     served.complete = False
 
 
-def _of_several_runs(served: Turn) -> None:
+def _of_several_runs(served: ClientTurn) -> None:
     served.runs = 2
 
 
@@ -37,4 +37,4 @@ def test_a_turn_that_is_not_exactly_known_is_not(spoil) -> None:
     transcripts, served = memory(), turn(QUESTION)
     spoil(served)
     remember(transcripts, served, calling("call-1"))
-    assert len(transcripts) == 0
+    assert transcripts.used_bytes == 0

@@ -3,7 +3,6 @@
 import json
 from array import array
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -13,10 +12,11 @@ from transformers import AutoTokenizer
 from caesura.lab.models.noise_tokenizer import chat_template
 from caesura.server.clients.history import Message, digest
 from caesura.server.clients.tails import tail
-from caesura.server.clients.transcripts import ToolCall, Transcript
+from caesura.server.clients.transcripts import ClientCall, ClientTranscript
 from server.clients.kept_transcripts import IDENTITY, calling, result, user
+from support.servers.keyed import TEMPLATE
 
-REFORMATTING = (Path(__file__).parent / "reformatting.jinja").read_text()
+REFORMATTING = TEMPLATE.read_text()
 FORGETS_THOUGHTS = """
 {%- set turn = namespace(last_question=0) -%}
 {%- for message in messages if message.role == 'user' -%}
@@ -108,7 +108,7 @@ async def after(
     template: HfTemplate,
     generated: str,
     new: list[Message],
-    calls: Sequence[ToolCall] = (),
+    calls: Sequence[ClientCall] = (),
     *,
     ended_turn: bool = True,
 ) -> str | None:
@@ -117,7 +117,7 @@ async def after(
     prompt = await template.text(messages, generation_prompt=True)
     tokens = await template.tokens(f"{prompt}{generated}")
     answer = digest({"role": "assistant", "content": generated})
-    kept = Transcript(
+    kept = ClientTranscript(
         owner="alpha",
         key=answer.body,
         identity=IDENTITY,
@@ -132,7 +132,7 @@ async def after(
     return None if following is None else template.tokenizer.decode(following)
 
 
-CALL = ToolCall("call-1", "get_weather")
+CALL = ClientCall("call-1", "get_weather")
 NEXT = "<|im_start|>assistant\n"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from caesura.cml import Marker
-from caesura.server.clients.transcripts import MemoryTranscripts
+from caesura.server.clients.transcripts import Transcripts
 from caesura.server.clients.vllm_rendering import ContinuedRendering
 from server.clients.kept_transcripts import memory
 
@@ -28,7 +28,7 @@ class Recorded:
         return [], []
 
 
-async def given(controls: list[str], transcripts: MemoryTranscripts) -> tuple[Any, Any]:
+async def given(controls: list[str], transcripts: Transcripts) -> tuple[Any, Any]:
     recorded = Recorded(controls)
     rendering = ContinuedRendering(recorded, transcripts)
     messages = [{"role": "tool", "tool_call_id": "[END]", "content": "[END]"}]

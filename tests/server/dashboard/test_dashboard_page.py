@@ -9,12 +9,13 @@ from typing import Literal
 
 import pytest
 from fastapi import FastAPI, Request, Response
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright, expect
+from prometheus_client import CollectorRegistry, Gauge
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import JSONResponse
 
 from browsers import CHROMIUM, chromium
-from caesura.server.sessions.service import ANONYMOUS
+from caesura.server.owners import ANONYMOUS
 from caesura.session.agents import Agents
 from caesura.session.records import EventType
 from caesura.tools.context import CallContext
@@ -24,7 +25,7 @@ from dashboard_stage import make_app, served
 from session.workplace import eventually, spec, tool, until, workplace
 
 pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}; apt-get install chromium brings it"
+    not CHROMIUM.exists(), reason="the dashboard's page needs Chromium: apt-get install chromium"
 )
 
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
@@ -63,12 +64,13 @@ async def opened(
     width: int = 1280,
     scheme: Literal["light", "dark"] = "light",
     key: str | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[tuple[Page, Agents]]:
     """The dashboard of a server, and its sessions; whatever the page complains about fails."""
     tools = (tool(book, approve=True), tool(number_of_nights), HumanEndpoint("ask", HUMAN))
     async with workplace(folder / "db", *tools) as work:
         agents = Agents(work)
-        app = make_app(work, agents, has_keys=key is not None)
+        app = make_app(work, agents, registry, has_keys=key is not None)
         if key is not None:
             require_key(app, key)
         async with served(app) as url:
@@ -109,7 +111,7 @@ def require_key(app: FastAPI, key: str) -> None:
 async def test_a_call_is_approved_and_its_session_goes_on(browser: Browser, tmp_path: Path) -> None:
     async with opened(browser, tmp_path) as (page, agents):
         agent = await agents.create(ANONYMOUS, spec(BOOKING, metadata={"title": "Trip"}))
-        card = page.locator(".approval")
+        card = waiting(page)
         await expect(card).to_contain_text("May book run?")
         await expect(card).to_contain_text('"hotel": "Alfama"')
         await card.get_by_role("button", name="Approve").click()
@@ -123,9 +125,9 @@ async def test_a_call_is_approved_and_its_session_goes_on(browser: Browser, tmp_
 async def test_what_a_tool_returns_stays_text(browser: Browser, tmp_path: Path) -> None:
     async with opened(browser, tmp_path) as (page, agents):
         agent = await agents.create(ANONYMOUS, spec(BOOKING, metadata={"title": HOSTILE}))
-        await page.get_by_role("button", name="Approve").click()
+        await waiting(page).get_by_role("button", name="Approve").click()
         await until(agent, EventType.PHASE, phase="idle")
-        await page.locator(".log summary").click()
+        await page.locator(".log .call summary").click()
         await expect(page.locator(".log")).to_contain_text("<script>document.title")
         assert await page.locator("main img, main script").count() == 0
         assert await page.title() == "Caesura"
@@ -136,13 +138,13 @@ async def test_a_call_is_refused_with_a_reason_by_keyboard_alone(
 ) -> None:
     async with opened(browser, tmp_path) as (page, agents):
         agent = await agents.create(ANONYMOUS, spec(BOOKING))
-        await page.get_by_role("button", name="Refuse…").wait_for()
+        await waiting(page).wait_for()
         await tab_to(page, "Refuse…")
         await page.keyboard.press("Enter")
         await page.keyboard.type("too dear")
         await page.keyboard.press("Enter")
         answered = await until(agent, EventType.ANSWERED)
-        await expect(page.locator(".approval")).to_have_count(0)
+        await expect(waiting(page)).to_have_count(0)
         assert await page.evaluate("document.activeElement !== document.body")
     assert answered.data["accepted"] is False
     assert answered.data["reason"] == "too dear"
@@ -154,8 +156,8 @@ async def test_a_question_is_answered_with_one_of_its_choices(
     async with opened(browser, tmp_path) as (page, agents):
         plan = '<<ask {"question": "Which?", "choices": ["red", "blue"]}>>'
         agent = await agents.create(ANONYMOUS, spec(plan))
-        await page.get_by_label("blue").check()
-        await page.get_by_role("button", name="Answer").click()
+        await waiting(page).get_by_label("blue").check()
+        await waiting(page).get_by_role("button", name="Answer").click()
         result = await until(agent, EventType.RESULT)
     assert result.data["content"] == "blue"
 
@@ -163,13 +165,13 @@ async def test_a_question_is_answered_with_one_of_its_choices(
 async def test_data_are_given_in_a_form_of_their_schema(browser: Browser, tmp_path: Path) -> None:
     async with opened(browser, tmp_path) as (page, agents):
         agent = await agents.create(ANONYMOUS, spec("<<number_of_nights {}>>"))
-        nights = page.get_by_role("spinbutton", name="nights")
+        nights = waiting(page).get_by_role("spinbutton", name="nights")
         await nights.fill("0")
-        await page.get_by_role("button", name="Answer").click()
+        await waiting(page).get_by_role("button", name="Answer").click()
         assert await nights.evaluate("input => input.validity.rangeUnderflow")
         await nights.fill("3")
-        await page.get_by_label("quiet").check()
-        await page.get_by_role("button", name="Answer").click()
+        await waiting(page).get_by_label("quiet").check()
+        await waiting(page).get_by_role("button", name="Answer").click()
         result = await until(agent, EventType.RESULT)
     assert result.data["content"] == "{'nights': 3, 'quiet': True}"
 
@@ -182,7 +184,7 @@ async def test_a_session_is_steered_paused_resumed_and_cancelled(
         await until(agent, EventType.PHASE, phase="idle")
         await page.locator(".steer textarea").fill("and what else?")
         await page.keyboard.press("Enter")
-        await expect(page.locator(".log .user")).to_contain_text("and what else?")
+        await expect(page.locator(".log .user").last).to_contain_text("and what else?")
         await page.get_by_role("button", name="Pause", exact=True).click()
         await expect(page.locator(".detail .pill")).to_have_text("Paused by its user")
         assert agent.held
@@ -203,13 +205,13 @@ async def test_the_timeline_has_a_bar_per_generation_and_call(
         agent = await agents.create(ANONYMOUS, spec(BOOKING))
         waits = page.locator(".span.waits")
         await expect(waits).to_have_attribute("aria-label", re.compile(r"^May book run\?, for "))
-        await page.get_by_role("button", name="Approve").click()
+        await waiting(page).get_by_role("button", name="Approve").click()
         await until(agent, EventType.PHASE, phase="idle")
         await expect(waits).to_have_attribute("aria-label", re.compile("accepted$"))
         await expect(page.locator(".span.generating")).to_have_count(2)
         await page.locator(".span.calling").focus()
         await page.keyboard.press("Enter")
-        await expect(page.locator(".log details")).to_have_attribute("open", "")
+        await expect(page.locator(".log .call details")).to_have_attribute("open", "")
 
 
 async def test_sessions_are_searched_and_filtered(browser: Browser, tmp_path: Path) -> None:
@@ -260,7 +262,7 @@ async def test_nothing_needs_scrolling_to_the_side(
     async with opened(browser, tmp_path, width=width) as (page, agents):
         long = spec(BOOKING.replace("Alfama", "A" * 300), metadata={"title": "T" * 300})
         await agents.create(ANONYMOUS, long)
-        await expect(page.locator(".approval")).to_have_count(1)
+        await expect(page.locator(".approval")).to_have_count(2)  # in the list and in its session
         await expect(page.locator(".lane")).to_have_count(3)
         assert await page.evaluate("document.documentElement.scrollWidth") == width
 
@@ -270,7 +272,7 @@ async def test_on_a_phone_controls_are_large_enough_to_touch(
 ) -> None:
     async with opened(browser, tmp_path, width=390) as (page, agents):
         await agents.create(ANONYMOUS, spec(BOOKING))
-        await page.get_by_role("button", name="Approve").wait_for()
+        await waiting(page).wait_for()
         heights = await page.locator("button:not(.link, .span), select, input").evaluate_all(
             "all => all.filter(one => one.checkVisibility()).map(one => one.offsetHeight)"
         )
@@ -300,6 +302,114 @@ async def test_a_lost_connection_is_said_and_found_again(browser: Browser, tmp_p
         await expect(page.locator("#status")).to_contain_text("next attempt")
         await page.unroute("**/overview/events")
         await expect(page.locator("#status")).to_have_text("Live")
+
+
+async def test_whoever_approves_reads_what_was_asked_for(browser: Browser, tmp_path: Path) -> None:
+    said = [("system", "You book."), ("user", "Book a hotel"), ("user", f"{BOOKING}\n{HOSTILE}")]
+    messages = [{"role": role, "content": content} for role, content in said]
+    async with opened(browser, tmp_path) as (page, agents):
+        asked = spec("").model_copy(update={"messages": messages})
+        agent = await agents.create(ANONYMOUS, asked)
+        await expect(waiting(page)).to_contain_text(HOSTILE)
+        await expect(page.locator(".detail h3")).to_have_text("Book a hotel")
+        await expect(page.locator(".detail > .asked")).to_contain_text(HOSTILE)
+        await expect(page.locator(".row .title")).to_have_text("Book a hotel")
+        await expect(page.locator(".log .user")).to_have_count(2)
+        await page.locator(".log summary", has_text="You book.").click()
+        await expect(page.locator(".log pre", has_text="You book.")).to_be_visible()
+        assert (await page.locator(".detail .head").inner_text()).count(agent.id) == 1
+        await page.locator(".steer textarea").fill("a cheap one")
+        await page.keyboard.press("Enter")
+        await page.locator(".questions").get_by_role("button", name="Approve").click()
+        await until(agent, EventType.PHASE, phase="idle")
+        await expect(page.locator(".detail > .asked")).to_have_text("a cheap one")
+        assert await page.locator("main img, main script").count() == 0
+
+
+IS_SEEN = """
+title => {
+  const { left, top } = title.getBoundingClientRect();
+  return document.elementFromPoint(left + 5, top + 5) === title;
+}
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_a_question_is_answered_where_its_session_is_shown(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    async with opened(browser, tmp_path, width=width) as (page, agents):
+        agent = await agents.create(ANONYMOUS, spec(BOOKING, metadata={"title": "Trip"}))
+        for _ in range(10):
+            await agents.create(ANONYMOUS, spec("hello"))
+        # Lower than a session is: its top is scrolled to, which the bar must not cover.
+        await page.set_viewport_size({"width": width, "height": 480})
+        await waiting(page).get_by_role("button", name="Show session").click()
+        title = page.locator(".detail h3")
+        await expect(title).to_have_text("Trip")
+        assert await title.evaluate(IS_SEEN)
+        await page.locator(".questions").get_by_role("button", name="Approve").click()
+        await until(agent, EventType.PHASE, phase="idle")
+        await expect(page.locator(".approval")).to_have_count(0)
+        assert await page.evaluate("document.activeElement !== document.body")
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+async def test_the_figures_leave_no_empty_cell(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    async with opened(browser, tmp_path, width=width) as (page, _):
+        await expect(page.locator("#status")).to_have_text("Live")
+        right = "one => one.getBoundingClientRect().right"
+        edge = await page.locator("#figures").evaluate(right)
+        last = await page.locator("#figures > :last-child").evaluate(right)
+    assert edge - 2 <= last <= edge
+
+
+DRAWN = """
+const clear = CanvasRenderingContext2D.prototype.clearRect;
+const write = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.clearRect = function (...place) {
+  this.canvas.texts = [];
+  return clear.apply(this, place);
+};
+CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+  this.canvas.texts.push(text);
+  return write.call(this, text, ...place);
+};
+"""
+
+
+async def test_in_the_first_minute_no_time_stands_twice_below_a_chart(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with opened(browser, tmp_path) as (page, _):
+        await page.add_init_script(DRAWN)
+        await page.reload()
+        await expect(page.locator("#status")).to_have_text("Live")
+        canvas = page.locator(".chart canvas").first
+        await canvas.wait_for()
+        texts = await canvas.evaluate("canvas => canvas.texts")
+    times = [text for text in texts if ":" in text]
+    assert len(times) >= 3
+    assert len(set(times)) == len(times)
+
+
+async def test_a_little_memory_in_use_can_be_seen(browser: Browser, tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    Gauge("caesura:device_tokens", "", registry=registry).set(60_000)
+    usage = Gauge("vllm:kv_cache_usage_perc", "", registry=registry)
+    usage.set(0.01)
+    async with opened(browser, tmp_path, registry=registry) as (page, _):
+        note = page.locator(".chart", has_text="Device memory").locator(".note").first
+        await expect(note).to_have_text("tokens, full height is 2 % of all there is")
+        usage.set(0.6)
+        await expect(note).to_have_text("tokens, full height is all there is")
+
+
+def waiting(page: Page) -> Locator:
+    """The questions at the top of the page."""
+    return page.locator("#approvals .approval")
 
 
 async def tab_to(page: Page, name: str) -> None:

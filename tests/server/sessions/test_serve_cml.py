@@ -1,7 +1,9 @@
 """`caesura serve` with the demo model that was trained for CML: all of it is real."""
 
 import json
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
@@ -26,30 +28,27 @@ type = "python"
 callable = "shop:price"
 expected_seconds = 0.05
 """
-# Results come while the model waits, one after the other: not its skill is tested here.
+# Both have their results from the test: it knows when the model waits.
 TOOLS = '''\
 import asyncio
-from contextlib import suppress
-
-price_called = asyncio.Event()
 
 
 async def stock(item: str) -> str:
-    """How many there are; known some time after the price was asked for, or after a second."""
-    price_called.clear()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(1):
-            await price_called.wait()
-            await asyncio.sleep(0.3)
-    return "0482"
+    """How many there are."""
+    return await told("stock")
 
 
 async def price(item: str) -> str:
     """What it costs."""
-    price_called.set()
-    await asyncio.sleep(0.8)
-    return "4821"
+    return await told("price")
+
+
+async def told(name: str) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    writer.write(name.encode() + b"\\n")
+    return (await reader.read()).decode()
 '''
+RESULTS = {"stock": "0482", "price": "4821"}
 QUESTION = "Tell me the stock of K4821 and the price of B1203."
 CLIENT_TOOLS = [
     {
@@ -63,11 +62,44 @@ CLIENT_TOOLS = [
 ]
 
 
+class Shop:
+    """Where calls of the tools wait for their results.
+
+    Attributes:
+        port: where it listens.
+    """
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(60)
+        self._waiting: dict[str, socket.socket] = {}
+        self.port = self._listener.getsockname()[1]
+
+    def wait_for(self, name: str) -> socket.socket:
+        """Until the tool is called."""
+        while name not in self._waiting:
+            connection, _ = self._listener.accept()
+            with connection.makefile() as lines:
+                self._waiting[lines.readline().strip()] = connection
+        return self._waiting[name]
+
+    def answer(self, name: str) -> None:
+        """Give the call of a tool its result."""
+        with self.wait_for(name) as connection:
+            connection.sendall(RESULTS[name].encode())
+        del self._waiting[name]
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("serve")
     (directory / "caesura.toml").write_text(CONFIGURATION)
-    (directory / "shop.py").write_text(TOOLS)
+    (directory / "shop.py").write_text(TOOLS.replace("PORT", str(shop.port)))
     arguments = [
         *("--config", str(directory / "caesura.toml")),
         *("--kv-cache-memory-bytes", str(2**24), "--max-model-len", "512"),
@@ -79,26 +111,33 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def session_events(server: Server, mode: str) -> list[tuple[str, dict]]:
+def answered(shop: Shop, lines: Iterator[str], mode: str) -> list[tuple[str, dict]]:
+    """The events of a session, whose calls have their results whenever the model waits for them:
+    one after the other, where it waits for any."""
+    events, names, kind = [], {}, ""
+    for line in lines:
+        if line.startswith("event: "):
+            kind = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            data = json.loads(line.removeprefix("data: "))
+            events.append((kind, data))
+            if kind == "call.issued":
+                names[data["call_id"]] = data["name"]
+            elif kind == "session.trapped":
+                for call_id in data["call_ids"][: 1 if mode == "async" else None]:
+                    shop.answer(names[call_id])
+    return events
+
+
+@pytest.mark.parametrize("mode", ["sync", "sync_parallel", "async"])
+def test_a_session_calls_in_each_mode(server: Server, shop: Shop, mode: str) -> None:
     asked = {
         "messages": [{"role": "user", "content": QUESTION}],
         **{"temperature": 0, "max_tokens": 200, "keep_open": False},
         **{"function_calling": mode, "stream": True},
     }
-    events = []
     with httpx.stream("POST", f"{server.url}/v1/sessions", json=asked, timeout=60) as answer:
-        kind = ""
-        for line in answer.iter_lines():
-            if line.startswith("event: "):
-                kind = line.removeprefix("event: ")
-            elif line.startswith("data: "):
-                events.append((kind, json.loads(line.removeprefix("data: "))))
-    return events
-
-
-@pytest.mark.parametrize("mode", ["sync", "sync_parallel", "async"])
-def test_a_session_calls_in_each_mode(server: Server, mode: str) -> None:
-    events = session_events(server, mode)
+        events = answered(shop, answer.iter_lines(), mode)
     assert events[-1][1]["ending"] == "completed", events[-1]
     issued = [data["name"] for kind, data in events if kind == "call.issued"]
     assert sorted(issued) == ["price", "stock"]
@@ -114,16 +153,24 @@ def test_a_session_calls_in_each_mode(server: Server, mode: str) -> None:
     assert server.process.poll() is None, "the integrity check at idle ends the server"
 
 
-def test_openais_client_gets_the_answer_with_calls_in_it(server: Server) -> None:
+def test_openais_client_gets_the_answer_with_calls_in_it(server: Server, shop: Shop) -> None:
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     options = {"tools": "all", "function_calling": "async", "show_calls": True}
-    answer = client.chat.completions.create(
-        model="demo",
-        messages=[{"role": "user", "content": QUESTION}],
-        temperature=0,
-        max_tokens=200,
-        extra_body={"caesura": options},
-    )
+    with ThreadPoolExecutor(1) as pool:
+        answering = pool.submit(
+            client.chat.completions.create,
+            model="demo",
+            messages=[{"role": "user", "content": QUESTION}],
+            temperature=0,
+            max_tokens=200,
+            extra_body={"caesura": options},
+        )
+        shop.wait_for("stock")
+        (session,) = httpx.get(f"{server.url}/v1/sessions?limit=1").json()["data"]
+        place = f"{server.url}/v1/sessions/{session['id']}/events"
+        with httpx.stream("GET", place, timeout=60) as events:
+            answered(shop, events.iter_lines(), "async")
+        answer = answering.result(60)
     text = answer.choices[0].message.content
     assert text is not None
     assert "stock1: 0482" in text
@@ -149,11 +196,10 @@ def test_a_client_runs_the_calls_itself(server: Server, stream: bool) -> None:
     assert message.tool_calls is not None
     names = {call.id: call.function.name for call in message.tool_calls}
     assert names == {"stock1": "stock", "price1": "price"}, "ids are those of the model"
-    results = {"stock": "0482", "price": "4821"}
     messages += [
         message.model_dump(exclude_none=True),
         *(
-            {"role": "tool", "tool_call_id": call_id, "content": results[name]}
+            {"role": "tool", "tool_call_id": call_id, "content": RESULTS[name]}
             for call_id, name in names.items()
         ),
     ]

@@ -102,6 +102,7 @@ async def test_a_question_is_told_once_and_signed(tmp_path: Path) -> None:
     assert told["type"] == "approval.requested"
     assert told["approval"]["session_id"] == agent.id
     assert told["approval"]["text"] == "well?"
+    assert told["approval"]["user_message"] == QUESTION
     webhooks = openai.OpenAI(api_key="none", webhook_secret=SECRET).webhooks
     webhooks.verify_signature(request.content, dict(request.headers))
     with pytest.raises(openai.InvalidWebhookSignatureError):

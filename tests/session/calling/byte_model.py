@@ -6,6 +6,7 @@ script's token at that place, whatever came between.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import takewhile
 
 from caesura.cml import (
     CallStop,
@@ -107,6 +108,9 @@ class ByteCodec:
         monitor = TokenMonitor(MonitorSettings(tools=tools), SYMBOLS, decode, used_ids)
         if state is State.REASONING:
             monitor.feed([SYMBOLS[ReasoningEdge.OPENING]])
+        if state is not None:
+            plain = takewhile(lambda token: token < 256, reversed(before))
+            monitor.go_on_behind(decode(list(plain)[::-1], final=False))
         return monitor
 
     def frame_rules(self, mode: Mode) -> FrameRules:
@@ -196,6 +200,9 @@ class EagerStream:
         await self.stream.progress(
             fraction=fraction, remaining_seconds=remaining_seconds, endpoint=endpoint
         )
+
+    async def name_next_pause(self, endpoint: str) -> None:
+        await self.stream.name_next_pause(endpoint)
 
     async def close(self) -> None:
         await self.stream.close()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from caesura.cml import Call, FireAndForget, Interrupt, Mode, Piece, Text, Trap, read_transcript
+from caesura.cml import Call, FireAndForget, Interrupt, Mode, Piece, Text, Trap
 from caesura.session import Sampling
 from caesura.session.calling import (
     CallingEvent,
@@ -18,6 +18,7 @@ from caesura.session.calling import (
     TextWritten,
     Trapped,
 )
+from cml_transcript import read_transcript
 from fakes import FakeEngine
 from session.calling.byte_model import PROMPT, ByteCodec, shown
 

@@ -37,7 +37,9 @@ from caesura.session.calling import (
 from session.calling.byte_model import MARKERS, PROMPT, compact, eager, engine, written
 from session.calling.play import Play, calling
 
-TEXTS = st.sampled_from([" ", "\n", "word", " two words. ", "12345678901234567890", "[END", "ä "])
+TEXTS = st.sampled_from(
+    [" ", "\n", "word", " two words. ", "12345678901234567890", "[END", "ä ", "[END]", "[~CALL]"]
+)
 
 
 @st.composite

@@ -115,7 +115,7 @@ class BoundedCopies:
     """Copies at once, between iterations; the byte budget bounds the time that it takes.
 
     For devices whose KV cache is host memory: there is no link to overlap with, and a copying
-    thread takes a core from the model (measured: `docs/copies.md`).
+    thread takes a core from the model (measured: `docs/results/copies.md`).
     """
 
     def __init__(self, device: list[torch.Tensor], host: list[torch.Tensor]) -> None:

@@ -29,7 +29,6 @@ from caesura.cml import (
     duration_sentence,
     encode_text,
     encode_tokens,
-    half_marker,
     system_prompt,
 )
 from caesura.cml.chat_quoting import quoted_message, quoted_value
@@ -113,19 +112,19 @@ class CmlFormat:
         """See `Codec.monitor`."""
         settings = MonitorSettings(tools, self._limits, self.vocabulary, self.starts_reasoning)
         decode = StreamDecoder(self.chat.tokenizer)
+        reader: TokenMonitor | TextMonitor
         monitor: StreamMonitor
         if self.has_marker_tokens:
-            monitor = TokenMonitor(settings, self._token_ids, decode, used_ids)
+            monitor = reader = TokenMonitor(settings, self._token_ids, decode, used_ids)
         else:
             reader = TextMonitor(settings, used_ids)
             monitor = DecodedMonitor(reader, decode)
-        if state is not None:
-            monitor.end_of_stream()  # a turn that has begun may have left its reasoning block
+        if state is None:
+            return monitor
+        monitor.end_of_stream()  # a turn that has begun may have left its reasoning block
         if state is State.REASONING and self.vocabulary.reasoning is not None:
             monitor.feed(self.chat.encode(self.vocabulary.reasoning.opening))
-        if state is State.TEXT and not self.has_marker_tokens:
-            end = self.chat.tokenizer.decode(before[-MARKER_TOKENS:])
-            reader.feed(half_marker(end, self.vocabulary))  # which is held, and no event
+        reader.go_on_behind(decode(before[-MARKER_TOKENS:], final=False))  # holds half a character
         return monitor
 
     def frame_rules(self, mode: Mode) -> FrameRules | TextRules:

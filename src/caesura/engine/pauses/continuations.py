@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 from vllm.v1.request import Request, RequestStatus
 
+from caesura.endpoints import CLIENT
 from caesura.engine.config import KeepContexts
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.table import Pause
 from caesura.engine.protocol import endpoint_of, owner_of
 
-CLIENT = "client"
 OTHER = "other"
 MAX_ENDPOINTS = 64
 
@@ -37,6 +37,7 @@ class Continuations:
         self._keep = keep
         self._tools_called = tools_called
         self._continuing: set[str] = set()
+        self._upcoming: dict[str, str] = {}  # what a session in place will wait for
         self._endpoints: set[str] = set()
 
     def find(self, request: Request) -> Pause | None:
@@ -62,8 +63,15 @@ class Continuations:
         expected = request.session_id is not None or request.request_id in self._continuing
         return CLIENT if expected or self._keep is KeepContexts.ALL else None
 
+    def name_next(self, session_id: str, endpoint: str) -> None:
+        """Note what a session in place that generates will wait for when it pauses next."""
+        self._upcoming[session_id] = endpoint
+
     def waits_for(self, session: Request) -> str:
         """What a session in place waits for when its turn has stopped."""
+        named = self._upcoming.pop(session.request_id, None)
+        if named is not None:
+            return self.limited(named)
         return self._named_endpoint(session) or CLIENT
 
     def _named_endpoint(self, request: Request) -> str | None:
@@ -88,10 +96,11 @@ class Continuations:
     def discard(self, request_id: str) -> None:
         """The request is gone."""
         self._continuing.discard(request_id)
+        self._upcoming.pop(request_id, None)
 
     def is_empty(self) -> bool:
         """Whether nothing is remembered of any request (integrity check)."""
-        return not self._continuing
+        return not self._continuing and not self._upcoming
 
 
 def _ended_by_itself(request: Request) -> bool:

@@ -72,27 +72,3 @@ class OwnBlocks:
     def blocks(self) -> list[KVCacheBlock]:
         """The held blocks in context order."""
         return self._blocks
-
-
-def full_blocks(blocks: list[KVCacheBlock]) -> list[KVCacheBlock]:
-    """The leading blocks that the prefix cache can find again (full and hashed)."""
-    for index, block in enumerate(blocks):
-        if block.block_hash is None or block.is_null:
-            return blocks[:index]
-    return list(blocks)
-
-
-def sole_blocks(blocks: list[KVCacheBlock]) -> list[KVCacheBlock]:
-    """The blocks that nobody else references: what releasing the hold would free."""
-    return [block for block in blocks if block.ref_cnt == 1]
-
-
-def forget_blocks(pool: BlockPool, blocks: list[KVCacheBlock]) -> None:
-    """Remove blocks that have no reference left from the prefix cache, to be reused first."""
-    idle = [block for block in blocks if block.ref_cnt == 0 and block.block_hash is not None]
-    if not idle:
-        return
-    pool.evict_blocks({block.block_id for block in idle})
-    for block in idle:
-        pool.free_block_queue.remove(block)
-    pool.free_block_queue.prepend_n(idle)

@@ -1,7 +1,7 @@
 """The events of pauses that a trace records."""
 
 from caesura.engine.pauses.table import HoldEnding, Pause, PauseEnding
-from caesura.policy import Action
+from caesura.policy import Action, Disposition
 
 
 class PauseListener:
@@ -10,7 +10,7 @@ class PauseListener:
     def pause_began(self, pause: Pause) -> None:
         """A session paused."""
 
-    def decided(self, pause: Pause, action: Action) -> None:
+    def decided(self, pause: Pause, action: Action, disposition: Disposition) -> None:
         """The policy changed its mind about a paused context."""
 
     def hold_broken(self, pause: Pause, ending: HoldEnding, freed_tokens: int) -> None:

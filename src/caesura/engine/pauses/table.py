@@ -9,9 +9,12 @@ from enum import StrEnum
 from vllm.v1.core.kv_cache_utils import BlockHash
 from vllm.v1.request import Request
 
-from caesura.engine.pauses.holds import Hold, sole_blocks
+from caesura.endpoints import HUMAN
+from caesura.engine.copies.blocks import sole_blocks
+from caesura.engine.copies.contexts import HostCopy
+from caesura.engine.pauses.holds import Hold
 from caesura.policy import Disposition, Service
-from caesura.policy.duration import Progress
+from caesura.policy.progress import Progress
 
 
 class HoldEnding(StrEnum):
@@ -26,11 +29,12 @@ class HoldEnding(StrEnum):
 
 
 class PauseEnding(StrEnum):
-    """How a pause ended. Every pause ends in exactly one of these ways."""
+    """How a pause ended, or its wait for one endpoint. Each ends in exactly one of these ways."""
 
     RESUMED = "resumed"  # its session is scheduled again
     CANCELLED = "cancelled"  # the session was closed or aborted
     FORGOTTEN = "forgotten"  # too many pauses, or too old to be expected back
+    RENAMED = "renamed"  # it goes on, and waits for another endpoint from now on
 
 
 @dataclass(slots=True, eq=False)
@@ -52,16 +56,14 @@ class Pause:
         request: the parked engine request, for sessions in place; None when the request
             finished towards its client.
         hold: what keeps its blocks on the device, None when nothing does.
-        copied_blocks: leading blocks that have a host copy.
-        copy_requested: a host copy was asked for, and not given up.
+        copy: what host memory has of it.
         disposition: what was decided last.
         progress: what was said last about how far what it waits for has come.
-        saved_blocks: blocks that were copied out when the hold had to give way.
-        load_failed: a load ahead of its return failed: it is not tried again.
-        prefetched: where in the context each prefetch begins that the hold has blocks of.
         predicted_seconds: how long the policy expected it to last when it began.
         lasted_seconds: how long it lasted until its tokens arrived, None before.
         claimed_by: id of the request that resumes it, once its tokens have arrived.
+        named_seconds: since when it has waited under its present name, on the monotonic clock.
+        human_seconds: how long it waited for humans before, when it had another name.
     """
 
     id: str
@@ -73,20 +75,37 @@ class Pause:
     prompt_tokens: int
     block_hashes: list[BlockHash]
     block_size: int
+    copy: HostCopy
     session_id: str | None = None
     owner: str | None = None
     request: Request | None = None
     hold: Hold | None = None
-    copied_blocks: int = 0
-    copy_requested: bool = False
     disposition: Disposition | None = None
     progress: Progress | None = None
-    saved_blocks: int = 0
-    load_failed: bool = False
-    prefetched: list[int] = field(default_factory=list)
     predicted_seconds: float | None = None
     lasted_seconds: float | None = None
     claimed_by: str | None = None
+    named_seconds: float = field(init=False)
+    human_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.named_seconds = self.paused_seconds
+
+    def rename(self, endpoint: str, now_seconds: float) -> None:
+        """Wait for another endpoint from now on; reports on the old one say nothing about it."""
+        if self.endpoint == HUMAN:
+            self.human_seconds += now_seconds - self.named_seconds
+        self.endpoint = endpoint
+        self.named_seconds = now_seconds
+        self.progress = None
+
+    @property
+    def endpoint_since_seconds(self) -> float:
+        """When the wait for the endpoint began: the time that a human took does not count for a
+        tool, and what a tool was called before it had its right name does."""
+        if self.endpoint == HUMAN:
+            return self.named_seconds
+        return self.paused_seconds + self.human_seconds
 
     @property
     def arrival_seconds(self) -> float:
@@ -111,15 +130,20 @@ class Pause:
     @property
     def copied_tokens(self) -> int:
         """Leading tokens that have a host copy."""
-        return self.copied_blocks * self.block_size
+        return self.copy.copied_blocks * self.block_size
+
+    @property
+    def copy_requested(self) -> bool:
+        """Whether a host copy was asked for, and not given up."""
+        return self.copy.requested
 
     @property
     def loadable_tokens(self) -> int:
         """Leading tokens that the device would have after loading what host memory has."""
         held_blocks = self.held_tokens // self.block_size
-        if self.load_failed:
+        if self.copy.load_failed:
             return self.held_tokens
-        blocks = max(self.copied_blocks, held_blocks + self.saved_blocks)
+        blocks = max(self.copy.copied_blocks, held_blocks + self.copy.saved_blocks)
         return max(self.held_tokens, min(blocks, len(self.block_hashes)) * self.block_size)
 
     def freeable_tokens(self) -> int:
@@ -184,6 +208,15 @@ class PauseTable:
     def held_latest_arrival_first(self) -> Iterator[Pause]:
         """Pauses with blocks on the device, latest arrival first."""
         return (pause for pause in reversed(self._by_arrival) if pause.hold is not None)
+
+    def held_blocks(self, at_most: int) -> int:
+        """Device blocks that holds keep, counted up to a number."""
+        held = 0
+        for pause in self.held_latest_arrival_first():
+            held += pause.held_tokens // pause.block_size
+            if held >= at_most:
+                break
+        return min(held, at_most)
 
     def held_longest_pause_first(self) -> Iterator[Pause]:
         """Pauses with blocks on the device, earliest pause first."""

@@ -28,7 +28,7 @@ from caesura.engine.protocol import (
     FRAMES_ARGUMENT,
     INTERRUPTED,
 )
-from caesura.engine.serving.notifications import report_progress
+from caesura.engine.serving.notifications import name_next_pause, report_progress
 from caesura.errors import ConfigurationError
 from caesura.session.errors import (
     DuplicateSession,
@@ -262,6 +262,11 @@ class _InPlaceStream:
                 self._llm, self._outputs.request_id, fraction, remaining_seconds, endpoint
             )
 
+    async def name_next_pause(self, endpoint: str) -> None:
+        """Tell the scheduler; see `EngineStream.name_next_pause`."""
+        if self._outputs is not None and not self._closed:
+            await name_next_pause(self._llm, self._outputs.request_id, endpoint)
+
     async def close(self) -> None:
         """Abort whatever the session does and free all that it holds."""
         if self._closed:
@@ -383,6 +388,9 @@ class _ResubmittingStream:
         endpoint: str | None = None,
     ) -> None:
         """Stock vLLM knows of no pause, and expects nobody back."""
+
+    async def name_next_pause(self, endpoint: str) -> None:
+        """Stock vLLM knows of no pause."""
 
     async def close(self) -> None:
         """Abort the turn that runs, if any."""

@@ -30,8 +30,7 @@ def trace_engine(
         block_bytes(scheduler.kv_cache_config),
     )
     keeper.listener = trace
-    if keeper.transfers is not None:
-        keeper.transfers.listener = trace
+    keeper.contexts.report_to(trace)
     return trace
 
 
@@ -44,7 +43,6 @@ def levels_of(scheduler: Scheduler, keeper: PauseKeeper | None) -> Levels:
     levels = {"requests": requests, "device tokens": {"free": free_blocks * block_size}}
     if keeper is not None:
         requests["paused"] = len(keeper.table) - keeper.table.returning_count()
-        if keeper.transfers is not None:
-            used = keeper.transfers.host.used_slots * block_size
-            levels["host tokens"] = {"used": used}
+        if keeper.contexts.memory().total_tokens:
+            levels["host tokens"] = {"used": keeper.contexts.used_tokens()}
     return levels

@@ -18,7 +18,7 @@ from caesura.engine.pauses.listener import PauseListener
 from caesura.engine.pauses.table import HoldEnding, Pause, PauseEnding
 from caesura.engine.tracing.attention import attention_of, computed_before
 from caesura.engine.tracing.trace_events import MAX_EVENTS, Args, TraceEvents, section_path
-from caesura.policy import Action
+from caesura.policy import Action, Disposition, Drop, Expire
 
 ITERATIONS = "iterations"
 COPIES_OUT, COPIES_IN, COPIES_URGENT = "copies out", "copies in", "urgent copies"
@@ -183,14 +183,14 @@ class TraceRecorder(Trace):
         self._computed.pop(pause.id, None)
         self._computed[session] = pause.context_tokens  # without work that the stop made void
 
-    def decided(self, pause: Pause, action: Action) -> None:
+    def decided(self, pause: Pause, action: Action, disposition: Disposition) -> None:
         """See `Trace`."""
         args: dict[str, int | str] = {"held_tokens": pause.held_tokens}
-        if action.keep_tokens:
+        if isinstance(action, Drop) and action.keep_tokens:
             args["keep_tokens"] = action.keep_tokens
-        if action.expired:
+        if isinstance(action, Expire):
             args["expired"] = "yes"
-        self._instant(pause, str(action.disposition), args)
+        self._instant(pause, str(disposition), args)
 
     def hold_broken(self, pause: Pause, ending: HoldEnding, freed_tokens: int) -> None:
         """See `Trace`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from caesura.lab.bench.arrivals import Arrivals
 from caesura.lab.bench.stats import RunOutcome, RunPlan, RunReport
 from caesura.lab.sim.settings import SimulationSettings
-from caesura.policy.duration import CalibrationRow
+from caesura.policy.duration_scores import DurationScore
 from caesura.policy.profile import DeviceProfile
 
 
@@ -44,7 +44,7 @@ class SimulatedRunReport(RunReport):
     measured_sessions: int
     simulated_seconds: float
     steps: int
-    durations: tuple[CalibrationRow, ...] = ()
+    durations: tuple[DurationScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def usable_kv_tokens(settings: SimulationSettings, profile: DeviceProfile) -> in
         ValueError: not even one block is left.
     """
     block_bytes = settings.block_size * profile.kv_bytes_per_token
-    blocks = settings.kv_memory_bytes // block_bytes - 1
+    blocks = (settings.kv_memory_bytes or 0) // block_bytes - 1
     if blocks < 1:
         raise ValueError(
             f"KV memory of {settings.kv_memory_bytes} bytes does not hold two blocks of "

@@ -26,7 +26,7 @@ from vllm.v1.simple_kv_offload.metadata import (
 from vllm.v1.structured_output import StructuredOutputManager
 
 from caesura.engine.config import SECTION, CaesuraConfig, modelled_host_memory
-from caesura.engine.connector import CopyMetadata, CopyReport
+from caesura.engine.connector import CaesuraConnector, CopyMetadata, CopyReport
 from caesura.engine.flags import additional_config, kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
@@ -35,7 +35,7 @@ from caesura.engine.tracing.engine_trace import levels_of
 from caesura.engine.tracing.recorder import NO_TRACE, Trace, TraceRecorder
 from caesura.lab.sim.vllm_config import kv_cache_config, scheduler_config
 from caesura.lab.sim.vllm_decodes import ShortcutScheduler
-from caesura.policy.duration import Calibration, CalibrationRow
+from caesura.policy.duration_scores import DurationScore, DurationScores
 
 TOKEN = 0
 """What the modelled device samples: contents play no part in scheduling."""
@@ -218,9 +218,9 @@ class HeadlessEngine:
         self._trace = self._stock_trace()
         self._device = device
         self._hash_block = hash_block
-        if isinstance(self.scheduler, InterceptScheduler) and self.scheduler.keeper.transfers:
+        if isinstance(self.scheduler.connector, CaesuraConnector):
             speed = device.link_bytes_per_second
-            self.scheduler.keeper.transfers.seconds_per_block = self._block_bytes / speed
+            self.scheduler.connector.transfers.seconds_per_block = self._block_bytes / speed
         self._copies: list[tuple[float, int, _Copies]] = []
         self._copy_order = 0
 
@@ -409,18 +409,18 @@ class HeadlessEngine:
 
     # Counts
 
-    def duration_rows(self) -> list[CalibrationRow]:
+    def duration_rows(self) -> list[DurationScore]:
         """Durations of pauses, as the policy predicted them and as they were; empty for policies
         that predict none."""
         if not isinstance(self.scheduler, InterceptScheduler):
             return []
-        calibration = getattr(self.scheduler.keeper.policy, "calibration", None)
-        return calibration.rows() if isinstance(calibration, Calibration) else []
+        scores = getattr(self.scheduler.keeper.policy, "duration_scores", None)
+        return scores.rows() if isinstance(scores, DurationScores) else []
 
     def counts(self) -> dict[str, int | float]:
         """What the scheduler counted of pauses and copies, over all labels; empty for stock."""
         if not isinstance(self.scheduler, InterceptScheduler):
             return {}
-        self.scheduler.keeper.count_copies()
+        self.scheduler.keeper.contexts.count_copies()
         stats = self.scheduler.metrics.take()
         return stats.reduce() if stats is not None else {}

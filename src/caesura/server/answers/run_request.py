@@ -13,7 +13,7 @@ from caesura.server.sessions.service import Service
 from caesura.session.records import Message, Protocol, SessionSpec
 
 
-class ServerTools(Body):
+class CaesuraField(Body):
     """The body's field `caesura`."""
 
     tools: list[Text] | Literal["all"] = Field(description="Which tools the model may call.")
@@ -35,7 +35,7 @@ class ServerTools(Body):
 class RunRequest(Body):
     """What both routes have."""
 
-    caesura: ServerTools
+    caesura: CaesuraField
     model: Text | None = None
     stream: bool = False
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None

@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from caesura.server.answers.chat import create_chat_completion
 from caesura.server.answers.responses import create_response, stored_response
 from caesura.server.errors import ApiError, error_response
+from caesura.server.owners import owner_of
 from caesura.server.routing import require_size
-from caesura.server.sessions.service import Service, owner_of, service_of
+from caesura.server.sessions.service import Service, service_of
 from caesura.server.settings import ServerSection
 from caesura.session.errors import SessionClosed, UnknownSession
 

@@ -4,15 +4,15 @@ from array import array
 from collections.abc import Mapping
 
 from caesura.server.clients.history import Message, chain, digest
-from caesura.server.clients.transcripts import ToolCall, Transcript, Transcripts
-from caesura.server.clients.turns import Turn
+from caesura.server.clients.transcripts import ClientCall, ClientTranscript, Transcripts
+from caesura.server.clients.turns import ClientTurn
 
 TOKEN = "i"
 """Array type of token ids, four bytes each."""
 
 
 def remember(
-    transcripts: Transcripts, turn: Turn, answer: Message, response_id: str | None = None
+    transcripts: Transcripts, turn: ClientTurn, answer: Message, response_id: str | None = None
 ) -> None:
     """Keep what was computed for a turn, unless that is not exactly what its client was shown.
 
@@ -30,7 +30,7 @@ def remember(
     content = answer.get("content")
     said = isinstance(content, str) and bool(content.strip())
     transcripts.remember(
-        Transcript(
+        ClientTranscript(
             owner=turn.owner,
             key=chain(turn.identity, (*turn.messages, kept))[-1],
             identity=turn.identity,
@@ -45,10 +45,10 @@ def remember(
     )
 
 
-def _calls(answer: Message) -> tuple[ToolCall, ...]:
+def _calls(answer: Message) -> tuple[ClientCall, ...]:
     calls = answer.get("tool_calls")
     return tuple(
-        ToolCall(id=call["id"], name=call["function"]["name"])
+        ClientCall(id=call["id"], name=call["function"]["name"])
         for call in (calls if isinstance(calls, list) else ())
         if isinstance(call, Mapping)
     )

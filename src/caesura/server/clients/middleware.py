@@ -1,19 +1,18 @@
 """Marks the requests of the client routes, and shows their report in response headers."""
 
 from collections.abc import Iterator
-from hashlib import sha256
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from caesura.server.clients.turns import Turn, serving
+from caesura.server.clients.turns import ClientTurn, serving
+from caesura.server.owners import Owners
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/messages"})
-ANONYMOUS = ""
 
 
 class TurnMiddleware:
-    """Gives each request of a client route its `Turn`.
+    """Gives each request of a client route its `ClientTurn`.
 
     Args:
         app: what serves it.
@@ -27,7 +26,8 @@ class TurnMiddleware:
         if not _is_turn(scope):
             await self._app(scope, receive, send)
             return
-        turn = Turn(owner_of(Headers(scope=scope)))
+        owners: Owners = scope["app"].state.caesura_owners
+        turn = ClientTurn(owners.of(Headers(scope=scope)))
 
         async def send_with_report(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -40,19 +40,13 @@ class TurnMiddleware:
             await self._app(scope, receive, send_with_report)
 
 
-def owner_of(headers: Headers) -> str:
-    """Whose request it is: a digest of the API key, since keys are not to be kept."""
-    key = headers.get("authorization") or headers.get("x-api-key")
-    return sha256(key.encode()).hexdigest() if key else ANONYMOUS
-
-
 def _is_turn(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] != "POST":
         return False
     return scope["path"].removeprefix(scope.get("root_path", "")) in PATHS
 
 
-def _report_headers(turn: Turn) -> Iterator[tuple[str, str]]:
+def _report_headers(turn: ClientTurn) -> Iterator[tuple[str, str]]:
     """What is known when the response starts; for a stream that is the continuation alone."""
     if turn.messages is None:
         return

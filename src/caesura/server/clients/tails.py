@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from caesura.server.clients.history import Message
-from caesura.server.clients.transcripts import ToolCall, Transcript
+from caesura.server.clients.transcripts import ClientCall, ClientTranscript
 
 MARK = f"caesura{secrets.token_hex(12)}"  # in no message: nobody is told it
 
@@ -34,7 +34,7 @@ class Template(Protocol):
 
 async def tail(
     template: Template,
-    transcript: Transcript,
+    transcript: ClientTranscript,
     prompt: Sequence[Message],
     new: Sequence[Message],
 ) -> list[int] | None:
@@ -80,7 +80,7 @@ def _after_mark(text: str | None) -> str | None:
     return text.rpartition(MARK)[2]
 
 
-def _marked_answer(calls: Sequence[ToolCall]) -> Message:
+def _marked_answer(calls: Sequence[ClientCall]) -> Message:
     """An assistant's message with the mark; in its calls too, since some templates leave out the
     text beside calls. The ids and names stay: results refer to them."""
     answer: dict[str, object] = {"role": "assistant", "content": MARK}

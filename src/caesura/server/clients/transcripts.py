@@ -5,7 +5,6 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from caesura.server.clients.history import DIGEST_BYTES, MessageDigest
 
@@ -14,7 +13,7 @@ _BYTES_PER_TRANSCRIPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class ClientCall:
     """A tool call that a client was given.
 
     Attributes:
@@ -27,7 +26,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
+class ClientTranscript:
     """One answer with all that came before it.
 
     Attributes:
@@ -50,7 +49,7 @@ class Transcript:
     prompt: tuple[MessageDigest, ...]
     answer: MessageDigest
     spoken: bytes | None
-    calls: tuple[ToolCall, ...]
+    calls: tuple[ClientCall, ...]
     ended_turn: bool
     response_id: str | None = None
 
@@ -66,23 +65,7 @@ class Transcript:
         return len(self.tokens) * self.tokens.itemsize + messages + _BYTES_PER_TRANSCRIPT
 
 
-class Transcripts(Protocol):
-    """Where transcripts are kept."""
-
-    def remember(self, transcript: Transcript) -> None:
-        """Keep a transcript, in place of one with the same owner and key."""
-        ...
-
-    def by_history(self, owner: str, key: bytes) -> Transcript | None:
-        """The owner's transcript that ends with that history."""
-        ...
-
-    def by_response(self, owner: str, response_id: str) -> Transcript | None:
-        """The owner's transcript of that response."""
-        ...
-
-
-class MemoryTranscripts:
+class Transcripts:
     """Transcripts in memory: the least recently used give way.
 
     Args:
@@ -102,13 +85,10 @@ class MemoryTranscripts:
         self._max_age_seconds = max_age_seconds
         self._clock = clock
         # Least recently used first, each with the time of its last use.
-        self._kept: OrderedDict[tuple[str, bytes], tuple[Transcript, float]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, bytes], tuple[ClientTranscript, float]] = OrderedDict()
         self._of_responses: dict[tuple[str, str], bytes] = {}
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def remember(self, transcript: Transcript) -> None:
+    def remember(self, transcript: ClientTranscript) -> None:
         """Keep a transcript; one that is larger than all memory for them is not."""
         if transcript.size_bytes > self._max_bytes:
             return
@@ -121,7 +101,7 @@ class MemoryTranscripts:
             self._of_responses[transcript.owner, transcript.response_id] = transcript.key
         self._forget_surplus()
 
-    def by_history(self, owner: str, key: bytes) -> Transcript | None:
+    def by_history(self, owner: str, key: bytes) -> ClientTranscript | None:
         """The owner's transcript that ends with that history."""
         self._forget_surplus()
         kept = self._kept.get((owner, key))
@@ -131,7 +111,7 @@ class MemoryTranscripts:
         self._kept.move_to_end((owner, key))
         return kept[0]
 
-    def by_response(self, owner: str, response_id: str) -> Transcript | None:
+    def by_response(self, owner: str, response_id: str) -> ClientTranscript | None:
         """The owner's transcript of that response."""
         key = self._of_responses.get((owner, response_id))
         return None if key is None else self.by_history(owner, key)

@@ -20,7 +20,7 @@ class Continuation(StrEnum):
 
 
 @dataclass(slots=True)
-class Turn:
+class ClientTurn:
     """A request of the chat, responses or messages route.
 
     Attributes:
@@ -53,16 +53,16 @@ class Turn:
         return told | (asdict(self.returned) if self.returned is not None else {})
 
 
-_current: ContextVar[Turn | None] = ContextVar("caesura_turn", default=None)
+_current: ContextVar[ClientTurn | None] = ContextVar("caesura_turn", default=None)
 
 
-def current_turn() -> Turn | None:
+def current_turn() -> ClientTurn | None:
     """The turn that this task works for; None for other routes."""
     return _current.get()
 
 
 @contextmanager
-def serving(turn: Turn) -> Iterator[None]:
+def serving(turn: ClientTurn) -> Iterator[None]:
     """Within it, and in every task started there, `turn` is the current one."""
     token = _current.set(turn)
     try:

@@ -9,7 +9,7 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from caesura.engine.protocol import OWNER_ARGUMENT, REPORT
-from caesura.server.clients.turns import Turn, current_turn
+from caesura.server.clients.turns import ClientTurn, current_turn
 from caesura.session.returns import ContextReturn
 
 
@@ -41,7 +41,7 @@ class ObservedEngine:
         return _observed(outputs, turn, deltas)
 
 
-async def _observed(outputs: Any, turn: Turn, deltas: bool) -> AsyncIterator[RequestOutput]:
+async def _observed(outputs: Any, turn: ClientTurn, deltas: bool) -> AsyncIterator[RequestOutput]:
     async with aclosing(outputs):
         async for output in outputs:
             _note_report(output, turn)
@@ -49,7 +49,7 @@ async def _observed(outputs: Any, turn: Turn, deltas: bool) -> AsyncIterator[Req
             yield output
 
 
-def _note_report(output: RequestOutput, turn: Turn) -> None:
+def _note_report(output: RequestOutput, turn: ClientTurn) -> None:
     """Take the scheduler's report out of what vLLM would show the client."""
     params = output.kv_transfer_params
     if params and REPORT in params:
@@ -58,7 +58,7 @@ def _note_report(output: RequestOutput, turn: Turn) -> None:
         output.kv_transfer_params = rest or None
 
 
-def _note_tokens(output: RequestOutput, turn: Turn, deltas: bool) -> None:
+def _note_tokens(output: RequestOutput, turn: ClientTurn, deltas: bool) -> None:
     if len(output.outputs) != 1 or output.prompt_token_ids is None:
         return
     (choice,) = output.outputs

@@ -13,13 +13,13 @@ from vllm.renderers.chat_utils import ConversationMessage
 from vllm.renderers.online_renderer import OnlineRenderer
 
 from caesura.cml.chat_quoting import quoted_value
-from caesura.server.clients.continuations import Asked, Continued, find_continued
 from caesura.server.clients.history import Message, digest, identity
 from caesura.server.clients.memory import TOKEN
 from caesura.server.clients.quoting import has_markers, quoted_messages
 from caesura.server.clients.tails import tail
+from caesura.server.clients.transcript_match import Asked, Continued, find_continued
 from caesura.server.clients.transcripts import Transcripts
-from caesura.server.clients.turns import Continuation, Turn, current_turn
+from caesura.server.clients.turns import ClientTurn, Continuation, current_turn
 
 # What a request may ask for that remembered tokens would not serve.
 _LEFT_TO_VLLM = (
@@ -148,7 +148,7 @@ class RequestTemplate:
 
 
 async def _continued_tokens(
-    turn: Turn,
+    turn: ClientTurn,
     continued: Continued,
     rendered: EngineInput,
     messages: Sequence[Message],

@@ -16,7 +16,7 @@ from caesura.engine.config import CaesuraConfig
 from caesura.engine.versions import require_tested_vllm
 from caesura.server.clients.memory import remember
 from caesura.server.clients.streams import ChatStream
-from caesura.server.clients.transcripts import MemoryTranscripts, Transcripts
+from caesura.server.clients.transcripts import Transcripts
 from caesura.server.clients.turns import current_turn
 from caesura.server.clients.vllm_engine import ObservedEngine
 from caesura.server.clients.vllm_rendering import continuing_renderer
@@ -34,7 +34,7 @@ def observe(engine_client: Any, state: State) -> None:
     """
     require_tested_vllm(vllm_version)
     config = CaesuraConfig.from_vllm(engine_client.vllm_config)
-    transcripts = MemoryTranscripts(config.transcript_memory, config.forget_after_seconds)
+    transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
     renderer = continuing_renderer(state.online_renderer, transcripts)
     engine = ObservedEngine(engine_client)
     chats = (state.openai_serving_chat, state.anthropic_serving_messages)

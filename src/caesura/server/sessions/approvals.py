@@ -2,25 +2,22 @@
 
 from typing import Annotated
 
-import jsonschema
 from fastapi import APIRouter, Query
 from pydantic import JsonValue
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from caesura.server.errors import ApiError
+from caesura.server.owners import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, Page
-from caesura.server.sessions.service import OwnerOf, Service, ServiceOf
-from caesura.server.sessions.views import approval_object
+from caesura.server.sessions.service import Service, ServiceOf
+from caesura.server.sessions.views import approval_object, approval_objects
 from caesura.session.records import ApprovalState
 from caesura.tools.call import Question, QuestionKind
+from caesura.tools.schema import Schema
 
 router = APIRouter(
     prefix="/v1/approvals", tags=["approvals"], route_class=ApiRoute, responses=ERRORS
 )
-
-_LONGEST_MESSAGE = 500
 
 
 @router.get("")
@@ -50,7 +47,7 @@ async def list_approvals(
         before_seconds=None if before is None else await _seconds(service, owner, before),
         limit=limit + 1,
     )
-    shown = [approval_object(record) for record in records[:limit]]
+    shown = await approval_objects(service.store, records[:limit])
     return Page(data=shown, has_more=len(records) > limit)
 
 
@@ -79,7 +76,8 @@ async def _seconds(service: Service, owner: str, place: str) -> float:
 @router.get("/{approval_id:path}")
 async def get_approval(approval_id: str, service: ServiceOf, owner: OwnerOf) -> ApprovalObject:
     """One question, and its answer if there is one."""
-    return approval_object(await service.agents.approval(owner, approval_id))
+    record = await service.agents.approval(owner, approval_id)
+    return await approval_object(service.store, record)
 
 
 @router.post("/{approval_id:path}", responses=CONFLICT)
@@ -91,7 +89,8 @@ async def answer_approval(
     if record.state is ApprovalState.WAITING:
         _require_fit(record.question, body)
         if await service.agents.answer(owner, approval_id, body.answer()):
-            return approval_object(await service.agents.approval(owner, approval_id))
+            record = await service.agents.approval(owner, approval_id)
+            return await approval_object(service.store, record)
         record = await service.agents.approval(owner, approval_id)
     raise ApiError(409, f"it was {record.state} already", code=f"approval_{record.state}")
 
@@ -115,14 +114,9 @@ def _require_fit(question: Question, given: GivenAnswer) -> None:
 
 
 def _require_schema(schema: dict[str, JsonValue], content: JsonValue) -> None:
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    validator = kind(schema, registry=Registry())  # references elsewhere are never fetched
     try:
-        kind.check_schema(schema)
-        problem = jsonschema.exceptions.best_match(validator.iter_errors(content))
-    except (jsonschema.SchemaError, Unresolvable, RecursionError):
+        problem = Schema(schema).problem(content)
+    except ValueError:
         return  # the tool's own schema is broken: whoever asked must look at the answer
     if problem is not None:
-        where = "".join(f"[{key!r}]" for key in problem.absolute_path)
-        message = f"content{where}: {problem.message}"[:_LONGEST_MESSAGE]
-        raise ApiError(400, message, param="content")
+        raise ApiError(400, f"content: {problem}", param="content")

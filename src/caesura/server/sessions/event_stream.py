@@ -1,4 +1,9 @@
-"""Server-sent events: their format, keep-alive, and an end when the client goes."""
+"""Server-sent events: their format, keep-alive, and an end when the client goes.
+
+`sse-starlette` is not used: each event loop that has streamed once keeps a task of it that polls
+for the end of the process, it patches uvicorn when it is imported, and who wants a stream closed
+that never began, or word of its end, writes the same class around it.
+"""
 
 import asyncio
 import json
@@ -9,15 +14,8 @@ from pydantic import JsonValue
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from caesura.session.records import Event
-
 KEEP_ALIVE = b": keep-alive\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-
-def event_data(session_id: str, event: Event) -> dict[str, JsonValue]:
-    """What an event says, as clients get it."""
-    return {**event.data, "session_id": session_id, "created_at": event.seconds}
 
 
 def encoded_event(

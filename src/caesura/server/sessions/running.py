@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -27,8 +26,6 @@ from caesura.tools.configuration import Configuration
 from caesura.tools.executor import Executor
 from caesura.tools.toolbox import open_toolbox
 
-logger = logging.getLogger(__name__)
-
 
 @asynccontextmanager
 async def running_sessions(
@@ -37,7 +34,6 @@ async def running_sessions(
     dialogue: Dialogue,
     *,
     models: tuple[str, ...],
-    has_keys: bool,
     formats: CallFormats | None = None,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
@@ -49,7 +45,6 @@ async def running_sessions(
         engine: generates.
         dialogue: the model's chat format.
         models: names under which the model is served.
-        has_keys: whether the server asks for API keys.
         formats: what the model knows beside that; the settings say what is used of it.
 
     Raises:
@@ -68,9 +63,8 @@ async def running_sessions(
             )
             async with _telling(settings.webhook, store, approvals):
                 try:
-                    brought_back = await agents.start()
-                    logger.info("sessions are in %s; %d go on", path, brought_back)
-                    yield Service(agents, store, executor, settings.server, models, has_keys)
+                    await agents.start()
+                    yield Service(agents, store, executor, settings.server, models, path)
                 finally:
                     await agents.stop()
 
@@ -118,6 +112,10 @@ def _only_user(database: Path) -> Iterator[None]:
                 f"the database {database} is used by another server: stop it, or choose another "
                 "with sessions.database"
             ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot lock {lock} ({error.strerror}): choose a local disk with sessions.database"
+            ) from error
         yield
 
 

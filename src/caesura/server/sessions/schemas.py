@@ -161,6 +161,10 @@ class ApprovalObject(BaseModel):
     id: str
     object: Literal["approval"] = "approval"
     session_id: str
+    session_title: str | None = Field(description="The session's title.")
+    user_message: str | None = Field(
+        description="The latest message of the session's user, at most 2,000 characters."
+    )
     call_id: str
     kind: QuestionKind
     text: str = Field(description="The question.")
@@ -181,6 +185,10 @@ class SessionObject(BaseModel):
 
     id: str
     object: Literal["session"] = "session"
+    title: str | None = Field(
+        description="`metadata.title`, or the first line of the user's first message, at most 80 "
+        "characters."
+    )
     phase: Phase
     held: bool = Field(description="Its user has paused it.")
     turns: int = Field(description="Generations begun.")

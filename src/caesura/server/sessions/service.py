@@ -1,8 +1,8 @@
-"""What the routes of sessions work with, and whose request is being served."""
+"""What the routes of sessions work with."""
 
 import asyncio
 from dataclasses import dataclass
-from hashlib import sha256
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -13,11 +13,10 @@ from caesura.session.agent import Agent
 from caesura.session.agents import Agents
 from caesura.session.errors import SessionClosed
 from caesura.session.events import EventLog
-from caesura.session.records import Phase, SessionSpec
+from caesura.session.records import Phase, SessionRecord, SessionSpec
 from caesura.session.store import Store
 from caesura.tools.executor import Executor
 
-ANONYMOUS = "anonymous"
 # Longer than any session needs to stop; a client is not kept waiting if one does not.
 _ENDING_SECONDS = 10.0
 _NO_EVENT = 2**63 - 1  # no event has a higher number
@@ -33,7 +32,7 @@ class Service:
         executor: has the tools.
         settings: of the HTTP side.
         models: names under which the model is served.
-        has_keys: whether the server asks for API keys; if not, everybody is one owner.
+        database: the file of the store.
     """
 
     agents: Agents
@@ -41,7 +40,7 @@ class Service:
     executor: Executor
     settings: ServerSection
     models: tuple[str, ...]
-    has_keys: bool
+    database: Path
 
     async def create(self, owner: str, spec: SessionSpec) -> Agent:
         """Make a session.
@@ -80,16 +79,11 @@ class Service:
             async for _ in agent.events.follow(_NO_EVENT):
                 pass
 
-    async def event_log(self, owner: str, session_id: str) -> EventLog:
-        """The events of a session, over or not.
-
-        Raises:
-            UnknownSession: the owner has no session of that id.
-        """
-        record = await self.agents.get(owner, session_id)
+    async def event_log(self, record: SessionRecord) -> EventLog:
+        """The events of a session, over or not."""
         if record.phase is not Phase.ENDED:
-            return (await self.agents.agent(owner, session_id)).events
-        log = EventLog(session_id, record.next_event, self.store)
+            return (await self.agents.agent(record.owner, record.id)).events
+        log = EventLog(record.id, record.next_event, self.store)
         log.close()
         return log
 
@@ -118,19 +112,4 @@ def service_of(request: Request) -> Service:
     raise ApiError(503, f"this server runs no sessions: {reason}", code="no_sessions")
 
 
-def owner_of(request: Request) -> str:
-    """Whose request it is: a digest of the API key, since keys are not to be kept.
-
-    Raises:
-        ApiError: there is no key, and the server asks for one.
-    """
-    if not service_of(request).has_keys:
-        return ANONYMOUS
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key:
-        raise ApiError(401, "give an API key: Authorization: Bearer KEY", code="no_api_key")
-    return sha256(key.encode()).hexdigest()
-
-
 ServiceOf = Annotated[Service, Depends(service_of)]
-OwnerOf = Annotated[str, Depends(owner_of)]

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
+from caesura.server.owners import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
-from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event, event_data
+from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
 from caesura.server.sessions.schemas import (
     LARGEST_INTEGER,
     CreateSession,
@@ -20,9 +21,10 @@ from caesura.server.sessions.schemas import (
     SessionObject,
     Transcript,
 )
-from caesura.server.sessions.service import OwnerOf, Service, ServiceOf
-from caesura.server.sessions.views import event_object, session_object, transcript
+from caesura.server.sessions.service import Service, ServiceOf
+from caesura.server.sessions.views import event_data, event_object, session_object, transcript
 from caesura.session.events import EventLog
+from caesura.session.records import SessionRecord
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=ApiRoute, responses=ERRORS)
 
@@ -44,7 +46,8 @@ async def create_session(body: CreateSession, service: ServiceOf, owner: OwnerOf
     agent = await service.create(owner, body.spec())
     if not body.stream:
         return await _session(service, owner, agent.id)
-    response = _followed(service, agent.id, agent.events, after=0)
+    record = await service.agents.get(owner, agent.id)
+    response = _followed(service, record, agent.events, after=0)
     response.status_code = 201
     return response
 
@@ -104,19 +107,20 @@ async def get_events(
     ] = None,
 ) -> Any:
     """What happens in a session, from the past and then as it happens, until it has ended."""
-    log = await service.event_log(owner, session_id)
+    record = await service.agents.get(owner, session_id)
+    log = await service.event_log(record)
     if last_event_id is not None:  # a browser that reconnects repeats its first address
         after = last_event_id
     if stream:
-        return _followed(service, session_id, log, after)
+        return _followed(service, record, log, after)
     events = await _waited(log, after, wait_seconds)
-    return ListOf(data=[event_object(session_id, event) for event in events])
+    return ListOf(data=[event_object(record, event) for event in events])
 
 
-def _followed(service: Service, session_id: str, log: EventLog, after: int) -> Response:
+def _followed(service: Service, record: SessionRecord, log: EventLog, after: int) -> Response:
     async def pieces() -> AsyncGenerator[bytes, None]:
         async for event in log.follow(after):
-            yield encoded_event(event_data(session_id, event), event.type, event.number)
+            yield encoded_event(event_data(record, event), event.type, event.number)
 
     return EventStreamResponse(pieces(), service.settings.keep_alive_seconds)
 

@@ -1,6 +1,10 @@
 """Sessions, approvals and events as clients see them."""
 
-from caesura.server.sessions.event_stream import event_data
+import asyncio
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
 from caesura.server.sessions.items import items_of
 from caesura.server.sessions.schemas import (
     ApprovalObject,
@@ -11,12 +15,15 @@ from caesura.server.sessions.schemas import (
     Transcript,
 )
 from caesura.server.sessions.service import Service
+from caesura.server.sessions.titles import AskedFor, asked_for, title_of
 from caesura.session.records import (
     ApprovalRecord,
     ApprovalState,
     Event,
+    EventType,
     SessionRecord,
 )
+from caesura.session.store import Store
 
 
 async def session_object(service: Service, record: SessionRecord) -> SessionObject:
@@ -24,8 +31,10 @@ async def session_object(service: Service, record: SessionRecord) -> SessionObje
     calls = [] if record.ending else await service.store.undelivered_calls(record.id)
     waiting = await service.store.session_approvals(record.id, ApprovalState.WAITING)
     outputs = await service.store.latest_answer(record.id)
+    asked = await asked_for(service.store, record)
     return SessionObject(
         id=record.id,
+        title=asked.title,
         phase=record.phase,
         held=record.held,
         turns=record.turns,
@@ -46,17 +55,38 @@ async def session_object(service: Service, record: SessionRecord) -> SessionObje
             )
             for call in calls
         ],
-        approvals=[approval_object(approval) for approval in waiting],
+        approvals=[_approval_object(approval, asked) for approval in waiting],
         output_text="".join(str(output.data["text"]) for output in outputs) if outputs else None,
     )
 
 
-def approval_object(record: ApprovalRecord) -> ApprovalObject:
-    """A question to a human."""
+async def approval_objects(store: Store, records: Sequence[ApprovalRecord]) -> list[ApprovalObject]:
+    """Questions to humans, with what their sessions were asked for."""
+    ids = sorted({record.question.session_id for record in records})
+    asked = dict(
+        zip(ids, await asyncio.gather(*(_asked_for(store, id_) for id_ in ids)), strict=True)
+    )
+    return [_approval_object(record, asked[record.question.session_id]) for record in records]
+
+
+async def approval_object(store: Store, record: ApprovalRecord) -> ApprovalObject:
+    """One of them."""
+    (shown,) = await approval_objects(store, [record])
+    return shown
+
+
+async def _asked_for(store: Store, session_id: str) -> AskedFor:
+    record = await store.session(session_id)
+    return await asked_for(store, record) if record is not None else AskedFor()
+
+
+def _approval_object(record: ApprovalRecord, asked: AskedFor) -> ApprovalObject:
     question, answer = record.question, record.answer
     return ApprovalObject(
         id=question.key,
         session_id=question.session_id,
+        session_title=asked.title,
+        user_message=asked.user_message,
         call_id=question.call_id,
         kind=question.kind,
         text=question.text,
@@ -78,9 +108,21 @@ def approval_object(record: ApprovalRecord) -> ApprovalObject:
     )
 
 
-def event_object(session_id: str, event: Event) -> EventObject:
+def event_data(record: SessionRecord, event: Event) -> dict[str, JsonValue]:
+    """What an event says, as clients get it.
+
+    The messages that a session was made with are in its record, and nowhere twice; so events of
+    sessions that older versions have made say them, too.
+    """
+    data = {**event.data, "session_id": record.id, "created_at": event.seconds}
+    if event.type is EventType.CREATED:
+        data |= {"title": title_of(record.spec), "messages": [*record.spec.messages]}
+    return data
+
+
+def event_object(record: SessionRecord, event: Event) -> EventObject:
     """An event with its data."""
-    data = event_data(session_id, event)
+    data = event_data(record, event)
     return EventObject.model_validate({**data, "id": event.number, "type": event.type})
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import threading
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
@@ -58,7 +57,6 @@ class ServerSessions:
                     InPlaceEngine(engine_client),
                     chat := _chat_format(engine_client, state, args),
                     models=tuple(args.served_model_name or [args.model]),
-                    has_keys=any(args.api_key or [os.environ.get("VLLM_API_KEY")]),
                     formats=_call_formats(chat),
                 )
             )
@@ -66,7 +64,6 @@ class ServerSessions:
             # Nobody has asked for sessions: all else can be served without them.
             if file is not None:
                 raise
-            logger.warning("this server runs no sessions: %s", error)
             state.caesura = Unavailable(str(error))
             return
         state.caesura = service

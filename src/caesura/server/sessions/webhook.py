@@ -126,9 +126,10 @@ class Webhook:
 
     async def _post(self, record: ApprovalRecord) -> str | None:
         """Send one question; None if it was accepted, otherwise why not."""
+        approval = await approval_object(self._store, record)
         told = {
             "type": "approval.requested",
-            "approval": approval_object(record).model_dump(mode="json", by_alias=True),
+            "approval": approval.model_dump(mode="json", by_alias=True),
         }
         body = json.dumps(told, separators=(",", ":")).encode()
         headers = signature_headers(self._key, record.question.key, int(time.time()), body)

@@ -1,4 +1,4 @@
-"""Sessions whose model calls functions while it generates (docs/cml.md)."""
+"""Sessions whose model calls functions while it generates (docs/reference/cml.md)."""
 
 from caesura.session.calling.arrivals import Arrival
 from caesura.session.calling.calling_session import CallingSession

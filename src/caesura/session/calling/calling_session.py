@@ -16,6 +16,7 @@ from caesura.cml import (
     KnownTools,
     Mode,
     Pause,
+    Point,
     Rules,
 )
 from caesura.session.calling.arrivals import Arrival, Arrivals
@@ -81,8 +82,11 @@ class CallingSession:
             *self.course.refused_ids,
             *(call.id for call in start.pending),
         }
-        # In the other modes results follow a call, and half a marker behind it is text.
-        before = token_ids if mode is Mode.ASYNC else ()
+        # A marker or a character may be half written where the model goes on by itself. Behind a
+        # turn, or where results follow a call, half a marker is text, and was reported.
+        results_follow = self._waits_for_all and bool(start.pending or self.course.errors)
+        goes_on = self.course.point is Point.WRITING and not results_follow
+        before = token_ids if goes_on else ()
         self._calls = OpenCalls(expectations or Durations(), start.pending, clock())
         self._arrivals = Arrivals(
             codec, [Arrival(error, is_error=True) for error in self.course.errors]

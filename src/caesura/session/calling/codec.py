@@ -66,7 +66,7 @@ class Codec(Protocol):
             tools: what its calls may say; None accepts any.
             used_ids: ids of its calls so far.
             state: where the stream is, text or reasoning; None at the beginning of a turn.
-            before: what stands there: half a marker at its end may become a whole one.
+            before: what stands there: half a marker or a character at its end may become whole.
         """
         ...
 

@@ -1,6 +1,5 @@
 """What calls may say, by the tools' definitions."""
 
-import logging
 from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
@@ -8,8 +7,6 @@ from pydantic import JsonValue
 from caesura.cml import KnownTools
 from caesura.tools.failure import InvalidArguments
 from caesura.tools.schema import ArgumentSchema
-
-_LOG = logging.getLogger(__name__)
 
 
 def known_tools(definitions: Sequence[Mapping[str, JsonValue]]) -> KnownTools:
@@ -25,9 +22,6 @@ def known_tools(definitions: Sequence[Mapping[str, JsonValue]]) -> KnownTools:
             schemas[name].check(arguments)
         except InvalidArguments as error:
             return f"The arguments do not fit: {error}."
-        except Exception:  # a schema may have what its library cannot evaluate
-            _LOG.exception("the schema of tool %s cannot be checked", name)
-            return "The tool's own schema is broken; it cannot be used."
         return None
 
     return KnownTools(frozenset(schemas), objection)

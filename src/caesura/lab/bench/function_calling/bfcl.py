@@ -101,7 +101,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise CaseError(
             f"cannot read {path.name} in {path.parent}: {error.strerror}; --data is the folder of "
-            "BFCL v4's JSONL files (docs/async.md)"
+            "BFCL v4's JSONL files (docs/results/async.md)"
         ) from error
     return (json.loads(line) for line in text.splitlines() if line.strip())
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-import jsonschema
+import jsonschema_rs
 
 from caesura.cml.frames import JsonObject, JsonValue
 from caesura.lab.train.wide.tasks import GraphCall
@@ -22,7 +22,7 @@ def are_valid(calls: Sequence[GraphCall], tools: Iterable[SchemaTool]) -> bool:
     """Whether all arguments fit; a value that two calls take may not fit the second."""
     schemas = {tool.name: tool.parameters for tool in tools}
     return all(
-        jsonschema.Draft202012Validator(schemas[call.tool]).is_valid(call.arguments)
+        jsonschema_rs.Draft202012Validator(schemas[call.tool]).is_valid(call.arguments)
         for call in calls
     )
 

@@ -16,5 +16,3 @@ export function activityOf(session) {
   return session.phase;
 }
 
-/** What people call a session. */
-export const titleOf = (session) => session.metadata.title || session.metadata.name || session.id;

@@ -9,14 +9,71 @@ import { repeat } from "./live.js";
 
 const SECONDS = 3;
 
+/** Questions with the forms for their answers. What is being typed into one stays while it waits. */
+export class Cards {
+  /** `answered(approval)` is called when an answer was sent; `openSession(id)`, if given, from a link. */
+  constructor({ answered, openSession = null }) {
+    Object.assign(this, { answered, openSession });
+    this.cards = new Map();
+  }
+
+  /** The elements of what waits now. */
+  show(waiting) {
+    const ids = new Set(waiting.map((approval) => approval.id));
+    for (const id of [...this.cards.keys()]) if (!ids.has(id)) this.cards.delete(id);
+    return waiting.map((approval) => {
+      if (!this.cards.has(approval.id)) this.cards.set(approval.id, this.made(approval));
+      const { element, age } = this.cards.get(approval.id);
+      say(age, `asked ${ago(serverSeconds() - approval.created_at)} ago`);
+      return element;
+    });
+  }
+
+  made(approval) {
+    const age = el("span");
+    const open = () => this.openSession(approval.session_id);
+    const given = Object.keys(approval.arguments).length > 0 && approval.kind === "approval";
+    const give = async (answer) => {
+      await postJson(`approvals/${encodeURIComponent(approval.id)}`, answer);
+      this.answered(approval);
+    };
+    const element = el("article", { class: "approval", "aria-label": approval.text, tabIndex: -1 },
+      el("div", {},
+        el("div", { class: "top" }, el("span", {}, approval.tool, " · ", age),
+          this.openSession && el("button", { class: "link", type: "button", onclick: open }, "Show session")),
+        ...(this.openSession ? askedFor(approval) : []),
+        el("p", { class: "question" }, approval.text)),
+      el("div", {},
+        given && el("pre", { tabIndex: 0, "aria-label": "Arguments" }, JSON.stringify(approval.arguments, null, 2)),
+        answerForm(approval, give)));
+    return { element, age };
+  }
+}
+
+/** What the session was asked for: its title, unless the user's message begins with it, and that. */
+function askedFor({ session_title: title, user_message: said }) {
+  const isNamed = title && !said?.startsWith(title.replace(/…$/, ""));
+  return [
+    isNamed && el("p", { class: "name" }, title),
+    said && el("p", { class: "asked", title: said }, said),
+  ];
+}
+
 /** Keep the list of approvals; what is returned looks for new ones now. */
 export function startApprovals({ openSession, answered }) {
   const panel = byId("approvals");
   const body = panel.querySelector(".body");
   const number = panel.querySelector(".count");
-  const cards = new Map();
-  const none = empty("Nothing waits", "Approvals and questions of your sessions appear here.");
+  const none = empty("Nothing waits.", " Approvals and questions of your sessions appear here.");
   const all = el("button", { class: "all", type: "button", onclick: () => body.classList.add("open") });
+  const cards = new Cards({
+    openSession,
+    answered: (approval) => {
+      answered(approval);
+      update();
+    },
+  });
+  let loaded = false;
   fill(body, [el("p", { class: "empty" }, "Loading…")]);
 
   const update = repeat(SECONDS, async () => {
@@ -24,38 +81,17 @@ export function startApprovals({ openSession, answered }) {
     try {
       waiting = (await getJson("approvals?state=waiting&limit=1000")).data;
     } catch (error) {
-      if (!cards.size) fill(body, [empty("Cannot be shown", error.message)]);
+      if (!loaded) fill(body, [empty("Cannot be shown. ", error.message)]);
       return;
     }
-    const ids = new Set(waiting.map((approval) => approval.id));
-    for (const id of [...cards.keys()]) if (!ids.has(id)) cards.delete(id);
-    for (const approval of waiting) {
-      if (!cards.has(approval.id)) cards.set(approval.id, card(approval));
-      cards.get(approval.id).age();
-    }
+    loaded = true;
+    const shown = cards.show(waiting);
     const hadFocus = body.contains(document.activeElement);
-    fill(body, cards.size ? [...[...cards.values()].map(({ element }) => element), say(all, `Show all ${cards.size}`)] : [none]);
+    fill(body, shown.length ? [...shown, say(all, `Show all ${shown.length}`)] : [none]);
     if (hadFocus && !body.contains(document.activeElement)) focusFirst();
-    say(number, cards.size ? String(cards.size) : "");
-    document.title = cards.size ? `(${cards.size}) Caesura` : "Caesura";
+    say(number, shown.length ? String(shown.length) : "");
+    document.title = shown.length ? `(${shown.length}) Caesura` : "Caesura";
   });
-
-  function card(approval) {
-    const age = el("span");
-    const open = el("button", { class: "link", type: "button", onclick: () => openSession(approval.session_id) }, "Show session");
-    const given = Object.keys(approval.arguments).length > 0 && approval.kind === "approval";
-    const give = async (answer) => {
-      await postJson(`approvals/${encodeURIComponent(approval.id)}`, answer);
-      answered(approval);
-      update();
-    };
-    const element = el("article", { class: "approval", "aria-label": approval.text, tabIndex: -1 },
-      el("div", { class: "top" }, el("span", {}, approval.tool, " · ", age), open),
-      el("p", { class: "question" }, approval.text),
-      given && el("pre", { tabIndex: 0, "aria-label": "Arguments" }, JSON.stringify(approval.arguments, null, 2)),
-      answerForm(approval, give));
-    return { element, age: () => say(age, `asked ${ago(serverSeconds() - approval.created_at)} ago`) };
-  }
 
   function focusFirst() {
     ([...body.querySelectorAll("form button")].find((button) => button.checkVisibility()) ?? byId("sessions")).focus();

@@ -1,9 +1,11 @@
 // One chart over time: areas on top of each other, or lines. uPlot draws; the legend is text.
 
 import { coloured, el, say } from "./dom.js";
+import { percent } from "./format.js";
 import { colour, onTheme } from "./theme.js";
 
 const WHOLE_STEPS = [1, 2, 5].flatMap((step) => Array.from({ length: 9 }, (_, power) => step * 10 ** power)).sort((one, other) => one - other);
+const ZOOMS = [0.02, 0.1, 0.25, 0.5, 1];
 const FONT = "11px system-ui, sans-serif";
 
 /**
@@ -11,22 +13,24 @@ const FONT = "11px system-ui, sans-serif";
  * @param stacked areas on top of each other, the first at the bottom; else lines.
  * @param limit gives what the axis goes up to at least, from the newest row.
  * @param whole values are counts.
+ * @param zooms where little of the limit is used, the axis ends at a share of it, and the note says so.
  * @param shown writes a value.
  */
 export class Chart {
-  constructor({ title, note, series, stacked = false, limit = () => 1, whole = true, shown, missing }) {
-    Object.assign(this, { series, stacked, limit, whole, shown });
+  constructor({ title, note, series, stacked = false, limit = () => 1, whole = true, zooms = false, shown, missing }) {
+    Object.assign(this, { series, stacked, limit, whole, zooms, shown });
     this.rows = [];
     this.from = this.to = 0;
     this.plot = el("div", { class: "plot", role: "img" });
     this.nothing = el("div", { class: "empty" }, missing);
     this.title = title;
+    this.note = el("span", { class: "note" }, note);
     this.values = series.map(() => el("b"));
     const legend = series.map((one, index) =>
       el("li", {}, coloured(el("span", { class: stacked ? "swatch" : "swatch line" }), one.colour),
         `${one.label} `, this.values[index]));
     this.element = el("article", { class: "chart" },
-      el("header", {}, el("h2", {}, title), note && el("span", { class: "note" }, note)),
+      el("header", {}, el("h2", {}, title), this.note),
       this.plot, el("ul", { class: "legend" }, ...legend));
     new ResizeObserver(() => this.resize()).observe(this.plot);
     onTheme(() => this.uplot?.redraw(false));
@@ -65,7 +69,12 @@ export class Chart {
   top() {
     const data = this.uplot.data.slice(1);
     const highest = Math.max(0, ...data.map((column) => Math.max(0, ...column.map((value) => value ?? 0))));
-    const limit = this.limit(this.rows.at(-1)) || 1;
+    let limit = this.limit(this.rows.at(-1)) || 1;
+    if (this.zooms) {
+      const share = highest ? ZOOMS.find((zoom) => highest <= zoom * limit) ?? 1 : 1;
+      say(this.note, `tokens, full height is ${share < 1 ? `${percent(share)} of ` : ""}all there is`);
+      limit *= share;
+    }
     return highest <= limit ? limit : highest * 1.08;
   }
 
@@ -81,7 +90,7 @@ export class Chart {
       cursor: { sync: { key: "time" }, drag: { x: false, y: false }, points: { show: false }, y: false },
       scales: { x: { time: true, auto: false }, y: { auto: false } },
       axes: [
-        { ...axis, size: 26, space: 70, grid: { show: false }, values: (_, marks) => marks.map(clock) },
+        { ...axis, size: 26, space: 70, grid: { show: false }, values: (_, marks, axis, space, step) => marks.map((mark) => clock(mark, step)) },
         { ...axis, size: 46, space: 34, ...(this.whole ? { incrs: WHOLE_STEPS } : {}), values: (_, marks) => marks.map((mark) => this.shown(mark)) },
       ],
       series: [{}, ...(this.stacked ? drawn.reverse() : drawn)],
@@ -104,6 +113,8 @@ export class Chart {
   }
 }
 
-function clock(seconds) {
-  return new Date(seconds * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+/** A time of day, as exact as marks that are a step apart need. */
+function clock(seconds, step) {
+  const second = step < 60 ? { second: "2-digit" } : {};
+  return new Date(seconds * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...second });
 }

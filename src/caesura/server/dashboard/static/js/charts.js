@@ -27,7 +27,7 @@ export function makeCharts() {
       ],
     }),
     new Chart({
-      title: "Device memory", note: "tokens, full height is all there is", stacked: true, shown: count, missing: NO_ENGINE,
+      title: "Device memory", zooms: true, stacked: true, shown: count, missing: NO_ENGINE,
       limit: (row) => row.at("engine.device_tokens"),
       series: [
         of("engine.active_tokens", "In use", "generating"),
@@ -35,7 +35,7 @@ export function makeCharts() {
       ],
     }),
     new Chart({
-      title: "Host memory", note: "tokens, full height is all there is", stacked: true, shown: count, missing: NO_ENGINE,
+      title: "Host memory", zooms: true, stacked: true, shown: count, missing: NO_ENGINE,
       limit: (row) => row.at("engine.host_tokens"),
       series: [of("engine.host_used_tokens", "Copied", "copied")],
     }),

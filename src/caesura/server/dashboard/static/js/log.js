@@ -10,12 +10,24 @@ export class Log {
     this.calls = new Map();
     this.asked = new Map();
     this.live = null;
+    this.isAtEnd = true; // and stays there, whatever is added and however high it is
+    this.element.onscroll = () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.element;
+      this.isAtEnd = scrollHeight - scrollTop - clientHeight < 40;
+    };
+    new ResizeObserver(() => this.stayAtEnd()).observe(this.element);
+  }
+
+  stayAtEnd() {
+    if (this.isAtEnd) this.element.scrollTop = this.element.scrollHeight;
   }
 
   /** Take the next event. */
   take(type, data) {
-    const atEnd = this.element.scrollHeight - this.element.scrollTop - this.element.clientHeight < 40;
     switch (type) {
+      case "session.created":
+        for (const message of data.messages) this.given(message);
+        break;
       case "output.text.delta":
         this.piece("text", data.text);
         break;
@@ -57,7 +69,7 @@ export class Log {
         this.entry("note", "End", el("div", { class: "text quiet" }, `${words(data.ending)}${data.error ? `: ${data.error}` : ""}`));
         break;
     }
-    if (atEnd) this.element.scrollTop = this.element.scrollHeight;
+    this.stayAtEnd();
   }
 
   /** Show a call, unfolded. */
@@ -73,6 +85,17 @@ export class Log {
     const entry = el("div", { class: `entry ${name}` }, el("span", { class: "who" }, who), el("div", {}, ...content));
     this.element.append(entry);
     return entry;
+  }
+
+  /** A message that the session was made with. */
+  given({ role, content, tool_calls: calls }) {
+    const text = textOf(content);
+    if (role === "user") this.entry("user", "User", el("div", { class: "text" }, text));
+    else if (role !== "assistant") this.entry("note", role === "tool" ? "Result" : "System", folded(text));
+    else {
+      if (text) this.entry("model", "Model", el("div", { class: "text" }, text));
+      for (const call of calls ?? []) this.entry("call", "Call", folded(pretty(call.function.arguments), call.function.name));
+    }
   }
 
   piece(kind, text) {
@@ -125,4 +148,13 @@ export class Log {
     call.state.className = data.ending === "succeeded" ? "quiet" : "problem";
     call.details.append(el("pre", { tabIndex: 0, "aria-label": "Result" }, pretty(data.content)));
   }
+}
+
+/** The text of a message, whose content may have parts. */
+export function textOf(content) {
+  return Array.isArray(content) ? content.map((part) => part.text ?? "").join("\n") : content ?? "";
+}
+
+function folded(text, name = text.trim().split("\n", 1)[0]) {
+  return el("details", {}, el("summary", { class: "quiet line" }, name), el("pre", { tabIndex: 0 }, text));
 }

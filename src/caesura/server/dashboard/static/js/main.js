@@ -23,7 +23,10 @@ const charts = makeCharts();
 const showFigures = makeFigures(byId("figures"));
 byId("charts").append(...charts.map((chart) => chart.element));
 
-const detail = startDetail({ stale: (id) => sessions.refresh(id) });
+const detail = startDetail({
+  stale: (id) => sessions.refresh(id),
+  answered: () => updateApprovals(),
+});
 const sessions = startSessions({ choose: detail.open, changed: detail.changed });
 const updateApprovals = startApprovals({
   openSession: (id) => sessions.select(id, true),

@@ -1,12 +1,13 @@
 // One session: what it does, its timeline and log, and the ways to steer it.
 
-import { ACTIVITIES, activityOf, titleOf } from "./activity.js";
+import { ACTIVITIES, activityOf } from "./activity.js";
 import { postJson } from "./api.js";
+import { Cards } from "./approvals.js";
 import { serverSeconds } from "./clock.js";
 import { byId, coloured, el, empty, fill, say } from "./dom.js";
 import { ago, duration } from "./format.js";
 import { follow } from "./live.js";
-import { Log } from "./log.js";
+import { Log, textOf } from "./log.js";
 import { stateOf } from "./sessions.js";
 import { Spans } from "./spans.js";
 import { Timeline } from "./timeline.js";
@@ -14,8 +15,9 @@ import { Timeline } from "./timeline.js";
 const DRAW_SECONDS = 0.5;
 const QUIET = new Set(["output.text.delta", "output.reasoning.delta", "call.progress"]);
 
-/** Show sessions in the detail area; `stale` is told when what is known of one is out of date. */
-export function startDetail({ stale }) {
+/** Show sessions in the detail area; `stale(id)` is called when what is known of one is out of date,
+ * `answered()` when one of its questions was answered. */
+export function startDetail({ stale, answered }) {
   const area = byId("detail");
   let shown = null;
   fill(area, [empty("No session chosen", "Choose one to see its timeline and to steer it.")]);
@@ -26,7 +28,7 @@ export function startDetail({ stale }) {
     open(id, session, focus) {
       if (shown?.id !== id) {
         shown?.close();
-        shown = new Detail(id, () => stale(id));
+        shown = new Detail(id, () => stale(id), answered);
         fill(area, [...shown.parts]);
         if (session) shown.show(session);
       }
@@ -41,14 +43,18 @@ export function startDetail({ stale }) {
 
 /** The detail of one session. */
 class Detail {
-  constructor(id, stale) {
+  constructor(id, stale, answered) {
     Object.assign(this, { id, stale });
+    this.request = "";
     this.path = `sessions/${encodeURIComponent(id)}`;
     this.spans = new Spans();
     this.log = new Log();
     this.timeline = new Timeline(this.spans, (span) => this.log.reveal(span.callId));
     this.controller = new AbortController();
+    this.cards = new Cards({ answered: () => this.wasAnswered(answered) });
     this.title = el("h3", { class: "title" });
+    this.asked = el("p", { class: "asked", hidden: true });
+    this.questions = el("div", { class: "questions", hidden: true });
     this.dot = el("span", { class: "dot" });
     this.state = el("span");
     this.more = el("span");
@@ -69,7 +75,7 @@ class Detail {
     const head = el("div", { class: "head" },
       el("div", {}, this.title, el("p", { class: "facts" }, el("span", { class: "pill" }, this.dot, this.state), this.more, el("code", {}, id), this.connection)),
       el("p", { class: "actions" }, this.hold, this.cancel, this.sure, this.unsure));
-    this.parts = [head, this.problem, this.timeline.element, this.log.element, this.steer];
+    this.parts = [head, this.asked, this.problem, this.questions, this.timeline.element, this.log.element, this.steer];
     this.followEvents();
   }
 
@@ -79,7 +85,10 @@ class Detail {
     const activity = activityOf(session);
     const over = activity === null;
     coloured(this.dot, over ? "idle" : ACTIVITIES[activity].colour).classList.toggle("ended", over);
-    say(this.title, titleOf(session));
+    say(this.title, session.title || "Untitled session");
+    this.showAsked();
+    fill(this.questions, this.cards.show(session.approvals));
+    this.questions.hidden = !session.approvals.length;
     say(this.state, stateOf(session));
     const last = over ? `ran for ${duration(session.updated_at - session.created_at)}` : `began ${ago(serverSeconds() - session.created_at)} ago`;
     say(this.more, `${session.turns} ${session.turns === 1 ? "turn" : "turns"}, ${last}`);
@@ -88,6 +97,18 @@ class Detail {
     for (const part of [this.hold, this.cancel, this.steer]) part.hidden = over;
     if (over) this.confirm(false);
     this.cancel.hidden = over || !this.sure.hidden;
+  }
+
+  /** What its user asked for last, unless the title says it. */
+  showAsked() {
+    say(this.asked, this.request).title = this.request;
+    this.asked.hidden = !this.request || this.request === this.title.textContent;
+  }
+
+  wasAnswered(answered) {
+    byId("detail").focus({ preventScroll: true });
+    answered();
+    this.stale();
   }
 
   draw() {
@@ -105,6 +126,9 @@ class Detail {
       take: ({ type, data }) => {
         this.spans.take(type, data);
         this.log.take(type, data);
+        if (type === "session.created") this.request = lastOfUser(data.messages) ?? this.request;
+        if (type === "message.added") this.request = String(data.content);
+        this.showAsked();
         if (!QUIET.has(type)) this.changed();
         return type === "session.ended";
       },
@@ -150,4 +174,9 @@ class Detail {
     }
     this.stale();
   }
+}
+
+function lastOfUser(messages) {
+  const said = messages.filter((message) => message.role === "user");
+  return said.length ? textOf(said.at(-1).content).trim() : null;
 }

@@ -1,6 +1,6 @@
 // The list of sessions: loaded in pages, searched here.
 
-import { ACTIVITIES, activityOf, titleOf } from "./activity.js";
+import { ACTIVITIES, activityOf } from "./activity.js";
 import { getJson } from "./api.js";
 import { serverSeconds } from "./clock.js";
 import { byId, coloured, el, empty, fill, say } from "./dom.js";
@@ -100,7 +100,7 @@ class Row {
   show(session, current) {
     const activity = activityOf(session);
     coloured(this.dot, activity ? ACTIVITIES[activity].colour : "idle").classList.toggle("ended", activity === null);
-    say(this.title, titleOf(session));
+    say(this.title, session.title || session.id);
     say(this.when, ago(serverSeconds() - session.updated_at));
     say(this.what, `${stateOf(session)}${detailOf(session)}`);
     this.element.setAttribute("aria-current", String(current));
@@ -126,7 +126,7 @@ function detailOf(session) {
 function matches(session, sought) {
   if (!sought) return true;
   const calls = session.pending_calls.map((call) => call.name);
-  const texts = [session.id, stateOf(session), session.output_text ?? "", session.error ?? "", ...calls, ...(session.tools ?? []), ...Object.values(session.metadata)];
+  const texts = [session.id, session.title ?? "", stateOf(session), session.output_text ?? "", session.error ?? "", ...calls, ...(session.tools ?? []), ...Object.values(session.metadata)];
   return texts.some((text) => text.toLowerCase().includes(sought));
 }
 

@@ -1,0 +1,96 @@
+"""What the log says when the server is ready: what it has, who may use it, and where to look."""
+
+import logging
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.datastructures import State
+
+from caesura.server.owners import Owners
+from caesura.server.sessions.service import Service, Unavailable
+
+logger = logging.getLogger(__name__)
+
+_EVERYWHERE = {None, "", "0.0.0.0", "::"}
+_DEFAULT_URL = "http://localhost:8000"  # of `caesura chat`
+_NAMED_TOOLS = 20
+
+
+class Announcement:
+    """The part that writes it, last of all: behind the lines of vLLM's own start."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[int, str]] = []
+
+    def attach(self, app: FastAPI) -> None:
+        """Wait for the application to be ready."""
+        lifespan = app.router.lifespan_context
+
+        @asynccontextmanager
+        async def announced(app: FastAPI) -> AsyncIterator[Any]:
+            async with lifespan(app) as state:
+                for level, line in self._lines:
+                    logger.log(level, line)
+                yield state
+
+        app.router.lifespan_context = announced
+
+    async def start(self, engine_client: object, state: State, args: Namespace) -> None:
+        """See what there is."""
+        sessions: Service | Unavailable = state.caesura
+        self._lines = [
+            _sessions(sessions),
+            (logging.INFO, _tools(sessions)),
+            (logging.INFO, _access(state.caesura_owners, args)),
+            (logging.INFO, _what_now(sessions, state.caesura_owners, args)),
+        ]
+
+    async def stop(self) -> None:
+        """Nothing was begun."""
+
+
+def _sessions(sessions: Service | Unavailable) -> tuple[int, str]:
+    if isinstance(sessions, Unavailable):
+        return logging.WARNING, f"This server runs no sessions: {sessions.reason}"
+    going_on = len(sessions.agents.running)
+    return logging.INFO, f"Sessions are kept in {sessions.database} (going on: {going_on})"
+
+
+def _tools(sessions: Service | Unavailable) -> str:
+    names = [] if isinstance(sessions, Unavailable) else sorted(sessions.executor.names())
+    if not names:
+        return "Tools that the server runs: none (they are configured in a file, see --config)"
+    more = f" and {len(names) - _NAMED_TOOLS} more" if len(names) > _NAMED_TOOLS else ""
+    return f"Tools that the server runs: {', '.join(names[:_NAMED_TOOLS])}{more}"
+
+
+def _access(owners: Owners, args: Namespace) -> str:
+    where = f"unix:{args.uds}" if args.uds else _url(args, args.host or "0.0.0.0")
+    if owners.has_keys:
+        return (
+            f"Open at {where}: /v1 to whoever has an API key; the dashboard's page, /metrics and "
+            "/health to everybody"
+        )
+    return f"Open at {where}: everything, to everybody (no --api-key was given)"
+
+
+def _what_now(sessions: Service | Unavailable, owners: Owners, args: Namespace) -> str:
+    if args.uds:
+        return f"Dashboard: /dashboard/ on unix:{args.uds}"
+    url = _url(args, "localhost" if args.host in _EVERYWHERE else args.host)
+    if isinstance(sessions, Unavailable):
+        return f"Dashboard: {url}/dashboard/"
+    command = "caesura chat"
+    if url != _DEFAULT_URL:
+        command += f" --url {url}"
+    if owners.has_keys:
+        command += " --api-key KEY"
+    return f"Dashboard: {url}/dashboard/; now type `{command}`"
+
+
+def _url(args: Namespace, host: str) -> str:
+    scheme = "https" if args.ssl_keyfile and args.ssl_certfile else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{args.port}"

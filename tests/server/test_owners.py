@@ -1,0 +1,94 @@
+"""One API key is one owner, wherever it is used."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.datastructures import Headers
+
+from caesura.server.clients.middleware import TurnMiddleware
+from caesura.server.clients.turns import current_turn
+from caesura.server.owners import ANONYMOUS, Owners
+from caesura.server.sessions.service import Service
+from caesura.server.settings import ServerSection
+from caesura.session.agents import Agents
+from server.served import MODEL, application, body, human, listening
+from session.workplace import workplace
+
+# SHA-256 of "alpha". Stored with sessions: another value would hide them from their owner.
+ALPHA = "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8"
+
+
+def owner(authorization: str | None, *, has_keys: bool = True) -> str:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    return Owners(has_keys).of(Headers(headers))
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_an_owner_is_the_digest_of_the_key_alone(scheme: str) -> None:
+    assert owner(f"{scheme} alpha") == ALPHA
+    assert owner(f"{scheme} beta") not in (ALPHA, ANONYMOUS)
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic alpha", "alpha"])
+def test_nobody_is_anonymous(authorization: str | None) -> None:
+    assert owner(authorization) == ANONYMOUS
+
+
+def test_a_key_that_is_not_checked_names_nobody() -> None:
+    assert owner("Bearer alpha", has_keys=False) == ANONYMOUS
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "has_keys"),
+    [
+        (None, None, False),
+        (None, "", False),
+        (None, "alpha", True),
+        (["alpha"], None, True),
+        ([""], "alpha", False),  # vLLM does not look at the variable then
+    ],
+)
+def test_keys_are_asked_for_where_vllm_does(
+    monkeypatch: pytest.MonkeyPatch, option: list[str] | None, variable: str | None, has_keys: bool
+) -> None:
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("VLLM_API_KEY", variable)
+    assert Owners.of_server(Namespace(api_key=option)) == Owners(has_keys)
+
+
+@pytest.mark.parametrize(("has_keys", "expected"), [(True, ALPHA), (False, ANONYMOUS)])
+async def test_a_key_is_one_owner_in_client_turns_sessions_and_approvals(
+    tmp_path: Path, has_keys: bool, expected: str
+) -> None:
+    turns: list[str] = []
+    async with workplace(tmp_path / "db", human()) as work:
+        agents = Agents(work)
+        settings = ServerSection()
+        service = Service(agents, work.store, work.executor, settings, (MODEL,), tmp_path / "db")
+        app = application(service, [], has_keys=has_keys)
+
+        @app.post("/v1/messages")
+        async def noted() -> None:
+            turn = current_turn()
+            assert turn is not None
+            turns.append(turn.owner)
+
+        app.add_middleware(TurnMiddleware)
+        headers = {"Authorization": "Bearer alpha"}
+        async with (
+            listening(app) as url,
+            httpx.AsyncClient(base_url=url, headers=headers) as client,
+        ):
+            await client.post("/v1/messages")
+            asking = body('<<ask {"question": "well?"}>>')
+            (await client.post("/v1/sessions", json=asking)).raise_for_status()
+            (agent,) = agents.running
+            async for event in agent.events.follow():
+                if event.type == "approval.requested":
+                    break
+            (approval,) = await work.store.approvals(None)
+            await agents.stop()
+    assert [*turns, agent.owner, approval.owner] == [expected] * 3
