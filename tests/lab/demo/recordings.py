@@ -51,7 +51,7 @@ class Play:
 
     def injected(self, wanted: WantedCall, at: float) -> None:
         interrupt = Interrupt(call(wanted).id, wanted.value)
-        self._note(Injected(30, BEGAN + at, (Arrival(interrupt, BEGAN + at),), 5))
+        self._note(Injected(30, BEGAN + at, (Arrival(interrupt),), 5))
 
     def trapped(self, at: float) -> None:
         self._note(Trapped(25, BEGAN + at))

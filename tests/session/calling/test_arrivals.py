@@ -9,7 +9,7 @@ from caesura.session.calling.arrivals import Arrivals
 from session.calling.byte_model import ByteCodec
 
 CODEC = ByteCodec()
-A, B, C = (Arrival(Interrupt(name, "x"), 0.0, source=name) for name in "abc")
+A, B, C = (Arrival(Interrupt(name, "x"), source=name) for name in "abc")
 
 
 async def test_the_engine_has_the_first_and_the_rest_is_queued() -> None:
@@ -61,7 +61,7 @@ async def test_what_arrives_while_a_batch_is_encoded_is_not_in_it() -> None:
             may_end.wait()
             return super().interrupts(interrupts)
 
-    long = Arrival(Interrupt("a", "x" * 10_000), 0.0)
+    long = Arrival(Interrupt("a", "x" * 10_000))
     waiting = Arrivals(Slow(), [long])
     batch = asyncio.create_task(waiting.batch())
     await asyncio.to_thread(encoding.wait)
@@ -73,5 +73,5 @@ async def test_what_arrives_while_a_batch_is_encoded_is_not_in_it() -> None:
 
 
 def test_only_its_own_errors_are_a_sessions_errors() -> None:
-    error = Arrival(Interrupt("c", "no"), 0.0, is_error=True)
+    error = Arrival(Interrupt("c", "no"), is_error=True)
     assert Arrivals(CODEC, [A, error, B]).errors == (error.interrupt,)

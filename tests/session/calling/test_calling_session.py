@@ -16,7 +16,6 @@ from caesura.cml import (
     Marker,
     Mode,
     Point,
-    Rules,
     Text,
     Trap,
 )
@@ -143,10 +142,10 @@ def test_one_idle_trap_is_told_and_a_second_ends_the_session(mode: Mode) -> None
 
 def test_too_many_mistakes_end_the_session() -> None:
     async def scenario() -> None:
-        script = "[CALL]{}[END] Oh." * 5
-        played = await Play(eager(script), Mode.ASYNC, rules=Rules(mistakes_in_a_row=3)).run()
+        script = "[CALL]{}[END] Oh." * 10
+        played = await Play(eager(script), Mode.ASYNC).run()
         assert played.ended.ending is Ending.FAILED
-        assert len(played.of(Mistake)) == 4
+        assert len(played.of(Mistake)) == 9
 
     asyncio.run(scenario())
 

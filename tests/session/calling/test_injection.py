@@ -17,8 +17,8 @@ from caesura.session.calling.steps import Steps
 from fakes import FakeEngine
 from session.calling.byte_model import PROMPT, ByteCodec, Refusing, engine
 
-RESULT = Arrival(Interrupt("a", "x"), 0.0)
-LATER = Arrival(Interrupt("b", "y"), 0.0)
+RESULT = Arrival(Interrupt("a", "x"))
+LATER = Arrival(Interrupt("b", "y"))
 FULL = ContextFull("no room")
 
 
@@ -86,7 +86,7 @@ async def test_what_is_encoded_when_the_engine_is_halted_is_not_sent() -> None:
             return super().interrupts(interrupts)
 
     made = await Made(engine("word " * 20), Slow()).begin()
-    long = Arrival(Interrupt("a", "x" * 10_000), 0.0)
+    long = Arrival(Interrupt("a", "x" * 10_000))
     made.arrivals.add(long)
     assert made.injection.may_interrupt
     interrupting = asyncio.create_task(made.injection.interrupt())

@@ -17,13 +17,11 @@ class Arrival:
 
     Attributes:
         interrupt: the interrupt.
-        at: when it arrived, in seconds of the session's clock.
         source: what its owner delivered it with, for the owner to know it again.
         is_error: the session itself tells its model of a mistake.
     """
 
     interrupt: Interrupt
-    at: float
     source: object = None
     is_error: bool = False
 

@@ -54,7 +54,6 @@ class CallingSession:
         tools: what calls may say; None accepts any.
         expectations: how long calls take, to be shared by the owner's sessions.
         session_id: unique among open sessions; made up by default.
-        rules: judges what is forgiven.
         clock: seconds, for events.
 
     Attributes:
@@ -73,13 +72,11 @@ class CallingSession:
         tools: KnownTools | None = None,
         expectations: Expectations | None = None,
         session_id: str | None = None,
-        rules: Rules | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.course = start.course or Course(len(start.token_ids))
         self._waits_for_all = mode is not Mode.ASYNC
         self._clock = clock
-        now = clock()
         token_ids = start.token_ids[: self.course.position]
         used_ids = {
             *start.used_ids,
@@ -91,13 +88,13 @@ class CallingSession:
         results_follow = self._waits_for_all and bool(start.pending or self.course.errors)
         goes_on = self.course.point is Point.WRITING and not results_follow
         before = token_ids if goes_on else ()
-        self._calls = OpenCalls(expectations or Durations(), start.pending, now)
+        self._calls = OpenCalls(expectations or Durations(), start.pending, clock())
         self._arrivals = Arrivals(
-            codec, [Arrival(error, now, is_error=True) for error in self.course.errors]
+            codec, [Arrival(error, is_error=True) for error in self.course.errors]
         )
         self._reading = Reading(
             codec.monitor(tools, used_ids, self.course.state, before),
-            rules or Rules(),
+            Rules(),
             self._calls,
             self._arrivals,
             sampling.max_tokens,
@@ -155,11 +152,12 @@ class CallingSession:
         Returns:
             False if it was not taken: its call is not pending, or the session is closed.
         """
-        now = self._clock()
-        is_result = interrupt.id not in (USER_ID, ERROR_ID)
-        if self._life is Stage.CLOSED or (is_result and not self._calls.take(interrupt.id, now)):
+        if self._life is Stage.CLOSED:
             return False
-        self._arrivals.add(Arrival(interrupt, now, source))
+        is_result = interrupt.id not in (USER_ID, ERROR_ID)
+        if is_result and not self._calls.take(interrupt.id, self._clock()):
+            return False
+        self._arrivals.add(Arrival(interrupt, source))
         self._report_is_due = True
         if not self._generation.is_running:
             self._wake.set()

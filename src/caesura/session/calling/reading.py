@@ -180,7 +180,7 @@ class Reading:
             self.point = self.point.after(event)
             error = next((one for one in (event, verdict) if isinstance(one, ProtocolError)), None)
             if error is not None:
-                self._blame(error, now)
+                self._blame(error)
             self._report(event, now)
             if error is not None:
                 self.tell(Mistake(self.position, now, error))
@@ -208,10 +208,10 @@ class Reading:
         self._before_frame = None
         self.tell(event)
 
-    def _blame(self, error: ProtocolError, now: float) -> None:
+    def _blame(self, error: ProtocolError) -> None:
         if error.call_id is not None:
             self._refused_ids = (*self._refused_ids, error.call_id)
-        self._arrivals.add(Arrival(error.interrupt, now, is_error=True))
+        self._arrivals.add(Arrival(error.interrupt, is_error=True))
 
     def _course_here(self) -> Course:
         return Course(
