@@ -8,6 +8,10 @@ STAMP := .venv/.installed
 # No test and no demo needs a hub or reports its use.
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
+# Sets of texts are walked through in the same order each time.
+export PYTHONHASHSEED ?= 0
+
+FUZZ_SECONDS ?= 600
 
 # uv does not read pip's settings. Without wheels of one's own, PyTorch's come from its CPU index.
 PIP_SETTING = $(shell $(PYTHON) -m pip config get global.$(1) 2>/dev/null)
@@ -17,7 +21,7 @@ export UV_TORCH_BACKEND ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo test fuzz lint format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -39,6 +43,10 @@ demo: install ## an agent that calls tools while it writes, and a tool call as a
 
 test: install ## run the tests
 	@$(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+fuzz: install ## draw other random cases until FUZZ_SECONDS=600 are over (FUZZ_SEED=1 FUZZ_TESTS=tests/cml)
+	@$(VENV_PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS) \
+	  $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(FUZZ_TESTS)
 
 lint: install ## check format, style and types
 	@$(VENV_PYTHON) -m ruff format --check .

@@ -1,6 +1,6 @@
 """What theory promises for asynchronous function calling on BFCL, by decode speed.
 
-No engine: the bounds of `caesura bench --async` for the known answers of BFCL v4, with the tokens
+No engine: the bounds of `caesura bench calls` for the known answers of BFCL v4, with the tokens
 that the bench model's tokenizer gives them and an assumed time per token.
 
     python benchmarks/async_bounds.py DATA [--cases 200] [--json OUT]
@@ -13,10 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from caesura.cml import Mode
-from caesura.cml.latency import CallTimes
-from caesura.lab.bench.function_calling import BFCL_SUITES, Dependencies, Suite, load_bfcl
-from caesura.lab.bench.function_calling.bounds import DependentCall, bound_seconds
+from caesura.lab.bench.function_calling.bfcl import BFCL_SUITES, Dependencies, load_bfcl
+from caesura.lab.bench.function_calling.cases import Suite
 from caesura.lab.bench.function_calling.latencies import parse_latency
+from caesura.lab.bench.function_calling.latency_theory import CallTimes, bound_seconds
 from caesura.lab.bench.function_calling.plans import CallTokens, Order, TimedCall, timed_calls
 from caesura.lab.bench.function_calling.suites import chosen_cases
 from caesura.lab.models.bench_tokenizer import save_tokenizer
@@ -63,14 +63,15 @@ def ratios(
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 
-def issued(known: list[TimedCall], tokens: CallTokens, token_seconds: float) -> list[DependentCall]:
+def issued(known: list[TimedCall], tokens: CallTokens, token_seconds: float) -> list[CallTimes]:
     """The calls as a model issues them that takes so long per token."""
     generation = [token_seconds * len(tokens.call(one.call)) for one in known]
     order = issue_order(known, generation)
     place = {index: position for position, index in enumerate(order)}
     return [
-        DependentCall(
-            CallTimes(generation[index], known[index].seconds),
+        CallTimes(
+            generation[index],
+            known[index].seconds,
             tuple(place[needed] for needed in known[index].after),
         )
         for index in order

@@ -1,4 +1,4 @@
-"""Markdown tables of what `caesura bench --async --json` wrote.
+"""Markdown tables of what `caesura bench calls --json` wrote.
 
 python benchmarks/async_tables.py benchmarks/results/async/*.json
 """
@@ -8,10 +8,9 @@ import statistics
 import sys
 from pathlib import Path
 
-from caesura.lab.bench.function_calling.crowd import makespans
 from caesura.lab.bench.function_calling.records import CaseRun
-from caesura.lab.bench.function_calling.report import tables
-from caesura.lab.bench.function_calling.stats import summaries
+from caesura.lab.bench.function_calling.report import grids
+from caesura.lab.bench.function_calling.stats import makespans, summaries
 
 
 def main() -> None:
@@ -22,7 +21,7 @@ def main() -> None:
             continue
         runs = [CaseRun(**run) for run in results["runs"]]
         print(f"\n{Path(name).name}\n\n```\n{results['command']}\n```\n")
-        print(tables(runs))
+        print("\n\n".join(grid.as_markdown() for grid in grids(runs)))
         cml = {summary.name: f"{summary.cml_tokens:.2f}" for summary in summaries(runs)}
         print(f"\nTokens of CML per call: {cml}")
         spans = makespans(runs)

@@ -9,8 +9,6 @@ on it, as an API server is. Reported: what a copied iteration takes longer than 
 medians over interleaved rounds.
 """
 
-import dataclasses
-import json
 import multiprocessing
 import statistics
 import sys
@@ -27,7 +25,7 @@ from caesura.engine.copies.backend import (
     allocate_host_regions,
 )
 from caesura.engine.copies.batch import CopyBatch
-from caesura.lab.machine import this_machine
+from caesura.lab.results_file import Origin, replace_json
 
 LAYERS, LAYER_BYTES, NUM_BLOCKS, NUM_SLOTS = 4, 96 * 1024, 256, 2048
 BLOCKS = (1, 8, 32)
@@ -101,11 +99,10 @@ def main(out: str) -> None:
             stop.set()
             process.join()
     result = {
-        "command": ".venv/bin/python benchmarks/cpu_copies.py OUT.json",
-        "machine": dataclasses.asdict(this_machine()),
+        **Origin(".venv/bin/python benchmarks/cpu_copies.py OUT.json").entries(),
         "rows": rows,
     }
-    Path(out).write_text(json.dumps(result, indent=1))
+    replace_json(Path(out), result)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ left is the engine.
 """
 
 import asyncio
-import json
 import random
 import sys
 import time
@@ -31,9 +30,9 @@ from rich.table import Table
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
-from caesura.lab.machine import this_machine
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.lab.models.noise_tokenizer import FIRST_WORD_ID, vocabulary
+from caesura.lab.results_file import Origin, write_results
 from caesura.session import CallStop, FrameRules, Sampling, Session, StopReason
 
 # Tokens that the demo model never writes by itself.
@@ -166,9 +165,7 @@ def main() -> None:
         )
     console.print(table)
     command = ".venv/bin/python benchmarks/interrupt_steps.py OUT.json"
-    machine = asdict(this_machine())
-    result = {"command": command, "machine": machine, "runs": [asdict(run) for run in runs]}
-    Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n")
+    write_results(Path(sys.argv[1]), Origin(command), {"runs": [asdict(run) for run in runs]})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ given too, since it is less noisy than time on a busy machine.
 """
 
 import asyncio
-import dataclasses
 import json
 import random
 import shlex
@@ -20,8 +19,8 @@ from pathlib import Path
 import psutil
 
 from caesura.engine import CaesuraConfig, EngineSettings, start_engine
-from caesura.lab.machine import this_machine
 from caesura.lab.models.noise_model import demo_model_path
+from caesura.lab.results_file import Origin, replace_json
 from caesura.session import Sampling, Session
 
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 48, 200, 48
@@ -88,8 +87,9 @@ async def main(rounds: int) -> dict[str, object]:
         engine.shutdown()
     tokens = REQUESTS * (PROMPT_TOKENS + OUTPUT_TOKENS)
     result = {
-        "command": shlex.join([".venv/bin/python", "benchmarks/overhead.py", *sys.argv[1:]]),
-        "machine": dataclasses.asdict(this_machine()),
+        **Origin(
+            shlex.join([".venv/bin/python", "benchmarks/overhead.py", *sys.argv[1:]])
+        ).entries(),
         "rounds": rounds,
         "tokens_per_second": {
             name: tokens / statistics.median(values) for name, values in walls.items()
@@ -109,4 +109,4 @@ def spread(values: list[float]) -> dict[str, float]:
 if __name__ == "__main__":
     figures = asyncio.run(main(int(sys.argv[2]) if len(sys.argv) > 2 else 20))
     print(json.dumps(figures, indent=1))
-    Path(sys.argv[1]).write_text(json.dumps(figures, indent=1))
+    replace_json(Path(sys.argv[1]), figures)

@@ -22,14 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import httpx
 import psutil
 
-from caesura.lab.machine import this_machine
 from caesura.lab.models.noise_model import demo_model_path
+from caesura.lab.results_file import Origin, replace_json
 
 TESTS = Path(__file__).parent.parent / "tests"
 CONFIGURATION = """
@@ -248,12 +247,11 @@ def main() -> None:
             servers = {"vllm": stock, "caesura": caesura}
             compared = asyncio.run(overhead(servers, options.requests))
     report = {
-        "command": shlex.join(["benchmarks/server_load.py", *sys.argv[1:]]),
-        "machine": asdict(this_machine()),
+        **Origin(shlex.join(["benchmarks/server_load.py", *sys.argv[1:]])).entries(),
         "waves": waves,
         "overhead": compared,
     }
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    replace_json(options.out, report)
     print(json.dumps(report, indent=1))
 
 

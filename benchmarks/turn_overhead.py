@@ -10,7 +10,6 @@ the events of its stream.
 """
 
 import asyncio
-import dataclasses
 import json
 import shlex
 import statistics
@@ -26,8 +25,8 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.renderers import renderer_from_config
 from vllm.renderers.online_renderer import OnlineRenderer
 
-from caesura.lab.machine import this_machine
 from caesura.lab.models.noise_model import demo_model_path
+from caesura.lab.results_file import Origin, replace_json
 from caesura.server.clients.history import digest
 from caesura.server.clients.memory import remember
 from caesura.server.clients.streams import ChatStream
@@ -159,8 +158,9 @@ async def main(repeats: int) -> dict[str, object]:
     bench = Bench()
     rows = [await bench.row(turns, repeats) for turns in TURNS]
     return {
-        "command": shlex.join([".venv/bin/python", "benchmarks/turn_overhead.py", *sys.argv[1:]]),
-        "machine": dataclasses.asdict(this_machine()),
+        **Origin(
+            shlex.join([".venv/bin/python", "benchmarks/turn_overhead.py", *sys.argv[1:]])
+        ).entries(),
         "renderings": rows,
         "end_of_turn": await end_of_turn(repeats),
     }
@@ -169,4 +169,4 @@ async def main(repeats: int) -> dict[str, object]:
 if __name__ == "__main__":
     figures = asyncio.run(main(int(sys.argv[2]) if len(sys.argv) > 2 else 30))
     print(json.dumps(figures, indent=1))
-    Path(sys.argv[1]).write_text(json.dumps(figures, indent=1))
+    replace_json(Path(sys.argv[1]), figures)

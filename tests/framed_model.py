@@ -1,6 +1,7 @@
 """A model that writes CML without having learned it: random weights, loud rows for markers."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
@@ -23,8 +24,16 @@ def framed_rules(calls: CallStop, *, at_words: bool = True) -> FrameRules:
     return FrameRules(CALL, TRAP, HEAD, END, INTR, calls, at_words)
 
 
-def build_framed_model(folder: Path) -> tuple[int, ...]:
-    """Write the model, in which every token is spoken; return its end-of-sequence tokens."""
+@dataclass(frozen=True)
+class FramedModel:
+    """A model that writes frames at random, and the tokens that end its sequences."""
+
+    path: str
+    ends: tuple[int, ...]
+
+
+def build_framed_model(folder: Path) -> FramedModel:
+    """Write the model, in which every token is spoken."""
     build_demo_model(MODEL, folder)
     ends = tuple(json.loads((folder / "config.json").read_text())["eos_token_id"])
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
@@ -37,4 +46,4 @@ def build_framed_model(folder: Path) -> tuple[int, ...]:
     for token, loudness in {**LOUDNESS, **dict.fromkeys(ends, END_LOUDNESS)}.items():
         head[token] *= loudness
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return ends
+    return FramedModel(str(folder), ends)

@@ -5,14 +5,16 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+
+from support.waiting import poll
 
 TESTS = Path(__file__).parent
 
@@ -43,10 +45,8 @@ class Server:
 
     def wait_for(self, name: str, value: float, **labels: str) -> float:
         """Metrics travel with engine steps: poll until the value is there."""
-        deadline = time.monotonic() + 20
-        while (now := self.metric(name, **labels)) != value and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return now
+        poll(lambda: self.metric(name, **labels) == value, seconds=60)
+        return self.metric(name, **labels)
 
 
 def free_port() -> int:
@@ -78,18 +78,56 @@ def serving(
             cwd=log.parent,  # sessions are kept in the working directory
         )
     server = Server(process, port)
-    deadline = time.monotonic() + 240
-    while not _is_healthy(server):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"the server did not start:\n{log.read_text()[-4000:]}")
-        time.sleep(0.5)
-    yield server
-    process.terminate()
     try:
-        process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.kill()
+        poll(lambda: process.poll() is not None or _is_healthy(server))
+        if not _is_healthy(server):
+            pytest.fail(f"the server did not start:\n{log.read_text()[-4000:]}")
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+class RestartableServer:
+    """A server that can be stopped, and started again in the same folder at the same port.
+
+    Args:
+        model, arguments: what is served, as in `serving`.
+        directory: where it runs and keeps its sessions.
+        port: where it listens; any if None.
+        environment: variables of its process.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        arguments: Sequence[str],
+        directory: Path,
+        port: int | None = None,
+        **environment: str,
+    ) -> None:
+        self.directory = directory
+        port = port or free_port()
+        self._serve = partial(serving, model, arguments, port=port, **environment)
+        self._running = ExitStack()
+        self._starts = 0
+        self.server = self.start()
+
+    @property
+    def log(self) -> Path:
+        """Of the latest start."""
+        return self.directory / f"server-{self._starts}.log"
+
+    def start(self) -> Server:
+        self._starts += 1
+        self.server = self._running.enter_context(self._serve(self.log))
+        return self.server
+
+    def stop(self) -> None:
+        self._running.close()
 
 
 def _is_healthy(server: Server) -> bool:

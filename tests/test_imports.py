@@ -14,6 +14,18 @@ PACKAGE = "caesura"
 SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 
 EVERYTHING = frozenset({"*"})
+# What all rooms of the laboratory may use.
+LAB_FLOOR = frozenset(
+    {
+        "PRODUCT",
+        "lab.machine",
+        "lab.progress",
+        "lab.settings",
+        "lab.figures",
+        "lab.results_file",
+        "lab.report",
+    }
+)
 # Which rooms of ours a room may use besides itself and the root modules: the product first, then
 # the laboratory, which nothing of the product uses. A room without a rule fails the test.
 MAY_USE = {
@@ -83,23 +95,21 @@ MAY_USE = {
     "__main__": EVERYTHING,
     # The laboratory; `PRODUCT` stands for all of the above but the command line.
     "lab.machine": frozenset[str](),
+    "lab.settings": frozenset[str](),
     "lab.progress": frozenset[str](),
-    "lab.models": frozenset({"cml", "lab.machine"}),
-    "lab.train": frozenset({"PRODUCT", "lab.machine", "lab.progress", "lab.models"}),
-    "lab.bench": frozenset({"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.train"}),
-    "lab.sim": frozenset(
-        {"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.train", "lab.bench"}
-    ),
-    "lab.demo": frozenset(
-        {"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.train", "lab.bench"}
-    ),
-    "lab.calibrate": frozenset(
-        {"PRODUCT", "lab.machine", "lab.progress", "lab.models", "lab.bench", "lab.sim"}
-    ),
+    "lab.figures": frozenset[str](),
+    "lab.results_file": frozenset({"lab.machine"}),
+    "lab.report": frozenset({"lab.results_file"}),
+    "lab.models": frozenset({"cml"}),
+    "lab.train": LAB_FLOOR | {"lab.models"},
+    "lab.bench": LAB_FLOOR | {"lab.models", "lab.train"},
+    "lab.sim": LAB_FLOOR | {"lab.models", "lab.train", "lab.bench"},
+    "lab.demo": LAB_FLOOR | {"lab.models", "lab.train", "lab.bench"},
+    "lab.calibrate": LAB_FLOOR | {"lab.models", "lab.bench", "lab.sim"},
     "lab": frozenset[str](),
 }
 # Modules at the root of the package that everybody may use and that use nothing of ours.
-ROOT_MODULES = frozenset({"__init__", "endpoints", "errors", "logs", "units"})
+ROOT_MODULES = frozenset({"__init__", "console", "endpoints", "errors", "logs", "units"})
 # Rooms that reach for nothing outside the standard library but these.
 OUTSIDE_ALLOWED = {"policy": frozenset({"numpy"}), "cml": frozenset[str]()}
 # vLLM is imported in `engine`, and in files that say so by their name.

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 COMMAND = (sys.executable, "-m", "caesura.cli", "chat")
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_WAIT_SECONDS = 10
+_WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,14 @@ async def chat(*arguments: str, lines: str = "", **environment: str) -> Finished
 
 
 class Terminal:
-    """A terminal with a chat in it; `screen` is all that was ever written, without its colours."""
+    """A terminal with a chat in it; `screen` is all that was ever written, without its colours.
+
+    What the prompt draws again is in it as often as it was drawn, as far as it differed.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, descriptor: int) -> None:
         self.process = process
+        self.raw = b""
         self.screen = ""
         self._descriptor = descriptor
         self._changed = asyncio.Event()
@@ -82,7 +86,8 @@ class Terminal:
         except OSError:  # the other end is closed
             asyncio.get_running_loop().remove_reader(self._descriptor)
             return
-        self.screen += _ESCAPE.sub("", data.decode(errors="replace"))
+        self.raw += data
+        self.screen = _ESCAPE.sub("", self.raw.decode(errors="ignore"))
         self._changed.set()
 
     def _fail(self, message: str) -> NoReturn:
@@ -95,8 +100,9 @@ def _own_terminal() -> None:
 
 
 @asynccontextmanager
-async def terminal(*arguments: str) -> AsyncIterator[Terminal]:
+async def terminal(*arguments: str, columns: int = 200) -> AsyncIterator[Terminal]:
     ours, theirs = os.openpty()
+    termios.tcsetwinsize(ours, (50, columns))
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         *arguments,
@@ -105,7 +111,7 @@ async def terminal(*arguments: str) -> AsyncIterator[Terminal]:
         stderr=theirs,
         start_new_session=True,
         preexec_fn=_own_terminal,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "200"},
+        env=os.environ | {"TERM": "xterm"},
     )
     made = Terminal(process, ours)
     try:

@@ -1,13 +1,15 @@
 """The client of sessions, at a real server."""
 
 import asyncio
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from caesura.chat.client import Refused, SessionsClient, Unreachable
 from caesura.chat.records import EventKind, GivenAnswer, SessionEvent
+from caesura.server.sessions.event_stream import KEEP_ALIVE, encoded_event
 from chat.chatting import wire
 from server.served import Served, form, human, served
 from session.workplace import tool
@@ -134,6 +136,74 @@ async def test_events_go_on_where_the_connection_broke(tmp_path: Path) -> None:
     lasting = {event.number for event in stored}
     assert [event.number for event in told if event.number in lasting] == sorted(lasting)
     assert told[-1].kind is EventKind.ENDED
+
+
+# What a server may send
+
+
+@asynccontextmanager
+async def sending(*pieces: bytes, kind: str = "text/event-stream") -> AsyncIterator[str]:
+    """A server that answers everything with these pieces, and closes; its URL."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode())
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def read(*pieces: bytes, **options: str) -> list[SessionEvent]:
+    async with sending(*pieces, **options) as url, SessionsClient(url) as ours:
+        events: list[SessionEvent] = []
+
+        async def follow() -> None:
+            async for event in ours.events("sess_1", give_up_seconds=-1):
+                events.append(event)
+
+        with pytest.raises(Unreachable, match="has closed the connection"):
+            await follow()
+        return events
+
+
+TOLD = SessionEvent(number=3, kind=EventKind.TEXT, data={"text": "é日\u2028\x85\r\n👩"})
+
+
+async def test_events_may_come_in_pieces_of_any_size_between_comments() -> None:
+    event = encoded_event(TOLD.data, TOLD.kind, TOLD.number)
+    stream = KEEP_ALIVE + event + KEEP_ALIVE + event.replace(b"\n", b"\r\n") + KEEP_ALIVE
+    assert await read(stream) == [TOLD, TOLD]
+    assert await read(*(stream[at : at + 1] for at in range(len(stream)))) == [TOLD, TOLD]
+
+
+async def test_an_event_that_was_cut_off_or_is_of_another_kind_is_not_given() -> None:
+    event = encoded_event(TOLD.data, TOLD.kind, TOLD.number)
+    newer = encoded_event({}, "session.dreamt", 4)
+    assert await read(event, newer, encoded_event(TOLD.data, TOLD.kind, 5)[:-1]) == [TOLD]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        (b"{}", "application/json"),
+        (b"event: output.text.delta\ndata: {}\n\n", "text/event-stream"),
+        (b"id: 1\nevent: output.text.delta\ndata: {\n\n", "text/event-stream"),
+    ],
+    ids=["no-events", "no-number", "no-json"],
+)
+async def test_what_is_no_stream_of_events_is_refused_and_not_asked_for_again(
+    sent: bytes, kind: str
+) -> None:
+    async with sending(sent, kind=kind) as url, SessionsClient(url) as ours:
+        with pytest.raises(Refused):
+            await anext(ours.events("sess_1", give_up_seconds=-1))
 
 
 async def _over(server: Served, session_id: str) -> None:

@@ -1,22 +1,39 @@
 """What is written of events."""
 
+import re
 from io import StringIO
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
-from caesura.chat.display import Display, call_text, printable
-from caesura.chat.records import ApprovalView, EventKind, SessionEvent
+from caesura.chat.display import Display
+from caesura.chat.page import Page
+from caesura.chat.records import ApprovalView, EventKind, SessionEvent, SessionView
+
+
+def terminal(file: StringIO) -> Console:
+    return Console(file=file, force_terminal=True)
 
 
 class Written:
-    """A display, and what it wrote."""
+    """A display, and what it wrote: to files, or to one terminal of a width."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int | None = None, *, has_foot: bool = False) -> None:
         self.answers, self.notes = StringIO(), StringIO()
-        self.display = Display(Console(file=self.answers), Console(file=self.notes, width=60))
+        if width is None:
+            pages = Page(Console(file=self.answers)), Page(Console(file=self.notes))
+        else:
+            page = Page(terminal(self.answers), width=lambda: width, has_foot=has_foot)
+            pages = page, page
+        self.display = Display(*pages)
         self._number = 0
+
+    @property
+    def lines(self) -> list[str]:
+        """Of the terminal, without colours."""
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.answers.getvalue()).splitlines()
 
     def show(self, kind: EventKind, **data: Any) -> None:
         self._number += 1
@@ -89,19 +106,139 @@ def test_a_question_shows_all_that_is_decided_on(written: Written) -> None:
     command = "rm -r " + "x" * 2000
     asked = {"id": "a", "session_id": "s", "kind": "approval", "text": "", "tool": "shell"}
     fields = {**asked, "arguments": {"command": command}, "state": "waiting"}
-    written.display.question(ApprovalView.model_validate(fields), "y, or n")
+    written.display.question(ApprovalView.model_validate(fields))
     assert command in written.notes.getvalue()
 
 
-def test_nothing_that_is_shown_steers_the_terminal(written: Written) -> None:
-    trick = "safe\x1b[2J\x1b]0;title\x07\u202egnp.exe\x9b31m\r\nnext"
-    assert printable(trick) == "safe�[2J�]0;title��gnp.exe�31m\nnext"
-    written.show(EventKind.TEXT, turn=1, text=trick)
-    written.show(EventKind.RESULT, call_id="c", name=trick, ending="succeeded", content=trick)
-    written.show(EventKind.CALL, call_id="c", turn=1, name=trick, arguments=trick)
+TRICK = "safe\x1b[2J\x1b]8;;http://evil\x1b\\\u202egnp.exe\x9b31m\rover\u2066[bold]:A:\ud83d"
+SHOWN = "safe�[2J�]8;;http://evil�\\�gnp.exe�31m�over�[bold]:A:�"
+EVIL_ARGUMENTS = {TRICK: TRICK}
+
+
+def approval(**fields: Any) -> ApprovalView:
+    asked = {"id": "a", "session_id": "s", "text": "", "state": "waiting"}
+    return ApprovalView.model_validate(asked | fields)
+
+
+@pytest.mark.parametrize("width", [None, 1, 40])
+def test_nothing_that_is_shown_steers_the_terminal(width: int | None) -> None:
+    written = Written(width, has_foot=width == 40)
+    names = "text reasoning role content name arguments ending error reason message call_id"
+    everywhere = dict.fromkeys(names.split(), TRICK)
+    told = [{"id": TRICK, "call_id": TRICK}, {"error": TRICK}]
+    for kind in EventKind:
+        more = {"call_ids": [TRICK], "interrupts": told, "fraction": 0.5}
+        written.show(kind, turn=1, stop="length", **everywhere, **more)
+    display = written.display
+    display.error(TRICK)
+    kinds = ({"kind": kind, "tool": TRICK, "text": TRICK} for kind in ("approval", "question"))
+    asked = [approval(**one, arguments=EVIL_ARGUMENTS, choices=[TRICK]) for one in kinds]
+    for one in asked:
+        display.question(one)
+    fields = {"id": TRICK, "phase": TRICK, "held": False, "output_text": TRICK}
+    display.sessions([SessionView.model_validate(fields)], None)
+    calls = [{"name": TRICK, "arguments": TRICK}]
+    display.transcript(
+        [
+            {"role": "user", "content": [{"text": TRICK}]},
+            {"role": "assistant", "content": TRICK, "calls": calls},
+            {"role": "tool", "name": TRICK, "ending": TRICK, "content": TRICK},
+            {"role": TRICK, "content": TRICK},
+        ]
+    )
+    written.show(EventKind.TEXT, turn=2, text=TRICK)
+    feet = [display.foot(asked[start:], answers=True) for start in (0, 1)]
+    foot = "".join(text for parts in feet for _, text in parts)
     everything = written.answers.getvalue() + written.notes.getvalue()
-    assert not set(everything) & set("\x1b\x07\x9b\r\u202e")
-    assert "\x1b" not in call_text("shell", {"command": trick})
+    without_colours = re.sub(r"\x1b\[[0-9;]*m", "", everything)
+    assert not set(without_colours + foot) & set("\x1b\x9b\r\u202e\u2066\ud83d")
+    assert "".join(without_colours.split()).count(SHOWN) > 20 or width is not None
+    assert "[bold]:A:" in without_colours + foot or width == 1
+
+
+def test_a_name_of_an_argument_cannot_be_read_as_another_call(written: Written) -> None:
+    name = "x='/tmp') run?\n? May list(path"
+    written.display.question(approval(kind="approval", tool="delete", arguments={name: "/"}))
+    assert written.notes.getvalue().splitlines() == [
+        f"? May delete({name!r}='/') run?", "  delete: y, or n and a reason"
+    ]  # fmt: skip
+
+
+def test_lines_of_a_question_are_marked(written: Written) -> None:
+    asked = approval(
+        kind="question", tool="ask", text="Which?\n? May list() run?", choices=["a\nb"]
+    )
+    written.display.question(asked)
+    assert written.notes.getvalue().splitlines()[:-1] == [
+        "? ask asks: Which?", "│ ? May list() run?", "  1. a", "│    b"
+    ]  # fmt: skip
+
+
+def test_an_open_question_stays_at_the_foot() -> None:
+    written = Written(40, has_foot=True)
+    long = approval(kind="approval", tool="shell", arguments={"command": "rm -r " + "x " * 400})
+    short = approval(kind="question", tool="ask", text="Which?", choices=["red", "blue"])
+    written.display.question(long)
+    assert "".join(written.lines).count("x") == 400  # in full, once
+    parts = written.display.foot([long, short], answers=True)
+    lines = "".join(text for _, text in parts).splitlines()
+    assert lines[0].startswith("? May shell(command='rm -r x")
+    assert all(cell_len(line.rstrip()) <= 40 for line in lines)
+    assert len(lines) < 14
+    told = " ".join(" ".join(lines).split())
+    assert "y, or n and a reason; question 1 of 2; " in told
+    assert "more characters: Enter shows them" in told
+    assert lines[-1] == "? "
+    parts = written.display.foot([short], answers=False)
+    assert [line.rstrip() for line in "".join(text for _, text in parts).splitlines()] == [
+        "? ask asks: Which?",
+        "  1. red",
+        "  2. blue",
+        "  a number, or /no and a reason",
+        "›",
+    ]
+
+
+def test_a_line_that_goes_on_stays_at_the_foot_and_notes_do_not_break_it() -> None:
+    written = Written(30, has_foot=True)
+    for piece in ("Plea", "sed to he", "lp you with that, and mo"):
+        written.show(EventKind.TEXT, turn=1, text=piece)
+    written.show(EventKind.RESULT, call_id="c", name="look", ending="succeeded", content="7")
+    assert written.lines == ["Pleased to help you with that,", "← look succeeded in 0.0 s", "  7"]
+    assert written.display.foot([], answers=False) == [("", "and mo \n"), ("", "› ")]
+    written.show(EventKind.TEXT, turn=1, text="re.")
+    written.show(EventKind.OUTPUT, **output("Pleased to help you with that, and more."))
+    assert written.lines[-1] == "and more."
+    assert written.display.foot([], answers=False) == [("", "› ")]
+
+
+def test_without_a_foot_words_are_written_when_it_is_clear_where_they_stand() -> None:
+    written = Written(30)
+    seen = []
+    for piece in ("Plea", "sed to he", "lp you with that, and mo", "re."):
+        written.show(EventKind.TEXT, turn=1, text=piece)
+        seen.append(written.answers.getvalue())
+    assert seen == ["", "Pleased to ", first := "Pleased to help you with that,\nand ", first]
+    written.show(EventKind.RESULT, call_id="c", name="look", ending="succeeded")
+    assert written.lines[1:] == ["and more.", "← look succeeded in 0.0 s"]
+
+
+def test_sessions_are_listed_at_any_width() -> None:
+    fields = {"id": "sess_" + "0" * 32, "phase": "idle", "held": False}
+    listed = [SessionView.model_validate(fields | {"output_text": "It rains in Ulm\n" * 9})]
+    for width in (60, 100, 200):
+        written = Written(width)
+        written.display.sessions(listed, listed[0].id)
+        head, said = written.lines
+        assert head.startswith(f"* {listed[0].id}  ")
+        assert width - 10 < len(said) <= width or len(said) == 4 + 9 * 16 - 1
+        assert set(said.replace("…", "").split()) == {"It", "rains", "in", "Ulm"}
+
+
+def test_what_is_copied_is_not_broken() -> None:
+    written = Written(30)
+    written.display.note("come back with: caesura chat --session sess_0123", rest=None)
+    assert written.lines == ["come back with: caesura chat --session sess_0123"]
 
 
 def test_markup_of_the_display_in_a_text_is_text(written: Written) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from chat.chatting import chat, terminal, wire
 from server.served import form, human, served
+from session import planned
 from session.workplace import tool
 
 
@@ -58,6 +59,18 @@ async def test_a_question_that_nobody_can_answer_has_its_own_status(tmp_path: Pa
         answered = await chat(*back.split()[2:], "--message", "y")
     assert answered.status == 0
     assert answered.answers == "heard: did it. the end\n"
+
+
+async def test_a_model_that_goes_on_beside_a_question_is_heard_to_its_end(tmp_path: Path) -> None:
+    said = "meanwhile " * 60
+    plan = f"{planned.call('a', 'risky')}{said}|?a| so: |=a|."
+    tools = {"engine": planned.engine(), "formats": planned.FORMATS}
+    async with served(tmp_path / "db", tool(risky, approve=True), **tools) as server:
+        arguments = ("--url", server.url, "--function-calling", "async")
+        asked = await chat(*arguments, "--message", plan)
+    assert asked.status == 3
+    assert asked.answers == f"{said}\n"
+    assert "May risky() run?" in asked.notes
 
 
 async def test_piped_lines_wait_for_their_turn(tmp_path: Path) -> None:
@@ -126,7 +139,7 @@ async def test_a_dialogue_with_an_approval(tmp_path: Path) -> None:
         screen.type("maybe\r")
         await screen.until("answer y, or n and a reason")
         screen.type("n not now\r")
-        await screen.until("refused: not now")
+        await screen.until("risky: refused: not now")
         await screen.until("← risky refused")
         await screen.until("done")
         screen.type("/sessions\r")
@@ -136,7 +149,7 @@ async def test_a_dialogue_with_an_approval(tmp_path: Path) -> None:
         await screen.until("risky: refused")
         screen.type("/say /bye\r")
         await screen.until("heard: . /bye")
-        await screen.until("› ")
+        await screen.until("›")
         assert not screen.echoes
         screen.type("\x04")
         await screen.until("come back with: caesura chat --url")
@@ -163,11 +176,10 @@ async def test_what_is_typed_while_a_call_runs_steers_and_nothing_is_written_int
         screen.type("and then")
         await screen.until("and then")
         gate.set()
-        (session,) = (await server.client.get("/v1/sessions")).json()["data"]
-        await server.until(session["id"], phase="idle")
-        assert "waited" not in screen.screen
-        screen.type(" this\r")
         await screen.until("← wait succeeded")
+        await screen.until("heard: waited. done")
+        await screen.until("› and then")  # it stands below, as it was
+        screen.type(" this\r")
         await screen.until("heard: . and then this")
 
 
@@ -176,7 +188,128 @@ async def test_a_line_may_be_longer_than_the_terminal(tmp_path: Path) -> None:
     async with served(tmp_path / "db") as server, terminal("--url", server.url) as screen:
         await screen.until("/help")
         screen.type(f"{line[1:]}\x01{line[0]}\x05!\r")
-        await screen.until(f"heard: . {line}!")
+        await screen.until("heard: . ")
+        (session,) = (await server.client.get("/v1/sessions")).json()["data"]
+        path = f"/v1/sessions/{session['id']}/transcript"
+        assert (await server.client.get(path)).json()["items"][0]["content"] == f"{line}!"
+
+
+async def test_lines_that_are_pasted_are_one_message(tmp_path: Path) -> None:
+    async with served(tmp_path / "db") as server, terminal("--url", server.url) as screen:
+        await screen.until("/help")
+        screen.type("\x1b[200~first\nsecond\x1b[201~")
+        screen.type("\r")
+        await screen.until("heard: . first")
+        screen.type("\x1b[A\r")  # the line before
+        await screen.until("heard: . first")
+        (session,) = (await server.client.get("/v1/sessions")).json()["data"]
+        path = f"/v1/sessions/{session['id']}/transcript"
+        items = (await server.client.get(path)).json()["items"]
+        said = [item["content"] for item in items if item["role"] == "user"]
+        assert said == ["first\nsecond", "first\nsecond"]
+
+
+async def test_a_line_that_was_begun_before_the_question_does_not_answer_it(
+    tmp_path: Path,
+) -> None:
+    gate = asyncio.Event()
+
+    async def wait() -> str:
+        """Wait."""
+        await gate.wait()
+        return "waited"
+
+    async with (
+        served(tmp_path / "db", tool(wait), tool(risky, approve=True)) as server,
+        terminal("--url", server.url) as screen,
+    ):
+        screen.type("\x1b[200~<<wait {}>>\n<<risky {}>>\x1b[201~\r")
+        await screen.until("→ wait")
+        screen.type("y")
+        await screen.until("y")
+        gate.set()
+        await screen.until("May risky() run?")
+        screen.type("\r")
+        await screen.until("the question came while you typed")
+        assert (await server.asked())["state"] == "waiting"
+        screen.type("y\r")
+        await screen.until("heard: waited | did it. done")
+
+
+async def test_questions_are_answered_in_their_order_and_stay_until_then(tmp_path: Path) -> None:
+    def daring() -> str:
+        """Do it, too."""
+        return "did it, too"
+
+    tools = tool(risky, approve=True), tool(daring, approve=True)
+    async with (
+        served(tmp_path / "db", *tools) as server,
+        terminal("--url", server.url) as screen,
+    ):
+        screen.type("<<risky {}>> <<daring {}>>\r")
+        await screen.until("May risky() run?")
+        await screen.until("question 1 of 2")
+        screen.type("/sessions\r")
+        await screen.until("* sess_")
+        await screen.until("May risky() run?")  # still, below the list
+        screen.type("\r")
+        await screen.until("May risky() run?")
+        screen.type("n not now\r")
+        await screen.until("May daring() run?")
+        screen.type("y\r")
+        await screen.until("daring: accepted")
+        await screen.until("did it, too")
+        await screen.until("done")
+
+
+async def test_a_question_stays_below_what_the_model_goes_on_to_say(tmp_path: Path) -> None:
+    plan = f"{planned.call('a', 'risky')}{'meanwhile ' * 60}|?a| so: |=a|."
+    tools = {"engine": planned.engine(), "formats": planned.FORMATS}
+    async with (
+        served(tmp_path / "db", tool(risky, approve=True), **tools) as server,
+        terminal("--url", server.url, "--function-calling", "async", columns=60) as screen,
+    ):
+        screen.type(f"{plan}\r")
+        await screen.until("waiting for risky")
+        await screen.until("May risky() run?")
+        screen.type("y\r")
+        await screen.until("so: did it.")
+        lines = screen.raw.decode().splitlines()
+        assert "meanwhile meanwhile meanwhile meanwhile meanwhile meanwhile" in lines
+
+
+async def test_a_question_goes_with_its_call(tmp_path: Path) -> None:
+    plan = f"{planned.call('a', 'risky')}{'x' * 2000}"  # more than it may write
+    tools = {"engine": planned.engine(), "formats": planned.FORMATS}
+    async with (
+        served(tmp_path / "db", tool(risky, approve=True), **tools) as server,
+        terminal("--url", server.url, "--function-calling", "async") as screen,
+    ):
+        screen.type(f"{plan}\r")
+        await screen.until("May risky() run?")
+        await screen.until("nobody needs to answer any more")
+        await screen.until("← risky cancelled")
+        (session,) = (await server.client.get("/v1/sessions")).json()["data"]
+        before = await server.until(session["id"], phase="idle")
+        screen.type("so\r")  # is no answer
+        await server.until(session["id"], turns=before["turns"] + 1)
+
+
+async def test_nothing_that_a_tool_returns_reaches_the_terminal_raw(tmp_path: Path) -> None:
+    def evil() -> str:
+        """Try to steer the terminal."""
+        return "\x1b[41mred\x1b]8;;http://evil\x1b\\link\x9b5m\rover\u202egnp"
+
+    async with (
+        served(tmp_path / "db", tool(evil)) as server,
+        terminal("--url", server.url) as screen,
+    ):
+        screen.type("<<evil {}>>\r")
+        await screen.until("← evil succeeded")
+        await screen.until("done")
+        written = screen.raw.decode()
+        assert "�[41mred�]8;;http://evil�\\link�5m�over�gnp" in written
+        assert not any(trick in written for trick in ("\x1b[41m", "\x1b]", "\x9b", "\u202e"))
 
 
 async def test_ctrl_c_stops_the_session_and_then_leaves_it(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from caesura.cml import (
     Trap,
     encode_text,
     encode_tokens,
-    read_transcript,
     unescape,
 )
 from caesura.errors import ConfigurationError
 from cml_support import MarkerTokenizer, interrupts, pieces, streams
+from cml_transcript import read_transcript
 
 TOKENIZER = MarkerTokenizer()
 

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.cml import ReasoningTags, Unescaper, Vocabulary, escape, unescape
+from caesura.cml import ReasoningTags, Vocabulary, escape, unescape
+from caesura.cml.escaping import Unescaper
 from cml_support import FRAGMENTS, SPELLINGS, cut, streams
 
 

@@ -22,10 +22,10 @@ from caesura.cml import (
     Vocabulary,
     encode_text,
     next_step,
-    read_transcript,
     system_prompt,
 )
 from caesura.cml.prompting import describe_tool, example
+from cml_transcript import read_transcript
 
 WEATHER = ToolDescription(
     "weather",

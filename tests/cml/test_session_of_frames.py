@@ -32,9 +32,9 @@ from caesura.cml import (
     encode_text,
     escape,
     next_step,
-    read_transcript,
 )
 from cml_support import FRAGMENTS, joined, json_objects, names, pieces, streams
+from cml_transcript import read_transcript
 
 
 @st.composite

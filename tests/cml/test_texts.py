@@ -33,10 +33,10 @@ from caesura.cml import (
     encode_text,
     encode_tokens,
     escape,
-    read_transcript,
     unescape,
 )
 from cml_support import ByteDecoder, MarkerTokenizer, cut, joined, streams
+from cml_transcript import read_transcript
 
 TOKENIZER = MarkerTokenizer()
 TOKENS = TOKENIZER.token_ids

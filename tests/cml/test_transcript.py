@@ -7,14 +7,13 @@ from caesura.cml import (
     Channel,
     FireAndForget,
     Interrupt,
-    MalformedTranscript,
     Piece,
     Text,
     Trap,
     encode_text,
-    read_transcript,
 )
 from cml_support import joined, pieces, streams
+from cml_transcript import MalformedTranscript, read_transcript
 
 reasoning = st.builds(Text, streams.filter(bool), st.just(Channel.REASONING))
 

@@ -1,86 +1,17 @@
-"""Real engines for tests: started once, used from one event loop in a thread of its own."""
+"""Real engines that tests share: started once, used from one event loop in a thread of its own."""
 
-import asyncio
-import os
-import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import TypeVar
 
 import pytest
-from vllm import SamplingParams
-from vllm.inputs import TokensPrompt
 
-from caesura.engine.config import CaesuraConfig
-from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
+from caesura.engine.serving.launch import Engine, EngineSettings
 from caesura.lab.bench.function_calling.vllm_planned_calls import PLANNED_CALLS
+from engine.frame_scenarios import Teacher
 from forced_tokens import FORCED_TOKENS
-from small_model import BLOCK_SIZE, kv_bytes
-
-T = TypeVar("T")
-
-KV_BLOCKS = 41
-ROUNDING_LOGPROB = 1e-3  # float32 sums in another order: two tokens this close are a tie
-
-
-class EngineLoop:
-    """An event loop in a thread, for engines that outlive a test."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[object, object, T], timeout_seconds: float = 120) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_seconds)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-
-class Control:
-    """Uninterrupted runs of the same tokens, on stock vLLM."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._runs = 0
-
-    async def greedy_violations(
-        self, transcript: list[int], generated: list[int]
-    ) -> list[tuple[int, float]]:
-        """Positions in `generated` whose token is not the greedy one after all that precedes.
-
-        One forward pass over the whole transcript: by induction the outputs equal those of an
-        uninterrupted greedy run if and only if there is none.
-        """
-        params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=1, detokenize=False)
-        output = await self._generate(transcript, params)
-        assert output.prompt_logprobs is not None
-        violations = []
-        for position in generated:
-            entry = output.prompt_logprobs[position]
-            best = max(item.logprob for item in entry.values())
-            behind = best - entry[transcript[position]].logprob
-            if behind > ROUNDING_LOGPROB:
-                violations.append((position, behind))
-        return violations
-
-    async def generate(self, prompt: list[int], max_tokens: int) -> list[int]:
-        params = SamplingParams(
-            max_tokens=max_tokens, temperature=0, ignore_eos=True, detokenize=False
-        )
-        return list((await self._generate(prompt, params)).outputs[0].token_ids)
-
-    async def _generate(self, prompt, params):
-        self._runs += 1
-        last = None
-        async for output in self._engine.llm.generate(
-            TokensPrompt(prompt_token_ids=list(prompt)), params, f"control-{self._runs}"
-        ):
-            last = output
-        return last
+from framed_model import FramedModel, build_framed_model
+from small_model import kv_bytes
+from support.engines.real import Control, EngineLoop, chaotic_settings, running
 
 
 @pytest.fixture(scope="session")
@@ -90,74 +21,41 @@ def engine_loop() -> Iterator[EngineLoop]:
     loop.stop()
 
 
-def launch(loop: EngineLoop, settings: EngineSettings) -> Engine:
-    tests = str(Path(__file__).parents[1])
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [tests, os.environ.get("PYTHONPATH", "")])
-    )
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-
-    async def start() -> Engine:
-        return start_engine(settings)
-
-    return loop.run(start(), timeout_seconds=300)
-
-
-def stop(loop: EngineLoop, engine: Engine) -> None:
-    async def shut_down() -> None:
-        engine.shutdown()
-
-    loop.run(shut_down())
-
-
 @pytest.fixture(scope="session")
 def control(engine_loop: EngineLoop, model_path: str) -> Iterator[Control]:
     """Stock vLLM with ample memory."""
     settings = EngineSettings(
         model_path, kv_memory_bytes=kv_bytes(512), dtype="float32", compute_threads=1
     )
-    engine = launch(engine_loop, settings)
-    yield Control(engine)
-    stop(engine_loop, engine)
+    with running(engine_loop, settings) as engine:
+        yield Control(engine)
 
 
 @pytest.fixture(scope="session")
 def chaotic(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
-    """Caesura with a random policy, too little memory, small chunks and few running requests."""
-    engine = launch(engine_loop, chaotic_settings(model_path))
-    yield engine
-    stop(engine_loop, engine)
+    """Caesura with a random policy, too little memory, small chunks and few running requests.
 
-
-def chaotic_settings(model_path: str) -> EngineSettings:
-    return EngineSettings(
-        model_path,
-        caesura=CaesuraConfig(
-            policy="chaos:Chaos",
-            policy_options={
-                "seed": 5,  # an order that displaces
-                "review_scale": 0.01,
-                "patience_floor_seconds": 0.05,
-                "starvation_seconds": 1.0,
-            },
-            host_memory=kv_bytes(30),
-            copy_budget=kv_bytes(4),
-            check_integrity=True,
-        ),
-        kv_memory_bytes=kv_bytes(KV_BLOCKS),
-        dtype="float32",
-        max_model_len=(KV_BLOCKS - 1) * BLOCK_SIZE,
-        max_num_seqs=6,
-        max_num_batched_tokens=96,
-        compute_threads=1,
-    )
+    Its sessions can be made to write a script, or a plan of calls.
+    """
+    settings = chaotic_settings(model_path)
+    overrides = {"logits_processors": [FORCED_TOKENS, PLANNED_CALLS]}
+    with running(engine_loop, replace(settings, overrides=overrides)) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")
-def forced(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
-    """A chaotic engine whose sessions can be made to write a script, or a plan of calls."""
-    settings = chaotic_settings(model_path)
-    overrides = {"logits_processors": [FORCED_TOKENS, PLANNED_CALLS]}
-    engine = launch(engine_loop, replace(settings, overrides=overrides))
-    yield engine
-    stop(engine_loop, engine)
+def framed_model(tmp_path_factory: pytest.TempPathFactory) -> FramedModel:
+    folder = tmp_path_factory.mktemp("framed")
+    return build_framed_model(folder)
+
+
+@pytest.fixture(scope="session")
+def framed(engine_loop: EngineLoop, framed_model: FramedModel) -> Iterator[Engine]:
+    """The same engine, without scripts, with the model that writes frames."""
+    with running(engine_loop, chaotic_settings(framed_model.path)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def teacher(framed_model: FramedModel) -> Teacher:
+    return Teacher(framed_model.path)

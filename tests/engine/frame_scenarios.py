@@ -16,8 +16,8 @@ from caesura.engine.serving.launch import Engine
 from caesura.session import ContextFull, EngineFailed, NotGenerating, Sampling, Session, StopReason
 from framed_model import INTR, framed_rules
 from small_model import BLOCK_SIZE
-
-from .conftest import KV_BLOCKS
+from support.engines.real import KV_BLOCKS
+from support.waiting import think
 
 VOCABULARY = 1000
 LONGEST_APPENDED = 60
@@ -115,7 +115,7 @@ class _Player:
 
     async def play(self) -> None:
         plan = self._plan
-        await asyncio.sleep(plan.start_seconds)
+        await think(plan.start_seconds)
         prompt = [self._random.randrange(VOCABULARY) for _ in range(plan.prompt)]
         rules = framed_rules(plan.calls, at_words=plan.at_words)
         session = await Session.open(
@@ -131,7 +131,7 @@ class _Player:
                     await session.resume(self._tokens(LONGEST_APPENDED))
                 if not await self._generate(session):
                     break
-                await asyncio.sleep(plan.pause_seconds)
+                await think(plan.pause_seconds)
         except (ContextFull, EngineFailed):
             # An interrupt came that the context had no room for any more.
             assert len(session.transcript) + LONGEST_APPENDED * 5 > CONTEXT_TOKENS
@@ -141,7 +141,7 @@ class _Player:
         await session.close()
 
     async def _interrupt_after(self, session: Session, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await think(seconds)
         await self._interrupt(session)
 
     async def _interrupt(self, session: Session) -> None:

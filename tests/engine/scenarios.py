@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling, Session, SessionClosed
+from support.waiting import think
 
 VOCABULARY = 1000
 SHARED_PREFIX = [(7 * index + 3) % VOCABULARY for index in range(96)]
@@ -81,7 +82,7 @@ class _Player:
         return [self._random.randrange(VOCABULARY) for _ in range(count)]
 
     async def play(self) -> None:
-        await asyncio.sleep(self._plan.start_seconds)
+        await think(self._plan.start_seconds)
         first = self._plan.turns[0]
         prompt = (SHARED_PREFIX if self._plan.shares_prefix else []) + self._tokens(first.append)
         forks = []
@@ -98,7 +99,7 @@ class _Player:
                 break
             if index == self._plan.fork_after_turn:
                 forks.append(asyncio.create_task(self._fork(list(session.transcript))))
-            await asyncio.sleep(turn.pause_seconds)
+            await think(turn.pause_seconds)
         record.transcript = list(session.transcript)
         await session.close()
         await asyncio.gather(*forks)

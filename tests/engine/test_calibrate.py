@@ -19,6 +19,7 @@ from caesura.lab.calibrate.iteration_fit import (
 )
 from caesura.lab.calibrate.measure import CopySample, copy_bandwidth
 from caesura.policy.profile import MEASURED, DeviceProfile, attention_pairs
+from support.waiting import HANG_SECONDS
 
 CONSTANTS = dict(zip(FIGURES, (6e-3, 1.6e-4, 2e-6, 5e-5, 8e-8), strict=True))
 PREFILLS = tuple(
@@ -121,7 +122,7 @@ def test_the_demo_model_is_calibrated_on_the_real_engine(tmp_path: Path) -> None
         env=os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "COLUMNS": "120"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     profile = DeviceProfile.load(profile_path)

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
@@ -24,9 +22,9 @@ from caesura.engine.model.call_grammar import call_grammar
 from caesura.engine.serving.launch import Engine
 from caesura.errors import ConfigurationError
 from caesura.session import Sampling, Session, StopReason
-from framed_model import CALL, END, HEAD, INTR, TRAP, build_framed_model, framed_rules
-
-from .conftest import EngineLoop, chaotic_settings, launch, stop
+from framed_model import CALL, END, HEAD, INTR, TRAP, FramedModel, framed_rules
+from support.draws import seeds
+from support.engines.real import EngineLoop
 
 TOOLS = {
     "tide": {
@@ -43,20 +41,6 @@ TOKENS = {
     Marker.END: END,
     Marker.INTR: INTR,
 }
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("framed")
-    build_framed_model(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def engine(engine_loop: EngineLoop, model_folder: Path) -> Iterator[Engine]:
-    engine = launch(engine_loop, chaotic_settings(str(model_folder)))
-    yield engine
-    stop(engine_loop, engine)
 
 
 async def turns_of(engine: Engine, calls: CallStop, seed: int) -> list[tuple[list[int], bool]]:
@@ -86,19 +70,22 @@ async def turns_of(engine: Engine, calls: CallStop, seed: int) -> list[tuple[lis
 
 
 @pytest.mark.engine
+@pytest.mark.fuzz
 def test_every_call_that_is_begun_is_valid(
-    engine: Engine, engine_loop: EngineLoop, model_folder: Path
+    framed: Engine, engine_loop: EngineLoop, framed_model: FramedModel
 ) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(framed_model.path)
     settings = MonitorSettings(KnownTools(TOOLS), vocabulary=Vocabulary(reasoning=None))
 
-    async def play() -> list[list[tuple[list[int], bool]]]:
+    async def play(*at_once: int) -> list[list[tuple[list[int], bool]]]:
         return await asyncio.gather(
-            *(turns_of(engine, calls, seed) for seed in range(2) for calls in CallStop)
+            *(turns_of(framed, calls, seed) for seed in at_once for calls in CallStop)
         )
 
     found: list[str] = []
-    for session in engine_loop.run(play()):
+    drawn = seeds(2)
+    pairs = [drawn[first : first + 2] for first in range(0, len(drawn), 2)]
+    for session in [session for pair in pairs for session in engine_loop.run(play(*pair))]:
         for tokens, cut_short in session:
             monitor = TokenMonitor(
                 settings, TOKENS, lambda token_ids, final: tokenizer.decode(token_ids)

@@ -1,7 +1,5 @@
 """Calling sessions on the real engine: known answers, real pauses and interrupts."""
 
-import asyncio
-
 import pytest
 from vllm.config import ModelConfig
 from vllm.tokenizers import cached_tokenizer_from_config
@@ -14,16 +12,16 @@ from caesura.cml import (
     Text,
     Trap,
     encode_text,
-    read_transcript,
 )
 from caesura.engine.model.cml_format import CmlFormat, cml_format
 from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling
-from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending
+from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending, Timeline
+from cml_transcript import read_transcript
 from forced_tokens import script
 from marked_model import build_marked_model
-
-from .conftest import EngineLoop
+from support.engines.real import EngineLoop
+from support.waiting import eventually
 
 pytestmark = pytest.mark.engine
 
@@ -41,21 +39,30 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> CmlFormat:
 
 
 class Look:
-    """A tool that answers `b` before `a`, if both run."""
+    """A tool that answers `b` before `a`, if both run, and `a` only when `b` has been read.
+
+    Attributes:
+        timeline: of the session that calls it.
+    """
+
+    timeline: Timeline
 
     def __init__(self, mode: Mode) -> None:
-        self._b_done = asyncio.Event()
-        if mode is Mode.SYNC:
-            self._b_done.set()
+        self._mode = mode
 
     async def __call__(self, call: Call | FireAndForget) -> str:
         assert isinstance(call, Call)
-        if call.id == "a":
-            await self._b_done.wait()
-        await asyncio.sleep(0.02)
-        if call.id == "b":
-            self._b_done.set()
+        if call.id == "a" and self._mode is not Mode.SYNC:
+            await eventually(lambda: self._is_done("b"))
         return f"result of {call.id}"
+
+    def _is_done(self, call_id: str) -> bool:
+        if call_id not in [call.id for call in self.timeline.calls]:
+            return False
+        call = self.timeline.call(call_id)
+        if self._mode is Mode.ASYNC:
+            return call.injected_at is not None
+        return call.finished_at is not None
 
 
 def result(call_id: str) -> Interrupt:
@@ -71,22 +78,24 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("mode", Mode)
 def test_a_session_calls_and_answers_in_each_mode(
-    forced: Engine, engine_loop: EngineLoop, made: CmlFormat, mode: Mode
+    chaotic: Engine, engine_loop: EngineLoop, made: CmlFormat, mode: Mode
 ) -> None:
     async def scenario() -> None:
         prompt = made.prompt([QUESTION], [], mode)
         token_ids = made.chat.encode(encode_text(SCRIPTS[mode]))
         extra = script(token_ids, len(prompt), made.frame_rules(mode))
         session = CallingSession(
-            forced.tokens,
+            chaotic.tokens,
             made,
             Checkpoint(prompt),
             Sampling(max_tokens=1000, extra=extra),
             mode=mode,
             expectations=Durations({"look": 0.1}),
         )
-        async with asyncio.timeout(60):
-            timeline = await Driver(session, Look(mode)).run()
+        look = Look(mode)
+        driver = Driver(session, look)
+        look.timeline = driver.timeline
+        timeline = await driver.run()
         await session.close()
         assert timeline.ending is Ending.COMPLETED, timeline.message
         assert not timeline.mistakes
@@ -108,6 +117,7 @@ def test_a_session_calls_and_answers_in_each_mode(
                 *(result("b"), result("a"))
             ]
         else:
-            assert timeline.call("b").injected_at < timeline.call("a").injected_at
+            injected_at = {call.id: call.injected_at for call in timeline.calls}
+            assert injected_at["b"] < injected_at["a"]
 
     engine_loop.run(scenario())

@@ -22,10 +22,10 @@ from caesura.cml import (
     Trap,
     encode_text,
     escape,
-    read_transcript,
 )
 from caesura.engine.model.cml_format import CmlFormat, cml_format
 from caesura.engine.model.data_tokens import DataTokens, StreamDecoder
+from cml_transcript import read_transcript
 from marked_model import TOKENS, build_marked_model
 
 QUESTION = {"role": "user", "content": "How is it?"}

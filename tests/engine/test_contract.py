@@ -95,7 +95,7 @@ def test_the_allocation_of_a_waiting_request_passes_options_by_name() -> None:
 
 
 def test_a_stopped_request_is_handled_before_it_leaves_the_queues() -> None:
-    """`_settle_stopped` waits for the end of the step because of this order."""
+    """`Turns.settle` waits for the end of the step because of this order."""
     source = inspect.getsource(Scheduler.update_from_output)
     handled = source.index("self._handle_stopped_request(request)")
     assert handled < source.index("self.waiting.remove_requests(stopped_preempted_reqs)")

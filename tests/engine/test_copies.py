@@ -104,7 +104,9 @@ def test_a_copy_that_fails_is_reported_as_failed() -> None:
         assert backend.poll().failed == [7]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="copies of a GPU need a machine with CUDA"
+)
 def test_copies_out_wait_for_the_computation_that_writes_the_blocks() -> None:
     caches, config = kv_cache("cuda")
     backend = make_backend(device_regions(caches, config), NUM_SLOTS)

@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caesura.cml import CallStop
@@ -12,8 +12,9 @@ from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling, Session, StopReason
 from forced_tokens import script as script_extra
 from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
-
-from .conftest import EngineLoop
+from support.draws import examples
+from support.engines.real import EngineLoop
+from support.waiting import think
 
 pytestmark = pytest.mark.engine
 
@@ -21,11 +22,6 @@ PIECES = ([CALL, 700, HEAD, 701, END], [CALL, 702, END], [TRAP, END], [703], [30
 scripts = st.lists(st.sampled_from(PIECES), min_size=1, max_size=12).map(
     lambda pieces: tuple(token for piece in pieces for token in piece)
 )
-
-
-@pytest.fixture
-def engine(forced: Engine) -> Engine:
-    return forced
 
 
 async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed: int) -> list[int]:
@@ -45,7 +41,7 @@ async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed
             if delta.stop is None and chance.random() < 0.2:
                 await session.interrupt(frame())
         if session.stop is not StopReason.STOP:
-            await asyncio.sleep(chance.choice([0, 0, 0.02]))
+            await think(chance.choice([0, 0, 0.02]))
             await session.resume(frame())
     await session.close()
     found: list[int] = []
@@ -58,14 +54,13 @@ async def written(engine: Engine, script: tuple[int, ...], calls: CallStop, seed
     return found
 
 
-@seed(0)
-@settings(max_examples=8, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(8), suppress_health_check=list(HealthCheck))
 @given(
     plans=st.lists(st.tuples(scripts, st.sampled_from(CallStop)), min_size=1, max_size=10),
     tokens_seed=st.integers(0, 10_000),
 )
 def test_scripts_are_written_across_interrupts_pauses_and_preemption(
-    engine: Engine,
+    chaotic: Engine,
     engine_loop: EngineLoop,
     plans: list[tuple[tuple[int, ...], CallStop]],
     tokens_seed: int,
@@ -73,7 +68,7 @@ def test_scripts_are_written_across_interrupts_pauses_and_preemption(
     async def play() -> list[list[int]]:
         return await asyncio.gather(
             *(
-                written(engine, script, calls, tokens_seed * 1000 + index)
+                written(chaotic, script, calls, tokens_seed * 1000 + index)
                 for index, (script, calls) in enumerate(plans)
             )
         )
@@ -82,10 +77,10 @@ def test_scripts_are_written_across_interrupts_pauses_and_preemption(
 
 
 def test_a_free_session_is_free_beside_one_with_a_script(
-    engine: Engine, engine_loop: EngineLoop
+    chaotic: Engine, engine_loop: EngineLoop
 ) -> None:
     async def tokens(sampling: Sampling) -> list[int]:
-        async with await Session.open(engine.tokens, [400, 401], sampling) as session:
+        async with await Session.open(chaotic.tokens, [400, 401], sampling) as session:
             return [token async for delta in session for token in delta.token_ids]
 
     async def play() -> None:

@@ -1,42 +1,26 @@
-"""Sessions with CML frames on the real engine: where turns end, and that every token is right.
+"""Sessions with CML frames on the real engine: where turns end, and that every token is right."""
 
-More of them, and what they came to:
-
-    CAESURA_FRAMED_SCENARIOS=500 .venv/bin/python -m pytest -q -s tests/engine/test_frames.py
-"""
-
-import os
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from caesura.engine.model.frames import TokenTexts
 from caesura.engine.serving.launch import Engine
-from framed_model import build_framed_model
-
-from .conftest import EngineLoop, chaotic_settings, launch, stop
-from .frame_scenarios import FramedPlan, Teacher, broken_promises, framed_scenarios, play_framed
+from engine.frame_scenarios import (
+    FramedPlan,
+    Teacher,
+    broken_promises,
+    framed_scenarios,
+    play_framed,
+)
+from framed_model import FramedModel
+from support.draws import examples
+from support.engines.real import EngineLoop
 
 pytestmark = pytest.mark.engine
-
-EXAMPLES = int(os.environ.get("CAESURA_FRAMED_SCENARIOS", "12"))
-SEED = int(os.environ.get("CAESURA_SEED", "0"))
-
-
-@pytest.fixture(scope="module")
-def framed_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, tuple[int, ...]]:
-    folder = tmp_path_factory.mktemp("framed")
-    return str(folder), build_framed_model(folder)
-
-
-@pytest.fixture(scope="module")
-def engine(engine_loop: EngineLoop, framed_model: tuple[str, tuple[int, ...]]) -> Iterator[Engine]:
-    engine = launch(engine_loop, chaotic_settings(framed_model[0]))
-    yield engine
-    stop(engine_loop, engine)
 
 
 @pytest.fixture(scope="module")
@@ -47,27 +31,21 @@ def totals() -> Iterator[Counter[str]]:
     print("\n" + "\n".join(f"{count:8} {name}" for name, count in sorted(counts.items())))
 
 
-@pytest.fixture(scope="module")
-def teacher(framed_model: tuple[str, tuple[int, ...]]) -> Teacher:
-    return Teacher(framed_model[0])
-
-
-@seed(SEED)
-@settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(12), suppress_health_check=list(HealthCheck))
 @given(plans=framed_scenarios, tokens_seed=st.integers(0, 10_000))
 def test_random_framed_sessions_write_what_an_uninterrupted_run_does(
-    engine: Engine,
+    framed: Engine,
     teacher: Teacher,
     engine_loop: EngineLoop,
-    framed_model: tuple[str, tuple[int, ...]],
+    framed_model: FramedModel,
     totals: Counter[str],
     plans: list[FramedPlan],
     tokens_seed: int,
 ) -> None:
-    texts = TokenTexts(engine.llm.model_config)
+    texts = TokenTexts(framed.llm.model_config)
     totals["schedules"] += 1
-    for record in engine_loop.run(play_framed(engine, plans, tokens_seed)):
-        broken = broken_promises(record, teacher, texts, framed_model[1])
+    for record in engine_loop.run(play_framed(framed, plans, tokens_seed)):
+        broken = broken_promises(record, teacher, texts, framed_model.ends)
         totals["sessions"] += 1
         totals["generated tokens"] += sum(turn.tokens for turn in record.turns)
         totals.update(f"turns ended by {turn.stop}" for turn in record.turns)

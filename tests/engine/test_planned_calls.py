@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caesura.cml import CallStop
@@ -18,8 +18,9 @@ from caesura.lab.bench.function_calling.call_plan import (
 )
 from caesura.session import Sampling, Session, StopReason
 from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
-
-from .conftest import EngineLoop
+from support.draws import examples
+from support.engines.real import EngineLoop
+from support.waiting import think
 
 pytestmark = pytest.mark.engine
 
@@ -57,7 +58,7 @@ async def written(engine: Engine, chance: random.Random) -> tuple[CallPlan, list
             if delta.stop is None and len(waiting) > 1 and chance.random() < 0.2:
                 await session.interrupt(result(waiting[0]))
         if session.stop is StopReason.FRAME:
-            await asyncio.sleep(chance.choice([0, 0, 0.02]))
+            await think(chance.choice([0, 0, 0.02]))
             await session.resume(result(chance.choice(pending(session.transcript))))
     await session.close()
     injected, inside = set(), False
@@ -69,15 +70,14 @@ async def written(engine: Engine, chance: random.Random) -> tuple[CallPlan, list
     return plan, session.transcript, injected
 
 
-@seed(0)
-@settings(max_examples=10, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(10), suppress_health_check=list(HealthCheck))
 @given(sessions=st.integers(1, 8), tokens_seed=st.integers(0, 10_000))
 def test_every_token_is_what_the_plan_says_after_its_context(
-    forced: Engine, engine_loop: EngineLoop, sessions: int, tokens_seed: int
+    chaotic: Engine, engine_loop: EngineLoop, sessions: int, tokens_seed: int
 ) -> None:
     async def play() -> list[tuple[CallPlan, list[int], set[int]]]:
         seeds = (random.Random(f"{tokens_seed} {index}") for index in range(sessions))
-        return await asyncio.gather(*(written(forced, chance) for chance in seeds))
+        return await asyncio.gather(*(written(chaotic, chance) for chance in seeds))
 
     for plan, transcript, injected in engine_loop.run(play()):
         writer = PlannedWriter(plan)

@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vllm.config import ModelConfig
 from vllm.tokenizers import cached_tokenizer_from_config
@@ -17,15 +17,15 @@ from caesura.cml import (
     Text,
     Trap,
     encode_text,
-    read_transcript,
 )
 from caesura.engine.model.cml_format import CmlFormat, cml_format
 from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling, Session, StopReason
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending
+from cml_transcript import read_transcript
 from forced_tokens import script
-
-from .conftest import EngineLoop
+from support.draws import examples
+from support.engines.real import EngineLoop
 
 pytestmark = pytest.mark.engine
 
@@ -56,10 +56,9 @@ def made(model_path: str) -> CmlFormat:
 
 @pytest.mark.parametrize("mode", Mode)
 def test_a_session_calls_and_answers_in_each_mode(
-    forced: Engine, engine_loop: EngineLoop, made: CmlFormat, mode: Mode
+    chaotic: Engine, engine_loop: EngineLoop, made: CmlFormat, mode: Mode
 ) -> None:
     async def look(call: Call | FireAndForget) -> str:
-        await asyncio.sleep(0.02)
         return f"[END] of {call.arguments['at']}"
 
     async def scenario() -> None:
@@ -67,15 +66,14 @@ def test_a_session_calls_and_answers_in_each_mode(
         token_ids = made.chat.encode(encode_text(SCRIPTS[mode]))
         extra = script(token_ids, len(prompt), made.frame_rules(mode))
         session = CallingSession(
-            forced.tokens,
+            chaotic.tokens,
             made,
             Checkpoint(prompt),
             Sampling(max_tokens=1000, extra=extra),
             mode=mode,
             expectations=Durations({"look": 0.1}),
         )
-        async with asyncio.timeout(60):
-            timeline = await Driver(session, look).run()
+        timeline = await Driver(session, look).run()
         await session.close()
         assert timeline.ending is Ending.COMPLETED, timeline.message
         assert not timeline.mistakes
@@ -132,14 +130,13 @@ async def written(engine: Engine, made: CmlFormat, text: str, mode: Mode, seed: 
     assert own == list(token_ids)
 
 
-@seed(0)
-@settings(max_examples=6, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(6), suppress_health_check=list(HealthCheck))
 @given(
     plans=st.lists(st.tuples(written_texts, st.sampled_from(Mode)), min_size=1, max_size=8),
     tokens_seed=st.integers(0, 10_000),
 )
 def test_no_token_is_lost_and_no_frame_broken_off(
-    forced: Engine,
+    chaotic: Engine,
     engine_loop: EngineLoop,
     made: CmlFormat,
     plans: list[tuple[str, Mode]],
@@ -148,7 +145,7 @@ def test_no_token_is_lost_and_no_frame_broken_off(
     async def play() -> None:
         await asyncio.gather(
             *(
-                written(forced, made, text, mode, tokens_seed * 1000 + index)
+                written(chaotic, made, text, mode, tokens_seed * 1000 + index)
                 for index, (text, mode) in enumerate(plans)
             )
         )

@@ -1,7 +1,6 @@
 """Sessions on the real engine: limits, typed errors, forward progress."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,13 +19,11 @@ from caesura.session import (
     StopReason,
 )
 from small_model import BLOCK_SIZE, kv_bytes
-
-from .conftest import KV_BLOCKS, Control, EngineLoop, launch, stop
+from support.engines.real import KV_BLOCKS, Control, EngineLoop, running
 
 pytestmark = pytest.mark.engine
 
 MAX_PAUSES = 25
-STARVATION_SECONDS = 2.0
 CONTEXT_TOKENS = (KV_BLOCKS - 1) * BLOCK_SIZE
 TEN = Sampling(max_tokens=10, ignore_eos=True)
 
@@ -40,7 +37,7 @@ def engine(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
             policy_options={
                 "patience_factor": 1e6,
                 "patience_floor_seconds": 1e6,  # no hold is ever past break-even
-                "starvation_seconds": STARVATION_SECONDS,
+                "starvation_seconds": 2.0,
             },
             max_pauses=MAX_PAUSES,
             check_integrity=True,
@@ -51,9 +48,8 @@ def engine(engine_loop: EngineLoop, model_path: str) -> Iterator[Engine]:
         max_num_seqs=4,
         compute_threads=1,
     )
-    engine = launch(engine_loop, settings)
-    yield engine
-    stop(engine_loop, engine)
+    with running(engine_loop, settings) as engine:
+        yield engine
 
 
 def prompt(seed: int, tokens: int) -> list[int]:
@@ -197,16 +193,16 @@ def test_an_interrupt_that_fills_the_context_is_placed_and_stops_by_length(
 def test_a_pool_full_of_paused_sessions_lets_running_and_new_ones_on(
     engine: Engine, engine_loop: EngineLoop
 ) -> None:
-    """Earlier sessions hold all memory and no hold is past break-even: the bound applies."""
+    """Earlier sessions hold all memory and no hold is past break-even: the bound applies.
+
+    `virtual/test_forward_progress.py` shows after how long each of them goes on.
+    """
 
     async def scenario() -> None:
         sessions = [await paused(engine, seed, 180) for seed in range(6)]
         longest = prompt(99, CONTEXT_TOKENS - 40)
-        started = time.monotonic()
         newcomer = await Session.open(engine.tokens, longest, TEN)
         assert len(await until_pause(newcomer)) == 10
-        # Nothing runs, so there is nobody to wait for: it starts at once.
-        assert time.monotonic() - started < STARVATION_SECONDS
         await newcomer.close()
         sessions += [await paused(engine, seed, 180) for seed in range(6, 11)]
         runner = await Session.open(
@@ -217,12 +213,10 @@ def test_a_pool_full_of_paused_sessions_lets_running_and_new_ones_on(
         async for delta in runner:
             produced += len(delta.token_ids)
             if produced == 20:
-                started = time.monotonic()
                 second = await Session.open(engine.tokens, prompt(98, 600), TEN)
         assert produced == 300, "a running request takes the blocks that it needs"
         assert second is not None
         assert len(await until_pause(second)) == 10
-        assert time.monotonic() - started < STARVATION_SECONDS + 8
         for session in [*sessions, runner, second]:
             await session.close()
 

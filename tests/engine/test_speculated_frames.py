@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 from vllm.config import ModelConfig
 from vllm.tokenizers import cached_tokenizer_from_config
@@ -16,10 +16,16 @@ from caesura.engine.model.frames import SessionFrames, TokenTexts, TurnEnd
 from caesura.engine.serving.launch import Engine
 from caesura.engine.serving.token_engines import to_vllm
 from caesura.session import Sampling
-from framed_model import CALL, END, HEAD, TRAP, build_framed_model, framed_rules
-
-from .conftest import EngineLoop, chaotic_settings, launch, stop
-from .frame_scenarios import FramedPlan, Teacher, broken_promises, framed_scenarios, play_framed
+from engine.frame_scenarios import (
+    FramedPlan,
+    Teacher,
+    broken_promises,
+    framed_scenarios,
+    play_framed,
+)
+from framed_model import CALL, END, HEAD, TRAP, FramedModel, framed_rules
+from support.draws import examples
+from support.engines.real import EngineLoop, chaotic_settings, running
 
 pytestmark = pytest.mark.engine
 
@@ -29,6 +35,26 @@ SPECULATION = {
     "prompt_lookup_min": 1,
     "prompt_lookup_max": 3,
 }
+# Sessions that write many frames, and sessions that are interrupted in the middle of them.
+WRITERS, INTERRUPTED = (
+    [
+        FramedPlan(
+            calls=calls,
+            at_words=False,
+            prompt=prompt,
+            turns=6,
+            max_tokens=60,
+            interrupts=interrupts,
+            interrupt_seconds=(),
+            pause_seconds=0.0,
+            start_seconds=0.0,
+            leave_at=None,
+        )
+        for calls in CallStop
+        for prompt in (20, 60)
+    ]
+    for interrupts in ({}, {5: 1, 15: 1, 25: 1})
+)
 FRAMES = [encode_text([piece]) for piece in (Call("a", "f"), Trap(), FireAndForget("f"))]
 texts = st.lists(
     st.sampled_from([*FRAMES, *FRAMES, " see", "the", "\n", " [1]", "[CA"]), min_size=1, max_size=6
@@ -39,28 +65,22 @@ marked_tokens = st.lists(
 
 
 @pytest.fixture(scope="module")
-def framed_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, tuple[int, ...]]:
-    folder = tmp_path_factory.mktemp("framed")
-    return str(folder), build_framed_model(folder)
-
-
-@pytest.fixture(scope="module")
-def engine(engine_loop: EngineLoop, framed_model: tuple[str, tuple[int, ...]]) -> Iterator[Engine]:
-    made = replace(chaotic_settings(framed_model[0]), overrides={"speculative_config": SPECULATION})
-    engine = launch(engine_loop, made)
-    yield engine
-    stop(engine_loop, engine)
+def engine(engine_loop: EngineLoop, framed_model: FramedModel) -> Iterator[Engine]:
+    settings = chaotic_settings(framed_model.path)
+    overrides = {"speculative_config": SPECULATION}
+    with running(engine_loop, replace(settings, overrides=overrides)) as engine:
+        yield engine
 
 
 def test_random_framed_sessions_write_what_they_would_without_speculation(
-    engine: Engine, engine_loop: EngineLoop, framed_model: tuple[str, tuple[int, ...]]
+    engine: Engine, engine_loop: EngineLoop, teacher: Teacher, framed_model: FramedModel
 ) -> None:
-    teacher = Teacher(framed_model[0])
     token_texts = TokenTexts(engine.llm.model_config)
     totals: Counter[str] = Counter()
 
-    @seed(0)
-    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @example(plans=WRITERS, tokens_seed=0)
+    @example(plans=INTERRUPTED, tokens_seed=0)
+    @settings(max_examples=examples(6), suppress_health_check=list(HealthCheck))
     @given(plans=framed_scenarios, tokens_seed=st.integers(0, 10_000))
     def play(plans: list[FramedPlan], tokens_seed: int) -> None:
         for record in engine_loop.run(play_framed(engine, plans, tokens_seed)):
@@ -68,7 +88,7 @@ def test_random_framed_sessions_write_what_they_would_without_speculation(
                 at_once = "at once" if turn.most_at_once > 1 else "one by one"
                 totals[f"{turn.stop} {at_once}"] += 1
             note(f"{len(record.transcript)} tokens, turns: {record.turns}")
-            assert not broken_promises(record, teacher, token_texts, framed_model[1])
+            assert not broken_promises(record, teacher, token_texts, framed_model.ends)
 
     play()
     assert totals["interrupted at once"], totals
@@ -76,8 +96,8 @@ def test_random_framed_sessions_write_what_they_would_without_speculation(
 
 
 @pytest.fixture(scope="module")
-def token_texts(framed_model: tuple[str, tuple[int, ...]]) -> TokenTexts:
-    return TokenTexts(ModelConfig(model=framed_model[0]))
+def token_texts(framed_model: FramedModel) -> TokenTexts:
+    return TokenTexts(ModelConfig(model=framed_model.path))
 
 
 def turn_end(
@@ -101,7 +121,7 @@ def turn_end(
     return None
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     text=texts,
     marked=marked_tokens,
@@ -111,14 +131,14 @@ def turn_end(
 )
 def test_a_turn_ends_at_the_same_token_however_many_come_at_once(
     token_texts: TokenTexts,
-    framed_model: tuple[str, tuple[int, ...]],
+    framed_model: FramedModel,
     text: str,
     marked: list[int],
     calls: CallStop,
     waits: bool,
     data: st.DataObject,
 ) -> None:
-    tokenizer = cached_tokenizer_from_config(ModelConfig(model=framed_model[0]))
+    tokenizer = cached_tokenizer_from_config(ModelConfig(model=framed_model.path))
     spelled = tokenizer.encode(text, add_special_tokens=False)
     for rules, tokens in ((framed_rules(calls), marked), (TextRules(calls), spelled)):
         steps = data.draw(st.lists(st.integers(1, 5), min_size=len(tokens), max_size=len(tokens)))

@@ -431,7 +431,7 @@ def test_simulate_writes_one_trace_of_all_runs(
         "--kv-memory", "2GB", "--host-memory", "1GB", "--processes", "1", "--trace", str(path),
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["caesura", *command])
-    cli.app(standalone_mode=False)
+    cli.run(sys.argv[1:])
     slices = names_of(load(path))
     tracks = [e for e in load(path)["traceEvents"] if e["name"] == "thread_name"]
     assert len({(e["pid"], e["tid"]) for e in tracks}) == len(tracks)

@@ -14,16 +14,15 @@ from caesura.cml import (
     Interrupt,
     KnownTools,
     Limits,
-    MalformedTranscript,
     MonitorSettings,
     ProtocolError,
     Text,
     encode_text,
     escape,
-    read_transcript,
     unescape,
 )
 from cml_support import cut, monitored
+from cml_transcript import MalformedTranscript, read_transcript
 
 SETTINGS = (
     MonitorSettings(),

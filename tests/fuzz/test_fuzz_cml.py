@@ -4,9 +4,22 @@ import pytest
 
 from cml_support import FRAGMENTS
 from fuzz.fuzz_cml import check
+from support.draws import seeds
+
+FOUND = [  # by atheris, or by hand: lengths of pieces, a zero, a stream
+    b"",
+    b"\x01\x02\0[~[END]",
+    b"\0[CALL]a1[HEAD]{[INTR]",
+]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("data", FOUND)
+def test_what_was_found_once_breaks_nothing(data: bytes) -> None:
+    check(data)
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("seed", seeds(20))
 def test_random_streams_break_nothing(seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(50):

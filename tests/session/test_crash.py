@@ -4,10 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from support.draws import seeds
+
 RUN = Path(__file__).parent / "crash_run.py"
 
 
-def test_sessions_survive_being_killed(tmp_path: Path) -> None:
+@pytest.mark.fuzz
+@pytest.mark.parametrize("seed", seeds(1))
+def test_sessions_survive_being_killed(tmp_path: Path, seed: int) -> None:
     command = [
         sys.executable,
         str(RUN),
@@ -16,6 +22,8 @@ def test_sessions_survive_being_killed(tmp_path: Path) -> None:
         "25",
         "--sessions",
         "30",
+        "--seed",
+        str(seed),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

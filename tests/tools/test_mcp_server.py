@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from caesura.errors import ConfigurationError
 from caesura.tools import Answer, CallEnding, QuestionKind
+from support.waiting import HANG_SECONDS
 from tool_support import Workbench, call, served, workbench
 
 PROGRAM = Path(__file__).parent / "servers" / "mcp_server.py"
@@ -157,7 +158,7 @@ def names(bench: Workbench) -> list[str]:
 
 async def test_a_tool_that_a_server_adds_is_offered(process: Workbench) -> None:
     await process.run("local_grow")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         while "local_grown" not in names(process):
             await process.run("local_add", '{"a": 1, "b": 2}')
     assert (await process.run("local_grown")).content == "grown"

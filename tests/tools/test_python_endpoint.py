@@ -8,6 +8,7 @@ import pytest
 import tool_samples
 from caesura.errors import ConfigurationError
 from caesura.tools import Answer, CallEnding
+from support.waiting import pass_time
 from tool_support import Workbench, call, workbench
 
 
@@ -125,18 +126,18 @@ async def test_a_tool_that_hangs_is_given_up(tmp_path: Path, name: str) -> None:
 
 
 async def asked(bench: Workbench, name: str) -> str:
-    """Run a tool that asks; it must wait for the answers longer than its time limit."""
+    """Run a tool that asks; it waits for the answers longer than its time limit."""
     task = asyncio.create_task(bench.executor.execute(call(name, call_id="c"), bench.journal))
     await bench.journal.asked.wait()
     assert bench.metric("caesura_tool_waiting_for_human") == 1
-    await asyncio.sleep(0.1)  # longer than the limit, which stands still
+    await pass_time(100)  # longer than the limit, which stands still
     bench.journal.answer("c:ask:0", Answer(True, text="red"))
     bench.journal.answer("c:ask:1", Answer(True, text="yes"))
     return (await task).content
 
 
 async def test_a_tool_asks_the_human_and_its_time_stands_still(tmp_path: Path) -> None:
-    settings = "timeout_seconds = 0.05"
+    settings = "timeout_seconds = 60"
     async with workbench(tmp_path, table("asks", settings)) as bench:
         assert await asked(bench, "asks") == "red, yes"
         assert bench.metric("caesura_tool_waiting_for_human") == 0
@@ -147,7 +148,7 @@ async def test_a_tool_asks_the_human_and_its_time_stands_still(tmp_path: Path) -
 
 
 async def test_a_tool_in_a_thread_asks_too(tmp_path: Path) -> None:
-    async with workbench(tmp_path, table("asks_in_thread", "timeout_seconds = 0.05")) as bench:
+    async with workbench(tmp_path, table("asks_in_thread", "timeout_seconds = 60")) as bench:
         assert await asked(bench, "asks_in_thread") == "red"
 
 

@@ -1,6 +1,5 @@
 """The six tools that the demo model knows, and the values that they take and return."""
 
-import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -75,21 +74,18 @@ TOOL_BY_NAME = {tool.name: tool for tool in TOOLS}
 CHAIN_STARTS = ("carrier", "owner")
 CHAIN_END = "phone"
 
+
 Accept: TypeAlias = Callable[[str], bool]
+"""Whether a value may be drawn."""
 
 
-def is_held_out(value: str, parts: int = 10) -> bool:
-    """Whether a value or phrasing is kept for evaluation: one of `parts`, by its hash."""
-    return hashlib.sha256(value.encode()).digest()[0] % parts == 0
-
-
-def draw_value(kind: Kind, source: random.Random, held_out: bool, repeats: float = 0.0) -> str:
-    """A random value of one side of the hold-out.
+def draw_value(kind: Kind, source: random.Random, accept: Accept, repeats: float = 0.0) -> str:
+    """A random value.
 
     Args:
-        kind: what it is; statuses have no sides.
+        kind: what it is.
         source: of randomness.
-        held_out: on which side of the hold-out it lies.
+        accept: which values may be drawn; all of the few statuses may.
         repeats: how often a value is made to repeat a symbol.
     """
     if kind is Kind.STATUS:
@@ -99,7 +95,7 @@ def draw_value(kind: Kind, source: random.Random, held_out: bool, repeats: float
         if repeats and source.random() < repeats:
             _repeat(parts)
         value = "".join(parts)
-        if is_held_out(value) == held_out:
+        if accept(value):
             return value
 
 

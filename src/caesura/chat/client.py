@@ -7,9 +7,9 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
+from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from caesura.chat.event_stream import Frame, FrameReader
 from caesura.chat.records import (
     ApprovalView,
     EventKind,
@@ -206,20 +206,20 @@ class SessionsClient:
     async def _stream(
         self, session_id: str, after: int, opened: Callable[[], None]
     ) -> AsyncGenerator[SessionEvent, None]:
-        path = f"{_session_path(session_id)}/events"
-        headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
-        reader = FrameReader()
+        path, headers = f"{_session_path(session_id)}/events", {"Last-Event-ID": str(after)}
         try:
-            async with self._http.stream("GET", path, headers=headers) as response:
-                if response.is_error:
-                    await response.aread()
-                _require_success(response)
+            async with aconnect_sse(self._http, "GET", path, headers=headers) as source:
+                if source.response.is_error:
+                    await source.response.aread()
+                _require_success(source.response)
                 opened()
-                async for piece in response.aiter_bytes():
-                    for frame in reader.feed(piece):
+                async with aclosing(source.aiter_sse()) as frames:
+                    async for frame in frames:
                         event = _event(frame)
                         if event is not None:
                             yield event
+        except SSEError as error:
+            raise Refused(200, f"this is no server of sessions: {error}") from error
         except httpx.TransportError as error:
             raise _unreachable(self.url, error) from error
 
@@ -259,13 +259,16 @@ def _read(form: TypeAdapter[Form], body: object) -> Form:
         raise Refused(200, f"this is no server of sessions: {where} is missing") from error
 
 
-def _event(frame: Frame) -> SessionEvent | None:
+def _event(frame: ServerSentEvent) -> SessionEvent | None:
     """The event of a frame; None for kinds that only a newer client knows."""
     try:
-        kind = EventKind(frame.kind)
+        kind = EventKind(frame.event)
     except ValueError:
         return None
-    return SessionEvent(number=int(frame.id), kind=kind, data=_DATA.validate_json(frame.data))
+    try:
+        return SessionEvent(number=int(frame.id), kind=kind, data=_DATA.validate_json(frame.data))
+    except ValueError as error:
+        raise Refused(200, f"event {frame.id} of the server cannot be read: {error}") from error
 
 
 def _require_success(response: httpx.Response) -> None:

@@ -67,6 +67,6 @@ def read_order(line: str) -> Order | None:
 def help_text() -> str:
     """All commands."""
     uses = {f"/{command} {argument}": text for command, (argument, text) in _USES.items()}
-    lines = [f"  {use:<12} {text}" for use, text in uses.items()]
+    lines = [f"{use:<12} {text}" for use, text in uses.items()]
     typed = "Type a message. While the model writes, what you type steers it."
     return "\n".join([typed, *lines])

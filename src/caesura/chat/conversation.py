@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from caesura.chat.client import Refused, SessionsClient
 from caesura.chat.display import Display
-from caesura.chat.questions import advice, read_answer
+from caesura.chat.questions import read_answer
 from caesura.chat.records import ApprovalView, EventKind, SessionEvent, SessionView
 from caesura.errors import CaesuraError
 
@@ -120,7 +120,8 @@ class Conversation:
     @property
     def waits_for_user(self) -> bool:
         """Whether nothing will happen before its user does something."""
-        return not self.is_working or bool(self.questions)
+        is_asked = bool(self.questions) and self._phase != "generating"
+        return not self.is_working or is_asked
 
     async def open(self, session_id: str) -> None:
         """Go on with another session; somebody who reads sees it from its beginning."""
@@ -130,7 +131,7 @@ class Conversation:
             await self.leave()
             self._begin(view, after)
             self.questions.extend(view.approvals)
-            self._ask()
+            self.ask()
             return
         view = await self._client.session(session_id)
         items = await self._client.transcript(session_id)
@@ -179,7 +180,7 @@ class Conversation:
             self._display.note("it was answered elsewhere, or its session is over")
         if self.questions and self.questions[0].id == approval.id:
             self.questions.popleft()
-        self._ask()
+        self.ask()
 
     async def pause(self) -> None:
         """Stop it where it is."""
@@ -264,7 +265,11 @@ class Conversation:
             case EventKind.ASKED:
                 await self._asked(event.text("approval_id"))
             case EventKind.ANSWERED:
-                self._answered(event.text("approval_id"))
+                answered = event.text("approval_id")
+                self._close(lambda asked: asked.id == answered, "somebody else has answered:")
+            case EventKind.RESULT:
+                over = event.text("call_id")
+                self._close(lambda asked: asked.call_id == over, "nobody needs to answer any more:")
             case EventKind.ENDED:
                 self._phase, self.ending = "ended", event.text("ending")
                 self.questions.clear()
@@ -278,16 +283,17 @@ class Conversation:
         if approval.is_waiting and all(asked.id != approval_id for asked in self.questions):
             self.questions.append(approval)
             if len(self.questions) == 1:
-                self._ask()
+                self.ask()
 
-    def _answered(self, approval_id: str) -> None:
-        was_shown = self.questions and self.questions[0].id == approval_id
-        self.questions = deque(asked for asked in self.questions if asked.id != approval_id)
+    def _close(self, is_closed: Callable[[ApprovalView], bool], reason: str) -> None:
+        was_shown = self.questions and is_closed(self.questions[0])
+        self.questions = deque(asked for asked in self.questions if not is_closed(asked))
         if was_shown:
-            self._display.note("somebody else has answered:")
-            self._ask()
+            self._display.note(reason)
+            self.ask()
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Show the oldest question, if there is one."""
         if self.questions:
-            self._display.question(self.questions[0], advice(self.questions[0]))
+            self._display.question(self.questions[0])
             self.asked_seconds = asyncio.get_running_loop().time()

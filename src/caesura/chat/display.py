@@ -1,35 +1,22 @@
 """What a session does, written to a terminal or to a file."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
 
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from pydantic import JsonValue
-from rich.console import Console
-from rich.style import Style
-from rich.text import Text
+from rich.cells import chop_cells
 
+from caesura.chat.page import Page
+from caesura.chat.questions import advice, question_text
 from caesura.chat.records import ApprovalView, EventKind, SessionEvent, SessionView
+from caesura.chat.texts import as_name, shortened, wrapped
+from caesura.console import printable
 
+QUESTION_LINES = 8  # that stay on the screen
 RESULT_LINES = 6
 RESULT_CHARACTERS = 600
 _PROGRESS_STEP = 0.1  # of a call: not every percent is worth a line
-
-# What models, tools and other users wrote may steer neither the terminal nor the direction in
-# which a question is read.
-_UNPRINTABLE = dict.fromkeys(
-    [
-        *(code for code in range(0x20) if chr(code) not in "\n\t"),
-        *range(0x7F, 0xA0),
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-    ],
-    "\N{REPLACEMENT CHARACTER}",
-)
-
-
-def printable(text: str) -> str:
-    """The text without what would steer a terminal."""
-    return text.replace("\r\n", "\n").translate(_UNPRINTABLE)
 
 
 class Display:
@@ -40,15 +27,14 @@ class Display:
         notes: where all else goes; may be the same.
     """
 
-    def __init__(self, answers: Console, notes: Console) -> None:
+    def __init__(self, answers: Page, notes: Page) -> None:
         self._answers = answers
         self._notes = notes
-        self._open_line: Console | None = None  # has a line that is not complete
         self._continues = False  # the answer goes on, whatever is written meanwhile
         self._turn: object = None
         self._text = ""  # shown of this turn
         self._reasoning = ""
-        self._names: dict[str, str] = {}  # of calls
+        self._names: dict[str, str] = {}  # of tools, by ids of their calls and questions
         self._progress: dict[str, tuple[float, str]] = {}
 
     def show(self, event: SessionEvent) -> None:
@@ -62,6 +48,7 @@ class Display:
                 self._complete_output(event)
             case EventKind.RESTARTED:
                 self._turn = None
+                self.end_line()
                 self.note("the server was started again; this output begins again")
             case EventKind.CALL:
                 self._call(event)
@@ -75,10 +62,12 @@ class Display:
                 self._result(event)
             case EventKind.MESSAGE:
                 self.message(event.text("role"), event.text("content"))
+            case EventKind.ASKED:
+                self._names[event.text("approval_id")] = event.text("tool")
             case EventKind.ANSWERED:
+                name = self._names.get(event.text("approval_id"))
                 verb = "accepted" if event.data.get("accepted") else "refused"
-                reason = event.text("reason")
-                self.note(f"{verb}{f': {reason}' if reason else ''}")
+                self.note(": ".join(filter(None, [name, verb, event.text("reason")])))
             case EventKind.ENDED:
                 self._ended(event)
 
@@ -87,47 +76,79 @@ class Display:
         shown = "" if role == "user" else f"{role}: "
         self._line(f"› {shown}{content}", "bold")
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, rest: str | None = "  ") -> None:
         """Something about the session."""
-        self._line(text, "dim")
+        self._line(text, "dim", rest=rest)
 
     def error(self, text: str) -> None:
         """Something that went wrong."""
         self._line(text, "red")
 
-    def question(self, approval: ApprovalView, advice: str) -> None:
-        """A question to a human, and how to answer it."""
-        if approval.kind == "approval":
-            self._line(f"? May {call_text(approval.tool, approval.arguments)} run?", "yellow")
-        else:
-            self._line(f"? {approval.tool} asks: {approval.text}", "yellow")
-        for number, choice in enumerate(approval.choices, 1):
-            self._line(f"  {number}. {choice}", "yellow")
-        self._line(f"  {advice}", "dim")
+    def question(self, approval: ApprovalView) -> None:
+        """A question to a human, and how to answer it if the foot does not say so."""
+        for line in self._question(approval):
+            self._line(line, "yellow", rest=None)
+        if not self._notes.has_foot:
+            self._line(f"{as_name(approval.tool)}: {advice(approval)}", "dim", first="  ")
+
+    def foot(self, questions: Sequence[ApprovalView], answers: bool) -> StyleAndTextTuples:
+        """What stands below all lines until it is complete or answered.
+
+        Args:
+            questions: that wait for a human, the oldest first.
+            answers: what is typed is the answer to it, and no message.
+        """
+        page, parts, width = self._notes, StyleAndTextTuples(), self._notes.width or 1
+
+        def add(style: str, *lines: str) -> None:
+            for part in (part for line in lines for part in chop_cells(line, width)):
+                # With a space, without which a combining character at the end is drawn twice.
+                parts.append((style, f"{part} \n"))
+
+        if page.open_line:
+            add(page.open_style, page.open_line.rstrip())
+        if questions:
+            lines, how = self._question(questions[0]), advice(questions[0])
+            if len(questions) > 1:
+                how += f"; question 1 of {len(questions)}"
+            if hidden := sum(map(len, lines[QUESTION_LINES:])):
+                how += f"; {hidden} more characters: Enter shows them"
+            add("ansiyellow", *lines[:QUESTION_LINES])
+            add("dim", *wrapped(how, width, first="  ", rest="  "))
+        return [*parts, ("", "? " if answers else "› ")]
+
+    def _question(self, asked: ApprovalView) -> list[str]:
+        width, text = self._notes.width, printable(question_text(asked))
+        lines = wrapped(text, width, first="? ", rest="│ ")
+        for number, choice in enumerate(asked.choices, 1):
+            lines += wrapped(printable(choice), width, first=f"  {number}. ", rest="│    ")
+        return lines
 
     def sessions(self, sessions: list[SessionView], current: str | None) -> None:
-        """A list of sessions."""
+        """A list of sessions, each with the begin of its latest output."""
         if not sessions:
             self.note("there are no sessions yet: type a message")
         for session in sessions:
             made = datetime.fromtimestamp(session.created_at).strftime("%d %b %H:%M")
             state = "paused" if session.held and not session.is_over else session.phase
-            said = " ".join((session.output_text or "").split())
-            mark = "*" if session.id == current else " "
-            self._line(
-                f"{mark} {session.id}  {made}  {state:<10}  {_cut(session.title or said, 40)}", ""
-            )
+            mark, width = "*" if session.id == current else " ", self._notes.width
+            self._line(f"{mark} {session.id}  {made}  {state}")
+            told = session.title or session.output_text or ""
+            said = shortened(told, None if width is None else width - 4)
+            if said:
+                self._line(said, "dim", first="    ", rest="    ")
 
     def transcript(self, items: list[dict[str, JsonValue]]) -> None:
         """All messages of a session, uncut."""
+        self.end_line()
         for item in items:
             role, content = item.get("role"), item.get("content")
             if role == "tool":
                 self._line(f"  {item.get('name')}: {item.get('ending')}", "cyan")
-                self._line(_indented(str(content)), "")
+                self._line(str(content), first="  ")
             elif role == "assistant":
                 if content:
-                    self._line(_content_text(content), "")
+                    self._line(_content_text(content), rest="")
                 for call in _records(item.get("calls")):
                     self._line(f"→ {call.get('name')} {call.get('arguments')}", "cyan")
             else:
@@ -135,9 +156,8 @@ class Display:
 
     def end_line(self) -> None:
         """Complete the line that is being written."""
-        if self._open_line is not None:
-            self._open_line.print()
-            self._open_line = None
+        self._answers.end_line()
+        self._notes.end_line()
 
     # Events
 
@@ -149,15 +169,17 @@ class Display:
 
     def _add_reasoning(self, event: SessionEvent, text: str) -> None:
         self._begin_turn(event)
+        if not self._reasoning:
+            self._part_line()
         self._reasoning += text
-        self._piece(self._notes, text, "dim italic")
+        self._notes.add(text, "dim italic")
 
     def _add_text(self, event: SessionEvent, text: str) -> None:
         self._begin_turn(event)
         if self._reasoning and not self._text:
-            self.end_line()
+            self._notes.end_line()
         self._text += text
-        self._piece(self._answers, text, "")
+        self._answers.add(text)
 
     def _complete_output(self, event: SessionEvent) -> None:
         """Write what was not shown yet: pieces are lost with a connection, and with time."""
@@ -218,9 +240,10 @@ class Display:
         style = "cyan" if ending == "succeeded" else "red"
         self._line(f"← {event.text('name')} {ending} in {seconds:.1f} s{cached}", style)
         if event.text("content"):
-            self._line(_indented(_collapsed(event.text("content"))), "dim")
+            self._line(_collapsed(event.text("content")), "dim", first="  ")
 
     def _ended(self, event: SessionEvent) -> None:
+        self.end_line()
         error = event.text("error")
         text = f"the session is over: {event.text('ending')}{f' ({error})' if error else ''}"
         if event.text("ending") == "failed":
@@ -231,30 +254,16 @@ class Display:
     # Writing
 
     def _part_line(self) -> None:
-        """Complete the line, unless it is that of an answer which goes on elsewhere."""
-        if not self._continues or self._answers is self._notes:
+        """Complete the line, unless it is that of an answer which goes on in a file."""
+        if not self._continues or self._answers.width is not None:
             self.end_line()
 
-    def _line(self, text: str, style: str) -> None:
-        self._part_line()
-        self._notes.print(Text(printable(text), style), soft_wrap=True)
-
-    def _piece(self, console: Console, text: str, style: str) -> None:
-        if not text:
-            return
-        if self._open_line is not None and self._open_line is not console:
-            self.end_line()
-        text = printable(text)
-        # Not `print`, which drops spaces at the ends of long lines.
-        is_plain = console.color_system is None or not style
-        console.file.write(text if is_plain else Style.parse(style).render(text))
-        console.file.flush()
-        self._open_line = None if text.endswith("\n") else console
-
-
-def call_text(name: str, arguments: Mapping[str, JsonValue]) -> str:
-    """A call as a programmer would write it. Nothing is cut: somebody is to approve it."""
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+    def _line(
+        self, text: str, style: str = "", *, first: str = "", rest: str | None = "  "
+    ) -> None:
+        if not self._notes.has_foot:
+            self._part_line()
+        self._notes.line(text, style, first=first, rest=rest)
 
 
 def _collapsed(text: str) -> str:
@@ -268,10 +277,6 @@ def _collapsed(text: str) -> str:
 
 def _cut(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[:characters]}…"
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 def _content_text(content: JsonValue) -> str:

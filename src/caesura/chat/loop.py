@@ -9,8 +9,8 @@ from caesura.chat.client import SessionsClient
 from caesura.chat.commands import Command, Order, help_text, read_order
 from caesura.chat.conversation import Conversation, News
 from caesura.chat.display import Display
-from caesura.chat.keyboard import Closed, Edited, Input, Keyboard, Typed
-from caesura.chat.questions import REFUSE
+from caesura.chat.lines import Closed, Input, Lines, Typed
+from caesura.chat.questions import REFUSE, is_decision
 from caesura.errors import CaesuraError
 
 
@@ -38,7 +38,7 @@ class ChatLoop:
         conversation: the session.
         client: of its server.
         display: where all is shown.
-        keyboard: where lines come from.
+        source: where lines come from.
         inbox: all that is typed, and all that happens.
     """
 
@@ -47,19 +47,19 @@ class ChatLoop:
         conversation: Conversation,
         client: SessionsClient,
         display: Display,
-        keyboard: Keyboard,
+        source: Lines,
         inbox: "asyncio.Queue[Item]",
     ) -> None:
         self._conversation = conversation
         self._client = client
         self._display = display
-        self._keyboard = keyboard
+        self._source = source
         self._inbox = inbox
         self._lines: deque[Typed] = deque()
-        self._unseen: deque[News] = deque()  # while a line is typed
         self._has_all_lines = False
         self._outcome: Outcome | None = None
         self._interrupts = 0  # that were not taken yet
+        source.foot = lambda begun: display.foot(conversation.questions, self.answers(begun))
 
     def interrupt(self) -> bool:
         """Ctrl-C was typed; False if the one before was not taken yet."""
@@ -73,37 +73,29 @@ class ChatLoop:
         Raises:
             CaesuraError: the server cannot be used, and nobody is there to see to it.
         """
-        self._show_prompt()
+        self._source.refresh()
         while self._outcome is None:
-            item = await self._inbox.get()
-            if self._keyboard.is_typing and not isinstance(item, Input | Interrupted):
-                self._unseen.append(item)
-                continue
-            self._keyboard.hide()
-            await self._take(item)
+            await self._take(await self._inbox.get())
             await self._take_lines()
-            while self._unseen and not self._keyboard.is_typing:
-                await self._news(self._unseen.popleft())
-            self._show_prompt()
-        self._keyboard.hide()
+            self._source.refresh()
         self._display.end_line()
         return self._outcome
 
-    def _show_prompt(self) -> None:
-        if self._keyboard.is_typing or not self._conversation.is_working:
-            self._display.end_line()
-            self._keyboard.show()
+    def answers(self, begun_seconds: float) -> bool:
+        """Whether a line that was begun then answers a question. One that was begun before the
+        question could be read does not: it might allow what nobody has seen."""
+        conversation = self._conversation
+        can_be_read = not self._source.is_terminal or begun_seconds >= conversation.asked_seconds
+        return can_be_read and bool(conversation.questions)
 
     async def _take(self, item: Item) -> None:
         match item:
             case Typed(text):
-                if text and self._keyboard.is_terminal:
+                if text and self._source.is_terminal:
                     self._display.message("user", text)
                 self._lines.append(item)
             case Closed():
                 self._has_all_lines = True
-            case Edited():
-                pass
             case Interrupted():
                 await self._interrupt()
             case _:
@@ -124,29 +116,24 @@ class ChatLoop:
 
     @property
     def _is_free(self) -> bool:
-        return self._keyboard.is_terminal or self._conversation.waits_for_user
+        return self._source.is_terminal or self._conversation.waits_for_user
 
     async def _line(self, line: Typed) -> None:
+        conversation, text = self._conversation, line.text
+        is_order = text.startswith("/") and text.split()[0] != REFUSE
         try:
-            if not line.text.strip():
-                return
-            if self._is_answer(line):
-                await self._conversation.answer(line.text)
-            elif (order := read_order(line.text)) is not None:
+            if not text.strip():
+                conversation.ask()
+            elif not is_order and self.answers(line.begun_seconds):
+                await conversation.answer(text)
+            elif conversation.questions and is_decision(text):
+                self._display.note("the question came while you typed: answer it once more")
+            elif (order := read_order(text)) is not None:
                 await self._obey(order)
             else:
-                await self._conversation.send(line.text)
+                await conversation.send(text)
         except (CaesuraError, ValueError) as error:
             self._report(error)
-
-    def _is_answer(self, line: Typed) -> bool:
-        """Whether a line answers a question. One that was typed before the question could be read
-        does not: it might allow what nobody has seen."""
-        if not self._conversation.questions:
-            return False
-        if self._keyboard.is_terminal and line.seconds < self._conversation.asked_seconds:
-            return False
-        return not line.text.startswith("/") or line.text.split()[0] == REFUSE
 
     async def _obey(self, order: Order) -> None:
         conversation = self._conversation
@@ -174,8 +161,8 @@ class ChatLoop:
     async def _interrupt(self) -> None:
         """Stop what is written, if something is; else leave."""
         self._interrupts -= 1
-        if not (self._keyboard.is_terminal and self._conversation.is_working):
-            self._outcome = Outcome.DONE if self._keyboard.is_terminal else Outcome.INTERRUPTED
+        if not (self._source.is_terminal and self._conversation.is_working):
+            self._outcome = Outcome.DONE if self._source.is_terminal else Outcome.INTERRUPTED
             return
         try:
             await self._conversation.pause()
@@ -185,7 +172,7 @@ class ChatLoop:
         self._display.note("stopped; a message or /resume lets it go on, Ctrl-C again leaves")
 
     def _final(self) -> Outcome:
-        if self._keyboard.is_terminal:
+        if self._source.is_terminal:
             return Outcome.DONE
         if self._conversation.questions:
             return Outcome.WAITS_FOR_HUMAN
@@ -193,6 +180,6 @@ class ChatLoop:
         return Outcome.DONE if has_answered else Outcome.ENDED
 
     def _report(self, error: CaesuraError | ValueError) -> None:
-        if not self._keyboard.is_terminal:
+        if not self._source.is_terminal:
             raise error
         self._display.error(str(error))

@@ -1,13 +1,28 @@
 """Answers to questions, from what somebody types."""
 
 import json
+from collections.abc import Mapping
 
 from pydantic import JsonValue
 
 from caesura.chat.records import ApprovalView, GivenAnswer
+from caesura.chat.texts import as_name
 
 REFUSE = "/no"
 _YES, _NO = frozenset({"y", "yes"}), frozenset({"n", "no"})
+
+
+def question_text(approval: ApprovalView) -> str:
+    """What is asked. Nothing is cut: somebody is to decide on it."""
+    if approval.kind == "approval":
+        return f"May {call_text(approval.tool, approval.arguments)} run?"
+    return f"{as_name(approval.tool)} asks: {approval.text}"
+
+
+def call_text(name: str, arguments: Mapping[str, JsonValue]) -> str:
+    """A call as a programmer would write it, in one line of which each part is what it seems."""
+    shown = ", ".join(f"{as_name(key)}={value!r}" for key, value in arguments.items())
+    return f"{as_name(name)}({shown})"
 
 
 def advice(approval: ApprovalView) -> str:
@@ -36,6 +51,11 @@ def read_answer(approval: ApprovalView, line: str) -> GivenAnswer:
     if approval.kind == "input":
         return GivenAnswer(accepted=True, content=_data(line))
     return GivenAnswer(accepted=True, text=_choice(approval.choices, line.strip()))
+
+
+def is_decision(line: str) -> bool:
+    """Whether a line says yes or no and nothing else."""
+    return line.strip().lower() in _YES | _NO
 
 
 def _decision(word: str, reason: str | None) -> GivenAnswer:

@@ -2,7 +2,7 @@
 
 from caesura.cml.body import KnownTools
 from caesura.cml.encoder import encode_text, encode_tokens
-from caesura.cml.escaping import Unescaper, escape, unescape
+from caesura.cml.escaping import escape, unescape
 from caesura.cml.faults import ErrorKind, ProtocolError
 from caesura.cml.frame_rules import CallStop, FrameRules, TextRules
 from caesura.cml.frame_watch import Ending, FrameWatch, Ruling, TurnWatch, Verdict
@@ -12,7 +12,6 @@ from caesura.cml.frames import (
     Call,
     Channel,
     FireAndForget,
-    Frame,
     Interrupt,
     Limits,
     Piece,
@@ -28,7 +27,6 @@ from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenM
 from caesura.cml.prompting import ToolDescription, duration_sentence, system_prompt
 from caesura.cml.rules import Rules, Violation, ViolationKind
 from caesura.cml.text_frame_watch import TextFrameWatch
-from caesura.cml.transcript import MalformedTranscript, read_transcript
 
 __all__ = [
     "ERROR_ID",
@@ -43,7 +41,6 @@ __all__ = [
     "ErrorKind",
     "Event",
     "FireAndForget",
-    "Frame",
     "FrameRules",
     "FrameWatch",
     "GoOn",
@@ -52,7 +49,6 @@ __all__ = [
     "Interrupt",
     "KnownTools",
     "Limits",
-    "MalformedTranscript",
     "Marker",
     "Mode",
     "Monitor",
@@ -75,7 +71,6 @@ __all__ = [
     "ToolDescription",
     "Trap",
     "TurnWatch",
-    "Unescaper",
     "Verdict",
     "Violation",
     "ViolationKind",
@@ -86,7 +81,6 @@ __all__ = [
     "error_content",
     "escape",
     "next_step",
-    "read_transcript",
     "system_prompt",
     "unescape",
 ]

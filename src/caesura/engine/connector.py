@@ -149,7 +149,7 @@ class CaesuraConnector(KVConnectorBase_V1):
         """Tokens after the locally cached ones that have a host copy, and whether they are
         loaded before the request is scheduled (else in the iteration that schedules it). None
         while loads that were begun ahead of the request are under way."""
-        if self.transfers.has_failed(request.request_id):
+        if self.transfers.loads.has_failed(request.request_id):
             return 0, False
         if self.transfers.prefetches.awaited_by(request.request_id):
             return None, False  # found on the device in a moment
@@ -175,17 +175,17 @@ class CaesuraConnector(KVConnectorBase_V1):
     ) -> None:
         """Queue the loads into the blocks that were allocated for them."""
         if num_external_tokens == 0:
-            self.transfers.forgive(request.request_id)
-            self.transfers.release_saved(request.request_id)
+            self.transfers.loads.forgive(request.request_id)
+            self.transfers.saves.release(request.request_id)
             return
         first, block_hashes = self._matches[request.request_id]
         block_ids = blocks.get_block_ids()[0][first : first + len(block_hashes)]
         assert len(block_ids) * self._block_size == num_external_tokens
         if self._loads_in_step(len(block_hashes)):
-            self.transfers.load_urgently(block_hashes, block_ids)
+            self.transfers.urgent_loads.start(block_hashes, block_ids)
         else:
-            self.transfers.load(request.request_id, block_hashes, block_ids)
-        self.transfers.release_saved(request.request_id)
+            self.transfers.loads.start(request.request_id, block_hashes, block_ids)
+        self.transfers.saves.release(request.request_id)
         self._drop_match(request.request_id)
 
     def _drop_match(self, request_id: str) -> None:
@@ -204,16 +204,16 @@ class CaesuraConnector(KVConnectorBase_V1):
         """Take the workers' reports."""
         report = connector_output.kv_connector_worker_meta
         if isinstance(report, CopyReport):
-            self.transfers.finish_stores(report.completed, report.failed)
+            self.transfers.finish_batches(report.completed, report.failed)
             self.transfers.observe_speed(report.copied_blocks, report.copy_seconds)
-        self.transfers.finish_loads(connector_output.finished_recving or set())
+        self.transfers.loads.end(connector_output.finished_recving or set())
 
     def request_finished(
         self, request: "Request", block_ids: list[int]
     ) -> tuple[bool, dict[str, Any] | None]:
         """A request is over; its blocks need not wait for any copy."""
-        self.transfers.forgive(request.request_id)
-        self.transfers.release_saved(request.request_id)
+        self.transfers.loads.forgive(request.request_id)
+        self.transfers.saves.release(request.request_id)
         return False, None
 
     def has_pending_push_work(self) -> bool:

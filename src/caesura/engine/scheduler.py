@@ -16,16 +16,13 @@ The CML frames of a session (`SessionFrames`) end its turns too, and say where 2
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.request_queue import SchedulingPolicy
-from vllm.v1.engine import EngineCoreEventType, EngineCoreOutput, EngineCoreOutputs, FinishReason
-from vllm.v1.metrics.stats import PrefillStats
+from vllm.v1.engine import EngineCoreEventType, EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from vllm.version import __version__ as vllm_version
@@ -38,22 +35,26 @@ from caesura.engine.model.frames import SessionFrames, TokenTexts
 from caesura.engine.model.tool_names import ToolNames
 from caesura.engine.model.turn_grammars import begin_turn as begin_grammar_of_turn
 from caesura.engine.pauses.allocation import ReclaimingAllocator
+from caesura.engine.pauses.books import check_books
 from caesura.engine.pauses.continuations import Continuations
-from caesura.engine.pauses.integrity import check_idle
+from caesura.engine.pauses.demands import Demands
+from caesura.engine.pauses.displacing import Displacing
+from caesura.engine.pauses.failed_loads import hide_failed_loads, hide_uncomputed, take_back
+from caesura.engine.pauses.gauges import Gauges
 from caesura.engine.pauses.interrupts import InterruptSteps
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.parking import Parking, SessionState
 from caesura.engine.pauses.queues import RankedQueue, move_to_rank
 from caesura.engine.pauses.ranks import SessionRanks
-from caesura.engine.protocol import DETACHED, INTERRUPTED
+from caesura.engine.pauses.steps import Steps
+from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
+from caesura.engine.protocol import INTERRUPTED
 from caesura.engine.serving.notifications import take_notifications
 from caesura.engine.tracing.engine_trace import trace_engine
 from caesura.engine.tracing.recorder import NO_TRACE, Trace
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
-from caesura.policy import displacement_pays, make_policy
-
-GAUGE_INTERVAL_SECONDS = 0.2
+from caesura.policy import make_policy
 
 
 class InterceptScheduler(AsyncScheduler):
@@ -104,19 +105,23 @@ class InterceptScheduler(AsyncScheduler):
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
         self.interrupts = InterruptSteps(self.metrics)
         self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
-        self._engine_token_limit: int = self.max_num_scheduled_tokens
+        pool = self.kv_cache_manager.block_pool
+        self.turns = Turns(
+            self, self.parking, self.keeper, self.ranks, self.continuations, self.metrics
+        )
+        self.demands = Demands(self.keeper, pool, self.block_size, self.clock)
+        self.displacing = Displacing(
+            self, self.keeper, self.demands, self.parking, self.ranks, self.metrics, self.clock
+        )
+        self.gauges = Gauges(
+            self.keeper.table, contexts, self.keeper.snapshots, self.metrics, self.clock
+        )
+        self._steps = Steps()
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
-        self._step_starts: deque[tuple[int, float]] = deque()  # of the steps under way
-        self._step = 0  # the one whose results are taken
-        self._step_ended_seconds = 0.0
-        self._gauges_published_seconds = 0.0
         if self.policy == SchedulingPolicy.FCFS:
             self.waiting = RankedQueue(self.ranks.rank)
             self.kv_holding_waiting = RankedQueue(self.ranks.rank)
-        self._allocator = ReclaimingAllocator(
-            self.kv_cache_manager, self.keeper, lambda: len(self.running), self._release_waiting
-        )
-        self._allocator.install()
+        ReclaimingAllocator(self, self.keeper, self.demands, self.displacing).install()
         take_notifications()
 
     # Arrivals
@@ -125,7 +130,7 @@ class InterceptScheduler(AsyncScheduler):
         """A new request, or more tokens for a session in place."""
         session = self.parking.parked(request.request_id)
         if session is not None:
-            self._extend_parked(session, StreamingUpdate.from_request(request))
+            self.turns.extend(session, StreamingUpdate.from_request(request))
             return
         if self.parking.is_let_go(request.request_id):
             return  # sent before the client learned of it: it starts again from its transcript
@@ -137,19 +142,6 @@ class InterceptScheduler(AsyncScheduler):
             else:
                 self.frames.begin_turn(request)
         super().add_request(request)
-
-    def _extend_parked(self, session: Request, update: StreamingUpdate | None) -> None:
-        if update is None:
-            self.finish_requests(session.request_id, RequestStatus.FINISHED_ABORTED)
-            return
-        pause = self.keeper.table.get(session.request_id)
-        assert pause is not None
-        self.keeper.claim(pause, session)
-        if self.ranks.order is None:
-            session.arrival_time = update.arrival_time
-        self.ranks.returns(session.request_id, pause)
-        self._update_request_as_session(session, update)
-        self.parking.queue(session)
 
     def _claim_pause(self, request: Request) -> None:
         """If the request continues a paused context, it takes that context's place."""
@@ -168,15 +160,15 @@ class InterceptScheduler(AsyncScheduler):
         remaining_seconds: float | None,
         endpoint: str | None = None,
     ) -> None:
-        """How far what a paused session waits for has come; see `PauseKeeper.note_progress`."""
+        """How far what a paused session waits for has come; see `Waits.note_progress`."""
         if endpoint is not None:
-            self.keeper.name_endpoint(request_id, self.continuations.limited(endpoint))
-        self.keeper.note_progress(request_id, fraction, remaining_seconds)
+            self.keeper.waits.name_endpoint(request_id, self.continuations.limited(endpoint))
+        self.keeper.waits.note_progress(request_id, fraction, remaining_seconds)
 
     def name_next_pause(self, request_id: str, endpoint: str) -> None:
         """What a session will wait for when it pauses next; or does, if it has paused already."""
         if self.parking.parked(request_id) is not None:
-            self.keeper.name_endpoint(request_id, self.continuations.limited(endpoint))
+            self.keeper.waits.name_endpoint(request_id, self.continuations.limited(endpoint))
         elif request_id in self.requests:
             self.continuations.name_next(request_id, endpoint)
 
@@ -184,12 +176,12 @@ class InterceptScheduler(AsyncScheduler):
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Decide about pauses, then schedule as vLLM does."""
-        self._step_starts.append((self.current_step + 1, self.clock()))
+        self._steps.schedule(self.current_step + 1, self.clock())
         self.keeper.settle_copies()
         self.keeper.decide()
         self._scheduling = True
-        self._displace()
-        self._limit_tokens()
+        self.displacing.displace()
+        self.displacing.limit_tokens()
         if self._copies_overlap:
             iteration_seconds = self.keeper.snapshots.costs().forward_seconds(len(self.running))
             self.keeper.contexts.fit_budget(iteration_seconds)
@@ -211,20 +203,14 @@ class InterceptScheduler(AsyncScheduler):
         """Take the step's results, then park or continue the sessions whose turn stopped."""
         copies = model_runner_output.kv_connector_output
         if copies is not None and copies.invalid_block_ids:
-            self._hide_failed_loads(scheduler_output, copies.invalid_block_ids)
-        self._step, started = self._step_starts.popleft()
+            hide_failed_loads(self.kv_cache_manager, scheduler_output, copies.invalid_block_ids)
+        scheduled_seconds = self._steps.take()
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         now = self.clock()
-        # A step that was scheduled while another was under way began when that one ended.
-        began = max(started, self._step_ended_seconds)
-        self._step_ended_seconds = now
+        began = self._steps.end(scheduled_seconds, now)
         self.keeper.timer.observe(scheduler_output.total_num_scheduled_tokens, now - began)
-        for request in self.parking.in_state(SessionState.STOPPED):
-            self._settle_stopped(request, outputs)
-        self._end_full_turns(outputs)
+        self.turns.settle(outputs)
         self.keeper.settle_copies()
-        for request in self.parking.take_detached():
-            _emit(outputs, request, FinishReason.ABORT, DETACHED)
         self._publish_metrics(outputs)
         self.trace.iterated(began, now)
         if self.config.check_integrity and not self.requests:
@@ -237,15 +223,18 @@ class InterceptScheduler(AsyncScheduler):
         Raises:
             AssertionError: something leaked; the message says what.
         """
-        check_idle(
+        check_books(
             self,
-            self.keeper,
+            self.keeper.table,
+            self.keeper.contexts,
             {
-                "parked sessions": self.parking.is_empty(),
-                "ranks": self.ranks.is_empty(),
-                "watches of frames": self.frames.is_empty(),
-                "interrupts": self.interrupts.is_empty(),
-                "continuations": self.continuations.is_empty(),
+                "parked sessions": self.parking,
+                "ranks": self.ranks,
+                "demands": self.demands,
+                "watches of frames": self.frames,
+                "interrupts": self.interrupts,
+                "continuations": self.continuations,
+                "reports": self.keeper.returns,
             },
         )
 
@@ -254,7 +243,7 @@ class InterceptScheduler(AsyncScheduler):
     ) -> tuple[list[int], bool]:
         interrupt_waits = bool(request.streaming_queue) and self._may_interrupt(request)
         if not request.streaming_queue:
-            self.interrupts.seen(request.request_id, self._step)
+            self.interrupts.seen(request.request_id, self._steps.taken)
         if request.request_id in self.frames:
             return self._update_framed(request, new_token_ids, is_stale, interrupt_waits)
         new_token_ids, stopped = super()._update_request_with_output(
@@ -262,7 +251,7 @@ class InterceptScheduler(AsyncScheduler):
         )
         if not stopped and interrupt_waits:
             # Appended tokens end the turn here; they are prefilled in the next step.
-            _stop(request, INTERRUPTED)
+            stop_turn(request, INTERRUPTED)
             stopped = True
         return new_token_ids, stopped
 
@@ -281,7 +270,7 @@ class InterceptScheduler(AsyncScheduler):
                 # it counts as received, and all tokens of the session as computed.
                 request.num_output_placeholders -= 1
             super()._update_request_with_output(request, [], is_stale)
-        _stop(request, end.stop_reason)
+        stop_turn(request, end.stop_reason)
         return kept, True
 
     @staticmethod
@@ -293,145 +282,33 @@ class InterceptScheduler(AsyncScheduler):
     def _handle_stopped_request(self, request: Request) -> bool:
         """A turn stopped: True when the request is finished, False when its session goes on.
 
-        The session is settled after the step (`_settle_stopped`): vLLM still takes it out of
+        The session is settled after the step (`Turns.settle`): vLLM still takes it out of
         its queues, which would remove it again if it were queued here.
         """
         if not request.resumable:
             return True
         if request.streaming_queue and request.streaming_queue[0] is None:
             return True
-        # In-flight work of the finished turn is void: go on from what is materialised.
-        request.num_computed_tokens -= request.num_output_placeholders
-        assert request.num_computed_tokens >= 0
-        request.spec_token_ids = []
-        request.drop_stale_output = True
-        request.num_stale_output_tokens = request.num_in_flight_tokens
-        request.num_output_placeholders = 0
-        request.status = RequestStatus.WAITING
-        self.parking.stop(request)
+        self.turns.stop(request)
         return False
 
-    def _settle_stopped(self, request: Request, outputs: dict[int, EngineCoreOutputs]) -> None:
-        """Continue a stopped session with the tokens that wait for it, or park it."""
-        if self.use_v2_model_runner:
-            # Give the model runner's slot back: others may be admitted before the session,
-            # and it is sent as a new request then.
-            self.reset_preempted_req_ids.add(request.request_id)
-        appended = 0
-        assert request.streaming_queue is not None
-        while request.streaming_queue:
-            update = request.streaming_queue.popleft()
-            if update is None:
-                self._close_stopped(request, outputs)
-                return
-            self.ranks.turns(request)
-            self._update_request_as_session(request, update)
-            appended += 1
-            if appended > 1:
-                # Every appended piece ends the turn before it, also one without output.
-                _emit(outputs, request, FinishReason.STOP, INTERRUPTED)
-        if appended:
-            self.metrics.count("interrupts", appended)
-            self.parking.queue(request)
-        else:
-            self._park(request)
-
-    def _close_stopped(self, request: Request, outputs: dict[int, EngineCoreOutputs]) -> None:
-        self.finish_requests(request.request_id, RequestStatus.FINISHED_ABORTED)
-        _emit(outputs, request, FinishReason.ABORT, None)
-
-    def _park(self, request: Request) -> None:
-        endpoint = self.continuations.waits_for(request)
-        self.parking.park(request)
-        computed = request.num_computed_tokens
-        self.keeper.begin(request, endpoint, computed, self.ranks.service(request), in_place=True)
-
-    def _end_full_turns(self, outputs: dict[int, EngineCoreOutputs]) -> None:
-        """A full context ends a turn before its first token, and nothing can follow it here."""
-        for request in self.parking.in_state(SessionState.FULL):
-            _emit(outputs, request, FinishReason.LENGTH, None)
-            self.parking.let_go(request)
-
     def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
-        """Append tokens to a session, keeping all that it has (vLLM drops the last token)."""
-        outputs = session.output_token_ids
-        assert session.prompt_token_ids is not None
-        session.prompt_token_ids.extend(outputs)
-        session._output_token_ids.clear()
-        for feature in update.mm_features or ():
-            offset = feature.mm_position.offset + session.num_tokens
-            feature.mm_position = replace(feature.mm_position, offset=offset)
-            session.mm_features.append(feature)
-        appended = list(update.prompt_token_ids or ())
-        session.prompt_token_ids.extend(appended)
-        session._all_token_ids.extend(appended)
-        session.update_block_hashes()
-        session.num_prompt_tokens = len(session.prompt_token_ids)
-        session.sampling_params = update.sampling_params
-        session.max_tokens = update.max_tokens
-        session.stop_reason = None
-        session.num_preemptions = 0
-        session.prefill_stats = PrefillStats()
-        session.prefill_stats.set(session.num_prompt_tokens, session.num_computed_tokens, 0)
-        session.status = RequestStatus.WAITING
+        """Begin a session's next turn."""
+        append_tokens(session, update)
         self.frames.begin_turn(session)
         if not begin_grammar_of_turn(session, self.structured_output_manager):
             self.grammar_compile_error_reqs.add(session.request_id)
         if self.log_stats:
             session.record_event(EngineCoreEventType.QUEUED)
 
-    def _limit_tokens(self) -> None:
-        """The policy's limit on an iteration, as long as sessions pause; running ones go on."""
-        limit = None
-        if len(self.keeper.table) > 0:
-            limit = self.keeper.policy.iteration_tokens()
-        self.max_num_scheduled_tokens = self._engine_token_limit
-        if limit is not None:
-            enough = max(limit, len(self.running) + 1)
-            self.max_num_scheduled_tokens = min(enough, self._engine_token_limit)
-
-    def _displace(self) -> None:
-        """Running requests that rank far behind a waiting one make room for it.
-
-        Only if they are enough, and only where copying out what they give up is worth it.
-        """
-        queue = self.kv_holding_waiting or self.waiting
-        needy = queue.peek_request() if queue else None
-        missing = self.keeper.missing_blocks(needy.request_id) if needy is not None else 0
-        if needy is None or missing <= 0 or not self.keeper.saves_contexts():
-            return
-        victims: list[Request] = []
-        freed = 0
-        costs, running = self.keeper.snapshots.costs(), len(self.running)
-        for request in self.ranks.make_room_for(needy, self.running):
-            turn, context = request.num_output_tokens, request.num_computed_tokens
-            if not displacement_pays(turn, context, running, costs):
-                continue
-            if freed < missing and self._request_blocks_can_be_freed(request):
-                victims.append(request)
-                freed += self.keeper.freeable_blocks(request)
-        room_tokens = self.keeper.contexts.memory().free_tokens
-        if freed < missing or freed * self.block_size > room_tokens:
-            return
-        self.metrics.count("displacements", len(victims))
-        for request in victims:
-            self.running.remove(request)
-            self._preempt_request(request, time.monotonic())
-
     # Preemption and failed loads: nothing that was not computed may be found by its hash
 
     def _preempt_request(
         self, request: Request, timestamp: float, drop_stale_output: bool = False
     ) -> None:
-        """As vLLM's, but what this very step was to compute is not found by anybody, and what
-        is computed may be copied out before it is overwritten.
-
-        vLLM enters blocks into the prefix cache when it schedules them. Under priority
-        scheduling a request may be preempted after that, in the same step.
-        """
-        blocks = self.kv_cache_manager.get_block_ids(request.request_id)[0]
-        first = request.num_computed_tokens // self.block_size
-        self.kv_cache_manager.evict_blocks(set(blocks[first:]))
+        """As vLLM's, but what is computed may be copied out before it is overwritten, and what
+        this very step was to compute is found by nobody."""
+        hide_uncomputed(self.kv_cache_manager, request, self.block_size)
         if self._scheduling and self._pauses_in_use(request):
             self.keeper.save_preempted(request)
         super()._preempt_request(request, timestamp, drop_stale_output)
@@ -444,36 +321,11 @@ class InterceptScheduler(AsyncScheduler):
     def _handle_invalid_blocks(
         self, invalid_block_ids: set[int], num_scheduled_tokens: dict[str, int]
     ) -> set[str]:
-        """Loads failed: take back the step of every running request that read them.
-
-        vLLM does so for the first of those that share a block, and lets the others go on.
-        """
+        """Loads failed: take back the step of every running request that read them."""
         failed = super()._handle_invalid_blocks(invalid_block_ids, num_scheduled_tokens)
-        for request_id in failed:
-            request = self.requests[request_id]
-            blocks = self.kv_cache_manager.get_block_ids(request_id)[0]
-            valid = next(i for i, block in enumerate(blocks) if block in invalid_block_ids)
-            request.num_computed_tokens = valid * self.block_size
-            request.num_output_placeholders = 0
+        requests = [self.requests[request_id] for request_id in failed]
+        take_back(self.kv_cache_manager, requests, invalid_block_ids, self.block_size)
         return failed
-
-    def _hide_failed_loads(self, output: SchedulerOutput, invalid_block_ids: set[int]) -> None:
-        """What a step failed to load, and what it computed from that, is found by nobody.
-
-        vLLM enters the blocks of loads within a step into the prefix cache when it schedules
-        them. The request may be gone by now, so the step's own record says which they are.
-        """
-        cached = output.scheduled_cached_reqs
-        tables = [data.block_ids[0] for data in output.scheduled_new_reqs]
-        tables += [
-            blocks[0]
-            for request_id, blocks in zip(cached.req_ids, cached.new_block_ids, strict=True)
-            if blocks is not None and request_id in cached.resumed_req_ids
-        ]
-        for blocks in tables:
-            first = next((i for i, block in enumerate(blocks) if block in invalid_block_ids), None)
-            if first is not None:
-                self.kv_cache_manager.evict_blocks(set(blocks[first:]))
 
     # Ends
 
@@ -506,7 +358,7 @@ class InterceptScheduler(AsyncScheduler):
         self.continuations.discard(request.request_id)
         self.frames.forget(request.request_id)
         self.interrupts.forget(request.request_id)
-        self.keeper.forget_demand(request.request_id)
+        self.demands.forget(request.request_id)
         kv_params, ec_params = super()._free_request(request, delay_free_blocks)
         return self.keeper.returns.attach(request, kv_params), ec_params
 
@@ -541,68 +393,14 @@ class InterceptScheduler(AsyncScheduler):
         num_running, num_waiting = self.get_request_counts()
         return len(self.requests) - self.parking.num_parked() > num_running + num_waiting
 
-    def _release_waiting(self, needy: Request) -> bool:
-        """Nothing runs and no hold is left to break: a waiting request gives its blocks back.
-
-        Sessions that were interrupted, and requests whose host copies were loaded, wait with
-        blocks of their own and are not pauses. If each of them needs more, none would start.
-        """
-        for request in self.kv_holding_waiting:
-            if request.status == RequestStatus.WAITING_FOR_REMOTE_KVS:
-                # vLLM notes that a load is complete when it comes to the request: behind one
-                # that does not fit it never would.
-                self._handle_blocked_waiting_request(request)
-        holders = [
-            request
-            for request in self.kv_holding_waiting
-            if request is not needy
-            and request.num_computed_tokens > 0
-            and request.status in (RequestStatus.WAITING, RequestStatus.PREEMPTED)
-            and self.keeper.table.claimed_by(request.request_id) is None
-            and self._request_blocks_can_be_freed(request)
-        ]
-        if not holders:
-            return False
-        last = max(holders, key=lambda request: (request.priority, request.arrival_time))
-        self.parking.free(last)
-        self._inflight_prefills.discard(last)
-        return True
-
     def _publish_metrics(self, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Send this step's counts with vLLM's stats, after the sessions were settled."""
         stats = next((out.scheduler_stats for out in outputs.values() if out.scheduler_stats), None)
         if stats is None or not self._connected:
             return
-        now = self.clock()
         idle = not self.running and not self.waiting and not self.kv_holding_waiting
-        if idle or now - self._gauges_published_seconds >= GAUGE_INTERVAL_SECONDS:
-            self._gauges_published_seconds = now
-            self.keeper.publish_gauges()
+        self.gauges.read(idle=idle)
         self.keeper.contexts.count_copies()
         pause_stats = self.metrics.take()
         if pause_stats is not None:
             stats.kv_connector_stats = pause_stats.to_dict()
-
-
-def _stop(request: Request, reason: int | str) -> None:
-    """End a request's turn."""
-    request.status = RequestStatus.FINISHED_STOPPED
-    request.stop_reason = reason
-
-
-def _emit(
-    outputs: dict[int, EngineCoreOutputs],
-    request: Request,
-    finish_reason: FinishReason,
-    stop_reason: str | None,
-) -> None:
-    """Add an output without tokens that ends a turn."""
-    of_client = outputs.setdefault(request.client_index, EngineCoreOutputs())
-    of_client.outputs.append(
-        EngineCoreOutput(
-            request_id=request.request_id,
-            new_token_ids=[],
-            finish_reason=finish_reason,
-            stop_reason=stop_reason,
-        )
-    )

@@ -11,6 +11,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from caesura.console import plain_console
+
 
 def progress_bars(
     *before: ProgressColumn, detail: str | None = None, console: Console | None = None
@@ -24,12 +26,12 @@ def progress_bars(
     """
     return Progress(
         *before,
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("left", markup=False),
         TimeRemainingColumn(),
-        *([] if detail is None else [TextColumn(detail, style="dim")]),
-        console=console,
+        *([] if detail is None else [TextColumn(detail, style="dim", markup=False)]),
+        console=console or plain_console(),
     )

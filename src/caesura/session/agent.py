@@ -8,13 +8,14 @@ from logging import getLogger
 
 from pydantic import JsonValue
 
+from caesura.cml import AtEnd
 from caesura.session.database import Statement
 from caesura.session.errors import ContextFull, EngineDead, SessionClosed, SessionError
 from caesura.session.events import EventLog, Report
 from caesura.session.inbox import Inbox
 from caesura.session.journal import Journal
 from caesura.session.pending_calls import PendingCalls
-from caesura.session.records import EventType, Phase, SessionEnding, SessionRecord
+from caesura.session.records import CallRecord, EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.shapes import result_details
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
@@ -203,7 +204,7 @@ class Agent(ABC):
                 logger.warning("the store still fails; session %s waits", self.id)
         assert record is not None
         self.phase, self.turns = record.phase, record.turns
-        self._inbox.take_back()
+        self._inbox.recall()
 
     async def _go_on(self) -> None:
         await self._calls.load()
@@ -259,6 +260,14 @@ class Agent(ABC):
         self.events.close()
         self._free.set()
         self._work.left_calls.take(self._calls.release(outliving))
+
+    def _is_waited_for(self, record: CallRecord) -> bool:
+        """Whether the model is to read the result, although it has ended its answer."""
+        if record.result is not None:
+            return True
+        if self.spec.at_end is not None:
+            return self.spec.at_end is AtEnd.WAIT
+        return self._work.executor.at_end(record.call.name) == "wait"
 
     async def _leave(self) -> None:
         """The model has ended its answer, and will not read what is pending."""

@@ -134,7 +134,7 @@ class TurnAgent(Agent):
         calls = self._add_calls(written)
         self._begun = True
         self._injected.clear()
-        self._inbox.take_back()
+        self._inbox.recall()
         await self._save_output(session, calls, report)
 
     def _add_calls(self, written: Sequence[WrittenCall]) -> list[CallRecord]:

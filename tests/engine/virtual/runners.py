@@ -18,6 +18,10 @@ class RunnerVersion(StrEnum):
     V1 = "v1"
     V2 = "v2"
 
+    def __repr__(self) -> str:
+        """As it is written in a test, so that printed scenarios can be."""
+        return f"RunnerVersion.{self.name}"
+
 
 @dataclass(slots=True)
 class Forward:

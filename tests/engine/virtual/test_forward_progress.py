@@ -243,7 +243,7 @@ def test_a_request_whose_load_is_complete_gives_way_if_nothing_else_does(
     stage.harness.run(until=lambda: "session" in scheduler.finished_recving_kv_req_ids)
     free = stage.free_blocks
     needy = stage.engine.request("needy", [1] * 200, max_tokens=1)
-    assert scheduler._release_waiting(needy)
+    assert scheduler.displacing.release_waiting(needy)
     assert stage.free_blocks == free + 100 // BLOCK_SIZE
     stage.run()
     assert session.turns == 2

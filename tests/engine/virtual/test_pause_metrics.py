@@ -6,7 +6,7 @@ from engine.virtual.stage import Stage
 
 
 def reported(stage: Stage) -> PauseStats:
-    stage.scheduler.keeper.publish_gauges()
+    stage.scheduler.gauges.read(idle=True)
     stats = stage.scheduler.metrics.take()
     assert stats is not None
     return stats

@@ -1,15 +1,11 @@
-"""Random sessions and clients on random engines: nothing is lost, wrong, stuck or left behind.
+"""Random sessions and clients on random engines: nothing is lost, wrong, stuck or left behind."""
 
-`CAESURA_SCENARIOS=1000` runs that many scenarios per mode, other ones each time.
-"""
-
-import os
 import random
 from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from engine.virtual.clients import ConversationClient, Habits, SessionClient
@@ -17,21 +13,13 @@ from engine.virtual.device import CopyBehaviour
 from engine.virtual.engine import BLOCK_SIZE, Shape, VirtualEngine
 from engine.virtual.harness import Client, Harness
 from engine.virtual.runners import RunnerVersion
+from support.draws import examples
 
 CHAOS = "chaos:Chaos"
 BACK_AND_FORTH = "chaos:BackAndForth"
 RECLAIM = {"patience_floor_seconds": 0.1, "starvation_seconds": 1.0}
 
-_MORE = int(os.environ.get("CAESURA_SCENARIOS", "0"))
-_random_schedules = settings(
-    max_examples=_MORE or 100,
-    derandomize=not _MORE,
-    deadline=None,
-    database=None,
-    phases=[Phase.explicit, Phase.generate, *([] if _MORE else [Phase.shrink])],
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
+_random_schedules = settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +206,8 @@ def test_random_prefetches(in_flight: int, runner: RunnerVersion) -> None:
         play(scenario)
 
     check()
+
+
+@given(scenarios(2, RunnerVersion.V2, connected=True))
+def test_a_scenario_that_was_printed_can_be_played_again(scenario: Scenario) -> None:
+    assert eval(repr(scenario)) == scenario

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from caesura.lab.bench.compare import EngineCounters, plan_runs
+from caesura.lab.bench.compare import plan_runs
+from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.run import run_bench
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.bench.workload import WorkloadError

@@ -5,9 +5,10 @@ import pytest
 
 from bench_records import completed_session, cut_session, outcome, replay_of, unstarted_session
 from caesura.lab.bench.engines import EngineCounters
-from caesura.lab.bench.plots import ecdf_figure, latency_figure, save_plots, timeline_figure
+from caesura.lab.bench.plots import ecdf_figure, latency_figure, run_figures, timeline_figure
 from caesura.lab.bench.replay import SessionRecord
 from caesura.lab.bench.stats import RunOutcome, RunPlan, measure
+from caesura.lab.figures import save_figures
 
 OUTCOMES = [
     outcome(policy, seed, rate, latency * rate, completed_session(0.2, latency), cut_session(0.5))
@@ -18,8 +19,8 @@ OUTCOMES = [
 
 
 def test_plots_are_saved_as_png(tmp_path: Path) -> None:
-    files = save_plots(OUTCOMES, tmp_path / "new")
-    assert len(files) == 3
+    files = save_figures(run_figures(OUTCOMES), tmp_path / "new")
+    assert [file.name for file in files] == ["latency.png", "latency_ecdf.png", "timeline.png"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
 
@@ -59,4 +60,4 @@ def test_plots_of_runs_without_a_completed_session_are_drawn(
 ) -> None:
     plan, replay = RunPlan("stock", 0, 1.0), replay_of(session)
     report = measure(plan, replay, EngineCounters())
-    assert save_plots([RunOutcome(plan, replay, report)], tmp_path)
+    assert save_figures(run_figures([RunOutcome(plan, replay, report)]), tmp_path)

@@ -6,10 +6,12 @@ from pathlib import Path
 from rich.console import Console
 
 from bench_records import cut_session, outcome
-from caesura.lab.bench.report import markdown_report, terminal_table, write_json
+from caesura.lab.bench.report import ComparisonReport
+from caesura.lab.bench.results import Results
 from caesura.lab.bench.settings import BenchSettings
-from caesura.lab.bench.stats import RunReport
+from caesura.lab.bench.stats import RunOutcome
 from caesura.lab.machine import this_machine
+from caesura.lab.results_file import Origin, source_commit
 
 SETTINGS = BenchSettings(
     workload="/somewhere/private/trace.jsonl",
@@ -19,8 +21,8 @@ SETTINGS = BenchSettings(
     json_path=Path("/somewhere/private/out.json"),
 )
 RUNS = [
-    outcome("stock", 0, 1.0, 8.0, scheduled_tokens=54).report,
-    outcome("ours", 0, 1.0, 0.8, scheduled_tokens=27).report,
+    outcome("stock", 0, 1.0, 8.0, scheduled_tokens=54),
+    outcome("ours", 0, 1.0, 0.8, scheduled_tokens=27),
 ]
 COMMAND = "caesura bench --rates 1"
 CONTRACT = {
@@ -41,45 +43,40 @@ CONTRACT = {
 }
 
 
-def markdown_of(runs: list[RunReport], planned_runs: int = 2) -> str:
-    return markdown_report(
-        command=COMMAND,
-        machine=this_machine(),
-        runs=runs,
-        settings=SETTINGS,
-        planned_runs=planned_runs,
-        images=[Path("/somewhere/private/latency.png")],
-    )
+def report(runs: list[RunOutcome]) -> ComparisonReport:
+    return ComparisonReport(SETTINGS, planned_runs=2, draw=lambda outcomes: {})
 
 
-def terminal_text(runs: list[RunReport]) -> str:
-    console = Console(width=200, file=StringIO())
-    with console.capture() as capture:
-        console.print(terminal_table(runs))
-    return capture.get()
+def markdown_of(runs: list[RunOutcome]) -> str:
+    images = [Path("/somewhere/private/latency.png")]
+    return report(runs).page(runs).as_markdown(Origin(COMMAND), images)
+
+
+def terminal_text(runs: list[RunOutcome], width: int = 200) -> str:
+    console = Console(width=width, file=StringIO(), record=True)
+    report(runs).page(runs).show(console)
+    return console.export_text()
 
 
 def test_json_keeps_the_contract(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.json"
-    write_json(
-        path,
-        command=COMMAND,
-        machine=this_machine(),
-        runs=RUNS,
-        settings=SETTINGS,
-        planned_runs=2,
-    )
+    settings = SETTINGS.model_copy(update={"json_path": path})
+    results = Results[RunOutcome](settings, Origin(COMMAND), report(RUNS))
+    for run in RUNS:
+        results.add(run)
     text = path.read_text(encoding="utf-8")
-    results = json.loads(text)
-    assert results["command"] == COMMAND
-    assert results["machine"]["python"]
-    first, second = results["runs"]
+    written = json.loads(text)
+    assert written["command"] == COMMAND
+    assert written["machine"]["python"]
+    assert written["commit"] == source_commit()
+    assert written["planned_runs"] == 2
+    first, second = written["runs"]
     assert first.keys() >= CONTRACT
     assert first["normalized_latency_ms"].keys() == {"p50", "mean", "p90"}
     assert first["resume_ttft_ms"].keys() == {"p50", "mean", "p90"}
     assert (first["recomputed_tokens"], second["recomputed_tokens"]) == (27, 0)
     assert first["pauses"] is None
-    assert results["settings"]["workload"] == "trace.jsonl"
+    assert written["settings"]["workload"] == "trace.jsonl"
     assert "private" not in text
     assert [file.name for file in path.parent.iterdir()] == ["results.json"]
 
@@ -98,16 +95,15 @@ def test_table_has_latency_recomputation_and_ratio() -> None:
 def test_table_fits_a_terminal_of_80_columns() -> None:
     seeds = [outcome("min-waste", seed, 1.25, 0.8 + seed, scheduled_tokens=54) for seed in (0, 1)]
     stock = [outcome("stock", seed, 1.25, 99.0, scheduled_tokens=54) for seed in (0, 1)]
-    console = Console(width=80, file=StringIO())
-    with console.capture() as capture:
-        console.print(terminal_table([run.report for run in (*stock, *seeds)]))
-    assert "…" not in capture.get()
-    assert "(55.0–124)" in capture.get()
+    text = terminal_text([*stock, *seeds], width=80)
+    assert "…" not in text
+    assert "(55.0–124)" in text
 
 
 def test_unfinished_and_clipped_sessions_are_said() -> None:
-    cut = outcome("ours", 0, 1.0, 0.8, cut_session(0)).report
-    cut = replace(cut, truncated_sessions=1, dropped_sessions=3)
+    cut = outcome("ours", 0, 1.0, 0.8, cut_session(0))
+    counted = replace(cut.report, truncated_sessions=1, dropped_sessions=3)
+    cut = replace(cut, report=counted)
     text = " ".join(terminal_text([RUNS[0], cut]).split())
     assert "0.56*" in text
     assert "ours at 1/s 1 of 2" in text
@@ -127,7 +123,7 @@ def test_markdown_has_command_table_images_and_machine() -> None:
 
 
 def test_a_partial_page_says_so() -> None:
-    assert "**Partial: 1 of 2 runs.**" in markdown_of(RUNS[:1])
+    assert "Partial: 1 of 2 runs." in markdown_of(RUNS[:1])
 
 
 def test_the_machine_is_described_without_names_of_hosts_or_paths() -> None:

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from bench_records import completed_session, cut_session, replay_of
 from caesura import cli
+from caesura.lab.bench.arms import simulated_names
 from caesura.lab.bench.stats import RunReport
 from caesura.lab.machine import this_machine
 from caesura.lab.sim.profiles import device_profile
-from caesura.lab.sim.settings import SimulationSettings, all_policies
+from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.sim.simulate import plan_simulation, simulated_machine
 from caesura.lab.sim.simulated_run import (
     BlockNames,
@@ -61,7 +62,7 @@ def fresh(policy: str, **changes: object) -> SimulatedOutcome:
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["caesura", *COMMAND, *arguments])
-    cli.app(standalone_mode=False)
+    cli.run(sys.argv[1:])
 
 
 def test_the_memory_of_these_tests_is_too_small() -> None:
@@ -245,9 +246,9 @@ def test_what_cannot_be_simulated_is_refused_before_anything_runs(
 
 
 def test_by_default_everything_is_compared() -> None:
-    assert all_policies()[:3] == ("stock", "stock-no-cache", "stock-host")
-    assert all_policies()[-1] == "infinite"
-    assert {"discard", "preserve", "swap", "ttl"} < set(all_policies())
+    assert simulated_names()[:3] == ("stock", "stock-no-cache", "stock-host")
+    assert simulated_names()[-1] == "infinite"
+    assert {"discard", "preserve", "swap", "ttl"} < set(simulated_names())
 
 
 @pytest.mark.parametrize("changes", [{"horizon_seconds": 0}, {"sessions": 0}, {"link": 1}])

@@ -45,7 +45,8 @@ class Play:
 
     def finished(self, wanted: WantedCall, at: float) -> None:
         made = call(wanted)
-        self.recording.timeline.call(made.id).finished_at = BEGAN + at
+        (span,) = [one for one in self.recording.timeline.calls if one.id == made.id]
+        span.finished_at = BEGAN + at
         self.recording.results[made.id] = wanted.value
 
     def injected(self, wanted: WantedCall, at: float) -> None:
@@ -64,7 +65,7 @@ class Play:
 
     def ended(self, at: float) -> Recording:
         self._note(Ended(50, BEGAN + at, Ending.COMPLETED, None, frozenset()))
-        self.recording.generated_tokens = 40
+        self.recording.timeline.generated_tokens = 40
         self.recording.mistakes = mistakes(self.recording.question, self.recording.timeline)
         return self.recording
 

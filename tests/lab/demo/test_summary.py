@@ -9,9 +9,10 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from caesura.cml import Mode
-from caesura.lab.demo.agent.gantt import gantt_figure, save_gantt
-from caesura.lab.demo.agent.summary import rounds, sentences, table, write_json
-from caesura.lab.machine import this_machine
+from caesura.lab.demo.agent.gantt import gantt_figure
+from caesura.lab.demo.agent.summary import rounds, sentences, table, write_recordings
+from caesura.lab.figures import save_figures
+from caesura.lab.results_file import Origin
 from lab.demo.recordings import all_modes, in_async, in_sync, in_sync_parallel
 
 PNG = b"\x89PNG"
@@ -57,7 +58,7 @@ def test_a_question_that_was_stopped_is_in_the_file_but_not_in_the_table(tmp_pat
     recordings = all_modes()[:2]
     assert rounds(recordings) == []
     path = tmp_path / "out" / "agent.json"
-    write_json(path, recordings, command="caesura demo", machine=this_machine(), seed=7)
+    write_recordings(path, recordings, Origin("caesura demo"), seed=7)
     content = json.loads(path.read_text())
     assert (content["command"], content["seed"]) == ("caesura demo", 7)
     assert [run["mode"] for run in content["runs"]] == ["sync", "sync_parallel"]
@@ -80,5 +81,6 @@ def test_the_chart_has_a_bar_for_all_that_took_time(tmp_path: Path) -> None:
     assert labels == ["model", "owner1 (http)", "stock1 (python)"] * len(Mode)
     texts = {text.get_text() for text in panel.texts}
     assert texts == {"sync: 1.10 s", "sync_parallel: 1.00 s", "async: 0.88 s"}
-    save_gantt(played, tmp_path / "out" / "agent.png")
-    assert (tmp_path / "out" / "agent.png").read_bytes()[:4] == PNG
+    (file,) = save_figures({"agent": gantt_figure(played)}, tmp_path / "out")
+    assert file == tmp_path / "out" / "agent.png"
+    assert file.read_bytes()[:4] == PNG

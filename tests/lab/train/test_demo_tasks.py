@@ -9,10 +9,10 @@ from caesura.bundled.demo_tools import (
     TOOLS,
     Kind,
     draw_value,
-    is_held_out,
 )
 from caesura.lab.train import demo_phrases as phrases
 from caesura.lab.train.demo_tasks import CATEGORIES, FURTHER_CATEGORIES, TaskSource
+from caesura.lab.train.held_out import is_held_out, side
 from caesura.lab.train.tasks import Failure, Task
 
 SEED = 20261122
@@ -27,8 +27,8 @@ def tasks(category: str, *, held_out: bool = False, count: int = 100) -> list[Ta
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.STATUS])
 def test_no_value_is_on_both_sides_of_the_hold_out(kind: Kind) -> None:
     source = random.Random(SEED)
-    seen = {draw_value(kind, source, held_out=False) for _ in range(300)}
-    held_out = {draw_value(kind, source, held_out=True) for _ in range(300)}
+    seen = {draw_value(kind, source, side(False)) for _ in range(300)}
+    held_out = {draw_value(kind, source, side(True)) for _ in range(300)}
     assert not seen & held_out
     assert all(map(is_held_out, held_out))
     assert not any(map(is_held_out, seen))
@@ -36,7 +36,7 @@ def test_no_value_is_on_both_sides_of_the_hold_out(kind: Kind) -> None:
 
 def test_repeats_are_made_when_asked_for() -> None:
     source = random.Random(SEED)
-    values = [draw_value(Kind.ORDER, source, held_out=False, repeats=1.0) for _ in range(50)]
+    values = [draw_value(Kind.ORDER, source, side(False), repeats=1.0) for _ in range(50)]
     assert all(value[:2] == value[2:4] for value in values)
 
 

@@ -5,22 +5,26 @@ from itertools import pairwise
 
 import pytest
 
-from caesura.cml import Call, Interrupt, Marker, Mode, Piece, Text, Trap, read_transcript
+from caesura.cml import Call, Interrupt, Marker, Mode, Piece, Text, Trap
 from caesura.lab.train.codec import VOCABULARY
 from caesura.lab.train.demo_tasks import CATEGORIES, FURTHER_CATEGORIES, TaskSource
 from caesura.lab.train.demo_tokenizer import DemoCodec
 from caesura.lab.train.judge import judge
 from caesura.lab.train.oracle import Oracle
 from caesura.lab.train.render import Sample, opening_of, sample_of, simulation_of
+from cml_transcript import read_transcript
+from support.draws import examples, seed
+
+pytestmark = pytest.mark.fuzz
 
 CODEC = DemoCodec()
 DRAWN = (*CATEGORIES, *FURTHER_CATEGORIES)
 CASES = [(category, mode) for category in DRAWN for mode in Mode]
-COUNT = 25
+COUNT = examples(25)
 
 
 def samples(category: str, mode: Mode, count: int = COUNT) -> list[Sample]:
-    source = random.Random(f"{category} {mode}")
+    source = random.Random(f"{seed()} {category} {mode}")
     tasks = TaskSource(source)
     return [sample_of(tasks.draw(category), mode, CODEC, source) for _ in range(count)]
 
@@ -114,7 +118,7 @@ def test_in_async_mode_results_land_everywhere() -> None:
 
 @pytest.mark.parametrize(("category", "mode"), CASES)
 def test_the_judge_calls_what_the_oracle_writes_a_success(category: str, mode: Mode) -> None:
-    source = random.Random(f"judge {category} {mode}")
+    source = random.Random(f"judge {seed()} {category} {mode}")
     tasks = TaskSource(source, held_out=True)
     for _ in range(COUNT):
         task = tasks.draw(category)

@@ -20,7 +20,6 @@ from caesura.cml import (
     TokenMonitor,
     Trap,
     next_step,
-    read_transcript,
 )
 from caesura.lab.train.codec import VOCABULARY
 from caesura.lab.train.tasks import Failure
@@ -36,6 +35,7 @@ from caesura.lab.train.wide.sessions import Session, written
 from caesura.lab.train.wide.sources import MadeUpTools, OwnTools
 from caesura.lab.train.wide.tasks import GraphTask
 from caesura.lab.train.wide.tools import tool_of
+from cml_transcript import read_transcript
 
 SEED = 20261122
 EACH = pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from dashboard_stage import make_app, served
 from session.workplace import eventually, spec, tool, until, workplace
 
 pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}; apt-get install chromium brings it"
+    not CHROMIUM.exists(), reason="the dashboard's page needs Chromium: apt-get install chromium"
 )
 
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"

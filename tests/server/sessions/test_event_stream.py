@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
 from server.served import Served, events, human, served, streamed
 from session.workplace import eventually, tool
+from support.draws import examples
 
 WAITING = '<<ask {"question": "well?"}>>\nend'
 
@@ -43,7 +44,7 @@ async def test_a_client_that_reconnects_at_random_misses_nothing(tmp_path: Path)
     """However often it is cut off while the session goes on, it gets what another one gets."""
     async with served(tmp_path / "db", tool(add)) as server:
 
-        @settings(max_examples=15)
+        @settings(max_examples=examples(15))
         @given(st.lists(st.integers(1, 40), max_size=6))
         def reconnecting(lengths: list[int]) -> None:
             asyncio.run_coroutine_threadsafe(_reconnecting(server, lengths), loop).result(60)

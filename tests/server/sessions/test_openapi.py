@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from caesura.server.sessions.service import Unavailable
 from server.served import application, human, served
 from session.workplace import tool
+from support.draws import examples
 
 CHECKS = [
     not_a_server_error,
@@ -78,7 +79,7 @@ OPERATIONS = [
 @pytest.mark.parametrize("known", [True, False], ids=["known-ids", "any-ids"])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_every_answer_is_as_described(operation: APIOperation, known: bool, target: Target) -> None:
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(25), suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy())
     def answers(case: Case) -> None:
         if known and "session_id" in case.path_parameters:

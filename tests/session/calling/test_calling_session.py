@@ -19,7 +19,6 @@ from caesura.cml import (
     Rules,
     Text,
     Trap,
-    read_transcript,
 )
 from caesura.session import (
     ContextFull,
@@ -28,11 +27,11 @@ from caesura.session import (
     Sampling,
     SessionClosed,
     SessionDetached,
-    SessionError,
 )
 from caesura.session.calling import (
     CallIssued,
     Checkpoint,
+    Course,
     Durations,
     Ended,
     Ending,
@@ -43,6 +42,7 @@ from caesura.session.calling import (
     TextWritten,
     known_tools,
 )
+from cml_transcript import read_transcript
 from session.calling.byte_model import (
     EOS,
     MARKERS,
@@ -50,6 +50,7 @@ from session.calling.byte_model import (
     ByteCodec,
     EagerEngine,
     EagerStream,
+    Refusing,
     compact,
     eager,
     engine,
@@ -113,9 +114,15 @@ def test_an_id_is_used_once_also_after_a_restart(mode: Mode) -> None:
         played = await Play(eager([A, Text(" And"), A, DONE]), mode).run()
         assert len(played.of(CallIssued)) == 1
         assert kinds(played) == [ErrorKind.DUPLICATE_ID]
-        start = Checkpoint([PROMPT], used_ids={"a"})
-        played = await Play(eager([A, DONE]), mode, start=start).run()
-        assert kinds(played) == [ErrorKind.DUPLICATE_ID]
+        for start in (
+            Checkpoint([PROMPT], used_ids={"a"}),
+            Checkpoint([PROMPT], Course(1, refused_ids=("a",))),
+            Checkpoint([PROMPT], pending=[A]),
+        ):
+            again = Play(eager([A, DONE]), mode, start=start)
+            assert again.session.deliver(Interrupt("a", "1")) == bool(start.pending)
+            await again.run()
+            assert kinds(again) == [ErrorKind.DUPLICATE_ID]
 
     asyncio.run(scenario())
 
@@ -158,27 +165,24 @@ def test_a_turn_has_its_tokens_once_however_often_it_is_broken(make, mode: Mode)
             assert played.session.generated_tokens <= limit
             complete = limit > length  # the end of the sequence takes a token
             assert played.ended.ending is (Ending.COMPLETED if complete else Ending.LIMIT)
+            assert played.session.course.point is Point.ENDED
             if not complete:
                 assert str(limit) in played.ended.message
 
     asyncio.run(scenario())
 
 
-def test_a_cancelled_call_is_waited_for_no_longer() -> None:
+def test_each_turn_has_all_its_tokens() -> None:
     async def scenario() -> None:
-        session = calling(eager([A, Trap(), DONE]), Mode.ASYNC)
-        seen = []
-        async for event in session.events():
-            seen.append(event)
-            if isinstance(event, Paused):
-                assert session.cancel("a", "not needed")
-                assert not session.cancel("a")
-                assert not session.deliver(Interrupt("a", "too late"))
-        assert session.pending == frozenset()
-        (injected,) = [event for event in seen if isinstance(event, Injected)]
-        failure = Interrupt.of_failure("a", "cancelled", "not needed")
-        assert [arrival.interrupt for arrival in injected.arrivals] == [failure]
-        assert seen[-1].ending is Ending.COMPLETED
+        script = "A few words."
+        sampling = Sampling(max_tokens=len(script) + 1)
+        session = calling(eager(script, script), Mode.ASYNC, sampling=sampling)
+        for _ in range(2):
+            events = [event async for event in session.events()]
+            assert events[-1].ending is Ending.COMPLETED
+            if len(session.transcript) == 1 + len(script):
+                session.prompt([PROMPT])
+        assert shown(session.transcript) == f"<prompt>{script}" * 2
 
     asyncio.run(scenario())
 
@@ -229,19 +233,18 @@ async def until(session, kind: type) -> object:
     raise AssertionError(f"no {kind}")
 
 
-def test_a_closed_session_goes_on_from_its_checkpoint() -> None:
+def test_a_closed_session_goes_on_from_its_course() -> None:
     script = [Text("I ask. "), A, B, Text(" A moment."), Trap(), Text(" One."), Trap(), DONE]
 
     async def scenario(stops) -> None:
         first = calling(eager(script), Mode.ASYNC)
         await until(first, stops)
-        first.steer("quick")
-        checkpoint = first.checkpoint()
         await first.close()
-        assert checkpoint.queued == (Interrupt.steering("quick"),)
+        calls = [A, B] if stops is Paused else [A] if stops is CallIssued else []
+        start = Checkpoint(first.transcript, first.course, calls)
         later = {"a": 10_000, "b": 10_001}
-        again = Play(eager(script), Mode.ASYNC, start=checkpoint, arrives=later)
-        again.delivered.append(Interrupt.steering("quick"))
+        again = Play(eager(script), Mode.ASYNC, start=start, arrives=later)
+        again.steer("quick")
         await again.run()
         assert again.injected == again.delivered
         assert [a for a in again.pieces if isinstance(a, Call)] == [A, B]
@@ -258,15 +261,14 @@ def test_a_closed_session_goes_on_from_its_checkpoint() -> None:
 def test_a_restored_session_waits_where_it_waited(mode: Mode) -> None:
     async def scenario() -> None:
         prefix = [PROMPT, *written(compact([A, Trap()]))]
-        start = Checkpoint(
-            prefix, pending=[A], point=Point.TRAPPED, generated_tokens=len(prefix) - 1
-        )
+        course = Course(len(prefix), Point.TRAPPED, generated_tokens=len(prefix) - 1)
+        start = Checkpoint(prefix, course, pending=[A])
         fake = eager([A, Trap(), DONE])
         played = await Play(fake, mode, start=start).run()
         assert isinstance(played.events[0], Paused)
         assert played.injected == [Interrupt("a", "result of a")]
         assert len(fake.streams) == 1
-        ended = replace(start, token_ids=prefix, pending=(), point=Point.ENDED)
+        ended = Checkpoint(prefix, replace(course, point=Point.ENDED))
         played = await Play(eager([A, Trap()]), mode, start=ended).run()
         assert played.ended.position == len(prefix)
 
@@ -276,7 +278,7 @@ def test_a_restored_session_waits_where_it_waited(mode: Mode) -> None:
 def test_a_restored_session_keeps_its_budget_and_its_reasoning() -> None:
     async def scenario() -> None:
         prefix = [PROMPT, 261, *b"Hm, "]
-        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
+        start = Checkpoint(prefix, Course(len(prefix), generated_tokens=5, reasoning=True))
         script = "Hm, 12[CALL]34"  # in a reasoning block nothing is a call
 
         class Model:
@@ -334,25 +336,6 @@ def test_the_engine_is_told_what_a_pause_waits_for() -> None:
     asyncio.run(scenario())
 
 
-class Failing(EagerEngine):
-    """An engine that fails when tokens are appended to what it generates or has paused."""
-
-    def __init__(self, script: str, error: SessionError) -> None:
-        fake = eager(script)
-        super().__init__(EOS, fake.model, fake.text_of)
-        self.error = error
-
-    async def open(self, *args, **options):
-        stream = await super().open(*args, **options)
-        error = self.error
-
-        async def extend(token_ids, sampling, endpoint=None):
-            raise error
-
-        stream.extend = extend
-        return stream
-
-
 FULL = ContextFull("a context of 99 tokens leaves no room")
 FAILED = EngineFailed("it burns")
 
@@ -361,13 +344,13 @@ FAILED = EngineFailed("it burns")
 def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> None:
     async def scenario() -> None:
         script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
-        session = calling(Failing(script, FULL), Mode.ASYNC)
+        session = calling(Refusing(script, FULL), Mode.ASYNC)
         async for event in session.events():
             if isinstance(event, Paused) or (isinstance(event, TextWritten) and not pause):
                 session.deliver(Interrupt("a", "long"))
         assert event.ending is Ending.LIMIT
         assert event.message == str(FULL)
-        assert session.checkpoint().queued == (Interrupt("a", "long"),)
+        assert session.has_queued
         await session.close()
 
     asyncio.run(scenario())
@@ -377,7 +360,7 @@ def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> 
 def test_a_failing_engine_is_told_to_the_owner(pause: str) -> None:
     async def scenario() -> None:
         script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
-        session = calling(Failing(script, FAILED), Mode.ASYNC)
+        session = calling(Refusing(script, FAILED), Mode.ASYNC)
 
         async def run() -> None:
             async for event in session.events():
@@ -386,7 +369,7 @@ def test_a_failing_engine_is_told_to_the_owner(pause: str) -> None:
 
         with pytest.raises(EngineFailed, match="it burns"):
             await run()
-        assert session.checkpoint().queued == (Interrupt("a", "1"),)
+        assert session.has_queued
         await session.close()
 
     asyncio.run(scenario())
@@ -495,10 +478,54 @@ def test_closing_in_the_middle_leaves_no_task() -> None:
     asyncio.run(scenario())
 
 
+class Gated(EagerEngine):
+    """An engine that takes tokens when it may."""
+
+    def __init__(self, script: str) -> None:
+        fake = eager(script)
+        super().__init__(EOS, fake.model, fake.text_of)
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+
+    async def open(self, *args, **options):
+        stream = await super().open(*args, **options)
+        extend = stream.extend
+
+        async def slowly(*args, **options) -> None:
+            self.asked.set()
+            await self.may.wait()
+            await extend(*args, **options)
+
+        stream.extend = slowly
+        return stream
+
+
+def test_a_session_that_is_closed_while_it_is_resumed_ends() -> None:
+    async def scenario() -> None:
+        fake = Gated('[CALL]a[HEAD]{"name":"f"}[END][TRAP][END] Done.')
+        session = calling(fake, Mode.ASYNC)
+
+        async def follow() -> list:
+            events = []
+            async for event in session.events():
+                events.append(event)
+                if isinstance(event, Paused):
+                    session.deliver(Interrupt("a", "1"))
+            return events
+
+        following = asyncio.create_task(follow())
+        await fake.asked.wait()
+        await session.close()
+        fake.may.set()
+        assert isinstance((await following)[-1], Paused)
+        assert not fake.open_ids
+
+    asyncio.run(scenario())
+
+
 def test_the_engine_knows_that_a_session_goes_on_inside_a_reasoning_block() -> None:
     async def scenario() -> None:
         prefix = [PROMPT, 261, *b"Hm, "]
-        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
+        start = Checkpoint(prefix, Course(len(prefix), generated_tokens=5, reasoning=True))
         rest = [MARKERS[Marker.TRAP], MARKERS[Marker.END], 262, *b"Done."]
 
         def model(transcript) -> int:

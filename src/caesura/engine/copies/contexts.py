@@ -228,8 +228,8 @@ class CopiedContexts(HostContexts):
     def copy_out(self, copy: HostCopy, blocks: Sequence[KVCacheBlock]) -> None:
         """See `HostContexts`."""
         full = full_blocks(blocks)
-        if full and self._transfers.progress(copy.context_id) is None:
-            self._transfers.copy_out(copy.context_id, full, copy.block_hashes)
+        if full and self._transfers.copies_out.progress(copy.context_id) is None:
+            self._transfers.copies_out.start(copy.context_id, full, copy.block_hashes)
             copy.requested = True
         self._refresh(copy)
 
@@ -247,14 +247,14 @@ class CopiedContexts(HostContexts):
                 other = self._copies.get(context_id)
                 if other is not None:
                     self.drop(other)
-        self._transfers.save(owner, blocks, block_hashes)
+        self._transfers.saves.save(owner, blocks, block_hashes)
         copy = self._copies.get(owner)
         if copy is not None:
-            copy.saved_blocks = self._transfers.saved_blocks(owner)
+            copy.saved_blocks = self._transfers.saves.saved_blocks(owner)
 
     def shorten(self, copy: HostCopy, keep_blocks: int) -> None:
         """See `HostContexts`."""
-        self._transfers.stop_copying(copy.context_id, keep_blocks)
+        self._transfers.copies_out.keep_only(copy.context_id, keep_blocks)
         while copy.prefetched and copy.prefetched[-1] >= keep_blocks:
             copy.prefetched.pop()
             self._count(PrefetchEnding.WASTED)
@@ -262,7 +262,7 @@ class CopiedContexts(HostContexts):
     def take_progressed(self) -> list[HostCopy]:
         """See `HostContexts`."""
         progressed = []
-        for context_id in self._transfers.take_progressed():
+        for context_id in self._transfers.writes.take_progressed():
             copy = self._copies.get(context_id)
             if copy is not None:
                 self._refresh(copy)
@@ -270,19 +270,23 @@ class CopiedContexts(HostContexts):
         return progressed
 
     def _refresh(self, copy: HostCopy) -> None:
-        progress = self._transfers.progress(copy.context_id)
+        progress = self._transfers.copies_out.progress(copy.context_id)
         if progress is not None:
             copy.copied_blocks, copy.complete = progress.copied_blocks, progress.complete
 
     def drop(self, copy: HostCopy) -> None:
         """See `HostContexts`."""
-        self._transfers.end_pause(copy.context_id, forget=True)
+        self._rely_no_longer(copy, forget=True)
         copy.copied_blocks = copy.saved_blocks = 0
         copy.requested = copy.complete = False
 
+    def _rely_no_longer(self, copy: HostCopy, *, forget: bool) -> None:
+        self._transfers.saves.release(copy.context_id)
+        self._transfers.copies_out.end(copy.context_id, forget=forget)
+
     def count_copies(self) -> None:
         """See `HostContexts`."""
-        copied = self._transfers.copied_blocks_total
+        copied = self._transfers.writes.copied_blocks
         self._metrics.count("copied_tokens", (copied - self._counted_blocks) * self._block_size)
         self._counted_blocks = copied
 
@@ -308,7 +312,7 @@ class CopiedContexts(HostContexts):
     def take_prefetched(self) -> Iterator[Prefetched]:
         """See `HostContexts`."""
         for prefetch in self._transfers.prefetches.take_finished():
-            copy = self._copies[prefetch.pause_id]
+            copy = self._copies[prefetch.context_id]
             brought = self._brought(copy, prefetch)
             if brought is None:
                 self._count(PrefetchEnding.WASTED)
@@ -333,7 +337,7 @@ class CopiedContexts(HostContexts):
 
     def claim(self, copy: HostCopy, request_id: str) -> None:
         """See `HostContexts`."""
-        self._transfers.stop_copying(copy.context_id)
+        self._transfers.copies_out.keep_only(copy.context_id, 0)
         self._transfers.prefetches.cut_short(copy.context_id, awaited_by=request_id)
 
     def found(self, copy: HostCopy, found_tokens: int) -> None:
@@ -345,7 +349,7 @@ class CopiedContexts(HostContexts):
 
     def end(self, copy: HostCopy, *, forget: bool) -> None:
         """See `HostContexts`."""
-        self._transfers.end_pause(copy.context_id, forget)
+        self._rely_no_longer(copy, forget=forget)
         del self._copies[copy.context_id]
 
     # Books
@@ -361,11 +365,12 @@ class CopiedContexts(HostContexts):
 
     def is_empty(self) -> bool:
         """See `HostContexts`."""
-        if self._copies or self._transfers.has_copies():
+        transfers = self._transfers
+        if self._copies or not (transfers.copies_out.is_empty() and transfers.saves.is_empty()):
             return False
-        if self._transfers.pending:
+        if transfers.pending:
             return True  # copies under way have pins and blocks of their own
-        return self._transfers.prefetches.is_empty() and not self._transfers.host.pinned_slots
+        return transfers.prefetches.is_empty() and not transfers.host.pinned_slots
 
     def _count(self, ending: PrefetchEnding) -> None:
         self._metrics.count("prefetches", labels=(ending,))

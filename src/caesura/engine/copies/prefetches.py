@@ -12,7 +12,7 @@ until then: a block that a copy under way writes is never given back.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from vllm.v1.core.block_pool import BlockPool
@@ -20,6 +20,7 @@ from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock, make_block_hash
 
 from caesura.engine.copies.batch import CopyBatch
 from caesura.engine.copies.host_pool import HostPool
+from caesura.engine.copies.kind import CopyKind
 
 KV_CACHE_GROUP = 0
 """There is one: `config.check_supported`."""
@@ -37,7 +38,7 @@ class Prefetch:
     """A paused context's blocks from `first` on, on their way to the device.
 
     Attributes:
-        pause_id: whose context.
+        context_id: the id of the pause.
         first: position of the first block in the context.
         blocks: device blocks in context order, those found there before those that are loaded.
         found_blocks: how many were found.
@@ -49,7 +50,7 @@ class Prefetch:
         abandoned: nobody wants it any more.
     """
 
-    pause_id: str
+    context_id: str
     first: int
     blocks: list[KVCacheBlock]
     found_blocks: int
@@ -66,38 +67,43 @@ class Prefetch:
         return len(self.block_hashes) - self.issued
 
 
-@dataclass(slots=True)
-class Prefetches:
-    """Prefetches under way: from host memory into the device's block pool."""
+class Prefetches(CopyKind[Prefetch]):
+    """Prefetches under way: from host memory into the device's block pool.
 
-    pool: BlockPool
-    host: HostPool
-    _by_pause: dict[str, Prefetch] = field(default_factory=dict)
-    _queue: deque[Prefetch] = field(default_factory=deque)
-    _in_batch: dict[int, list[Prefetch]] = field(default_factory=dict)
-    _finished: list[Prefetch] = field(default_factory=list)
-    _awaited: dict[str, Prefetch] = field(default_factory=dict)  # by the request that waits
+    Args:
+        pool: the device's block pool.
+        host: the host copies.
+    """
 
-    def start(self, pause_id: str, block_hashes: Sequence[BlockHash], first: int) -> bool:
+    def __init__(self, pool: BlockPool, host: HostPool) -> None:
+        super().__init__()
+        self._pool = pool
+        self._host = host
+        self._by_context: dict[str, Prefetch] = {}
+        self._queue: deque[Prefetch] = deque()
+        self._finished: list[Prefetch] = []
+        self._awaited: dict[str, Prefetch] = {}  # by the request that waits
+
+    def start(self, context_id: str, block_hashes: Sequence[BlockHash], first: int) -> bool:
         """Bring what there is of a context from block `first` on, if free blocks suffice for it.
 
         Returns:
             Whether there is a new prefetch now.
         """
-        if pause_id in self._by_pause:
+        if context_id in self._by_context:
             return False
         found = self._found(block_hashes, first)
         begin = first + len(found)
-        count = self.host.filled_run(block_hashes, begin, len(block_hashes))
+        count = self._host.filled_run(block_hashes, begin, len(block_hashes))
         idle = sum(1 for block in found if block.ref_cnt == 0)
-        if (not found and not count) or count + idle > self.pool.get_num_free_blocks():
+        if (not found and not count) or count + idle > self._pool.get_num_free_blocks():
             return False
         loaded = list(block_hashes[begin : begin + count])
-        self.pool.touch(found)
-        blocks = found + self.pool.get_new_blocks(count)
-        slots = [self.host.pin(block_hash) for block_hash in loaded]
-        prefetch = Prefetch(pause_id, first, blocks, len(found), loaded, slots)
-        self._by_pause[pause_id] = prefetch
+        self._pool.touch(found)
+        blocks = found + self._pool.get_new_blocks(count)
+        slots = [self._host.pin(block_hash) for block_hash in loaded]
+        prefetch = Prefetch(context_id, first, blocks, len(found), loaded, slots)
+        self._by_context[context_id] = prefetch
         if prefetch.queued:
             self._queue.append(prefetch)
         self._settle(prefetch)
@@ -106,14 +112,14 @@ class Prefetches:
     def _found(self, block_hashes: Sequence[BlockHash], first: int) -> list[KVCacheBlock]:
         found: list[KVCacheBlock] = []
         for block_hash in block_hashes[first:]:
-            cached = self.pool.get_cached_block(block_hash, [KV_CACHE_GROUP])
+            cached = self._pool.get_cached_block(block_hash, [KV_CACHE_GROUP])
             if not cached:
                 break
             found += cached
         return found
 
-    def take(self, batch: CopyBatch, budget_blocks: int) -> None:
-        """Add loads to an iteration's copies, up to so many blocks in all."""
+    def _take(self, batch: CopyBatch, budget_blocks: int) -> list[Prefetch]:
+        taken: list[Prefetch] = []
         while self._queue and batch.num_blocks < budget_blocks:
             prefetch = self._queue[0]
             stop = min(prefetch.issued + budget_blocks - batch.num_blocks, len(prefetch.slots))
@@ -122,27 +128,29 @@ class Prefetches:
                 batch.loads.append((prefetch.slots[index], blocks[index].block_id))
             prefetch.issued = stop
             prefetch.batches += 1
-            self._in_batch.setdefault(batch.id, []).append(prefetch)
+            taken.append(prefetch)
             if not prefetch.queued:
                 self._queue.popleft()
+        return taken
 
-    def finish(self, batch_id: int, succeeded: bool) -> None:
-        """All workers have reported a batch."""
-        for prefetch in self._in_batch.pop(batch_id, ()):
-            prefetch.batches -= 1
-            prefetch.failed |= not succeeded
-            if prefetch.failed:
-                self._drop_queued(prefetch)
-            self._settle(prefetch)
+    def _finish(self, item: Prefetch, succeeded: bool) -> None:
+        item.batches -= 1
+        item.failed |= not succeeded
+        if item.failed:
+            self._drop_queued(item)
+        self._settle(item)
 
-    def cut_short(self, pause_id: str, awaited_by: str | None = None) -> None:
+    def _has_queued(self) -> bool:
+        return bool(self._queue)
+
+    def cut_short(self, context_id: str, awaited_by: str | None = None) -> None:
         """Load no more of a context than what is under way, and give the other blocks back.
 
         Args:
-            pause_id: whose context.
+            context_id: the id of the pause.
             awaited_by: the request that has returned for it, and waits for those loads.
         """
-        prefetch = self._by_pause.get(pause_id)
+        prefetch = self._by_context.get(context_id)
         if prefetch is None:
             return
         if awaited_by is not None:
@@ -154,19 +162,19 @@ class Prefetches:
     def cut_all_short(self) -> None:
         """Somebody wants the memory: take no more than what is under way."""
         for prefetch in list(self._queue):
-            self.cut_short(prefetch.pause_id)
+            self.cut_short(prefetch.context_id)
 
-    def stop(self, pause_id: str) -> bool:
+    def stop(self, context_id: str) -> bool:
         """Nobody wants a prefetch any more; True if there was one.
 
         Blocks that are being loaded come free, with nothing in them, when those copies are over.
         """
-        prefetch = self._by_pause.get(pause_id)
+        prefetch = self._by_context.get(context_id)
         if prefetch is None:
             return False
         prefetch.abandoned = True
-        self.cut_short(pause_id)
-        del self._by_pause[pause_id]
+        self.cut_short(context_id)
+        del self._by_context[context_id]
         self._forget_waiting(prefetch)
         if prefetch in self._finished:
             self._finished.remove(prefetch)
@@ -181,7 +189,7 @@ class Prefetches:
         """Prefetches that are over: complete, or failed. The caller releases them."""
         finished, self._finished = self._finished, []
         for prefetch in finished:
-            del self._by_pause[prefetch.pause_id]
+            del self._by_context[prefetch.context_id]
             self._forget_waiting(prefetch)
         return finished
 
@@ -192,33 +200,33 @@ class Prefetches:
         for block, block_hash in zip(loaded, prefetch.block_hashes, strict=True):
             position += 1
             key = make_block_hash_with_group_id(block_hash, KV_CACHE_GROUP)
-            self.pool._insert_block_hash(key, block, num_tokens=position * block_size)
+            self._pool._insert_block_hash(key, block, num_tokens=position * block_size)
 
     def release(self, prefetch: Prefetch) -> None:
         """Give its references back."""
-        self.pool.free_blocks(reversed(prefetch.blocks))
+        self._pool.free_blocks(reversed(prefetch.blocks))
 
     @property
     def backlog_blocks(self) -> int:
         """Blocks whose loads are queued or under way."""
-        return sum(len(prefetch.block_hashes) for prefetch in self._by_pause.values())
+        return sum(len(prefetch.block_hashes) for prefetch in self._by_context.values())
 
     @property
     def pending(self) -> bool:
         """Whether any has loads queued or under way, or was not taken since."""
-        return bool(self._queue or self._in_batch or self._finished)
+        return super().pending or bool(self._finished)
 
     def is_empty(self) -> bool:
         """Whether nothing is left of any (integrity check)."""
-        return not (self.pending or self._by_pause or self._awaited)
+        return not (self.pending or self._by_context or self._awaited)
 
     def _drop_queued(self, prefetch: Prefetch) -> None:
         """Give back what no load was handed to the workers for."""
         if not prefetch.queued:
             return
         end = prefetch.found_blocks + prefetch.issued
-        self.pool.free_blocks(reversed(prefetch.blocks[end:]))
-        self.host.unpin(prefetch.block_hashes[prefetch.issued :])
+        self._pool.free_blocks(reversed(prefetch.blocks[end:]))
+        self._host.unpin(prefetch.block_hashes[prefetch.issued :])
         del prefetch.blocks[end:]
         del prefetch.block_hashes[prefetch.issued :]
         del prefetch.slots[prefetch.issued :]
@@ -228,7 +236,7 @@ class Prefetches:
         """If all its loads are over, it is."""
         if prefetch.queued or prefetch.batches:
             return
-        self.host.unpin(prefetch.block_hashes)
+        self._host.unpin(prefetch.block_hashes)
         if prefetch.abandoned:
             self.release(prefetch)
         else:

@@ -1,12 +1,14 @@
 """Allocation that breaks holds when the pool is short, and ends pauses when it succeeds."""
 
-from collections.abc import Callable
 from typing import Any
 
 from vllm.utils.math_utils import cdiv
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks, KVCacheManager
+from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
+from caesura.engine.pauses.demands import Demands
+from caesura.engine.pauses.displacing import Displacing
 from caesura.engine.pauses.keeper import PauseKeeper
 
 HEADROOM_BLOCKS_PER_REQUEST = 2
@@ -19,25 +21,25 @@ class ReclaimingAllocator:
     there are none. This is the one place where holds are broken: right before that.
 
     Args:
-        manager: vLLM's KV cache manager.
+        scheduler: vLLM's, with its running requests and its blocks.
         keeper: the pauses.
-        num_running: how many requests are running.
-        release_waiting: make a waiting request other than this one give its blocks back; False
-            when there is none.
+        demands: requests that lack blocks.
+        displacing: takes blocks from requests that wait.
     """
 
     def __init__(
         self,
-        manager: KVCacheManager,
+        scheduler: Scheduler,
         keeper: PauseKeeper,
-        num_running: Callable[[], int],
-        release_waiting: Callable[[Request], bool],
+        demands: Demands,
+        displacing: Displacing,
     ) -> None:
-        self._manager = manager
+        self._scheduler = scheduler
+        self._manager: KVCacheManager = scheduler.kv_cache_manager
         self._keeper = keeper
-        self._num_running = num_running
-        self._release_waiting = release_waiting
-        self._allocate = manager.allocate_slots
+        self._demands = demands
+        self._displacing = displacing
+        self._allocate = self._manager.allocate_slots
 
     def install(self) -> None:
         """Take the place of the manager's method."""
@@ -53,15 +55,16 @@ class ReclaimingAllocator:
             options["reserved_blocks"] = options.get("reserved_blocks", 0) + headroom
         blocks = self._allocate(request, num_new_tokens, **options)
         if blocks is not None and running:
-            self._keeper.forget_demand(request.request_id)
+            self._demands.forget(request.request_id)
             return blocks
         if blocks is None and len(self._keeper.table) > 0:
             missing = self._missing_blocks(request, num_new_tokens, options)
-            if self._keeper.reclaim(
-                request, missing, running=running, idle=not self._num_running()
-            ):
+            idle = not self._scheduler.running
+            if self._demands.reclaim(request, missing, running=running, idle=idle):
                 blocks = self._allocate(request, num_new_tokens, **options)
-        while blocks is None and not self._num_running() and self._release_waiting(request):
+        while blocks is None and not self._scheduler.running:
+            if not self._displacing.release_waiting(request):
+                break
             blocks = self._allocate(request, num_new_tokens, **options)
         if blocks is not None:
             self._end_pause_of(request, options)
@@ -75,14 +78,14 @@ class ReclaimingAllocator:
         is computed again, unless that is copied out too. Where holds are left, running requests
         take from those instead; and without any pause vLLM's own admission stands.
         """
-        running = self._num_running()
+        running = len(self._scheduler.running)
         if not running or not len(self._keeper.table) or self._keeper.saves_contexts():
             return 0
         wanted = HEADROOM_BLOCKS_PER_REQUEST * running
-        return max(0, wanted - self._keeper.held_blocks(wanted))
+        return max(0, wanted - self._keeper.table.held_blocks(wanted))
 
     def _end_pause_of(self, request: Request, options: dict[str, Any]) -> None:
-        self._keeper.forget_demand(request.request_id)
+        self._demands.forget(request.request_id)
         pause = self._keeper.table.claimed_by(request.request_id)
         if pause is not None:
             local_tokens = request.num_computed_tokens + options.get("num_new_computed_tokens", 0)

@@ -5,7 +5,6 @@ block pool and the host copies, and nothing of queues or steps: those are the sc
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from typing import assert_never
@@ -15,9 +14,8 @@ from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
-from caesura.endpoints import HUMAN
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.copies.blocks import forget_blocks, full_blocks, sole_blocks
+from caesura.engine.copies.blocks import forget_blocks, full_blocks
 from caesura.engine.copies.contexts import HostContexts, Prefetched
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.costs import StepTimer, profiled_costs
@@ -27,12 +25,12 @@ from caesura.engine.pauses.parking import Parking
 from caesura.engine.pauses.returns import Returns
 from caesura.engine.pauses.snapshots import Snapshots
 from caesura.engine.pauses.table import HoldEnding, Pause, PauseEnding, PauseTable
+from caesura.engine.pauses.waits import Waits
 from caesura.engine.protocol import owner_of
 from caesura.policy import (
     Action,
     CopyAhead,
     CopyOut,
-    Demand,
     Disposition,
     Drop,
     DropCopy,
@@ -42,22 +40,6 @@ from caesura.policy import (
     Prefetch,
     Service,
 )
-from caesura.policy.progress import Progress
-
-
-@dataclass(slots=True)
-class _UnmetDemand:
-    """A request lacks blocks that no hold gives up for it.
-
-    Attributes:
-        since_seconds: when it first did.
-        retry_seconds: when holds are looked at again.
-        missing_blocks: how many it lacked the last time.
-    """
-
-    since_seconds: float
-    retry_seconds: float
-    missing_blocks: int = 0
 
 
 class PauseKeeper:
@@ -73,8 +55,6 @@ class PauseKeeper:
         clock: monotonic seconds.
     """
 
-    RETRY_SECONDS = 0.01
-
     def __init__(
         self,
         policy: Policy,
@@ -88,6 +68,7 @@ class PauseKeeper:
         self.table = PauseTable()
         self.timer = StepTimer(profiled_costs(config.profile))
         self.policy = policy
+        self.waits = Waits(self.table, policy, metrics, clock)
         self.returns = Returns(policy.name)
         self.clock = clock
         self._config = config
@@ -101,8 +82,6 @@ class PauseKeeper:
         self._metrics = metrics
         self._review_seconds: float | None = None
         self._postponed: dict[str, None] = {}  # copied, but an iteration in flight may write yet
-        self._progress_noted = False  # since the last decision
-        self._unmet: dict[str, _UnmetDemand] = {}  # by request
 
     # Beginnings
 
@@ -141,55 +120,16 @@ class PauseKeeper:
             session_id=request.session_id,
             owner=owner_of(request),
             request=request if in_place else None,
-            predicted_seconds=self.policy.expected_seconds(endpoint),
         )
         if in_place and blocks:
             pause.hold = OwnBlocks(blocks, computed_tokens)
         elif full:
             pause.hold = References(self._pool, full, self._block_size)
         self.table.add(pause)
-        self._metrics.count("pauses", labels=(endpoint,))
+        self.waits.begin(pause)
         self.listener.pause_began(pause)
         self._forget_surplus()
         return pause
-
-    def name_endpoint(self, pause_id: str, endpoint: str) -> None:
-        """Name what a session waits for: it paused without a name, or its call waits for a human
-        now, or no longer.
-
-        The wait for the old endpoint is counted as ended (`renamed`), and one for the new as
-        begun. A human who has answered is learned from, and their time is not the tool's.
-        Ignored when the pause is over, or the session returns already.
-        """
-        pause = self.table.get(pause_id)
-        if pause is None or pause.returning or pause.endpoint == endpoint:
-            return
-        now = self.clock()
-        if pause.endpoint == HUMAN:
-            self._learn(pause, now)
-        self._count_wait(pause, PauseEnding.RENAMED, now)
-        pause.rename(endpoint, now)
-        self._metrics.count("pauses", labels=(endpoint,))
-        pause.predicted_seconds = self.policy.expected_seconds(endpoint)
-        self._progress_noted = True
-
-    def note_progress(
-        self, pause_id: str, fraction: float | None, remaining_seconds: float | None
-    ) -> None:
-        """What a session waits for has come so far: the share that is done, or the time left.
-
-        Ignored when the pause is over, or the session returns already.
-        """
-        pause = self.table.get(pause_id)
-        if pause is None or pause.returning or (fraction is None and remaining_seconds is None):
-            return
-        elapsed = self.clock() - pause.endpoint_since_seconds
-        if remaining_seconds is not None:
-            pause.progress = Progress.from_remaining(elapsed, remaining_seconds)
-        elif fraction is not None:
-            pause.progress = Progress.from_fraction(elapsed, fraction)
-        self._metrics.count("progress_reports", labels=(pause.endpoint,))
-        self._progress_noted = True
 
     # Decisions
 
@@ -197,14 +137,14 @@ class PauseKeeper:
         """Ask the policy if something is undecided, new or due for a review; act on its plan."""
         now = self.clock()
         due = self._review_seconds is not None and now >= self._review_seconds
-        due, self._progress_noted = due or self._progress_noted, False
+        due = self.waits.take_changed() or due
         if not due and not self.table.has_undecided():
             return
         plan = self.policy.plan(self.snapshots.take())
         self._review_seconds = plan.review_seconds
         later = set()
         for action in plan.actions:
-            if not self._act(action, HoldEnding.DECIDED):
+            if not self.act(action, HoldEnding.DECIDED):
                 later.add(action.pause_id)
         if later:
             self._review_seconds = now  # ask again when the iteration in flight is over
@@ -215,62 +155,10 @@ class PauseKeeper:
     def has_work(self) -> bool:
         """Whether a step of the engine would do something for a pause, though nothing runs."""
         # Without host memory there is nothing that a report of progress could bring about.
-        reported = self._progress_noted and self.contexts.memory().total_tokens > 0
+        reported = self.waits.changed and self.contexts.memory().total_tokens > 0
         return self.table.has_undecided() or bool(self._postponed) or reported
 
-    def reclaim(self, request: Request, missing_blocks: int, *, running: bool, idle: bool) -> bool:
-        """A request lacks blocks: break holds as the policy ranks them.
-
-        Returns:
-            Whether enough was freed to try again. The demand lasts until `forget_demand`.
-        """
-        now = self.clock()
-        wanted = self._pool.get_num_free_blocks() + missing_blocks
-        self.contexts.cut_prefetches_short()
-        if self._pool.get_num_free_blocks() >= wanted:
-            return True
-        unmet = self._unmet.get(request.request_id)
-        if unmet is None:
-            unmet = self._unmet[request.request_id] = _UnmetDemand(now, now)
-        if now < unmet.retry_seconds and not running:
-            return False
-        demand = Demand(
-            request_id=request.request_id,
-            tokens=missing_blocks * self._block_size,
-            running=running,
-            arrival_seconds=request.arrival_time,
-            waited_seconds=now - unmet.since_seconds,
-            engine_idle=idle,
-        )
-        own = self.table.claimed_by(request.request_id)
-        own_action = None
-        for action in self.policy.plan(self.snapshots.take(demand)).actions:
-            if own is not None and action.pause_id == own.id:
-                own_action = action
-                continue
-            self._act(action, HoldEnding.RELEASED)
-            if self._pool.get_num_free_blocks() >= wanted:
-                return True
-        if own_action is not None and own is not None and isinstance(own.hold, References):
-            # Everything else is gone. The hold may be on blocks that the prefix cache has twice,
-            # and gives the request the other ones: it must not wait for its own hold.
-            self._act(own_action, HoldEnding.RELEASED)
-            return True
-        unmet.retry_seconds = now + self.RETRY_SECONDS
-        unmet.missing_blocks = wanted - self._pool.get_num_free_blocks()
-        return False
-
-    def missing_blocks(self, request_id: str) -> int:
-        """Blocks that a waiting request lacked when it was last tried and got none."""
-        unmet = self._unmet.get(request_id)
-        return unmet.missing_blocks if unmet is not None else 0
-
-    def freeable_blocks(self, request: Request) -> int:
-        """Blocks that nobody else has: what preempting the request would free."""
-        blocks = self._kv_cache_manager.get_blocks(request.request_id).blocks[0]
-        return len(sole_blocks(list(blocks)))
-
-    def _act(self, action: Action, ending: HoldEnding) -> bool:
+    def act(self, action: Action, ending: HoldEnding) -> bool:
         """Carry out a decision; False when it has to wait for an iteration in flight."""
         pause = self.table.get(action.pause_id)
         if pause is None:
@@ -432,26 +320,13 @@ class PauseKeeper:
         self.contexts.claim(pause.copy, request.request_id)
         self.table.claim(pause, request.request_id)
         self.listener.claimed(pause)
-        now = self.clock()
-        pause.lasted_seconds = now - pause.paused_seconds
-        self._learn(pause, now)
+        self.waits.returned(pause)
         if not pause.in_place and pause.hold is not None:
             pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             usable_tokens = min(same * self._block_size, request.num_tokens - 1)
             if usable_tokens < pause.held_tokens:
                 self.release(pause, HoldEnding.RESUMED, usable_tokens)
-
-    def _learn(self, pause: Pause, now: float) -> None:
-        """What a session waited for is there: compare the time that it took with what was
-        expected, then let the policy learn."""
-        endpoint, waited_seconds = pause.endpoint, now - pause.endpoint_since_seconds
-        expected_seconds = self.policy.expected_seconds(endpoint)
-        if expected_seconds is not None:
-            self._metrics.count("returns", labels=(endpoint,))
-            self._metrics.count("predicted_seconds", expected_seconds, labels=(endpoint,))
-            self._metrics.count("returned_seconds", waited_seconds, labels=(endpoint,))
-        self.policy.ended(endpoint, waited_seconds, returned=True)
 
     def cancel(self, pause: Pause) -> None:
         """A paused or returning session was closed or aborted."""
@@ -478,8 +353,7 @@ class PauseKeeper:
     def _end(self, pause: Pause, ending: PauseEnding, hold_ending: HoldEnding) -> None:
         gone = ending is not PauseEnding.RESUMED
         if not pause.returning:
-            waited_seconds = self.clock() - pause.endpoint_since_seconds
-            self.policy.ended(pause.endpoint, waited_seconds, returned=False)
+            self.waits.given_up(pause)
         if isinstance(pause.hold, OwnBlocks):
             # Its request goes on with these blocks, or vLLM frees them with the request.
             self._metrics.count("hold_endings", labels=(hold_ending,))
@@ -487,15 +361,9 @@ class PauseKeeper:
         else:
             self.release(pause, hold_ending)
         self.contexts.end(pause.copy, forget=gone)
-        self._unmet.pop(pause.claimed_by or pause.id, None)
         self.table.remove(pause)
         self.listener.pause_ended(pause, ending)
-        self._count_wait(pause, ending, self.clock())
-
-    def _count_wait(self, pause: Pause, ending: PauseEnding, now: float) -> None:
-        waited_seconds = now - pause.named_seconds
-        self._metrics.count("pause_endings", labels=(pause.endpoint, ending))
-        self._metrics.count("paused_seconds", waited_seconds, labels=(pause.endpoint,))
+        self.waits.end(pause, ending)
 
     def forget_contexts(self, *, host_copies: bool) -> None:
         """Break every hold, and drop what there is in host memory: pauses go on without."""
@@ -505,44 +373,6 @@ class PauseKeeper:
                 self.release(pause, HoldEnding.CANCELLED)
             if host_copies:
                 self.contexts.drop(pause.copy)
-
-    def held_blocks(self, at_most: int) -> int:
-        """Device blocks that holds keep, counted up to a number."""
-        held = 0
-        for pause in self.table.held_latest_arrival_first():
-            held += pause.held_tokens // self._block_size
-            if held >= at_most:
-                break
-        return min(held, at_most)
-
-    def forget_demand(self, request_id: str) -> None:
-        """The request no longer lacks blocks, or is gone."""
-        self._unmet.pop(request_id, None)
-
-    # Books
-
-    def publish_gauges(self) -> None:
-        """Refresh the gauges of the metrics."""
-        holding = [pause for pause in self.table if pause.hold is not None]
-        copied = [pause for pause in self.table if pause.hold is None and pause.copied_tokens]
-        self._metrics.set_gauges(
-            {
-                "pauses_now": len(self.table),
-                "holding_now": len(holding),
-                "copied_now": len(copied),
-                "held_tokens_now": sum(pause.held_tokens for pause in holding),
-                "host_tokens_now": self.contexts.used_tokens(),
-                "device_tokens": self.snapshots.device_memory().total_tokens,
-                "host_tokens": self.contexts.memory().total_tokens,
-                "returning_now": self.table.returning_count(),
-            }
-        )
-
-    def check_integrity(self) -> None:
-        """Verify that nothing is left of ended pauses; raises AssertionError."""
-        if len(self.table) == 0:
-            assert self.table.is_empty(), "pause table keeps entries of ended pauses"
-            assert self.contexts.is_empty(), "copies of ended pauses are kept"
 
 
 def _disposition_after(action: Action, pause: Pause) -> Disposition:

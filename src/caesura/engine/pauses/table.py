@@ -209,6 +209,15 @@ class PauseTable:
         """Pauses with blocks on the device, latest arrival first."""
         return (pause for pause in reversed(self._by_arrival) if pause.hold is not None)
 
+    def held_blocks(self, at_most: int) -> int:
+        """Device blocks that holds keep, counted up to a number."""
+        held = 0
+        for pause in self.held_latest_arrival_first():
+            held += pause.held_tokens // pause.block_size
+            if held >= at_most:
+                break
+        return min(held, at_most)
+
     def held_longest_pause_first(self) -> Iterator[Pause]:
         """Pauses with blocks on the device, earliest pause first."""
         return (pause for pause in self._by_pause if pause.hold is not None)

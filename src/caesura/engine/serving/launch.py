@@ -17,10 +17,6 @@ from caesura.engine.flags import SCHEDULER_CLASS, additional_config, kv_transfer
 from caesura.engine.serving.token_engines import InPlaceEngine, ResubmittingEngine
 from caesura.session.protocol import TokenEngine
 
-STOCK = "stock"
-STOCK_NO_CACHE = "stock-no-cache"
-STOCK_POLICIES = (STOCK, STOCK_NO_CACHE)
-
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:

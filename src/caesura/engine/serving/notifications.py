@@ -24,7 +24,7 @@ class FollowsPauses(Protocol):
         remaining_seconds: float | None,
         endpoint: str | None,
     ) -> None:
-        """See `PauseKeeper.note_progress` and `PauseKeeper.name_endpoint`."""
+        """See `Waits.note_progress` and `Waits.name_endpoint`."""
 
     def name_next_pause(self, request_id: str, endpoint: str) -> None:
         """See `Continuations.name_next`."""

@@ -6,10 +6,9 @@ a file is left open.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 MAX_EVENTS = 250_000
 """Per section; about 40 MB of JSON. What comes later is counted and not kept."""
@@ -17,7 +16,8 @@ MAX_EVENTS = 250_000
 PID = 1
 """Of the process, and of its first track: viewers show a thread with the process's id first."""
 
-_HEADER = '{"displayTimeUnit": "ms", "traceEvents": ['
+HEADER = '{"displayTimeUnit": "ms", "traceEvents": ['
+"""First line of a file that we write; an event follows on each line."""
 
 Args = Mapping[str, int | float | str]
 
@@ -155,35 +155,11 @@ def write_trace(
     """Write events as a trace file, one per line, and what else is known once they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
-        file.write(_HEADER)
+        file.write(HEADER)
         for number, record in enumerate(records):
             file.write(",\n" if number else "\n")
             file.write(json.dumps(record))
         file.write('\n], "otherData": ' + json.dumps(other) + "}\n")
-
-
-def read_trace(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a trace file. Of one that we wrote, one is in memory at a time.
-
-    Raises:
-        ValueError: it is not a trace; the message names it.
-    """
-    with path.open(encoding="utf-8") as file:
-        try:
-            if file.readline().rstrip() == _HEADER:
-                for line in file:
-                    if line.startswith("]"):
-                        break
-                    yield json.loads(line.rstrip().removesuffix(","))
-                return
-            file.seek(0)
-            document = json.load(file)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: not a trace: not JSON ({error})") from error
-    events = document.get("traceEvents") if isinstance(document, dict) else None
-    if not isinstance(events, list):
-        raise ValueError(f"{path}: not a trace; `caesura bench --trace` writes one")
-    yield from events
 
 
 def _metadata_record(kind: str, tid: int, **args: int | str) -> dict[str, object]:

@@ -1,163 +1,92 @@
-"""The engines of a comparison: one for each policy, alike in all else."""
+"""The arms of a comparison: what a name in `--policies` stands for. No vLLM here."""
 
-import asyncio
-import contextlib
-import os
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
 
-from caesura.engine.config import CaesuraConfig
-from caesura.engine.serving.launch import (
-    STOCK_NO_CACHE,
-    STOCK_POLICIES,
-    Engine,
-    EngineSettings,
-    start_engine,
+from caesura.policy import make_policy, policy_names
+
+_Round = TypeVar("_Round")
+_Arm = TypeVar("_Arm")
+
+BASELINE = "stock"
+"""What ratios are against: vLLM as it is, one request per turn."""
+
+
+class Variant(Enum):
+    """How an arm differs from an engine with the settings of its comparison."""
+
+    NONE = "not at all"
+    NO_PREFIX_CACHE = "vLLM's prefix caching is off"
+    VLLM_OFFLOADING = "vLLM's own offloading to host memory is on"
+    UNLIMITED_MEMORY = "device memory holds everything: the limit of what memory can give"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side of a comparison.
+
+    Attributes:
+        name: as users give it, and as figures have it.
+        policy: Caesura's policy; None for vLLM's own scheduler.
+        variant: what else is special about it.
+    """
+
+    name: str
+    policy: str | None
+    variant: Variant = Variant.NONE
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether vLLM's own scheduler runs."""
+        return self.policy is None
+
+    @property
+    def is_simulated_only(self) -> bool:
+        """Whether only a simulation can run it."""
+        return self.variant in (Variant.VLLM_OFFLOADING, Variant.UNLIMITED_MEMORY)
+
+    @property
+    def needs_host_memory(self) -> bool:
+        """Whether it is nothing without memory for copies."""
+        return self.policy == "swap" or self.variant is Variant.VLLM_OFFLOADING
+
+
+STOCK_ARMS = (
+    Arm(BASELINE, None),
+    Arm("stock-no-cache", None, Variant.NO_PREFIX_CACHE),
+    Arm("stock-host", None, Variant.VLLM_OFFLOADING),
 )
-from caesura.errors import CaesuraError
-from caesura.lab.bench.engines import EngineCounters, RunningEngine
-from caesura.lab.bench.settings import BenchSettings
-from caesura.lab.bench.traces import engine_part
-from caesura.lab.models.noise_model import demo_model_path
-from caesura.policy import make_policy, policy_options
-from caesura.session import TokenEngine
+INFINITE = Arm("infinite", "preserve", Variant.UNLIMITED_MEMORY)
 
-FIT_MEMORY = -1  # vLLM: the longest context that the KV memory can hold
+_SPECIAL = {arm.name: arm for arm in (*STOCK_ARMS, INFINITE)}
 
 
-class Arms:
-    """Starts the engine of a policy by name.
-
-    Args:
-        settings: what is compared.
-        threads: compute threads of each engine on CPU.
-        dtype: data type of the model.
-        policy_options: numbers for the policies that have them.
+def arm(name: str) -> Arm:
+    """The arm of this name: one of those above, or a policy of Caesura's.
 
     Raises:
-        ValueError: an option that no policy has.
+        ValueError: there is none.
     """
-
-    def __init__(
-        self,
-        settings: BenchSettings,
-        threads: int,
-        dtype: str = "float32",
-        policy_options: dict[str, float] | None = None,
-    ) -> None:
-        self._settings = settings
-        self._threads = threads
-        self._dtype = dtype
-        self._options = policy_options or {}
-        self._model: str | None = settings.model
-        for policy in settings.policies:
-            if policy not in STOCK_POLICIES:
-                make_policy(policy)
-
-    async def start(self, policy: str) -> RunningEngine:
-        """Start one engine; takes 10 to 40 seconds on two cores."""
-        settings = EngineSettings(
-            model=self._model or str(await asyncio.to_thread(demo_model_path)),
-            caesura=None if policy in STOCK_POLICIES else self._config(policy),
-            prefix_caching=policy != STOCK_NO_CACHE,
-            kv_memory_bytes=self._settings.kv_memory_bytes,
-            max_model_len=FIT_MEMORY,
-            compute_threads=self._threads,
-            dtype=self._dtype,
-        )
-        with engine_log(policy) as log:
-            engine = start_engine(settings)
-        stock = policy in STOCK_POLICIES
-        traced = self._settings.trace_path is not None and not stock
-        return Arm(engine, log, stock=stock, traced=traced)
-
-    def _config(self, policy: str) -> CaesuraConfig:
-        options = own_options(policy, self._options)
-        return CaesuraConfig.parse(
-            {
-                "policy": policy,
-                "policy_options": options,
-                "host_memory": self._settings.host_memory_bytes,
-                "trace": engine_part(self._settings, policy),
-            }
-        )
+    if name in _SPECIAL:
+        return _SPECIAL[name]
+    make_policy(name)
+    return Arm(name, name)
 
 
-class Arm:
-    """One engine of a comparison. Implements `RunningEngine`."""
-
-    def __init__(self, engine: Engine, log: Path, *, stock: bool, traced: bool = False) -> None:
-        self.tokens: TokenEngine = engine.tokens
-        self.vocab_size = engine.vocab_size
-        self.max_context_tokens = engine.max_context_tokens
-        self._engine = engine
-        self._log = log
-        self._stock = stock
-        self._traced = traced
-
-    async def reset(self) -> None:
-        """Forget cached contexts and counters."""
-        await self._engine.reset()
-
-    async def counters(self) -> EngineCounters:
-        """What was counted since the last reset; stock vLLM counts no pauses."""
-        totals = self._engine.counts.totals
-        if self._stock:
-            return EngineCounters(scheduled_tokens=totals["scheduled_tokens"])
-        return EngineCounters(
-            scheduled_tokens=totals["scheduled_tokens"],
-            held_tokens=int(totals["held_tokens"]),
-            copied_tokens=int(totals["copied_tokens"]),
-            loaded_tokens=int(totals["loaded_tokens"]),
-            pauses=int(totals["pauses"]),
-        )
-
-    async def shutdown(self) -> None:
-        """Stop the engine; the trace of the last run is written first."""
-        try:
-            if self._traced:
-                await self._engine.reset()
-        finally:
-            self._engine.shutdown()
-        self._log.unlink(missing_ok=True)
+def simulated_names() -> tuple[str, ...]:
+    """All arms that a simulation compares by default, in the order of tables."""
+    ours = [name for name in policy_names() if name != "end"]
+    return (*(one.name for one in STOCK_ARMS), *ours, INFINITE.name)
 
 
-def own_options(policy: str, options: Mapping[str, float]) -> dict[str, float]:
-    """Those of the options that this policy has."""
-    known = policy_options(policy)
-    return {name: value for name, value in options.items() if name in known}
+def interleaved(rounds: Iterable[_Round], arms: Sequence[_Arm]) -> Iterator[tuple[_Round, _Arm]]:
+    """Each round with all arms one after the other, which rotate by one from round to round.
 
-
-class EngineStartError(CaesuraError):
-    """An engine of the comparison did not start."""
-
-
-@contextlib.contextmanager
-def engine_log(policy: str) -> Iterator[Path]:
-    """Keep what the engine's process writes in a file, so that progress stays readable.
-
-    The process inherits standard error as it is while it starts. If it does not start, the end
-    of the file is part of the error.
+    So slow drifts of the machine fall on all arms alike.
     """
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-    path = Path(tempfile.gettempdir()) / f"caesura-engine-{policy}-{os.getpid()}.log"
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with path.open("wb") as log:
-            os.dup2(log.fileno(), 2)
-        yield path
-    except Exception as error:
-        lines = path.read_text(errors="replace").splitlines()
-        causes = [line for line in lines if "Error" in line][-3:] or lines[-5:]
-        raise EngineStartError(
-            f"the engine for policy {policy!r} did not start: {error}\n  "
-            + "\n  ".join(causes)
-            + f"\nIts whole log: {path}"
-        ) from error
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+    for number, one in enumerate(rounds):
+        first = number % len(arms)
+        for side in (*arms[first:], *arms[:first]):
+            yield one, side

@@ -1,16 +1,14 @@
-"""Policies side by side: engines started once, runs interleaved.
-
-For each seed and rate all policies run one after the other, in an order that rotates from
-round to round, so that slow drifts of the machine fall on all of them alike.
-"""
+"""Policies side by side: engines started once, runs interleaved."""
 
 import contextlib
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import product
 
-from caesura.lab.bench.display import CompareDisplay
-from caesura.lab.bench.engines import EngineCounters, EngineFactory, RunningEngine
+from caesura.lab.bench.arms import interleaved
+from caesura.lab.bench.display import RunsDisplay
+from caesura.lab.bench.engines import EngineFactory, RunningEngine
 from caesura.lab.bench.presets import load_scaled
 from caesura.lab.bench.prompts import Prompts
 from caesura.lab.bench.replay import replay
@@ -25,15 +23,6 @@ from caesura.lab.bench.workload import (
     scaled,
 )
 
-__all__ = [
-    "EngineCounters",
-    "EngineFactory",
-    "RunningEngine",
-    "compare",
-    "plan_runs",
-    "prepare_workloads",
-]
-
 _WARM_UP_SESSIONS = 2
 _WARM_UP_TURNS = 2
 
@@ -42,13 +31,8 @@ def plan_runs(
     policies: Sequence[str], rates: Sequence[float], seeds: Sequence[int]
 ) -> list[RunPlan]:
     """All runs in order: by seed, by rate, policies rotated by one in each round."""
-    rounds = [(seed, rate) for seed in seeds for rate in rates]
-    runs = []
-    for number, (seed, rate) in enumerate(rounds):
-        first = number % len(policies)
-        for policy in (*policies[first:], *policies[:first]):
-            runs.append(RunPlan(policy, seed, rate))
-    return runs
+    rounds = product(seeds, rates)
+    return [RunPlan(policy, seed, rate) for (seed, rate), policy in interleaved(rounds, policies)]
 
 
 def prepare_workloads(settings: BenchSettings) -> dict[int, list[SessionSpec]]:
@@ -74,7 +58,7 @@ async def compare(
     factory: EngineFactory,
     *,
     on_outcome: Callable[[RunOutcome], None],
-    display: CompareDisplay,
+    display: RunsDisplay,
 ) -> None:
     """Run all policies at all rates with all seeds.
 
@@ -96,10 +80,10 @@ async def compare(
         max_context_tokens = min(engine.max_context_tokens for engine in engines.values())
         fitted = _fit(workloads, max_context_tokens, display)
         for policy, engine in engines.items():
-            with display.warming_up(policy):
+            with display.activity(f"warming up: {policy}"):
                 await _warm_up(engine, settings, fitted[settings.seeds[0]].sessions)
         for number, plan in enumerate(plans):
-            with display.running(number, len(plans), plan) as on_progress:
+            with display.run(number, len(plans), plan.name) as on_progress:
                 engine, workload = engines[plan.policy], fitted[plan.seed]
                 await engine.reset()
                 record = await replay(
@@ -124,13 +108,13 @@ async def compare(
 
 @contextlib.asynccontextmanager
 async def _engines(
-    policies: Sequence[str], factory: EngineFactory, display: CompareDisplay
+    policies: Sequence[str], factory: EngineFactory, display: RunsDisplay
 ) -> AsyncIterator[Mapping[str, RunningEngine]]:
     """Engines of all policies, started one after the other and always shut down."""
     async with AsyncExitStack() as stack:
         engines: dict[str, RunningEngine] = {}
         for policy in policies:
-            with display.starting(policy):
+            with display.activity(f"starting the engine: {policy}"):
                 engines[policy] = await factory(policy)
             stack.push_async_callback(engines[policy].shutdown)
         yield engines
@@ -139,7 +123,7 @@ async def _engines(
 def _fit(
     workloads: Mapping[int, Sequence[SessionSpec]],
     max_context_tokens: int,
-    display: CompareDisplay,
+    display: RunsDisplay,
 ) -> dict[int, ClippedSessions]:
     """The sessions of each seed that fit all engines."""
     fitted = {}

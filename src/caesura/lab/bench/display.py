@@ -1,4 +1,4 @@
-"""Progress of a comparison in the terminal."""
+"""Progress of benchmarks in the terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,23 +8,22 @@ from typing import Self
 from rich.console import Console
 from rich.progress import SpinnerColumn, TaskID
 
+from caesura.console import plain_console
 from caesura.lab.bench.replay import ReplayProgress
 from caesura.lab.bench.stats import RunPlan
 from caesura.lab.bench.workload import ClippedSessions
 from caesura.lab.progress import progress_bars
 
 
-class _Display:
-    """Bars of progress, shown while it is entered; the first is that of all runs."""
+class RunsDisplay:
+    """Shows what goes on, and how many of all runs are done, while it is entered."""
 
-    def __init__(self, console: Console | None, runs: int | None) -> None:
-        self.console = console or Console()
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or plain_console()
         self._progress = progress_bars(
             SpinnerColumn(), detail="{task.fields[detail]}", console=self.console
         )
-        self._runs = self._progress.add_task(
-            "all runs", total=runs, visible=runs is not None, detail=""
-        )
+        self._runs = self._progress.add_task("all runs", total=None, visible=False, detail="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -38,53 +37,19 @@ class _Display:
     ) -> None:
         self._progress.stop()
 
-    def _update(self, task: TaskID, progress: ReplayProgress) -> None:
-        self._progress.update(
-            task,
-            total=progress.sessions,
-            completed=progress.finished,
-            detail=f"{progress.started - progress.finished} open, {progress.output_tokens} tokens",
-        )
-
-
-class CompareDisplay(_Display):
-    """Shows which run of how many is on, its sessions, the time elapsed and the time left.
-
-    Use it as a context manager around a comparison.
-    """
-
-    def __init__(self, console: Console | None = None) -> None:
-        super().__init__(console, None)
-
     @contextmanager
-    def starting(self, policy: str) -> Iterator[None]:
-        """While the engine of a policy starts."""
-        with self._activity(f"starting the engine: {policy}"):
+    def activity(self, description: str) -> Iterator[None]:
+        """While something goes on of which there is nothing to count."""
+        with self._task(description):
             yield
 
     @contextmanager
-    def warming_up(self, policy: str) -> Iterator[None]:
-        """While an engine warms up."""
-        with self._activity(f"warming up: {policy}"):
-            yield
-
-    @contextmanager
-    def running(
-        self, number: int, runs: int, plan: RunPlan
-    ) -> Iterator[Callable[[ReplayProgress], None]]:
+    def run(self, number: int, runs: int, name: str) -> Iterator[Callable[[ReplayProgress], None]]:
         """While a run is on, the `number`-th (from 0) of `runs`; gives its progress callback."""
         self._progress.update(self._runs, total=runs, completed=number, visible=True)
-        name = f"run {number + 1} of {runs}: {plan.policy}, {plan.rate:g}/s, seed {plan.seed}"
-        task = self._progress.add_task(name, total=None, detail="")
-
-        def update(progress: ReplayProgress) -> None:
-            self._update(task, progress)
-
-        try:
-            yield update
+        with self._task(f"run {number + 1} of {runs}: {name}") as task:
+            yield lambda progress: self._show(task, progress)
             self._progress.update(self._runs, completed=number + 1)
-        finally:
-            self._progress.remove_task(task)
 
     def clipped(self, seed: int, clipped: ClippedSessions, max_context_tokens: int) -> None:
         """Say which sessions did not fit the context length of the model."""
@@ -96,30 +61,35 @@ class CompareDisplay(_Display):
         )
 
     @contextmanager
-    def _activity(self, description: str) -> Iterator[None]:
+    def _task(self, description: str) -> Iterator[TaskID]:
         task = self._progress.add_task(description, total=None, detail="")
         try:
-            yield
+            yield task
         finally:
             self._progress.remove_task(task)
 
+    def _show(self, task: TaskID, progress: ReplayProgress) -> None:
+        self._progress.update(
+            task,
+            total=progress.sessions,
+            completed=progress.finished,
+            detail=f"{progress.started - progress.finished} open, {progress.output_tokens} tokens",
+        )
 
-class SimulationDisplay(_Display):
-    """Shows how many simulated runs are done, and those that are on.
 
-    Use it as a context manager around a simulation.
-    """
+class SimulationDisplay(RunsDisplay):
+    """Shows runs that are on at the same time, too."""
 
     def __init__(self, runs: int, console: Console | None = None) -> None:
-        super().__init__(console, runs)
+        super().__init__(console)
+        self._progress.update(self._runs, total=runs, visible=True)
         self._tasks: dict[RunPlan, TaskID] = {}
 
     def running(self, plan: RunPlan, progress: ReplayProgress) -> None:
         """A run has come so far."""
         if plan not in self._tasks:
-            name = f"{plan.policy}, {plan.rate:g}/s, seed {plan.seed}"
-            self._tasks[plan] = self._progress.add_task(name, total=None, detail="")
-        self._update(self._tasks[plan], progress)
+            self._tasks[plan] = self._progress.add_task(plan.name, total=None, detail="")
+        self._show(self._tasks[plan], progress)
 
     def done(self, plan: RunPlan) -> None:
         """A run is over."""

@@ -1,28 +1,28 @@
-"""Plots of a comparison, as PNG files.
-
-Colours are those of Okabe and Ito, which people with colour-blindness can tell apart.
-"""
+"""Plots of a comparison of policies."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from caesura.lab.bench.replay import Ending, SessionRecord
 from caesura.lab.bench.stats import RunOutcome, RunReport, normalized_latencies_ms
+from caesura.lab.figures import (
+    BLACK,
+    COLOURS,
+    VERMILION,
+    grid_lines,
+    new_figure,
+    open_frame,
+    plain_numbers,
+)
 
-_POLICY_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_GENERATING = "#000000"
-_WAITING = "#D55E00"
+_GENERATING, _WAITING = BLACK, VERMILION
 _PAUSE_COLOURS = ("#9AD0F0", "#F0E442", "#7FCFB6", "#E3B5CF", "#F3CB7A", "#B8B8B8")
 _LATENCY_LABEL = "normalized latency (ms per output token)"
 _TIMELINE_ROWS = 80
@@ -45,31 +45,23 @@ class _Span:
     colour: str
 
 
-def save_plots(outcomes: Sequence[RunOutcome], output_dir: Path) -> list[Path]:
-    """Draw all plots of the runs so far; returns the files."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "latency.png": latency_figure(outcomes),
-        "latency_ecdf.png": ecdf_figure(outcomes),
-        "timeline.png": timeline_figure(outcomes),
+def run_figures(outcomes: Sequence[RunOutcome]) -> dict[str, Figure]:
+    """What suits a few policies and sessions."""
+    return {
+        "latency": latency_figure(outcomes),
+        "latency_ecdf": ecdf_figure(outcomes),
+        "timeline": timeline_figure(outcomes),
     }
-    for name, figure in figures.items():
-        figure.savefig(output_dir / name, dpi=150)
-    return [output_dir / name for name in figures]
 
 
-def save_rate_plots(outcomes: Sequence[RunOutcome], output_dir: Path) -> list[Path]:
-    """Draw what suits many policies and many sessions; returns the files."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    figures = {"rates.png": rates_figure(outcomes), "latency_ecdf.png": ecdf_figure(outcomes)}
-    for name, figure in figures.items():
-        figure.savefig(output_dir / name, dpi=150)
-    return [output_dir / name for name in figures]
+def rate_figures(outcomes: Sequence[RunOutcome]) -> dict[str, Figure]:
+    """What suits many policies and many sessions."""
+    return {"rates": rates_figure(outcomes), "latency_ecdf": ecdf_figure(outcomes)}
 
 
 def rates_figure(outcomes: Sequence[RunOutcome]) -> Figure:
     """Latency, throughput and resume TTFT against rate: median over seeds, band to the extremes."""
-    figure = _figure(14.0, 4.5)
+    figure = new_figure(14.0, 4.5)
     panels = figure.subplots(1, 3)
     rates = _rates(outcomes)
     for axes, (label, logarithmic, value) in zip(panels, _RATE_PANELS, strict=True):
@@ -84,14 +76,14 @@ def rates_figure(outcomes: Sequence[RunOutcome]) -> Figure:
                 for rate in rates
             }
             spread = {rate: values for rate, values in spread.items() if values}
-            colour = _POLICY_COLOURS[index % len(_POLICY_COLOURS)]
+            colour = COLOURS[index % len(COLOURS)]
             axes.plot(
                 list(spread),
                 [statistics.median(values) for values in spread.values()],
                 label=policy,
                 color=colour,
                 marker=_MARKERS[index % len(_MARKERS)],
-                linestyle=_LINE_STYLES[index // len(_POLICY_COLOURS) % len(_LINE_STYLES)],
+                linestyle=_LINE_STYLES[index // len(COLOURS) % len(_LINE_STYLES)],
                 markersize=4,
             )
             axes.fill_between(
@@ -104,11 +96,11 @@ def rates_figure(outcomes: Sequence[RunOutcome]) -> Figure:
             )
         if logarithmic:
             axes.set_yscale("log")
-            _plain_numbers(axes.yaxis)
+            plain_numbers(axes.yaxis)
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
         axes.set_xlabel("arrival rate (sessions/s)")
         axes.set_ylabel(label)
-        _finish(axes)
+        grid_lines(axes)
     figure.suptitle("Median over seeds; bands: lowest to highest seed", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
@@ -117,7 +109,7 @@ def rates_figure(outcomes: Sequence[RunOutcome]) -> Figure:
 
 def latency_figure(outcomes: Sequence[RunOutcome]) -> Figure:
     """Mean normalized latency against rate: median over seeds, bars from lowest to highest."""
-    figure = _figure(7.0, 4.5)
+    figure = new_figure(7.0, 4.5)
     axes = figure.subplots()
     for index, policy in enumerate(_policies(outcomes)):
         points: dict[float, list[float]] = {}
@@ -135,17 +127,17 @@ def latency_figure(outcomes: Sequence[RunOutcome]) -> Figure:
                 [max(points[rate]) - m for m, rate in zip(middle, rates, strict=True)],
             ),
             label=policy,
-            color=_POLICY_COLOURS[index % len(_POLICY_COLOURS)],
+            color=COLOURS[index % len(COLOURS)],
             marker=_MARKERS[index % len(_MARKERS)],
             capsize=3,
         )
     axes.set_yscale("log")
-    _plain_numbers(axes.yaxis)
+    plain_numbers(axes.yaxis)
     axes.set_xticks(_rates(outcomes), [f"{rate:g}" for rate in _rates(outcomes)])
     axes.set_xlabel("arrival rate (sessions/s)")
     axes.set_ylabel(f"mean {_LATENCY_LABEL}")
     axes.set_title("Median over seeds; bars: lowest to highest seed", fontsize=9)
-    _finish(axes)
+    grid_lines(axes)
     axes.legend()
     return figure
 
@@ -153,7 +145,7 @@ def latency_figure(outcomes: Sequence[RunOutcome]) -> Figure:
 def ecdf_figure(outcomes: Sequence[RunOutcome]) -> Figure:
     """Share of all sessions within a normalized latency, seeds pooled, one panel per rate."""
     rates = _rates(outcomes)
-    figure = _figure(max(5.0, 3.6 * len(rates)), 4.0)
+    figure = new_figure(max(5.0, 3.6 * len(rates)), 4.0)
     panels = figure.subplots(1, len(rates), sharey=True, squeeze=False)[0]
     for axes, rate in zip(panels, rates, strict=True):
         for index, policy in enumerate(_policies(outcomes)):
@@ -167,16 +159,16 @@ def ecdf_figure(outcomes: Sequence[RunOutcome]) -> Figure:
                 [count / sessions for count in range(len(latencies) + 1)],
                 where="post",
                 label=policy,
-                color=_POLICY_COLOURS[index % len(_POLICY_COLOURS)],
+                color=COLOURS[index % len(COLOURS)],
                 linestyle=("-", "--", "-.", ":")[index % 4],
             )
         axes.set_xscale("log")
-        _plain_numbers(axes.xaxis)
+        plain_numbers(axes.xaxis)
         axes.tick_params(axis="x", labelsize=7)
         axes.set_ylim(0, 1.02)
         axes.set_title(f"{rate:g} sessions/s", fontsize=9)
         axes.set_xlabel(_LATENCY_LABEL, fontsize=8)
-        _finish(axes)
+        grid_lines(axes)
     panels[0].set_ylabel("share of sessions")
     if panels[-1].get_legend_handles_labels()[0]:
         panels[-1].legend(loc="lower right", fontsize=8)
@@ -191,7 +183,7 @@ def timeline_figure(outcomes: Sequence[RunOutcome]) -> Figure:
     runs = [o for o in outcomes if o.plan.rate == highest and o.plan.seed == seed]
     runs.sort(key=lambda run: policies.index(run.plan.policy))
     rows = min(_TIMELINE_ROWS, max(len(run.replay.sessions) for run in runs))
-    figure = _figure(10.0, 1.2 + len(runs) * max(1.8, 0.07 * rows))
+    figure = new_figure(10.0, 1.2 + len(runs) * max(1.8, 0.07 * rows))
     panels = figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0]
     colours = _endpoint_colours(runs)
     for axes, run in zip(panels, runs, strict=True):
@@ -201,7 +193,7 @@ def timeline_figure(outcomes: Sequence[RunOutcome]) -> Figure:
         axes.set_ylim(rows, -1)
         axes.set_ylabel("session")
         axes.set_title(run.plan.policy, fontsize=9, loc="left")
-        axes.spines[["top", "right"]].set_visible(False)
+        open_frame(axes)
     panels[-1].set_xlabel(f"time (s), {highest:g} sessions/s, seed {seed}")
     legend = [Patch(color=_GENERATING, label="generating")]
     legend += [Patch(color=_WAITING, label="waiting for first token")]
@@ -254,21 +246,3 @@ def _policies(outcomes: Sequence[RunOutcome]) -> list[str]:
 
 def _rates(outcomes: Sequence[RunOutcome]) -> list[float]:
     return sorted({outcome.plan.rate for outcome in outcomes})
-
-
-def _figure(width_inches: float, height_inches: float) -> Figure:
-    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _plain_numbers(axis: Axis) -> None:
-    """Label a logarithmic axis at 1, 2 and 5 of each decade, without powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _finish(axes: Axes) -> None:
-    axes.grid(True, which="both", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -1,88 +1,86 @@
-"""The runs of a comparison so far, and where they are shown and written."""
+"""The runs of a benchmark so far, and where they are shown and written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from caesura.lab.bench.report import markdown_report, terminal_table, write_json
-from caesura.lab.bench.settings import ComparisonSettings
-from caesura.lab.bench.stats import RunOutcome, RunPlan, RunReport
-from caesura.lab.machine import Machine
+from caesura.lab.bench.settings import SettingsOfRuns
+from caesura.lab.figures import save_figures
+from caesura.lab.report import Page
+from caesura.lab.results_file import Origin, write_results
+
+_Outcome = TypeVar("_Outcome")
+_Run = TypeVar("_Run", contravariant=True)
 
 
-class Results:
-    """Takes outcomes as they come, and keeps them in the order of the plan.
+class Report(Protocol[_Run]):
+    """What a benchmark makes of its runs."""
+
+    def entries(self, outcomes: Sequence[_Run]) -> Mapping[str, object]:
+        """Entries of the file of figures."""
+        ...
+
+    def page(self, outcomes: Sequence[_Run]) -> Page:
+        """What is said of them."""
+        ...
+
+    def figures(self, outcomes: Sequence[_Run]) -> Mapping[str, Figure]:
+        """Plots by the names of their files."""
+        ...
+
+
+class Results(Generic[_Outcome]):
+    """Takes outcomes as they come, and keeps them in order.
 
     Args:
-        settings: what is run and where results go.
-        plans: all runs.
-        command: the command line, to stand beside the results.
-        machine: what figures depend on.
-        save_plots: draws the outcomes into a directory; gives the files.
+        settings: what is run, and where results go.
+        origin: what stands beside the results.
+        report: what is made of them.
+        place: the position of an outcome among all; None if they come in order.
 
     Attributes:
-        machine: may be replaced while runs come in.
+        origin: may be replaced while runs come in.
+        outcomes: those so far.
     """
 
     def __init__(
         self,
-        settings: ComparisonSettings,
-        plans: Sequence[RunPlan],
-        command: str,
-        machine: Machine,
-        save_plots: Callable[[Sequence[RunOutcome], Path], list[Path]],
+        settings: SettingsOfRuns,
+        origin: Origin,
+        report: Report[_Outcome],
+        place: Callable[[_Outcome], int] | None = None,
     ) -> None:
-        self.machine = machine
+        self.origin = origin
+        self.outcomes: list[_Outcome] = []
         self._settings = settings
-        self._command = command
-        self._order = {plan: number for number, plan in enumerate(plans)}
-        self._save_plots = save_plots
-        self._outcomes: list[RunOutcome] = []
+        self._report = report
+        self._place = place
 
-    @property
-    def runs(self) -> list[RunReport]:
-        """Figures of the runs so far."""
-        return [outcome.report for outcome in self._outcomes]
-
-    def add(self, outcome: RunOutcome) -> None:
-        """Take a run; the JSON file is rewritten."""
-        self._outcomes.append(outcome)
-        self._outcomes.sort(key=lambda known: self._order[known.plan])
+    def add(self, outcome: _Outcome) -> None:
+        """Take a run; the file of figures is replaced."""
+        self.outcomes.append(outcome)
+        if self._place is not None:
+            self.outcomes.sort(key=self._place)
         if self._settings.json_path is not None:
-            write_json(
-                self._settings.json_path,
-                command=self._command,
-                machine=self.machine,
-                runs=self.runs,
-                settings=self._settings,
-                planned_runs=len(self._order),
-            )
+            entries = self._report.entries(self.outcomes)
+            write_results(self._settings.json_path, self.origin, entries, self._settings)
 
     def publish(self, console: Console) -> None:
-        """Show the table, and write report.md and plots, of whatever there is."""
-        if not self._outcomes:
+        """Show the tables, and write report.md and plots, of whatever there is."""
+        if not self.outcomes:
             return
-        console.print(terminal_table(self.runs))
-        if len(self._outcomes) < len(self._order):
-            console.print(f"Partial: {len(self._outcomes)} of {len(self._order)} runs.")
+        page = self._report.page(self.outcomes)
+        page.show(console)
         if self._settings.json_path is not None:
             console.print(f"Figures: {self._settings.json_path}")
         if self._settings.output_dir is not None:
-            console.print(f"Report: {self._write_report(self._settings.output_dir)}")
+            console.print(f"Report: {self._write_page(page, self._settings.output_dir)}")
 
-    def _write_report(self, output_dir: Path) -> Path:
-        images = self._save_plots(self._outcomes, output_dir)
-        page = output_dir / "report.md"
-        page.write_text(
-            markdown_report(
-                command=self._command,
-                machine=self.machine,
-                runs=self.runs,
-                settings=self._settings,
-                planned_runs=len(self._order),
-                images=images,
-            ),
-            encoding="utf-8",
-        )
-        return page
+    def _write_page(self, page: Page, output_dir: Path) -> Path:
+        images = save_figures(self._report.figures(self.outcomes), output_dir)
+        file = output_dir / "report.md"
+        file.write_text(page.as_markdown(self.origin, images), encoding="utf-8")
+        return file

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from caesura.lab.bench.compare import compare, plan_runs
-from caesura.lab.bench.display import CompareDisplay
+from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.engines import EngineFactory
-from caesura.lab.bench.plots import save_plots
+from caesura.lab.bench.plots import run_figures
+from caesura.lab.bench.report import ComparisonReport
 from caesura.lab.bench.results import Results
 from caesura.lab.bench.settings import BenchSettings
-from caesura.lab.bench.stats import RunReport
+from caesura.lab.bench.stats import RunOutcome, RunReport, place_in
 from caesura.lab.bench.traces import engine_parts, traced
-from caesura.lab.machine import this_machine
+from caesura.lab.results_file import Origin
 
 
 def run_bench(
@@ -42,12 +43,13 @@ def run_bench(
         ReplayError: an engine did not generate what was asked.
         KeyboardInterrupt: it was stopped.
     """
-    display = CompareDisplay(console)
+    display = RunsDisplay(console)
     plans = plan_runs(settings.policies, settings.rates, settings.seeds)
-    results = Results(settings, plans, command, this_machine(), save_plots)
+    report = ComparisonReport(settings, len(plans), run_figures)
+    results = Results[RunOutcome](settings, Origin(command), report, place_in(plans))
     try:
         with traced(settings, plans, engine_parts, display.console), display:
             asyncio.run(compare(settings, factory, on_outcome=results.add, display=display))
     finally:
         results.publish(display.console)
-    return results.runs
+    return [outcome.report for outcome in results.outcomes]

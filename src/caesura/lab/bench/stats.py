@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caesura.lab.bench.arms import BASELINE
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.replay import Ending, ReplayRecord, SessionRecord
-
-BASELINE_POLICY = "stock"
-"""What ratios are against: vLLM as it is, one request per turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,11 @@ class RunPlan:
     policy: str
     seed: int
     rate: float
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.policy}, {self.rate:g}/s, seed {self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,12 @@ class RunOutcome:
     plan: RunPlan
     replay: ReplayRecord
     report: RunReport
+
+
+def place_in(plans: Sequence[RunPlan]) -> Callable[[RunOutcome], int]:
+    """Gives the place of a run among those that were planned."""
+    places = {plan: number for number, plan in enumerate(plans)}
+    return lambda outcome: places[outcome.plan]
 
 
 def percentiles(values: Iterable[float]) -> Percentiles:
@@ -230,7 +239,7 @@ def policy_rows(runs: Sequence[RunReport]) -> list[PolicyRow]:
     rows = []
     for rate in sorted({run.rate for run in runs}):
         at_rate = [run for run in runs if run.rate == rate]
-        baseline = {run.seed: run for run in at_rate if run.policy == BASELINE_POLICY}
+        baseline = {run.seed: run for run in at_rate if run.policy == BASELINE}
         for policy in policies:
             of_policy = [run for run in at_rate if run.policy == policy]
             if of_policy:

@@ -1,34 +1,20 @@
-"""A profile under load from a trace: what `caesura calibrate --from-trace` does."""
+"""A profile under load from a trace: what `caesura calibrate trace` does."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
 
-from caesura.lab.calibrate.figure_units import UNITS
-from caesura.lab.calibrate.trace_fit import LoadCalibration, fit_under_load, read_iterations
-from caesura.lab.sim.settings import STOCK_POLICIES
-from caesura.policy.profile import FIGURES, DeviceProfile
-
-
-@dataclass(frozen=True, slots=True)
-class LoadCalibrationSettings:
-    """What is fitted, and where the profile goes.
-
-    Attributes:
-        trace_path: of a production run.
-        base_path: a profile of the same machine and model.
-        policies: whose process rows are used; empty for all that run Caesura's scheduler.
-        json_path: the profile, with how it was made.
-    """
-
-    trace_path: Path
-    base_path: Path
-    policies: tuple[str, ...] = ()
-    json_path: Path | None = None
+from caesura.console import plain_console
+from caesura.lab.bench.arms import STOCK_ARMS
+from caesura.lab.calibrate.figures_table import figures_table
+from caesura.lab.calibrate.settings import LoadCalibrationSettings
+from caesura.lab.calibrate.trace_fit import FROM_BASE, LoadCalibration, fit_under_load
+from caesura.lab.calibrate.trace_iterations import read_iterations
+from caesura.lab.results_file import Origin, replace_json
+from caesura.policy.profile import DeviceProfile
 
 
 def run_load_calibration(
@@ -40,47 +26,30 @@ def run_load_calibration(
         FileNotFoundError: no such trace.
         ValueError: the trace or the base profile cannot be used.
     """
-    console = console or Console()
+    console = console or plain_console()
     base = DeviceProfile.load(settings.base_path)
     document = json.loads(settings.base_path.read_text("utf-8"))
     calibration = document.get("calibration") or {}
     iterations, rows = read_iterations(
-        settings.trace_path, settings.policies, without=STOCK_POLICIES
+        settings.trace_path, settings.policies, without=[one.name for one in STOCK_ARMS]
     )
     result = fit_under_load(
         iterations, base, base_has_knee=bool(calibration.get("saturation_is_a_knee"))
     )
-    console.print(figures_table(result))
+    remarks = dict.fromkeys(FROM_BASE, "base profile")
+    if result.saturation_is_from_base:
+        remarks["saturation_tokens"] = "base profile"
+    columns = {"base": base, "under load": result.profile}
+    console.print(figures_table(columns, result.profile, remarks))
     console.print(residuals_table(result))
     console.print(
         f"{result.iterations} iterations of {', '.join(rows)}; {result.back_to_back} timed until "
         f"the next one began. {result.stalls} stalls ({result.stall_seconds:.2f} s) left out."
     )
     if settings.json_path is not None:
-        settings.json_path.parent.mkdir(parents=True, exist_ok=True)
-        settings.json_path.write_text(_document(result, settings, rows, command), "utf-8")
+        replace_json(settings.json_path, _document(result, settings, rows, Origin(command)))
         console.print(f"Profile: {settings.json_path}")
     return result
-
-
-def figures_table(result: LoadCalibration) -> Table:
-    """The figures beside those of the base profile."""
-    profile, base = result.profile, result.base
-    table = Table(title=f"{profile.model} on {profile.name}", title_justify="left")
-    table.add_column("figure")
-    table.add_column("base", justify="right")
-    table.add_column("under load", justify="right")
-    table.add_column("source")
-    for figure in FIGURES:
-        label, factor = UNITS[figure]
-        values = [getattr(which, figure) * factor for which in (base, profile)]
-        shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
-        from_base = figure in ("kv_bytes_per_token", "link_bytes_per_second")
-        if figure == "saturation_tokens":
-            from_base = result.saturation_is_from_base
-        source = profile.source(figure) + (", base profile" if from_base else "")
-        table.add_row(label, *shown, source)
-    return table
 
 
 def residuals_table(result: LoadCalibration) -> Table:
@@ -106,21 +75,21 @@ def residuals_table(result: LoadCalibration) -> Table:
 
 
 def _document(
-    result: LoadCalibration, settings: LoadCalibrationSettings, rows: Sequence[str], command: str
-) -> str:
+    result: LoadCalibration, settings: LoadCalibrationSettings, rows: Sequence[str], origin: Origin
+) -> dict[str, object]:
     """The profile, and beside it how it was made."""
-    document = json.loads(result.profile.to_json())
-    document["calibration"] = {
-        "command": command,
-        "trace": settings.trace_path.name,
-        "rows": list(rows),
-        "base": json.loads(result.base.to_json()),
-        "iterations": result.iterations,
-        "back_to_back": result.back_to_back,
-        "stalls": result.stalls,
-        "stall_seconds": result.stall_seconds,
-        "scale": result.scale,
-        "saturation_is_a_knee": result.saturation_is_from_base,
-        "residuals": [asdict(group) for group in result.residuals],
+    return json.loads(result.profile.to_json()) | {
+        "calibration": {
+            **origin.entries(),
+            "trace": settings.trace_path.name,
+            "rows": list(rows),
+            "base": json.loads(result.base.to_json()),
+            "iterations": result.iterations,
+            "back_to_back": result.back_to_back,
+            "stalls": result.stalls,
+            "stall_seconds": result.stall_seconds,
+            "scale": result.scale,
+            "saturation_is_a_knee": result.saturation_is_from_base,
+            "residuals": [asdict(group) for group in result.residuals],
+        }
     }
-    return json.dumps(document, indent=1) + "\n"

@@ -5,57 +5,29 @@ import os
 import statistics
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import cycle
+from dataclasses import asdict
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from caesura.console import plain_console
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.launch import EngineSettings
-from caesura.lab.calibrate.figure_units import UNITS
+from caesura.lab.calibrate.figures_table import figures_table
 from caesura.lab.calibrate.iteration_fit import IterationSample
 from caesura.lab.calibrate.measure import Calibration, calibrate, copy_bandwidth
+from caesura.lab.calibrate.plots import calibration_figure, predicted_seconds
+from caesura.lab.calibrate.settings import DEMO, CalibrationSettings
+from caesura.lab.figures import save_figures
 from caesura.lab.machine import Machine, this_machine
 from caesura.lab.models.noise_model import demo_model_path
-from caesura.policy.profile import FIGURES, DeviceProfile
-from caesura.units import format_size
+from caesura.lab.results_file import Origin, replace_json
+from caesura.policy.profile import DeviceProfile
 
-DEMO = "demo"
 DEMO_KV_BYTES = 128 * 2**20
 HOST_BYTES = 256 * 2**20
 FIT_MEMORY = -1  # vLLM: the longest context that the KV memory can hold
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")  # as plots.py
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationSettings:
-    """What is calibrated, and where results go; defaults as in `caesura bench`.
-
-    Attributes:
-        model: a path or name; `demo` for the bundled model.
-        kv_memory_bytes: KV memory; None for 128 MiB with the demo model, else vLLM's choice.
-        threads: compute threads on CPU.
-        dtype: data type of the model.
-        max_num_batched_tokens: query tokens per iteration at most.
-        seconds: time for measuring iterations.
-        json_path: the profile, with all that was measured.
-        output_dir: where `calibration.png` goes.
-    """
-
-    model: str = DEMO
-    kv_memory_bytes: int | None = None
-    threads: int = 1
-    dtype: str = "float32"
-    max_num_batched_tokens: int = 512
-    seconds: float = 20.0
-    json_path: Path | None = None
-    output_dir: Path | None = None
 
 
 def run_calibration(
@@ -67,10 +39,10 @@ def run_calibration(
         ConfigurationError: an engine that cannot be measured.
         ValueError: what was measured gives no profile.
     """
-    console = console or Console()
+    console = console or plain_console()
     is_demo = settings.model == DEMO
     if is_demo and settings.kv_memory_bytes is None:
-        settings = replace(settings, kv_memory_bytes=DEMO_KV_BYTES)
+        settings = settings.model_copy(update={"kv_memory_bytes": DEMO_KV_BYTES})
     machine = this_machine()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of vLLM, while it is imported and started
@@ -89,39 +61,27 @@ def run_calibration(
             seconds=settings.seconds,
             progress=lambda line: console.print(line, style="dim"),
         )
-    console.print(figures_table(result))
+    console.print(profile_table(result))
     console.print(samples_table(result.profile, result.samples))
     console.print(
         f"Residuals, median and largest: {_residuals(result.profile, result.samples)} where "
         f"fitted; {_residuals(result.profile, result.checks)} in mixed iterations, not fitted."
     )
     if settings.json_path is not None:
-        settings.json_path.parent.mkdir(parents=True, exist_ok=True)
-        settings.json_path.write_text(_document(result, settings, command, machine), "utf-8")
+        replace_json(settings.json_path, _document(result, settings, Origin(command, machine)))
         console.print(f"Profile: {settings.json_path}")
     if settings.output_dir is not None:
-        settings.output_dir.mkdir(parents=True, exist_ok=True)
-        path = settings.output_dir / "calibration.png"
-        calibration_figure(result).savefig(path, dpi=150)
+        figures = {"calibration": calibration_figure(result)}
+        (path,) = save_figures(figures, settings.output_dir)
         console.print(f"Plot: {path}")
     return result
 
 
-def figures_table(result: Calibration) -> Table:
+def profile_table(result: Calibration) -> Table:
     """The figures, and whether each was measured."""
-    profile = result.profile
-    table = Table(title=f"{profile.model} on {profile.name}", title_justify="left")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("source")
-    for figure in FIGURES:
-        label, factor = UNITS[figure]
-        source = profile.source(figure)
-        value = getattr(profile, figure) * factor
-        if figure == "saturation_tokens":
-            source += ", a knee" if result.saturation.knee else ", c / a: no knee"
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(label, shown, source)
+    knee = "a knee" if result.saturation.knee else "c / a: no knee"
+    remarks = {"saturation_tokens": knee}
+    table = figures_table({"value": result.profile}, result.profile, remarks)
     if result.copies:
         for out, label in ((True, "out"), (False, "in")):
             bandwidth = copy_bandwidth(result.copies, out)
@@ -149,59 +109,6 @@ def samples_table(profile: DeviceProfile, samples: Sequence[IterationSample]) ->
     return table
 
 
-def predicted_seconds(profile: DeviceProfile, sample: IterationSample) -> float:
-    """What the profile says that an iteration takes."""
-    return profile.iteration_seconds(
-        sample.query_tokens, sample.context_tokens, sample.sequences, sample.attention_pairs
-    )
-
-
-def calibration_figure(result: Calibration) -> Figure:
-    """Measured points and the fit: prefilling on the left, decoding on the right."""
-    figure = Figure(figsize=(10.0, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    prefill, decode = figure.subplots(1, 2)
-    alone = [s for s in result.samples if s.sequences == 1]
-    first = [s for s in alone if s.context_tokens == s.query_tokens]
-    after = [s for s in alone if s not in first and not s.decodes]
-    _draw(prefill, result.profile, first, _COLOURS[0], "first chunk")
-    _draw(prefill, result.profile, after, _COLOURS[1], "chunks after a context")
-    point = result.profile.saturation_tokens
-    prefill.axvline(point, color="#888888", linestyle=":", label=f"saturation point {point}")
-    prefill.set_xlabel("tokens of the sequence at the end of the iteration")
-    prefill.set_title("one prompt; lines: the fit", fontsize=9)
-    decoding = [s for s in result.samples if s.decodes]
-    sizes = sorted({s.sequences for s in decoding})
-    for size, colour in zip(sizes, cycle(_COLOURS), strict=False):
-        group = [s for s in decoding if s.sequences == size]
-        _draw(decode, result.profile, group, colour, f"{size} at once")
-    decode.set_xlabel("context of all sequences (tokens)")
-    decode.set_title("decoding; lines: the fit", fontsize=9)
-    for axes in (prefill, decode):
-        axes.set_ylabel("ms per iteration")
-        axes.set_ylim(bottom=0)
-        axes.grid(True, alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=8)
-    return figure
-
-
-def _draw(
-    axes: Axes,
-    profile: DeviceProfile,
-    samples: Sequence[IterationSample],
-    colour: str,
-    label: str,
-) -> None:
-    if not samples:
-        return
-    samples = sorted(samples, key=lambda sample: sample.context_tokens)
-    x = [sample.context_tokens for sample in samples]
-    axes.plot(x, [1e3 * s.seconds for s in samples], "o", color=colour, label=label)
-    fit = [1e3 * predicted_seconds(profile, s) for s in samples]
-    axes.plot(x, fit, "-", color=colour, linewidth=1)
-
-
 def _order(sample: IterationSample) -> tuple[bool, int, float, int]:
     return sample.decodes, sample.sequences, sample.context_tokens, sample.query_tokens
 
@@ -214,27 +121,18 @@ def _residuals(profile: DeviceProfile, samples: Sequence[IterationSample]) -> st
 
 
 def _document(
-    result: Calibration, settings: CalibrationSettings, command: str, machine: Machine
-) -> str:
+    result: Calibration, settings: CalibrationSettings, origin: Origin
+) -> dict[str, object]:
     """The profile, and beside it what it was made of."""
-    document = json.loads(result.profile.to_json())
-    document["calibration"] = {
-        "command": command,
-        "machine": asdict(machine),
-        "settings": {
-            "kv_memory": format_size(settings.kv_memory_bytes)
-            if settings.kv_memory_bytes
-            else None,
-            "threads": settings.threads,
-            "dtype": settings.dtype,
-            "max_num_batched_tokens": settings.max_num_batched_tokens,
-        },
-        "saturation_is_a_knee": result.saturation.knee,
-        "fitted": [asdict(sample) for sample in result.samples],
-        "checked": [asdict(sample) for sample in result.checks],
-        "copies": [asdict(sample) for sample in result.copies],
+    return json.loads(result.profile.to_json()) | {
+        "calibration": {
+            **origin.entries(settings),
+            "saturation_is_a_knee": result.saturation.knee,
+            "fitted": [asdict(sample) for sample in result.samples],
+            "checked": [asdict(sample) for sample in result.checks],
+            "copies": [asdict(sample) for sample in result.copies],
+        }
     }
-    return json.dumps(document, indent=1) + "\n"
 
 
 def _device_name(machine: Machine, threads: int) -> str:

@@ -7,14 +7,14 @@ caching and on Caesura, in turn, on the same CPU, with the same model, memory an
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
-from caesura.lab.bench.arms import Arms
+from caesura.lab.bench.arm_engines import ArmEngines
 from caesura.lab.bench.run import run_bench
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.models.noise_model import demo_model_path
 
 POLICIES = ("stock", "min-waste")
-COMPUTE_THREADS = 1
 
 
 def pause_settings(out: Path) -> BenchSettings:
@@ -43,16 +43,16 @@ def run_pauses(out: Path, command: str, console: Console) -> None:
         console: where it is shown.
     """
     console.print(
-        "[bold]A tool call as a pause[/bold]: agent sessions of the InferCept trace, each turn "
-        "followed by a tool call or a human pause, on stock vLLM (each turn is a new request, "
-        "prefix caching on) and on Caesura (each turn is a pause).\n"
+        Text("A tool call as a pause", "bold"),
+        ": agent sessions of the InferCept trace, each turn followed by a tool call or a human "
+        "pause, on stock vLLM (each turn is a new request, prefix caching on) and on Caesura (each "
+        "turn is a pause).\n",
+        sep="",
     )
-    path = demo_model_path(lambda message: console.print(f"[dim]{message}[/dim]"))
-    console.print(f"[dim]model: a small Llama with random weights ({path.name})[/dim]")
+    path = demo_model_path(lambda message: console.print(message, style="dim"))
+    console.print(f"model: a small Llama with random weights ({path.name})", style="dim")
     settings = pause_settings(out)
-    arms = Arms(settings, COMPUTE_THREADS)
-    run_bench(settings, arms.start, command=command, console=console)
+    run_bench(settings, ArmEngines(settings).start, command=command, console=console)
     console.print(
-        f"\nReport: [bold]{out / 'report.md'}[/bold] (figures, plots and a timeline of pauses "
-        f"beside it)."
+        f"\nReport: {out / 'report.md'} (figures, plots and a timeline of pauses beside it)."
     )

@@ -4,9 +4,8 @@ import secrets
 from enum import StrEnum
 from pathlib import Path
 
-from rich.console import Console
-
 from caesura.bundled import CML_MODEL
+from caesura.console import plain_console
 from caesura.lab.demo.agent.run import AgentSettings, run_agent
 from caesura.lab.demo.pauses import run_pauses
 
@@ -43,7 +42,7 @@ def run_demo(
     Raises:
         CaesuraError: something could not be started; says what to do.
     """
-    console = Console()
+    console = plain_console()
     if part is not Part.PAUSE:
         settings = AgentSettings(
             out=out,
@@ -57,7 +56,4 @@ def run_demo(
         console.rule()
     if part is not Part.AGENT:
         run_pauses(out, command, console)
-    console.print(
-        "\nNext: [bold]caesura serve --help[/bold], [bold]caesura bench --help[/bold], "
-        "[bold]caesura train --help[/bold]."
-    )
+    console.print("\nNext: caesura serve --help, caesura bench --help, caesura train --help.")

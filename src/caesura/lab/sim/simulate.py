@@ -1,6 +1,7 @@
 """One simulation from settings to files: what `caesura simulate` does.
 
-Runs are spread over processes of their own, which import vLLM; this one does not.
+Runs are spread over processes of their own. One other process imports vLLM, once, and they are its
+forks; this one does not.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from multiprocessing.queues import SimpleQueue
 
@@ -18,13 +19,15 @@ from rich.console import Console
 
 from caesura.lab.bench.arrivals import ArrivalPlan, Arrivals
 from caesura.lab.bench.display import SimulationDisplay
-from caesura.lab.bench.plots import save_rate_plots
+from caesura.lab.bench.plots import rate_figures
 from caesura.lab.bench.replay import ReplayProgress
+from caesura.lab.bench.report import ComparisonReport
 from caesura.lab.bench.results import Results
-from caesura.lab.bench.stats import RunPlan, RunReport
+from caesura.lab.bench.stats import RunPlan, RunReport, place_in
 from caesura.lab.bench.traces import simulated_parts, traced
 from caesura.lab.machine import Machine, this_machine
 from caesura.lab.models.noise_model import demo_model_path
+from caesura.lab.results_file import Origin
 from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.sim.simulation import SimulatedOutcome, SimulatedRun, usable_kv_tokens
 from caesura.policy.profile import FIGURES, DeviceProfile
@@ -85,31 +88,26 @@ def run_simulation(
     """
     machine = this_machine()
     runs = plan_simulation(settings, profile)
-    outcomes: list[SimulatedOutcome] = []
     plans = [run.plan for run in runs]
-    results = Results(
-        settings,
-        plans,
-        command,
-        simulated_machine(machine, profile, outcomes),
-        save_rate_plots,
-    )
+    simulated = simulated_machine(machine, profile, [])
+    origin = Origin(command, simulated)
+    report = ComparisonReport(settings, len(plans), rate_figures)
+    results = Results[SimulatedOutcome](settings, origin, report, place_in(plans))
     display = SimulationDisplay(len(runs), console)
     try:
         with traced(settings, plans, simulated_parts, display.console), display:
             for outcome in _outcomes(runs, processes or machine.cores, display):
-                outcomes.append(outcome)
-                results.machine = simulated_machine(machine, profile, outcomes)
+                simulated = simulated_machine(machine, profile, [*results.outcomes, outcome])
+                results.origin = replace(origin, machine=simulated)
                 results.add(outcome)
     finally:
         results.publish(display.console)
-        if outcomes:
-            simulated = simulated_machine(machine, profile, outcomes)
+        if results.outcomes:
             display.console.print(
                 f"Simulated: {simulated.simulated}; {simulated.steps_per_second} steps per second "
                 "and process."
             )
-    return results.runs
+    return [outcome.report for outcome in results.outcomes]
 
 
 def plan_simulation(settings: SimulationSettings, profile: DeviceProfile) -> list[SimulatedRun]:
@@ -161,11 +159,15 @@ def _arrivals(
             yield seed, rate, plan.until(settings.horizon_seconds, rate, seed)
 
 
+_SIMULATED_RUN = "caesura.lab.sim.simulated_run"
+
+
 def _outcomes(
     runs: Sequence[SimulatedRun], processes: int, display: SimulationDisplay
 ) -> Iterator[SimulatedOutcome]:
     """Outcomes as they come, of runs in other processes; the longest ones are started first."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_SIMULATED_RUN])
     progress: SimpleQueue[tuple[RunPlan, ReplayProgress]] = context.SimpleQueue()
     others = set(multiprocessing.active_children())
     with _environment():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 
 from caesura.engine.config import CaesuraConfig
+from caesura.lab.bench.arms import Arm, Variant, arm
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.replay import ReplayProgress, ReplayRecord
 from caesura.lab.bench.stats import (
@@ -17,12 +18,7 @@ from caesura.lab.bench.stats import (
 from caesura.lab.bench.traces import simulated_part
 from caesura.lab.bench.workload import SessionSpec
 from caesura.lab.sim.device import ModelledDevice
-from caesura.lab.sim.settings import (
-    INFINITE,
-    STOCK_POLICIES,
-    SimulationSettings,
-    caesura_policy,
-)
+from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.sim.simulation import (
     SimulatedOutcome,
     SimulatedRun,
@@ -57,7 +53,7 @@ def simulate(
         names,
         sessions,
         run.arrivals.seconds,
-        in_place=not _is_stock(run),
+        in_place=not _arm(run).is_stock,
         on_progress=on_progress,
     )
     cpu_seconds = time.process_time() - started
@@ -65,13 +61,14 @@ def simulate(
     return _outcome(run, record, engine, cpu_seconds)
 
 
-def _is_stock(run: SimulatedRun) -> bool:
-    return run.plan.policy in STOCK_POLICIES
+def _arm(run: SimulatedRun) -> Arm:
+    return arm(run.plan.policy)
 
 
 def engine_settings(run: SimulatedRun) -> HeadlessSettings:
     """The scheduler of a run."""
-    settings, policy = run.settings, run.plan.policy
+    settings, variant = run.settings, _arm(run).variant
+    offloads = variant is Variant.VLLM_OFFLOADING
     return HeadlessSettings(
         model=run.model_path,
         kv_tokens=_kv_tokens(run),
@@ -80,23 +77,26 @@ def engine_settings(run: SimulatedRun) -> HeadlessSettings:
         max_num_seqs=settings.max_seqs,
         max_num_batched_tokens=settings.max_batched_tokens,
         max_model_len=run.max_context_tokens,
-        prefix_caching=policy != "stock-no-cache",
-        caesura=None if _is_stock(run) else _caesura_config(run),
-        offload_bytes=settings.host_memory_bytes if policy == "stock-host" else 0,
+        prefix_caching=variant is not Variant.NO_PREFIX_CACHE,
+        caesura=_caesura_config(run),
+        offload_bytes=settings.host_memory_bytes if offloads else 0,
         trace=simulated_part(settings, run.plan),
     )
 
 
 def _kv_tokens(run: SimulatedRun) -> int:
     block_size = run.settings.block_size
-    if run.plan.policy == INFINITE:
+    if _arm(run).variant is Variant.UNLIMITED_MEMORY:
         blocks = sum(_blocks(s.context_tokens, block_size) for s in run.arrivals.sessions)
         return blocks * block_size
     return usable_kv_tokens(run.settings, run.profile)
 
 
-def _caesura_config(run: SimulatedRun) -> CaesuraConfig:
-    settings, policy = run.settings, caesura_policy(run.plan.policy)
+def _caesura_config(run: SimulatedRun) -> CaesuraConfig | None:
+    settings, policy = run.settings, _arm(run).policy
+    if policy is None:
+        return None
+    unlimited = _arm(run).variant is Variant.UNLIMITED_MEMORY
     known = policy_options(policy)
     return CaesuraConfig.parse(
         {
@@ -104,8 +104,8 @@ def _caesura_config(run: SimulatedRun) -> CaesuraConfig:
             "policy_options": {
                 name: value for name, value in settings.policy_options.items() if name in known
             },
-            "host_memory": 0 if run.plan.policy == INFINITE else settings.host_memory_bytes,
-            "copy_budget": settings.copy_budget_bytes * settings.tensor_parallel,
+            "host_memory": 0 if unlimited else settings.host_memory_bytes,
+            "copy_budget": settings.copy_budget_bytes * (settings.tensor_parallel or 1),
             "max_pauses": max(_MAX_PAUSES, len(run.arrivals.sessions)),
             # As the engine chooses on CPU, where copies cannot overlap with computation.
             "load_in_step": not run.profile.link_overlaps,
@@ -151,13 +151,13 @@ def _outcome(
 
 
 def _counters(run: SimulatedRun, engine: HeadlessEngine) -> EngineCounters:
-    if run.plan.policy == "stock-host":
+    if _arm(run).variant is Variant.VLLM_OFFLOADING:
         return EngineCounters(
             scheduled_tokens=engine.scheduled_tokens,
             copied_tokens=engine.stored_tokens,
             loaded_tokens=engine.loaded_tokens,
         )
-    if _is_stock(run):
+    if _arm(run).is_stock:
         return EngineCounters(scheduled_tokens=engine.scheduled_tokens)
     counts = engine.counts()
     return EngineCounters(

@@ -12,9 +12,9 @@ from caesura.bundled.demo_tools import (
     DemoTool,
     Kind,
     draw_value,
-    is_held_out,
 )
 from caesura.lab.train import demo_phrases as phrases
+from caesura.lab.train.held_out import is_held_out, side
 from caesura.lab.train.tasks import Failure, Outcome, PlannedCall, Task
 
 CATEGORIES = (
@@ -87,7 +87,7 @@ class TaskSource:
         return self.source.choice(TOOLS)
 
     def _value(self, kind: Kind) -> str:
-        return draw_value(kind, self.source, self.held_out, self.repeats)
+        return draw_value(kind, self.source, side(self.held_out), self.repeats)
 
     def _call(self, tool: DemoTool, argument: str, parent: int | None = None) -> PlannedCall:
         return PlannedCall(

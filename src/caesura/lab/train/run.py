@@ -1,22 +1,21 @@
 """`caesura train`: progress in the terminal, and figures in files."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from caesura.cml import Mode
+from caesura.console import plain_console
 from caesura.errors import ConfigurationError
-from caesura.lab.machine import this_machine
 from caesura.lab.progress import progress_bars
+from caesura.lab.results_file import Origin, write_results
 from caesura.lab.train.demo_suite import DemoSuite
 from caesura.lab.train.evaluate import Evaluation, Score, Suite
+from caesura.lab.train.settings import EvaluationSettings, TrainingSettings
 from caesura.lab.train.trainer import Progress as TrainingProgress
-from caesura.lab.train.trainer import Trainer, TrainingSettings
+from caesura.lab.train.trainer import Trainer
 from caesura.lab.train.tuning.settings import RECORD
 
 
@@ -42,28 +41,7 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
             progress.update(bar, completed=state.step, loss=detail)
 
         trainer.run(show)
-    Console().print(f"The model is in {folder}. Next: caesura train --evaluate {folder}")
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSettings:
-    """What is played.
-
-    Attributes:
-        model: folder of an exported model.
-        cases: sessions per category and mode.
-        seed: of tasks and times.
-        modes: of the sessions.
-        categories: of the tasks; all, if none is named.
-        seen: also play tasks as in training, as many again.
-    """
-
-    model: Path
-    cases: int
-    seed: int
-    modes: tuple[Mode, ...] = tuple(Mode)
-    categories: tuple[str, ...] = ()
-    seen: bool = False
+    plain_console().print(f"The model is in {folder}. Next: caesura train evaluate {folder}")
 
 
 def run_evaluation(
@@ -90,7 +68,7 @@ def run_evaluation(
             f"there is no category {', '.join(sorted(unknown))}: {', '.join(suite.categories)}"
         )
     scores = play_all(suite, settings)
-    Console().print(table_of(scores))
+    plain_console().print(table_of(scores))
     if json_path is not None:
         write_scores(json_path, scores, settings, command)
 
@@ -132,18 +110,8 @@ def write_scores(
     command: str,
 ) -> None:
     """Write success per category and mode, with the command and the machine."""
-    content = {
-        "command": command,
-        "machine": asdict(this_machine()),
-        "settings": {
-            "model": str(settings.model),
-            "cases": settings.cases,
-            "seed": settings.seed,
-        },
-        "scores": [score.as_json() for score in scores],
-    }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=1) + "\n")
+    figures = {"scores": [score.as_json() for score in scores]}
+    write_results(file, Origin(command), figures, settings)
 
 
 def table_of(scores: Sequence[Score]) -> Table:

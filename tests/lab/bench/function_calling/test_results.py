@@ -3,30 +3,26 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from rich.console import Console
-from typer.testing import CliRunner
 
-from caesura.cli import app
+from caesura import cli
 from caesura.cml import Mode
 from caesura.errors import CaesuraError
-from caesura.lab.bench.function_calling import Case, FunctionCallingSettings
-from caesura.lab.bench.function_calling.cases import KnownCall
-from caesura.lab.bench.function_calling.compare import tasks
-from caesura.lab.bench.function_calling.crowd import makespans
+from caesura.lab.bench.function_calling.cases import Case, KnownCall
+from caesura.lab.bench.function_calling.compare import planned_cases
 from caesura.lab.bench.function_calling.plans import Order
-from caesura.lab.bench.function_calling.records import CaseRun
-from caesura.lab.bench.function_calling.report import (
-    arm_table,
-    comparison_table,
-    markdown_report,
-    write_json,
-)
-from caesura.lab.bench.function_calling.stats import compare, comparisons, summaries
-from caesura.lab.machine import this_machine
+from caesura.lab.bench.function_calling.records import CaseRun, Played
+from caesura.lab.bench.function_calling.report import FunctionCallingReport
+from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
+from caesura.lab.bench.function_calling.stats import compare, comparisons, makespans, summaries
+from caesura.lab.bench.results import Results
+from caesura.lab.results_file import Origin
+from caesura.session.calling import Timeline
 
 RUN = CaseRun(
     suite="bfcl-parallel",
@@ -56,18 +52,19 @@ SETTINGS = FunctionCallingSettings(
 )
 
 
+def played(run: CaseRun) -> Played:
+    return Played(run, Timeline(0.0), {})
+
+
 def test_the_file_has_what_scripts_depend_on(tmp_path: Path) -> None:
     path = tmp_path / "out" / "async.json"
-    write_json(
-        path,
-        command="caesura bench --async",
-        machine=this_machine(),
-        settings=SETTINGS,
-        skipped=Counter({"no calls": 2}),
-        runs=RUNS,
-    )
+    settings = SETTINGS.model_copy(update={"json_path": path})
+    report = FunctionCallingReport(settings.suite, Counter({"no calls": 2}))
+    results = Results[Played](settings, Origin("caesura bench calls"), report)
+    for run in RUNS:
+        results.add(played(run))
     written = json.loads(path.read_text())
-    assert written["command"] == "caesura bench --async"
+    assert written["command"] == "caesura bench calls"
     assert written["machine"]["cores"] >= 1
     assert len(written["runs"]) == 9
     promised = "suite mode case latency_s generation_s execution_s bound_s calls correct"
@@ -116,21 +113,15 @@ def test_orders_and_policies_are_arms_of_their_own() -> None:
 
 
 def test_tables_and_report_say_what_was_measured() -> None:
-    console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(arm_table(RUNS), comparison_table(RUNS))
+    console = Console(width=150, record=True, file=StringIO())
+    page = FunctionCallingReport("bfcl-parallel", {"no calls": 2}).page(list(map(played, RUNS)))
+    page.show(console)
     shown = console.export_text()
-    report = markdown_report(
-        command="caesura bench --async",
-        machine=this_machine(),
-        settings=SETTINGS,
-        skipped={"no calls": 2},
-        runs=RUNS,
-        images=[Path("latency.png")],
-    )
+    report = page.as_markdown(Origin("caesura bench calls"), [Path("latency.png")])
     for text in (shown, report):
         assert "2.00 (2.00 to 2.00)" in text
         assert "+20.0 (+15.0 to +25.0)" in text
-    assert "no calls: 2" in report
+        assert "no calls: 2" in text
     assert "![latency](latency.png)" in report
 
 
@@ -139,9 +130,9 @@ def test_arms_rotate_and_every_case_has_all_of_them() -> None:
         update={"repetitions": 2, "order": (Order.LONGEST_FIRST, Order.RANDOM)}
     )
     cases = [Case(f"c{i}", "?", (), (KnownCall("f", {}), KnownCall("g", {}))) for i in range(3)]
-    planned = list(tasks(settings, cases))
+    planned = list(planned_cases(settings, cases))
     assert len(planned) == 2 * 3 * 4
-    first_of_rounds = [(task.mode, task.order) for task in planned[::4]]
+    first_of_rounds = [(one.mode, one.order) for one in planned[::4]]
     assert first_of_rounds[:4] == [
         (Mode.SYNC, Order.LONGEST_FIRST),
         (Mode.SYNC_PARALLEL, Order.LONGEST_FIRST),
@@ -165,5 +156,5 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> Non
 
 
 def test_the_command_asks_for_the_data() -> None:
-    result = CliRunner().invoke(app, ["bench", "--async", "--suite", "bfcl-parallel"])
-    assert "--data" in str(result.exception)
+    with pytest.raises(CaesuraError, match="--data"):
+        cli.run(["bench", "calls", "--suite", "bfcl-parallel"])

@@ -1,19 +1,19 @@
 """Modes side by side: each case in each mode, one after the other.
 
-The order of the modes rotates from case to case, so that slow drifts of the machine fall on all of
-them alike. Prompts are in the prefix cache but for their last block, as those of an agent are
+Prompts are in the prefix cache but for their last block, as those of an agent are
 whose tools do not change.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from caesura.cml import Mode
+from caesura.lab.bench.arms import interleaved
+from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.function_calling.cases import Case
-from caesura.lab.bench.function_calling.display import FunctionCallingDisplay
 from caesura.lab.bench.function_calling.engine import FunctionCallingEngine
-from caesura.lab.bench.function_calling.plans import Order, timed_calls
-from caesura.lab.bench.function_calling.play import Stage, Task
+from caesura.lab.bench.function_calling.plans import ModeCase, Order, timed_calls
 from caesura.lab.bench.function_calling.records import Played
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 
@@ -22,37 +22,34 @@ POLICY = "min-waste"
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class CallingArm:
     """What is compared: a mode with an order of issue."""
 
     mode: Mode
     order: Order
 
 
-def arms(settings: FunctionCallingSettings) -> list[Arm]:
+def arms(settings: FunctionCallingSettings) -> list[CallingArm]:
     """All modes in the first order, and the asynchronous one in the others."""
     first, *others = settings.order
-    found = [Arm(mode, first) for mode in settings.modes]
+    found = [CallingArm(mode, first) for mode in settings.modes]
     if Mode.ASYNC in settings.modes:
-        found += [Arm(Mode.ASYNC, order) for order in others]
+        found += [CallingArm(Mode.ASYNC, order) for order in others]
     return found
 
 
-def tasks(settings: FunctionCallingSettings, cases: Sequence[Case]) -> Iterator[Task]:
+def planned_cases(settings: FunctionCallingSettings, cases: Sequence[Case]) -> Iterator[ModeCase]:
     """All runs in order: by repetition, by case, arms rotated by one from round to round."""
-    compared = arms(settings)
-    rounds = [(repetition, case) for repetition in range(settings.repetitions) for case in cases]
-    for number, (repetition, case) in enumerate(rounds):
-        first = number % len(compared)
-        for arm in (*compared[first:], *compared[:first]):
-            yield _task(settings, case, arm, repetition)
+    rounds = product(range(settings.repetitions), cases)
+    for (repetition, case), arm in interleaved(rounds, arms(settings)):
+        yield _mode_case(settings, case, arm, repetition)
 
 
 async def compare_modes(
     settings: FunctionCallingSettings,
     cases: Sequence[Case],
     on_played: Callable[[Played], None],
-    display: FunctionCallingDisplay,
+    display: RunsDisplay,
 ) -> None:
     """Play all cases in all modes on one engine.
 
@@ -71,25 +68,19 @@ async def compare_modes(
     try:
         with display.activity("warming up"):
             for arm in arms(settings):
-                await _play(engine.stage, _task(settings, cases[0], arm, 0))
-        planned = list(tasks(settings, cases))
-        with display.runs("cases", len(planned)) as progress:
-            for task in planned:
-                progress.on(f"{task.suite}, {task.mode}")
-                on_played(await _play(engine.stage, task))
-                progress.done()
+                await engine.player.play_alone(_mode_case(settings, cases[0], arm, 0))
+        planned = list(planned_cases(settings, cases))
+        for number, case in enumerate(planned):
+            with display.run(number, len(planned), f"{case.suite}, {case.mode}"):
+                on_played(await engine.player.play_alone(case))
     finally:
         await engine.shutdown()
 
 
-async def _play(stage: Stage, task: Task) -> Played:
-    prompt = stage.prompt(task)
-    await stage.read_ahead(prompt)
-    return await stage.play(task, prompt)
-
-
-def _task(settings: FunctionCallingSettings, case: Case, arm: Arm, repetition: int) -> Task:
-    return Task(
+def _mode_case(
+    settings: FunctionCallingSettings, case: Case, arm: CallingArm, repetition: int
+) -> ModeCase:
+    return ModeCase(
         suite=settings.suite,
         case=case,
         calls=timed_calls(case, settings.draw, settings.seed, arm.order),

@@ -7,12 +7,14 @@ from typing import Any, Self
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.cml_format import cml_format
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
-from caesura.lab.bench.arms import FIT_MEMORY, engine_log, own_options
+from caesura.lab.bench.arm_engines import FIT_MEMORY, engine_log, own_options
+from caesura.lab.bench.function_calling.case_player import CasePlayer
 from caesura.lab.bench.function_calling.demo import demo_model_folder
 from caesura.lab.bench.function_calling.plans import CallTokens
-from caesura.lab.bench.function_calling.play import Stage
-from caesura.lab.bench.function_calling.settings import DEMO, FunctionCallingSettings
+from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
+from caesura.lab.bench.function_calling.stage import Stage
 from caesura.lab.bench.function_calling.vllm_planned_calls import PLANNED_CALLS
+from caesura.lab.bench.settings import DEMO
 from caesura.lab.models.bench_model import bench_model_path
 
 
@@ -20,14 +22,14 @@ class FunctionCallingEngine:
     """A started engine under one policy, on which cases are played.
 
     Attributes:
-        stage: where they are played.
+        player: plays them.
     """
 
     def __init__(self, engine: Engine, log: Path, model: Path) -> None:
         tokenizer: Any = engine.llm.tokenizer
         codec = cml_format(engine.llm.model_config, tokenizer)
         tokens = CallTokens(model, int(tokenizer.eos_token_id))
-        self.stage = Stage(engine.tokens, codec, tokens)
+        self.player = CasePlayer(Stage(engine.tokens, codec), tokens)
         self._engine = engine
         self._log = log
 

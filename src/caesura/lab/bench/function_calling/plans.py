@@ -50,7 +50,7 @@ class CallTokens:
             token = self._tokenizer.token_to_id(marker.value)
             if token is None:
                 raise ConfigurationError(
-                    f"the model has no token {marker.value}; `caesura bench --async` needs one "
+                    f"the model has no token {marker.value}; `caesura bench calls` needs one "
                     "that was made for CML: leave out --model"
                 )
             self._ids[marker] = token
@@ -116,6 +116,35 @@ class TimedCall:
     after: tuple[int, ...]
     seconds: float
     result: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModeCase:
+    """One case in one mode.
+
+    Attributes:
+        suite: its name.
+        case: what is asked.
+        calls: the known answer, in the order in which calls are preferred.
+        mode: in which it is answered.
+        repetition: number of the repetition.
+        order: of the calls.
+        eager_bundles: in `sync_parallel` a call is executed at its `[END]`, instead of with
+            its bundle.
+    """
+
+    suite: str
+    case: Case
+    calls: Sequence[TimedCall]
+    mode: Mode
+    repetition: int = 0
+    order: Order = Order.LONGEST_FIRST
+    eager_bundles: bool = False
+
+    @property
+    def answer(self) -> Sequence[str]:
+        """Texts that must be in the answer."""
+        return self.case.answer or (ANSWER.strip(),)
 
 
 def timed_calls(

@@ -1,38 +1,33 @@
-"""Plots of a benchmark of function calling, as PNG files."""
+"""Plots of a benchmark of function calling."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from caesura.lab.bench.function_calling.records import CaseRun, Played
 from caesura.lab.bench.function_calling.stats import arm_name
+from caesura.lab.figures import BLACK, BLUE, GREY, ORANGE, new_figure, open_frame
 from caesura.session.calling import SpanKind
 
-# Colours of Okabe and Ito, which people with colour-blindness can tell apart.
-_WRITING, _EXECUTING, _WAITING, _GENERATING = "#000000", "#0072B2", "#E69F00", "#999999"
+_WRITING, _EXECUTING, _WAITING, _GENERATING = BLACK, BLUE, ORANGE, GREY
 
 
-def save_plots(played: Sequence[Played], output_dir: Path) -> list[Path]:
-    """Draw all plots of the runs so far; returns the files."""
-    output_dir.mkdir(parents=True, exist_ok=True)
+def case_figures(played: Sequence[Played]) -> dict[str, Figure]:
+    """All plots; none without a correct run."""
     runs = [one.run for one in played if one.run.correct]
     if not runs:
-        return []
-    figures = {"latency.png": latency_figure(runs)}
+        return {}
+    figures = {"latency": latency_figure(runs)}
     if all(run.policy is None for run in runs):
-        figures["timeline.png"] = timeline_figure(played)
-    for name, figure in figures.items():
-        figure.savefig(output_dir / name, dpi=150)
-    return [output_dir / name for name in figures]
+        figures["timeline"] = timeline_figure(played)
+    return figures
 
 
 def latency_figure(runs: Sequence[CaseRun]) -> Figure:
     """Latency of all cases by mode, as boxes; the bars beside them are the bounds."""
-    figure = _figure(7.0, 4.0)
+    figure = new_figure(7.0, 4.0)
     axes = figure.subplots()
     names = list(dict.fromkeys(map(arm_name, runs)))
     measured = [[run.latency_s for run in runs if arm_name(run) == name] for name in names]
@@ -59,7 +54,8 @@ def latency_figure(runs: Sequence[CaseRun]) -> Figure:
         ],
         frameon=False,
     )
-    _finish(axes)
+    axes.grid(True, axis="y", alpha=0.25)
+    open_frame(axes)
     return figure
 
 
@@ -72,7 +68,7 @@ def timeline_figure(played: Sequence[Played]) -> Figure:
         if one.run.case == largest.case and one.run.repetition == largest.repetition:
             shown.setdefault(arm_name(one.run), one)
     rows = largest.calls
-    figure = _figure(9.0, 1.0 + len(shown) * max(1.2, 0.16 * rows))
+    figure = new_figure(9.0, 1.0 + len(shown) * max(1.2, 0.16 * rows))
     panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, one) in zip(panels, shown.items(), strict=True):
         _draw_case(axes, one)
@@ -118,15 +114,4 @@ def _draw_case(axes: Axes, one: Played) -> None:
     axes.set_ylim(len(timeline.calls), -2)
     axes.set_yticks([])
     axes.set_ylabel("calls")
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _figure(width_inches: float, height_inches: float) -> Figure:
-    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _finish(axes: Axes) -> None:
-    axes.grid(True, axis="y", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)

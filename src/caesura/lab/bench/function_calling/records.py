@@ -3,20 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from caesura.cml import Mode
-from caesura.cml.latency import CallTimes
-from caesura.lab.bench.function_calling.bounds import DependentCall, bound_seconds
-from caesura.lab.bench.function_calling.executions import Execution
-from caesura.lab.bench.function_calling.plans import CallTokens, TimedCall
+from caesura.lab.bench.function_calling.executions import Execution, Executions
+from caesura.lab.bench.function_calling.latency_theory import CallTimes, bound_seconds
+from caesura.lab.bench.function_calling.plans import CallTokens, ModeCase, TimedCall
 from caesura.session.calling import (
     CallIssued,
     CallSpan,
     Ending,
     Injected,
+    Paused,
     TextWritten,
     Timeline,
 )
-from caesura.session.calling.events import CallingEvent
+from caesura.session.calling.happenings import CallingEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +70,34 @@ class Played:
     executed: Mapping[str, Execution]
 
 
-class Observer:
-    """Collects the events of one case, and judges it."""
+class CaseJudge:
+    """Watches one case, and judges it. See `stage.Judge`.
 
-    def __init__(self) -> None:
+    Args:
+        executions: of its calls. Those of a bundle are begun together, at its end.
+    """
+
+    def __init__(self, executions: Executions) -> None:
+        self._executions = executions
         self._answered_at: float | None = None
         self._began: dict[str, int] = {}  # position of a call's first token
         self._injected: list[tuple[str, str, int]] = []  # id, value, position behind it
 
-    def note(self, event: CallingEvent) -> None:
-        """Take the next event."""
+    @property
+    def executed(self) -> Mapping[str, Execution]:
+        """The calls of the answer that were made, by their ids."""
+        return self._executions.of_call
+
+    def note(self, event: CallingEvent, timeline: Timeline) -> None:
+        """See `stage.Judge`."""
         match event:
             case TextWritten():
                 self._answered_at = event.at
             case CallIssued(call=call):
                 self._began[call.id] = event.position - event.tokens
+                self._executions.hold()
+            case Paused():
+                self._executions.release()
             case Injected():
                 end = event.position + event.tokens
                 self._injected += [
@@ -100,35 +112,21 @@ class Observer:
         ended_at = timeline.ended_at or timeline.began_at
         return ended_at if self._answered_at is None else self._answered_at
 
-    def is_correct(
-        self,
-        timeline: Timeline,
-        known: Sequence[TimedCall],
-        executed: Mapping[str, Execution],
-        answer: Sequence[str],
-    ) -> bool:
-        """See `CaseRun.correct`.
-
-        Args:
-            timeline: of the case.
-            known: its known answer.
-            executed: the calls of the answer that were made, by their ids.
-            answer: texts that must be in the answer.
-        """
+    def is_correct(self, case: ModeCase, timeline: Timeline) -> bool:
+        """See `CaseRun.correct`."""
+        executed = self.executed
         results = sorted((call_id, done.known.result) for call_id, done in executed.items())
         return (
             timeline.ending is Ending.COMPLETED
             and not timeline.mistakes
-            and len(timeline.calls) == len(executed) == len(known)
+            and len(timeline.calls) == len(executed) == len(case.calls)
             and sorted((call_id, value) for call_id, value, _ in self._injected) == results
-            and self._dependencies_are_kept(known, executed)
-            and all(text in timeline.text for text in answer)
+            and self._dependencies_are_kept(case.calls)
+            and all(text in timeline.text for text in case.answer)
         )
 
-    def _dependencies_are_kept(
-        self, known: Sequence[TimedCall], executed: Mapping[str, Execution]
-    ) -> bool:
-        ids = {done.known.call.id: call_id for call_id, done in executed.items()}
+    def _dependencies_are_kept(self, known: Sequence[TimedCall]) -> bool:
+        ids = {done.known.call.id: call_id for call_id, done in self.executed.items()}
         behind = {call_id: position for call_id, _, position in self._injected}
         return all(
             behind[ids[known[needed].call.id]] <= self._began[ids[call.call.id]]
@@ -139,7 +137,7 @@ class Observer:
 
 def measured_calls(
     spans: Sequence[CallSpan], known: Sequence[TimedCall], executed: Mapping[str, Execution]
-) -> list[DependentCall]:
+) -> list[CallTimes]:
     """The calls in the order of issue, with what they took.
 
     A call of `n` tokens is observed from the arrival of the first to that of the last, which is
@@ -157,46 +155,28 @@ def measured_calls(
         generated = span.generation_seconds * span.tokens / (span.tokens - 1)
         taken = (done.ended_at or done.began_at) - done.began_at
         needed = tuple(place[known[index].call.id] for index in done.known.after)
-        calls.append(DependentCall(CallTimes(generated, taken), needed))
+        calls.append(CallTimes(generated, taken, needed))
     return calls
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which run it is; see `CaseRun`."""
-
-    suite: str
-    mode: Mode
-    case: str
-    repetition: int
-    order: str
-
-
-def case_run(
-    identity: Identity,
-    timeline: Timeline,
-    observer: Observer,
-    known: Sequence[TimedCall],
-    executed: Mapping[str, Execution],
-    answer: Sequence[str],
-    tokens: CallTokens,
-) -> CaseRun:
+def case_run(case: ModeCase, timeline: Timeline, judge: CaseJudge, tokens: CallTokens) -> CaseRun:
     """The record of a case that has ended. One that went wrong has no G, E and bound."""
-    correct = observer.is_correct(timeline, known, executed, answer)
-    calls = measured_calls(timeline.calls, known, executed) if correct else []
+    executed = judge.executed
+    correct = judge.is_correct(case, timeline)
+    calls = measured_calls(timeline.calls, case.calls, executed) if correct else []
     began_at = timeline.began_at
     ends = [done.ended_at for done in executed.values() if done.ended_at is not None]
     return CaseRun(
-        suite=identity.suite,
-        mode=identity.mode.value,
-        case=identity.case,
-        repetition=identity.repetition,
-        order=identity.order,
-        latency_s=observer.answered_at(timeline) - began_at,
+        suite=case.suite,
+        mode=case.mode.value,
+        case=case.case.id,
+        repetition=case.repetition,
+        order=case.order.value,
+        latency_s=judge.answered_at(timeline) - began_at,
         calls_latency_s=max(ends, default=began_at) - began_at,
-        generation_s=sum(call.times.generation_seconds for call in calls),
-        execution_s=sum(call.times.execution_seconds for call in calls),
-        bound_s=bound_seconds(identity.mode, calls),
+        generation_s=sum(call.generation_seconds for call in calls),
+        execution_s=sum(call.execution_seconds for call in calls),
+        bound_s=bound_seconds(case.mode, calls),
         first_token_s=(timeline.first_token_at or began_at) - began_at,
         calls=len(timeline.calls),
         traps=timeline.traps,

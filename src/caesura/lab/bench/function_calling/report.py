@@ -1,23 +1,21 @@
-"""Results as JSON, as tables in the terminal and as a Markdown page."""
+"""What a benchmark of function calling says: its tables, its page, its entries in the file."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-from rich import box
-from rich.table import Table
+from matplotlib.figure import Figure
 
-from caesura.lab.bench.function_calling.records import CaseRun
-from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
+from caesura.lab.bench.function_calling.plots import case_figures
+from caesura.lab.bench.function_calling.records import CaseRun, Played
 from caesura.lab.bench.function_calling.stats import (
     ArmSummary,
     Comparison,
     Spread,
     comparisons,
+    makespans,
     summaries,
 )
-from caesura.lab.bench.results_file import replace_json
-from caesura.lab.machine import Machine
+from caesura.lab.report import Grid, Page
 
 _ARM_HEADERS = (
     "",
@@ -47,83 +45,47 @@ _NOTES = (
 )
 
 
-def write_json(
-    path: Path,
-    *,
-    command: str,
-    machine: Machine,
-    settings: FunctionCallingSettings,
-    skipped: Mapping[str, int],
-    runs: Sequence[CaseRun],
-) -> None:
-    """Write the results so far; the file is replaced at once and is valid at any moment."""
-    results = {
-        "command": command,
-        "machine": asdict(machine),
-        "settings": _public_settings(settings),
-        "skipped": dict(skipped),
-        "runs": [asdict(run) for run in runs],
-    }
-    replace_json(path, results, indent=1)
+@dataclass(frozen=True, slots=True)
+class FunctionCallingReport:
+    """See `caesura.lab.bench.results.Report`.
+
+    Attributes:
+        suite: its name.
+        skipped: reasons why cases of the suite could not be used, and how many they are.
+    """
+
+    suite: str
+    skipped: Mapping[str, int]
+
+    def entries(self, outcomes: Sequence[Played]) -> Mapping[str, object]:
+        """What was skipped, and the figures of all runs."""
+        return {"skipped": dict(self.skipped), "runs": [asdict(played.run) for played in outcomes]}
+
+    def page(self, outcomes: Sequence[Played]) -> Page:
+        """Both tables, and what is in neither."""
+        runs = [played.run for played in outcomes]
+        return Page(f"Function calling: {self.suite}", (), grids(runs), [*self._remarks(runs)])
+
+    def figures(self, outcomes: Sequence[Played]) -> Mapping[str, Figure]:
+        """The plots."""
+        return case_figures(outcomes)
+
+    def _remarks(self, runs: Sequence[CaseRun]) -> Iterator[str]:
+        for (policy, seed), seconds in makespans(runs).items():
+            yield f"{policy}, seed {seed}: the last session was done after {seconds:.2f} s."
+        wrong = sum(not run.correct for run in runs)
+        if wrong:
+            yield f"{wrong} runs are not correct; they are in no figure."
+        if self.skipped:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in self.skipped.items())
+            yield f"Cases that could not be used: {reasons}."
 
 
-def _public_settings(settings: FunctionCallingSettings) -> dict[str, object]:
-    """Settings that say what was measured; of paths only the last part."""
-    public = settings.model_dump(mode="json", exclude={"json_path", "output_dir", "data"})
-    if settings.model is not None:
-        public["model"] = Path(settings.model).name
-    return public
-
-
-def arm_table(runs: Sequence[CaseRun]) -> Table:
-    """A row for each mode, order or policy."""
-    table = _table(_ARM_HEADERS)
-    for summary in summaries(runs):
-        table.add_row(*_arm_cells(summary))
-    table.caption = "\n".join(_NOTES)
-    table.caption_justify = "left"
-    return table
-
-
-def comparison_table(runs: Sequence[CaseRun]) -> Table:
-    """A row for each pair of arms."""
-    table = _table(_COMPARISON_HEADERS)
-    for comparison in comparisons(runs):
-        table.add_row(*_comparison_cells(comparison))
-    return table
-
-
-def markdown_report(
-    *,
-    command: str,
-    machine: Machine,
-    settings: FunctionCallingSettings,
-    skipped: Mapping[str, int],
-    runs: Sequence[CaseRun],
-    images: Sequence[Path],
-) -> str:
-    """The page beside the plots."""
-    parts = [
-        f"# Function calling: {settings.suite}",
-        f"```\n{command}\n```",
-        f"{machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, vLLM {machine.vllm}.",
-        tables(runs),
-        " ".join(_NOTES),
-    ]
-    if skipped:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
-        parts.append(f"Cases that could not be used: {reasons}.")
-    parts += [f"![{image.stem}]({image.name})" for image in images]
-    return "\n\n".join(parts) + "\n"
-
-
-def tables(runs: Sequence[CaseRun]) -> str:
-    """Both tables as Markdown."""
-    return "\n\n".join(
-        (
-            _markdown(_ARM_HEADERS, map(_arm_cells, summaries(runs))),
-            _markdown(_COMPARISON_HEADERS, map(_comparison_cells, comparisons(runs))),
-        )
+def grids(runs: Sequence[CaseRun]) -> tuple[Grid, Grid]:
+    """A row for each mode, order or policy, and a row for each pair of them."""
+    return (
+        Grid(_ARM_HEADERS, [_arm_cells(summary) for summary in summaries(runs)], _NOTES),
+        Grid(_COMPARISON_HEADERS, [_comparison_cells(pair) for pair in comparisons(runs)]),
     )
 
 
@@ -163,15 +125,3 @@ def _above(ratio: Spread) -> str:
         f"{100 * (value - 1):+.1f}" for value in (ratio.median, ratio.low, ratio.high)
     )
     return f"{median} ({low} to {high})"
-
-
-def _table(headers: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for index, header in enumerate(headers):
-        table.add_column(header, justify="right" if index else "left", vertical="bottom")
-    return table
-
-
-def _markdown(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [headers, ["---"] * len(headers), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

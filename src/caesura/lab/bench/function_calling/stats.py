@@ -35,7 +35,6 @@ class ArmSummary:
         token: mean time per token of a call.
         call_tokens: tokens per call, with markers.
         cml_tokens: markers, ids and traps per call.
-        first_token: median time to the first token.
         against_bound: latency / bound.
         calls_against_bound: the same without the answer.
     """
@@ -50,7 +49,6 @@ class ArmSummary:
     token: float
     call_tokens: float
     cml_tokens: float
-    first_token: float
     against_bound: Spread
     calls_against_bound: Spread
 
@@ -137,6 +135,16 @@ def compare(runs: Sequence[CaseRun], slower: str, faster: str) -> Comparison | N
     )
 
 
+def makespans(runs: Sequence[CaseRun]) -> dict[tuple[str, int], float]:
+    """Latency of the last session, by policy and seed."""
+    last: dict[tuple[str, int], float] = {}
+    for run in runs:
+        if run.policy is not None and run.seed is not None:
+            key = run.policy, run.seed
+            last[key] = max(last.get(key, 0.0), run.latency_s)
+    return last
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Median and quartiles of some values."""
     low, median, high = (float(value) for value in np.percentile(values, (25, 50, 75)))
@@ -180,7 +188,6 @@ def _summary(name: str, runs: int, correct: Sequence[CaseRun]) -> ArmSummary:
         token=generation / call_tokens,
         call_tokens=call_tokens / calls,
         cml_tokens=sum(run.cml_tokens for run in correct) / calls,
-        first_token=statistics.median(of(lambda run: run.first_token_s)),
         against_bound=spread(of(lambda run: run.latency_s / run.bound_s)),
         calls_against_bound=spread(of(lambda run: run.calls_latency_s / run.bound_s)),
     )

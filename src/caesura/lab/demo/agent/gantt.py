@@ -1,10 +1,8 @@
 """Rounds as a Gantt chart: who did what when, modes under each other."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -13,15 +11,21 @@ from caesura.bundled.world import ENDPOINTS
 from caesura.cml import Mode
 from caesura.lab.demo.agent.play import Recording
 from caesura.lab.demo.agent.summary import Round
+from caesura.lab.figures import (
+    BLACK,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    new_figure,
+    open_frame,
+)
 from caesura.session.calling import CallSpan, SpanKind
 
-# Colours of Okabe and Ito, which people with colour-blindness can tell apart.
-_WRITING = "#009E73"
-_PAUSED = "#DDDDDD"
-_ISSUING = "#E69F00"
-_RUNNING = "#56B4E9"
-_INJECTED = "#CC79A7"
-_TRAP = "#000000"
+_WRITING, _PAUSED, _TRAP = GREEN, LIGHT_GREY, BLACK
+_ISSUING, _RUNNING, _INJECTED = ORANGE, SKY, PURPLE
 _BAR = 0.7
 _LANE_INCHES = 0.24
 _PANEL_INCHES = 0.75
@@ -29,17 +33,10 @@ _LEGEND_INCHES = 0.9
 _WIDTH_INCHES = 10.0
 
 
-def save_gantt(played: Sequence[Round], path: Path) -> None:
-    """Draw the rounds to a PNG file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    gantt_figure(played).savefig(path, dpi=150)
-
-
 def gantt_figure(played: Sequence[Round]) -> Figure:
     """A panel for each round, with a shared axis of time for its modes."""
     heights = [_lanes(one) * _LANE_INCHES + _PANEL_INCHES for one in played]
-    figure = Figure(figsize=(_WIDTH_INCHES, sum(heights) + _LEGEND_INCHES), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(_WIDTH_INCHES, sum(heights) + _LEGEND_INCHES)
     panels = figure.subplots(len(played), 1, squeeze=False, height_ratios=heights)
     for axes, one in zip(panels[:, 0], played, strict=True):
         _draw_round(axes, one)
@@ -57,7 +54,7 @@ def _draw_round(axes: Axes, one: Round) -> None:
     for mode in Mode:
         recording = one.recordings[mode]
         if labels:
-            axes.axhline(len(labels) - 0.5, color="#999999", linewidth=0.6)
+            axes.axhline(len(labels) - 0.5, color=GREY, linewidth=0.6)
         wrong = ", wrong" if recording.mistakes else ""
         axes.text(
             1.01,
@@ -79,7 +76,7 @@ def _draw_round(axes: Axes, one: Round) -> None:
     axes.set_xlim(0, longest * 1.02)
     axes.set_xlabel("seconds since the question", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)
 
 
 def _draw_model(axes: Axes, recording: Recording, row: int) -> None:

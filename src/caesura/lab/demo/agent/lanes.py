@@ -88,7 +88,7 @@ def lanes(recording: Recording, now: float, on: Axis) -> list[Lane]:
         )
         for call in recording.timeline.calls
     ]
-    tokens = f"{recording.generated_tokens} tokens"
+    tokens = f"{recording.timeline.generated_tokens} tokens"
     return [Lane("model", "", _model_cells(recording, now, on), tokens), *calls]
 
 

@@ -1,4 +1,4 @@
-"""Plays a question in one mode, on the engine and with the tools."""
+"""Plays a question in one mode, with running tools."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,17 +6,14 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from caesura.cml import Mode
-from caesura.engine.model.cml_format import CmlFormat
+from caesura.lab.bench.function_calling.stage import Scene, Stage
 from caesura.lab.demo.agent.execution import Execution
 from caesura.lab.demo.agent.questions import Question
 from caesura.lab.demo.agent.verdict import mistakes
-from caesura.session import Sampling, TokenEngine
+from caesura.session import Sampling
 from caesura.session.calling import (
     CallingEvent,
-    CallingSession,
     CallIssued,
-    Checkpoint,
-    Driver,
     Durations,
     SpanKind,
     TextWritten,
@@ -24,7 +21,6 @@ from caesura.session.calling import (
     Trapped,
     known_tools,
 )
-from caesura.session.records import Message
 from caesura.tools import Executor
 
 _MOST_TOKENS = 400
@@ -41,17 +37,15 @@ class Recording:
         traps: when the model said that it must wait.
         written: what the model wrote, and when; calls by their ids.
         results: what the tools returned, by call.
-        generated_tokens: tokens that the model wrote.
         mistakes: what is wrong with the answer, once it is there.
     """
 
     question: Question
     mode: Mode
-    timeline: Timeline
+    timeline: Timeline = field(default_factory=lambda: Timeline(time.perf_counter()))
     traps: list[float] = field(default_factory=list)
     written: list[tuple[float, str]] = field(default_factory=list)
     results: dict[str, str] = field(default_factory=dict)
-    generated_tokens: int = 0
     mistakes: list[str] = field(default_factory=list)
 
     @property
@@ -92,18 +86,16 @@ class Recording:
                 pass
 
 
-class Stage:
-    """A started engine and running tools.
+class AgentPlayer:
+    """Plays questions with running tools.
 
     Args:
-        engine: generates.
-        codec: of its model.
+        stage: where they are played.
         executor: runs the calls.
     """
 
-    def __init__(self, engine: TokenEngine, codec: CmlFormat, executor: Executor) -> None:
-        self._engine = engine
-        self._codec = codec
+    def __init__(self, stage: Stage, executor: Executor) -> None:
+        self._stage = stage
         self._executor = executor
         self._definitions = executor.definitions()
         expected = {name: executor.expected_seconds(name) for name in executor.names()}
@@ -126,36 +118,44 @@ class Stage:
         Raises:
             SessionError: the engine failed.
         """
-        messages: list[Message] = [{"role": "user", "content": question.text}]
-        prompt = self._codec.prompt(messages, self._definitions, mode, self._expected)
-        session = CallingSession(
-            self._engine,
-            self._codec,
-            Checkpoint(prompt),
-            Sampling(max_tokens=_MOST_TOKENS),
-            mode=mode,
-            tools=known_tools(self._definitions),
-            expectations=Durations(self._expected),
-            clock=time.perf_counter,
-        )
         execution = Execution(self._executor, f"demo-{next(self._numbers)}")
-        driver = Driver(session, execution, clock=time.perf_counter)
-        recording = Recording(question, mode, driver.timeline, results=execution.results)
+        scene = Scene(
+            self._stage.prompt(question.text, mode, self._definitions, self._expected),
+            mode,
+            Sampling(max_tokens=_MOST_TOKENS),
+            known_tools(self._definitions),
+            execution,
+            Durations(self._expected),
+        )
+        recording = Recording(question, mode, results=execution.results)
         on_event(recording)
-        try:
-            async for event in driver.events():
-                recording.note(event)
-                recording.generated_tokens = session.generated_tokens
-                on_event(recording)
-        finally:
-            await session.close()
-        recording.mistakes = mistakes(question, driver.timeline)
+        await self._stage.play(scene, RecordingJudge(recording, on_event))
+        recording.mistakes = mistakes(question, recording.timeline)
         on_event(recording)
         return recording
 
 
+@dataclass(frozen=True, slots=True)
+class RecordingJudge:
+    """Keeps a recording of a session. See `stage.Judge`.
+
+    Attributes:
+        recording: what has happened so far.
+        on_event: told of it whenever something has happened.
+    """
+
+    recording: Recording
+    on_event: Callable[[Recording], None]
+
+    def note(self, event: CallingEvent, timeline: Timeline) -> None:
+        """See `stage.Judge`."""
+        self.recording.timeline = timeline
+        self.recording.note(event)
+        self.on_event(self.recording)
+
+
 def token_milliseconds(recordings: Sequence[Recording]) -> float:
     """Time per generated token, over all recordings; reading what was injected included."""
-    tokens = sum(recording.generated_tokens for recording in recordings)
+    tokens = sum(recording.timeline.generated_tokens for recording in recordings)
     seconds = sum(recording.generating_seconds for recording in recordings)
     return 1000 * seconds / max(1, tokens)

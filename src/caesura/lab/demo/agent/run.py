@@ -17,13 +17,15 @@ from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.cml_format import cml_format
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
 from caesura.errors import ConfigurationError
-from caesura.lab.bench.arms import FIT_MEMORY, engine_log
+from caesura.lab.bench.arm_engines import FIT_MEMORY, engine_log
+from caesura.lab.bench.function_calling.stage import Stage
 from caesura.lab.demo.agent.display import AgentDisplay
-from caesura.lab.demo.agent.gantt import save_gantt
-from caesura.lab.demo.agent.play import Recording, Stage
+from caesura.lab.demo.agent.gantt import gantt_figure
+from caesura.lab.demo.agent.play import AgentPlayer, Recording
 from caesura.lab.demo.agent.questions import questions
-from caesura.lab.demo.agent.summary import rounds, sentences, table, write_json
-from caesura.lab.machine import this_machine
+from caesura.lab.demo.agent.summary import rounds, sentences, table, write_recordings
+from caesura.lab.figures import save_figures
+from caesura.lab.results_file import Origin
 
 _KV_BYTES = 64 * 2**20
 
@@ -68,13 +70,18 @@ def run_agent(settings: AgentSettings, command: str, console: Console) -> list[R
             f"{settings.model} is no model: give --model a checkpoint that `caesura train demo` "
             "wrote"
         )
-    console.print(
-        "[bold]An agent that calls tools[/bold]: the same questions in three modes. [bold]sync"
-        "[/bold] waits at each call, [bold]sync_parallel[/bold] at each bundle of calls, "
-        "[bold]async[/bold] only when nothing else is left to do; results are injected "
-        "while the model writes. The tools are real: Python functions, an HTTP service, an MCP "
-        "server.\n"
+    introduction = (
+        ("An agent that calls tools", "bold"),
+        ": the same questions in three modes. ",
+        ("sync", "bold"),
+        " waits at each call, ",
+        ("sync_parallel", "bold"),
+        " at each bundle of calls, ",
+        ("async", "bold"),
+        " only when nothing else is left to do; results are injected while the model writes. The "
+        "tools are real: Python functions, an HTTP service, an MCP server.\n",
     )
+    console.print(Text.assemble(*introduction))
     played: list[Recording] = []
     try:
         asyncio.run(_play_all(settings, console, played))
@@ -95,16 +102,16 @@ async def _play_all(settings: AgentSettings, console: Console, played: list[Reco
             tools = running_tools(settings.seed, settings.out / "tools.toml")
             executor = await stack.enter_async_context(tools)
         codec = cml_format(engine.llm.model_config, engine.llm.tokenizer)
-        stage = Stage(engine.tokens, codec, executor)
+        player = AgentPlayer(Stage(engine.tokens, codec), executor)
         with console.status("warming up"):
             for mode in Mode:
-                await stage.play(asked[0], mode)
+                await player.play(asked[0], mode)
         console.print(display.legend())
         for question in asked:
             console.print(Text.assemble("\n", (question.text, "bold"), f"  ({question.title})"))
             for mode in Mode:
                 async with display.showing() as note:
-                    played.append(await stage.play(question, mode, note))
+                    played.append(await player.play(question, mode, note))
 
 
 @contextmanager
@@ -131,18 +138,16 @@ def _publish(
     settings: AgentSettings, command: str, console: Console, played: list[Recording]
 ) -> None:
     json_path = settings.out / "agent.json"
-    machine = this_machine()
-    write_json(json_path, played, command=command, machine=machine, seed=settings.seed)
+    write_recordings(json_path, played, Origin(command), settings.seed)
     complete = rounds(played)
     if not complete:
         return
     console.print()
     console.print(table(complete))
     for sentence in sentences(complete, settings.seed):
-        console.print(sentence, highlight=False, markup=False)
-    picture = settings.out / "agent.png"
-    save_gantt(complete, picture)
+        console.print(sentence, highlight=False)
+    (picture,) = save_figures({"agent": gantt_figure(complete)}, settings.out)
     console.print(
-        f"\nGantt chart: [bold]{picture}[/bold]; all times: [bold]{json_path}[/bold]; the tools' "
-        f"configuration: [bold]{settings.out / 'tools.toml'}[/bold]."
+        f"\nGantt chart: {picture}; all times: {json_path}; the tools' "
+        f"configuration: {settings.out / 'tools.toml'}."
     )

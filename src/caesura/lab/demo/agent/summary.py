@@ -1,17 +1,18 @@
 """What came of all recordings: a table, plain sentences, a JSON file."""
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
+from caesura.bundled.world import ARCHIVED, usual_seconds
 from caesura.cml import Mode
 from caesura.lab.demo.agent.play import Recording, token_milliseconds
 from caesura.lab.demo.agent.questions import Question
-from caesura.lab.machine import Machine
+from caesura.lab.results_file import Origin, write_results
 from caesura.session.calling import CallSpan
 
 _EQUAL = 0.03  # latencies that differ less are called equal
@@ -92,7 +93,9 @@ def sentences(played: Sequence[Round], seed: int) -> Iterator[str]:
             )
     yield (
         f"A token takes {token_milliseconds(recordings):.1f} ms here. Tools take what they "
-        "declare, 0.05 to 0.9 s, with jitter; the same call takes the same time in each mode."
+        "declare, 0.05 to 0.9 s, with jitter, but for the status of archived orders "
+        f"({ARCHIVED}...): {usual_seconds('status', ARCHIVED):.1f} s. The same call takes the same "
+        "time in each mode."
     )
     for mode in (Mode.SYNC, Mode.SYNC_PARALLEL):
         slower = [one for one in played if one.is_correct and one.ratio(mode) < 1 - _EQUAL]
@@ -103,19 +106,16 @@ def sentences(played: Sequence[Round], seed: int) -> Iterator[str]:
             yield f"async was no faster than {mode} for: {_titles(equal)}."
 
 
-def write_json(
-    path: Path, recordings: Sequence[Recording], *, command: str, machine: Machine, seed: int
+def write_recordings(
+    path: Path, recordings: Sequence[Recording], origin: Origin, seed: int
 ) -> None:
     """Write all that was recorded, also of rounds that are not complete."""
-    content = {
-        "command": command,
-        "machine": asdict(machine),
+    figures = {
         "seed": seed,
         "token_ms": round(token_milliseconds(recordings), 3),
         "runs": [_run(recording) for recording in recordings],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(path, origin, figures)
 
 
 def _run(recording: Recording) -> dict[str, object]:
@@ -127,7 +127,7 @@ def _run(recording: Recording) -> dict[str, object]:
         "latency_s": round(recording.seconds, 4),
         "generation_s": round(recording.generating_seconds, 4),
         "execution_s": round(recording.tool_seconds, 4),
-        "tokens": recording.generated_tokens,
+        "tokens": recording.timeline.generated_tokens,
         "traps": len(recording.traps),
         "correct": not recording.mistakes,
         "mistakes": recording.mistakes,
@@ -153,8 +153,8 @@ def _call(call: CallSpan, recording: Recording, began: float) -> dict[str, objec
     }
 
 
-def _latency(recording: Recording) -> str:
-    return "[red]wrong[/]" if recording.mistakes else f"{recording.seconds:.2f}"
+def _latency(recording: Recording) -> Text:
+    return Text("wrong", "red") if recording.mistakes else Text(f"{recording.seconds:.2f}")
 
 
 def _ratio(one: Round, mode: Mode) -> str:

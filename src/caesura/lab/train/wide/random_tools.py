@@ -3,8 +3,8 @@
 import math
 import random
 
-from caesura.bundled.demo_tools import is_held_out
 from caesura.cml.frames import JsonObject
+from caesura.lab.train.held_out import is_held_out
 from caesura.lab.train.wide.tools import SchemaTool
 
 _ENTITIES = (

@@ -5,9 +5,9 @@ import random
 import string
 from collections.abc import Callable
 
-from caesura.bundled.demo_tools import is_held_out
 from caesura.cml.frames import JsonObject, JsonValue
 from caesura.errors import ConfigurationError
+from caesura.lab.train.held_out import is_held_out
 
 _SYLLABLES = (
     "ba", "bel", "cor", "da", "den", "el", "fa", "gar", "hol", "in", "jo", "ka", "lin", "lo",

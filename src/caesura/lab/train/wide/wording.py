@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from caesura.bundled.demo_tools import is_held_out
 from caesura.cml.frames import JsonValue, json_text
+from caesura.lab.train.held_out import is_held_out
 from caesura.lab.train.wide import phrases
 from caesura.lab.train.wide.tasks import GraphCall
 from caesura.lab.train.wide.tools import SchemaTool, words_of

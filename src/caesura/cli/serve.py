@@ -1,0 +1,111 @@
+"""`caesura serve`: our options from `CaesuraConfig`, and any of vLLM's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Group, Parameter
+
+from caesura.cli.options import FLATTENED, with_parameters
+from caesura.cli.pages import examples
+from caesura.engine.config import CaesuraConfig
+
+_RARE = Parameter(group=Group("Rarely needed", sort_key=10))
+DEMO = "demo"
+_YAML = (".yaml", ".yml")
+
+app = App(
+    "serve",
+    usage="Usage: caesura serve [MODEL] [OPTIONS] [OPTIONS OF vllm serve]",
+    help_epilogue=examples(
+        "caesura serve",
+        "caesura serve Qwen/Qwen3-8B --host-memory 64GiB \\",
+        "    --enable-auto-tool-choice --tool-call-parser hermes",
+        "caesura serve Qwen/Qwen3-0.6B --kv-cache-memory-bytes 2G --config caesura.toml",
+    ),
+)
+
+
+if TYPE_CHECKING:
+    ServeOptions = CaesuraConfig
+else:
+    ServeOptions = with_parameters(
+        CaesuraConfig,
+        host_memory=Parameter(metavar="SIZE"),
+        copy_budget=Parameter(metavar="SIZE"),
+        transcript_memory=Parameter(metavar="SIZE"),
+        config_file=Parameter("--config", metavar="FILE"),
+        tool_call_parser=Parameter(parse=False),  # vLLM has that flag, and it is read from there
+        **dict.fromkeys(
+            (
+                "max_pauses",
+                "forget_after_seconds",
+                "load_in_step",
+                "copy_thread",
+                "check_integrity",
+                "trace",
+            ),
+            _RARE,
+        ),
+    )
+
+
+@app.default
+def serve(
+    *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    options: Annotated[ServeOptions | None, FLATTENED] = None,
+) -> None:
+    """Serve a model with pauses: vLLM's OpenAI-compatible server, and any of its flags.
+
+    MODEL is what `vllm serve` takes, a name or a path. Without it, or as demo: a small model that
+    comes with Caesura, with six tools, to try `caesura chat` and the dashboard without a download.
+
+    Clients need no change. A client that runs its own tools sends its follow-up request as always;
+    the engine recognises the context that it continues. Tools that are named in a file (--config)
+    are run by the server. With --config a YAML file is vLLM's, as in `vllm serve`. Metrics:
+    /metrics, caesura:*.
+    """
+    model, flags = _model_of(arguments)
+    config = options or ServeOptions()
+    file = config.config_file
+    if file is not None and file.suffix in _YAML:
+        flags = (*flags, "--config", str(file))
+        config = config.model_copy(update={"config_file": None})
+    elif file is not None:
+        config = config.model_copy(update={"config_file": _checked(file)})
+    if model == DEMO:
+        _serve_demo(config, flags)
+    else:
+        from caesura.engine.serving.serve import serve as run_server
+
+        run_server(model, config, flags)
+
+
+def _model_of(arguments: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The model, which comes first if it is named, and vLLM's flags."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], tuple(arguments[1:])
+    return DEMO, tuple(arguments)
+
+
+def _serve_demo(config: CaesuraConfig, flags: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from caesura.bundled import CML_MODEL
+    from caesura.cli.demo_server import HOST_MEMORY_BYTES, demo_server, hint
+    from caesura.engine.serving.serve import serve as run_server
+
+    with demo_server(flags) as demo:
+        file = config.config_file or demo.configuration
+        memory = config.host_memory or HOST_MEMORY_BYTES
+        config = config.model_copy(update={"config_file": file, "host_memory": memory})
+        Console(stderr=True).print(Text(hint()), soft_wrap=True)
+        run_server(str(CML_MODEL), config, demo.arguments)
+
+
+def _checked(file: Path) -> Path:
+    """The file as an absolute path; what is wrong in it is said before the model is loaded."""
+    from caesura.server.configuration import server_configuration
+
+    return server_configuration(file).file.resolve()

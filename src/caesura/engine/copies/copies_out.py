@@ -1,0 +1,193 @@
+"""Copies from the device to host memory: those that were asked for, and those that cannot wait."""
+
+from dataclasses import dataclass
+
+from vllm.v1.core.block_pool import BlockPool
+from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
+
+from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.host_writes import HostWrites, Run
+from caesura.engine.copies.kind import CopyKind
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedContext:
+    """Progress of one context's copy.
+
+    Attributes:
+        copied_blocks: leading blocks of the context with a readable host copy.
+        complete: nothing more will be copied for it.
+    """
+
+    copied_blocks: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A context's blocks; those that have not been copied yet follow the kept ones of the run."""
+
+    run: Run
+    blocks: list[KVCacheBlock]
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """A copy of one block under way, with a reference on the block."""
+
+    run: Run
+    block: KVCacheBlock
+    block_hash: BlockHash
+
+
+class CopiesOut(CopyKind[_Store]):
+    """Copies of paused contexts, within the budget, first come first served.
+
+    They hold references of their own on the device blocks until they are complete, so a hold may
+    be released at any moment.
+
+    Args:
+        pool: the device's block pool.
+        writes: the host copies that contexts rely on.
+    """
+
+    def __init__(self, pool: BlockPool, writes: HostWrites) -> None:
+        super().__init__()
+        self._pool = pool
+        self._writes = writes
+        self._jobs: dict[str, _Job] = {}  # by context
+        self._queue: dict[str, _Job] = {}
+
+    def start(
+        self, context_id: str, blocks: list[KVCacheBlock], block_hashes: list[BlockHash]
+    ) -> None:
+        """Queue a context's full blocks, front first. Blocks with a copy are skipped."""
+        assert context_id not in self._jobs
+        job = _Job(Run(context_id, block_hashes[: len(blocks)]), blocks)
+        self._writes.open(job.run)
+        self._jobs[context_id] = self._queue[context_id] = job
+
+    def keep_only(self, context_id: str, keep_blocks: int) -> None:
+        """Copy no block of a context past the first `keep_blocks` that was not issued yet.
+
+        Must be called before such blocks are given back: they may be overwritten then. Copies
+        that were issued stay.
+        """
+        job = self._jobs.get(context_id)
+        if job is not None:
+            job.run.cut(max(job.run.kept, keep_blocks))
+            if job.run.whole:
+                self._queue.pop(context_id, None)
+
+    def end(self, context_id: str, *, forget: bool) -> None:
+        """Copy no more of a context, and rely on its copies no longer.
+
+        Args:
+            context_id: which context.
+            forget: its session will not come back.
+        """
+        self._queue.pop(context_id, None)
+        job = self._jobs.pop(context_id, None)
+        if job is not None:
+            self._writes.close(job.run, forget=forget)
+
+    def progress(self, context_id: str) -> CopiedContext | None:
+        """How much of a context has a host copy, None if none was asked for."""
+        job = self._jobs.get(context_id)
+        if job is None:
+            return None
+        copied = self._writes.readable_blocks(job.run)
+        return CopiedContext(copied, job.run.whole and copied == job.run.kept)
+
+    @property
+    def backlog_blocks(self) -> int:
+        """Blocks whose copies are queued or under way."""
+        queued = sum(len(job.run.block_hashes) - job.run.kept for job in self._queue.values())
+        return queued + sum(map(len, self._under_way.values()))
+
+    def is_empty(self) -> bool:
+        """Whether nothing is copied or kept for any context (integrity check)."""
+        return not self._jobs
+
+    def _take(self, batch: CopyBatch, budget_blocks: int) -> list[_Store]:
+        stores: list[_Store] = []
+        while self._queue and batch.num_blocks < budget_blocks:
+            context_id, job = next(iter(self._queue.items()))
+            while not job.run.whole and batch.num_blocks < budget_blocks:
+                position = job.run.kept
+                slot = self._writes.keep_next(job.run)
+                if slot is not None:
+                    block = job.blocks[position]
+                    self._pool.touch([block])
+                    batch.stores.append((block.block_id, slot))
+                    stores.append(_Store(job.run, block, job.run.block_hashes[position]))
+            if job.run.whole:
+                del self._queue[context_id]
+                self._writes.note_progress([job.run])
+        return stores
+
+    def _finish(self, item: _Store, succeeded: bool) -> None:
+        self._pool.free_blocks([item.block])
+        self._writes.note_progress([item.run])
+        self._writes.finish(item.block_hash, succeeded, forget=item.run.closed)
+
+    def _has_queued(self) -> bool:
+        return bool(self._queue)
+
+
+class Saves(CopyKind[BlockHash]):
+    """Copies of blocks that are given away now, before the coming iteration overwrites them.
+
+    Whatever the budget: the alternative is to compute them again. Where host memory is full of
+    copies that others rely on, only the front is kept.
+
+    Args:
+        writes: the host copies that contexts rely on.
+    """
+
+    def __init__(self, writes: HostWrites) -> None:
+        super().__init__()
+        self._writes = writes
+        self._runs: dict[str, Run] = {}  # by context or request
+        self._queue: list[tuple[BlockHash, int, int]] = []  # hash, device block, host slot
+
+    def save(self, owner: str, blocks: list[KVCacheBlock], block_hashes: list[BlockHash]) -> None:
+        """Copy blocks, and rely on the copies until `release`. There may be more hashes."""
+        run = self._runs.get(owner)
+        if run is None:
+            run = self._runs[owner] = Run(owner, [])
+            self._writes.open(run)
+        first = run.kept
+        run.block_hashes += block_hashes[: len(blocks)]
+        while not run.whole:
+            block = blocks[run.kept - first]
+            block_hash = run.block_hashes[run.kept]
+            slot = self._writes.keep_next(run)
+            if slot is not None:
+                self._queue.append((block_hash, block.block_id, slot))
+
+    def saved_blocks(self, owner: str) -> int:
+        """How many blocks of a context are kept."""
+        run = self._runs.get(owner)
+        return run.kept if run is not None else 0
+
+    def release(self, owner: str) -> None:
+        """The context is on the device again, or is not wanted any more."""
+        run = self._runs.pop(owner, None)
+        if run is not None:
+            self._writes.close(run)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is kept for anybody (integrity check)."""
+        return not self._runs
+
+    def _take(self, batch: CopyBatch, budget_blocks: int) -> list[BlockHash]:
+        queue, self._queue = self._queue, []
+        batch.urgent_stores = [(block, slot) for _, block, slot in queue]
+        return [block_hash for block_hash, _, _ in queue]
+
+    def _finish(self, item: BlockHash, succeeded: bool) -> None:
+        self._writes.finish(item, succeeded)
+
+    def _has_queued(self) -> bool:
+        return bool(self._queue)

@@ -1,0 +1,88 @@
+"""Texts become lines of a terminal, and steer nothing."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from caesura.chat.texts import as_name, settled, shortened, wrapped
+
+# Words and spaces, narrow and wide, with combining characters and sequences.
+UNITS = [
+    "a",
+    "bc",
+    "longer",
+    " ",
+    "  ",
+    "\t",
+    "日",
+    "本",
+    "。",
+    "e\u0301",
+    "👨‍👩‍👧",
+    "☀\ufe0f",
+    "n\u0303",
+]
+TEXTS = st.lists(st.sampled_from([*UNITS, "\n"]), max_size=60).map("".join)
+
+
+def test_a_name_that_could_be_read_as_something_else_is_quoted() -> None:
+    assert as_name("mcp_files.read-all") == "mcp_files.read-all"
+    assert as_name("x='/tmp') run?\nMay ls(y") == repr("x='/tmp') run?\nMay ls(y")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Pleased to help you", ["Pleased to", "help you"]),
+        ("Pleased to  help", ["Pleased to", "help"]),
+        ("    indented", ["    indented"]),
+        ("one\n\n  two", ["one", "", "  two"]),
+        ("see https://example.org/path now", ["see", "https://example.org/path", "now"]),
+        ("在庫を確認しています。", ["在庫を確認し", "ています。"]),
+        ("在庫を確認中。", ["在庫を確認", "中。"]),
+        ("Ame\u0301lie Ame\u0301lie", ["Ame\u0301lie", "Ame\u0301lie"]),
+        ("fa\u0301u\u0301e\u0301e\u0301 i\u0301", ["fa\u0301u\u0301e\u0301e\u0301 i\u0301"]),
+    ],
+)  # fmt: skip
+def test_lines_break_between_words_and_between_wide_characters(text: str, lines: list[str]) -> None:
+    assert wrapped(text + " ", 12)[: len(lines)] == [*lines[:-1], f"{lines[-1]} "]
+
+
+def test_lines_may_be_indented_and_a_narrow_terminal_has_no_room_for_that() -> None:
+    text = "one two three four five six"
+    assert wrapped(text, 21, first="? ", rest="│ ") == ["? one two three four", "│ five six"]
+    assert wrapped(text, 9, first="? ", rest="│ ") == ["one two", "three", "four five", "six"]
+    assert wrapped("one\ntwo", None, first="? ", rest="│ ") == ["? one", "│ two"]
+
+
+@given(TEXTS, st.integers(1, 30))
+def test_lines_fit_and_nothing_is_lost(text: str, width: int) -> None:
+    lines = wrapped(text, width)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    for line in lines:
+        alone = len(wrapped(line.strip(), 1)) == 1
+        assert cell_len(line.rstrip()) <= width or alone
+        assert not line or not unicodedata.combining(line[0])
+
+
+@given(TEXTS, st.integers(1, 30), st.lists(st.integers(1, 9)))
+def test_a_text_in_pieces_has_the_lines_of_the_whole(
+    text: str, width: int, sizes: list[int]
+) -> None:
+    lines, last, rest, kept = [], "", text, ""
+    for size in [*sizes, len(text)]:
+        *complete, last = wrapped(last + rest[:size], width)
+        rest = rest[size:]
+        assert not complete or complete[0].startswith(kept.rstrip())
+        kept = settled(last)  # may be written: it does not move to the next line
+        lines += complete
+    assert [*lines, last] == wrapped(text, width)
+
+
+def test_a_text_is_shortened_between_words() -> None:
+    assert shortened("one two\n three four", 12) == "one two…"
+    assert shortened("one two\n three four", 20) == "one two three four"
+    assert shortened("one two\n three four", None) == "one two three four"
