@@ -56,6 +56,12 @@ def test_a_page_begins_with_what_the_command_is_for_and_ends_with_examples(
         assert any(line.strip().startswith(f"caesura {words[0]}") for line in lines[-12:])
 
 
+@pytest.mark.parametrize("words", [(), *pages()], ids=" ".join)
+def test_a_page_has_no_symbols_but_those_of_its_frames(words: tuple[str, ...]) -> None:
+    strange = {symbol for symbol in help_page(*words) if ord(symbol) > 0xFF}
+    assert all("\u2500" <= symbol <= "\u257f" for symbol in strange), "an emoji"
+
+
 def test_colons_and_brackets_are_no_markup() -> None:
     assert "uniform:A:B in seconds" in help_page("bench", "calls")
     assert 'pip install "caesura[train]"' in help_page("train")

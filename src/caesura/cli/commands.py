@@ -8,6 +8,7 @@ from importlib.metadata import version
 from cyclopts import App, Group
 
 from caesura.cli.options import DEFAULTS
+from caesura.console import plain_console
 
 _SERVING = Group("Serving", sort_key=0)
 _LABORATORY = Group(
@@ -56,6 +57,7 @@ def application(words: Sequence[str] = (), *, whole: bool = False) -> App:
         "`caesura chat` in another.",
         help_epilogue="`caesura COMMAND --help` says more about each.",
         help_format="markdown",
+        console=plain_console(),
         version=version("caesura"),
         default_parameter=DEFAULTS,
         result_action="return_value",
