@@ -11,10 +11,10 @@ def doctor() -> int:
 
     The exit status is 1 if there is a problem.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from caesura.console import plain_console
     from caesura.engine.serving.doctor import Verdict, examine
 
     styles = {Verdict.GOOD: "green", Verdict.NOTE: "yellow", Verdict.BAD: "bold red"}
@@ -23,5 +23,5 @@ def doctor() -> int:
     for finding in findings:
         verdict = Text(finding.verdict, styles[finding.verdict])
         table.add_row(verdict, finding.topic, Text(finding.text))
-    Console().print(table)
+    plain_console().print(table)
     return int(any(finding.verdict is Verdict.BAD for finding in findings))

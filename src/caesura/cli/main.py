@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 from pydantic import ValidationError
-from rich.console import Console
 from rich.text import Text
 
 from caesura.cli.commands import application
 from caesura.cli.errors import missing_package, parse_error, settings_error
 from caesura.cli.spellings import modern
+from caesura.console import plain_console, printable
 from caesura.errors import CaesuraError
 
 FAILED = 2
@@ -65,4 +65,5 @@ def _fail(message: str) -> int:
 
 def _say(word: str, style: str, message: str) -> None:
     """A line on stderr; what users and other programs wrote is printed as it is."""
-    Console(stderr=True).print(Text.assemble((word, style), " ", message), soft_wrap=True)
+    line = Text.assemble((word, style), " ", printable(message))
+    plain_console(stderr=True).print(line, soft_wrap=True)

@@ -89,18 +89,16 @@ def _model_of(arguments: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 
 
 def _serve_demo(config: CaesuraConfig, flags: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
     from caesura.bundled import CML_MODEL
     from caesura.cli.demo_server import HOST_MEMORY_BYTES, demo_server, hint
+    from caesura.console import plain_console
     from caesura.engine.serving.serve import serve as run_server
 
     with demo_server(flags) as demo:
         file = config.config_file or demo.configuration
         memory = config.host_memory or HOST_MEMORY_BYTES
         config = config.model_copy(update={"config_file": file, "host_memory": memory})
-        Console(stderr=True).print(Text(hint()), soft_wrap=True)
+        plain_console(stderr=True).print(hint(), soft_wrap=True, highlight=False)
         run_server(str(CML_MODEL), config, demo.arguments)
 
 
