@@ -26,22 +26,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Files that share what is slow to start. One process plays them all, one after the other.
 TOGETHER = {
     "engines in this process": [
-        "engine/test_call_grammar.py",
-        "engine/test_calling.py",
+        "engine/model/test_call_grammar.py",
+        "engine/model/test_calling.py",
         "engine/test_forced_tokens.py",
-        "engine/test_frames.py",
+        "engine/model/test_frames.py",
         "engine/test_planned_calls.py",
-        "engine/test_prompted_calling.py",
+        "engine/model/test_prompted_calling.py",
         "engine/test_sessions.py",
-        "engine/test_speculated_frames.py",
+        "engine/model/test_speculated_frames.py",
         "engine/test_token_exactness.py",
     ],
-    "one server": ["engine/test_serve.py", "test_examples.py"],
+    "one server": ["engine/serving/test_serve.py", "test_examples.py"],
     "one server with keys": [
         "server/clients/test_clients.py",
         "server/sessions/test_serve_sessions.py",
     ],
-    "simulations": ["engine/test_trace.py", "lab/bench/test_simulate.py"],
+    "simulations": ["engine/tracing/test_trace.py", "lab/bench/test_simulate.py"],
 }
 ROOMS = {f"tests/{file}": room for room, files in TOGETHER.items() for file in files}
 
