@@ -2,7 +2,7 @@
 
 from caesura.cml import Point, ProtocolError, Rules
 from caesura.session import Delta, StopReason
-from caesura.session.calling import CallIssued, Course, Durations, Mistake
+from caesura.session.calling import CallIssued, Course, Durations, Mistake, Trapped
 from caesura.session.calling.arrivals import Arrivals
 from caesura.session.calling.open_calls import OpenCalls
 from caesura.session.calling.reading import Reading
@@ -98,3 +98,13 @@ def test_a_reasoning_block_is_part_of_the_course() -> None:
     assert read.course == Course(3, generated_tokens=3, reasoning=True)
     read.take(Delta((262,)), 0.0)
     assert not read.course.reasoning
+
+
+def test_a_trap_for_nothing_has_its_error_behind_it_at_once() -> None:
+    read = reading()
+    positions(read, "a[TRAP][END]")
+    told = [(type(event), course) for event, course in read.events if event.position == 3]
+    assert [kind for kind, _ in told] == [Trapped, Mistake]
+    assert told[0][1] == told[1][1] == read.course
+    assert len(read.course.errors) == 1
+    assert read.course.point is Point.TRAPPED
