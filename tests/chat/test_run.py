@@ -274,8 +274,8 @@ async def test_a_question_stays_below_what_the_model_goes_on_to_say(tmp_path: Pa
         await screen.until("May risky() run?")
         screen.type("y\r")
         await screen.until("so: did it.")
-        lines = screen.raw.decode().splitlines()
-        assert "meanwhile meanwhile meanwhile meanwhile meanwhile meanwhile" in lines
+        line = " ".join(["meanwhile"] * 6)
+        assert any(written.endswith(line) for written in screen.screen.splitlines())
 
 
 async def test_a_question_goes_with_its_call(tmp_path: Path) -> None:
