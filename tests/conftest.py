@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,39 +20,27 @@ from support import draws
 if TYPE_CHECKING:
     from servers import RestartableServer
 
+TESTS = Path(__file__).parent
+
 draws.load_profile()
 # Processes share the cores; and sums do not depend on how many there are. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Files that share what is slow to start. One process plays them all, one after the other.
-TOGETHER = {
-    "engines in this process": [
-        "engine/model/test_call_grammar.py",
-        "engine/model/test_calling.py",
-        "engine/test_forced_tokens.py",
-        "engine/model/test_frames.py",
-        "engine/test_planned_calls.py",
-        "engine/model/test_prompted_calling.py",
-        "engine/test_sessions.py",
-        "engine/model/test_speculated_frames.py",
-        "engine/test_token_exactness.py",
-    ],
-    "one server": ["engine/serving/test_serve.py", "test_examples.py"],
-    "one server with keys": [
-        "server/clients/test_clients.py",
-        "server/sessions/test_serve_sessions.py",
-    ],
-    "simulations": ["engine/tracing/test_trace.py", "lab/bench/test_simulate.py"],
-}
-ROOMS = {f"tests/{file}": room for room, files in TOGETHER.items() for file in files}
+# What is slow to start, and shared by all files that name it.
+SHARED = ("engine_loop", "example_server", "server_with_keys", "--processes")
 
 
 class Rooms(LoadFileScheduling):
-    """As `--dist loadfile`, but files that belong together go to the same process."""
+    """As `--dist loadfile`, but all files that share something go to the same process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return ROOMS.get(file, file)
+        return _room(super()._split_scope(nodeid))
+
+
+@cache
+def _room(file: str) -> str:
+    text = (TESTS.parent / file).read_text()
+    return next((name for name in SHARED if name in text), file)
 
 
 @pytest.hookimpl(optionalhook=True)

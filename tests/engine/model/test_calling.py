@@ -57,12 +57,10 @@ class Look:
         return f"result of {call.id}"
 
     def _is_done(self, call_id: str) -> bool:
-        if call_id not in [call.id for call in self.timeline.calls]:
-            return False
-        call = self.timeline.call(call_id)
+        calls = [call for call in self.timeline.calls if call.id == call_id]
         if self._mode is Mode.ASYNC:
-            return call.injected_at is not None
-        return call.finished_at is not None
+            return any(call.injected_at is not None for call in calls)
+        return any(call.finished_at is not None for call in calls)
 
 
 def result(call_id: str) -> Interrupt:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
@@ -85,10 +86,6 @@ class Control:
 @contextmanager
 def running(loop: EngineLoop, settings: EngineSettings) -> Iterator[Engine]:
     """An engine in the loop, whose process can import what the tests can."""
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if TESTS not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [TESTS, *paths]))
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
     async def start() -> Engine:
         return start_engine(settings)
@@ -96,7 +93,10 @@ def running(loop: EngineLoop, settings: EngineSettings) -> Iterator[Engine]:
     async def shut_down() -> None:
         engine.llm.shutdown(timeout=0)  # nobody waits for its process to clean up
 
-    engine = loop.run(start())
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", TESTS, prepend=os.pathsep)
+        environment.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+        engine = loop.run(start())
     try:
         yield engine
     finally:
