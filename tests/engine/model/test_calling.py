@@ -57,9 +57,9 @@ class Look:
         return f"result of {call.id}"
 
     def _is_done(self, call_id: str) -> bool:
-        if call_id not in [call.id for call in self.timeline.calls]:
+        call = next((call for call in self.timeline.calls if call.id == call_id), None)
+        if call is None:
             return False
-        call = self.timeline.call(call_id)
         if self._mode is Mode.ASYNC:
             return call.injected_at is not None
         return call.finished_at is not None
