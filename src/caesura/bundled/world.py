@@ -10,6 +10,10 @@ from caesura.bundled.demo_tools import TOOL_BY_NAME, TOOLS, Kind, draw_value
 SEED_VARIABLE = "CAESURA_DEMO_SEED"
 """Tells the seed to the processes of the tools."""
 
+ARCHIVED = "9"
+"""What the numbers of old orders begin with: how far they were is looked up in an archive."""
+
+_ARCHIVE_FACTOR = 4.0
 _JITTER = 0.15  # standard deviation of the logarithm
 _MOST_JITTER = 1.5
 _FORMS = {
@@ -59,11 +63,17 @@ class World:
         return draw_value(TOOL_BY_NAME[tool].returns, source, is_unseen)
 
     def seconds(self, tool: str, code: str) -> float:
-        """How long it takes to answer: what the tool declares, with jitter."""
+        """How long it takes to answer: what is usual, with jitter."""
         source = random.Random(f"{self._seed} seconds {tool} {code}")
         jitter = source.lognormvariate(0, _JITTER)
         bounded = min(max(jitter, 1 / _MOST_JITTER), _MOST_JITTER)
-        return TOOL_BY_NAME[tool].expected_seconds * bounded
+        return usual_seconds(tool, code) * bounded
+
+
+def usual_seconds(tool: str, code: str) -> float:
+    """What the tool declares to take; several times that for the status of an archived order."""
+    factor = _ARCHIVE_FACTOR if tool == "status" and code.startswith(ARCHIVED) else 1.0
+    return TOOL_BY_NAME[tool].expected_seconds * factor
 
 
 ENDPOINTS = {tool.name: tool.endpoint for tool in TOOLS}

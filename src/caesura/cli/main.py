@@ -65,5 +65,6 @@ def _fail(message: str) -> int:
 
 
 def _say(word: str, style: str, message: str) -> None:
+    """A line on stderr; what users and other programs wrote is printed as it is."""
     line = Text.assemble((word, style), " ", printable(message))
     plain_console(stderr=True).print(line, soft_wrap=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caesura.cml.escaping import escape, open_marker
-from caesura.cml.markers import DEFAULT_VOCABULARY, Vocabulary
+from caesura.cml.markers import DEFAULT_VOCABULARY, ESCAPE, Vocabulary
 
 _OPERATOR_ROLES = ("system", "developer")
 _PART_TEXTS = ("text", "refusal")
@@ -55,7 +55,8 @@ def _parts(parts: Sequence[Any], vocabulary: Vocabulary) -> list[Any]:
     def behind(text: str) -> str:
         nonlocal before
         escaped = escape(text, vocabulary, before)
-        before = open_marker(before + escaped, vocabulary)
+        # How often it is quoted does not matter, and may be any number of times.
+        before = open_marker(before + escaped, vocabulary).replace(ESCAPE, "")
         return escaped
 
     for part in parts:

@@ -106,6 +106,16 @@ def test_a_wrong_answer_says_what_is_wrong() -> None:
     assert "wrong: did not say stock of C0048: 3633" in written.getvalue()
 
 
+def test_a_text_that_is_cut_says_so() -> None:
+    for encoding, mark in (("utf-8", "…"), ("ascii", "...")):
+        console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding=encoding), width=80)
+        *_, shown = str(AgentDisplay(console).frame(in_async("word " * 50))).splitlines()
+        assert re.match(rf"  writes +{re.escape(mark)}(\w| )", shown)
+        assert shown.endswith("word word")
+    *_, whole = str(AgentDisplay(Console(width=120)).frame(in_async())).splitlines()
+    assert whole.split(maxsplit=1)[1].startswith("<owner1>")
+
+
 @pytest.mark.parametrize("width", [20, 80, 300])
 def test_any_width_has_room(width: int) -> None:
     console = Console(file=io.StringIO(), width=width)

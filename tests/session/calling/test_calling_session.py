@@ -16,7 +16,6 @@ from caesura.cml import (
     Marker,
     Mode,
     Point,
-    Rules,
     Text,
     Trap,
 )
@@ -27,11 +26,11 @@ from caesura.session import (
     Sampling,
     SessionClosed,
     SessionDetached,
-    SessionError,
 )
 from caesura.session.calling import (
     CallIssued,
     Checkpoint,
+    Course,
     Durations,
     Ended,
     Ending,
@@ -50,6 +49,7 @@ from session.calling.byte_model import (
     ByteCodec,
     EagerEngine,
     EagerStream,
+    Refusing,
     compact,
     eager,
     engine,
@@ -113,9 +113,15 @@ def test_an_id_is_used_once_also_after_a_restart(mode: Mode) -> None:
         played = await Play(eager([A, Text(" And"), A, DONE]), mode).run()
         assert len(played.of(CallIssued)) == 1
         assert kinds(played) == [ErrorKind.DUPLICATE_ID]
-        start = Checkpoint([PROMPT], used_ids={"a"})
-        played = await Play(eager([A, DONE]), mode, start=start).run()
-        assert kinds(played) == [ErrorKind.DUPLICATE_ID]
+        for start in (
+            Checkpoint([PROMPT], used_ids={"a"}),
+            Checkpoint([PROMPT], Course(1, refused_ids=("a",))),
+            Checkpoint([PROMPT], pending=[A]),
+        ):
+            again = Play(eager([A, DONE]), mode, start=start)
+            assert again.session.deliver(Interrupt("a", "1")) == bool(start.pending)
+            await again.run()
+            assert kinds(again) == [ErrorKind.DUPLICATE_ID]
 
     asyncio.run(scenario())
 
@@ -136,10 +142,10 @@ def test_one_idle_trap_is_told_and_a_second_ends_the_session(mode: Mode) -> None
 
 def test_too_many_mistakes_end_the_session() -> None:
     async def scenario() -> None:
-        script = "[CALL]{}[END] Oh." * 5
-        played = await Play(eager(script), Mode.ASYNC, rules=Rules(mistakes_in_a_row=3)).run()
+        script = "[CALL]{}[END] Oh." * 10
+        played = await Play(eager(script), Mode.ASYNC).run()
         assert played.ended.ending is Ending.FAILED
-        assert len(played.of(Mistake)) == 4
+        assert len(played.of(Mistake)) == 9
 
     asyncio.run(scenario())
 
@@ -158,27 +164,24 @@ def test_a_turn_has_its_tokens_once_however_often_it_is_broken(make, mode: Mode)
             assert played.session.generated_tokens <= limit
             complete = limit > length  # the end of the sequence takes a token
             assert played.ended.ending is (Ending.COMPLETED if complete else Ending.LIMIT)
+            assert played.session.course.point is Point.ENDED
             if not complete:
                 assert str(limit) in played.ended.message
 
     asyncio.run(scenario())
 
 
-def test_a_cancelled_call_is_waited_for_no_longer() -> None:
+def test_each_turn_has_all_its_tokens() -> None:
     async def scenario() -> None:
-        session = calling(eager([A, Trap(), DONE]), Mode.ASYNC)
-        seen = []
-        async for event in session.events():
-            seen.append(event)
-            if isinstance(event, Paused):
-                assert session.cancel("a", "not needed")
-                assert not session.cancel("a")
-                assert not session.deliver(Interrupt("a", "too late"))
-        assert session.pending == frozenset()
-        (injected,) = [event for event in seen if isinstance(event, Injected)]
-        failure = Interrupt.of_failure("a", "cancelled", "not needed")
-        assert [arrival.interrupt for arrival in injected.arrivals] == [failure]
-        assert seen[-1].ending is Ending.COMPLETED
+        script = "A few words."
+        sampling = Sampling(max_tokens=len(script) + 1)
+        session = calling(eager(script, script), Mode.ASYNC, sampling=sampling)
+        for _ in range(2):
+            events = [event async for event in session.events()]
+            assert events[-1].ending is Ending.COMPLETED
+            if len(session.transcript) == 1 + len(script):
+                session.prompt([PROMPT])
+        assert shown(session.transcript) == f"<prompt>{script}" * 2
 
     asyncio.run(scenario())
 
@@ -229,19 +232,18 @@ async def until(session, kind: type) -> object:
     raise AssertionError(f"no {kind}")
 
 
-def test_a_closed_session_goes_on_from_its_checkpoint() -> None:
+def test_a_closed_session_goes_on_from_its_course() -> None:
     script = [Text("I ask. "), A, B, Text(" A moment."), Trap(), Text(" One."), Trap(), DONE]
 
     async def scenario(stops) -> None:
         first = calling(eager(script), Mode.ASYNC)
         await until(first, stops)
-        first.steer("quick")
-        checkpoint = first.checkpoint()
         await first.close()
-        assert checkpoint.queued == (Interrupt.steering("quick"),)
+        calls = [A, B] if stops is Paused else [A] if stops is CallIssued else []
+        start = Checkpoint(first.transcript, first.course, calls)
         later = {"a": 10_000, "b": 10_001}
-        again = Play(eager(script), Mode.ASYNC, start=checkpoint, arrives=later)
-        again.delivered.append(Interrupt.steering("quick"))
+        again = Play(eager(script), Mode.ASYNC, start=start, arrives=later)
+        again.steer("quick")
         await again.run()
         assert again.injected == again.delivered
         assert [a for a in again.pieces if isinstance(a, Call)] == [A, B]
@@ -258,15 +260,14 @@ def test_a_closed_session_goes_on_from_its_checkpoint() -> None:
 def test_a_restored_session_waits_where_it_waited(mode: Mode) -> None:
     async def scenario() -> None:
         prefix = [PROMPT, *written(compact([A, Trap()]))]
-        start = Checkpoint(
-            prefix, pending=[A], point=Point.TRAPPED, generated_tokens=len(prefix) - 1
-        )
+        course = Course(len(prefix), Point.TRAPPED, generated_tokens=len(prefix) - 1)
+        start = Checkpoint(prefix, course, pending=[A])
         fake = eager([A, Trap(), DONE])
         played = await Play(fake, mode, start=start).run()
         assert isinstance(played.events[0], Paused)
         assert played.injected == [Interrupt("a", "result of a")]
         assert len(fake.streams) == 1
-        ended = replace(start, token_ids=prefix, pending=(), point=Point.ENDED)
+        ended = Checkpoint(prefix, replace(course, point=Point.ENDED))
         played = await Play(eager([A, Trap()]), mode, start=ended).run()
         assert played.ended.position == len(prefix)
 
@@ -276,7 +277,7 @@ def test_a_restored_session_waits_where_it_waited(mode: Mode) -> None:
 def test_a_restored_session_keeps_its_budget_and_its_reasoning() -> None:
     async def scenario() -> None:
         prefix = [PROMPT, 261, *b"Hm, "]
-        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
+        start = Checkpoint(prefix, Course(len(prefix), generated_tokens=5, reasoning=True))
         script = "Hm, 12[CALL]34"  # in a reasoning block nothing is a call
 
         class Model:
@@ -334,23 +335,27 @@ def test_the_engine_is_told_what_a_pause_waits_for() -> None:
     asyncio.run(scenario())
 
 
-class Failing(EagerEngine):
-    """An engine that fails when tokens are appended to what it generates or has paused."""
+def test_a_pause_has_its_name_before_it_begins_and_waits_for_the_human_who_is_asked() -> None:
+    async def scenario() -> None:
+        fake = engine([Call("a", "slow"), Text(" goes on"), Trap(), Text("done")])
+        session = calling(fake, Mode.ASYNC, session_id="s")
+        async for event in session.events():
+            if isinstance(event, CallIssued):
+                stream = fake.streams["s"]
+                await eventually(lambda stream=stream: stream.endpoints[-1] == "slow")
+                assert not stream.reports, "it generates still"
+            if isinstance(event, Paused):
+                session.asks("a", True)
+                break
+        happening = asyncio.create_task(anext(aiter(session.events())))
+        await eventually(lambda: stream.endpoints[-1] == "human")
+        session.asks("a", False)
+        await eventually(lambda: stream.endpoints[-1] == "slow")
+        happening.cancel()
+        await asyncio.gather(happening, return_exceptions=True)
+        await session.close()
 
-    def __init__(self, script: str, error: SessionError) -> None:
-        fake = eager(script)
-        super().__init__(EOS, fake.model, fake.text_of)
-        self.error = error
-
-    async def open(self, *args, **options):
-        stream = await super().open(*args, **options)
-        error = self.error
-
-        async def extend(token_ids, sampling, endpoint=None):
-            raise error
-
-        stream.extend = extend
-        return stream
+    asyncio.run(scenario())
 
 
 FULL = ContextFull("a context of 99 tokens leaves no room")
@@ -361,13 +366,13 @@ FAILED = EngineFailed("it burns")
 def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> None:
     async def scenario() -> None:
         script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
-        session = calling(Failing(script, FULL), Mode.ASYNC)
+        session = calling(Refusing(script, FULL), Mode.ASYNC)
         async for event in session.events():
             if isinstance(event, Paused) or (isinstance(event, TextWritten) and not pause):
                 session.deliver(Interrupt("a", "long"))
         assert event.ending is Ending.LIMIT
         assert event.message == str(FULL)
-        assert session.checkpoint().queued == (Interrupt("a", "long"),)
+        assert session.has_queued
         await session.close()
 
     asyncio.run(scenario())
@@ -377,7 +382,7 @@ def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> 
 def test_a_failing_engine_is_told_to_the_owner(pause: str) -> None:
     async def scenario() -> None:
         script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
-        session = calling(Failing(script, FAILED), Mode.ASYNC)
+        session = calling(Refusing(script, FAILED), Mode.ASYNC)
 
         async def run() -> None:
             async for event in session.events():
@@ -386,7 +391,7 @@ def test_a_failing_engine_is_told_to_the_owner(pause: str) -> None:
 
         with pytest.raises(EngineFailed, match="it burns"):
             await run()
-        assert session.checkpoint().queued == (Interrupt("a", "1"),)
+        assert session.has_queued
         await session.close()
 
     asyncio.run(scenario())
@@ -495,10 +500,54 @@ def test_closing_in_the_middle_leaves_no_task() -> None:
     asyncio.run(scenario())
 
 
+class Gated(EagerEngine):
+    """An engine that takes tokens when it may."""
+
+    def __init__(self, script: str) -> None:
+        fake = eager(script)
+        super().__init__(EOS, fake.model, fake.text_of)
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+
+    async def open(self, *args, **options):
+        stream = await super().open(*args, **options)
+        extend = stream.extend
+
+        async def slowly(*args, **options) -> None:
+            self.asked.set()
+            await self.may.wait()
+            await extend(*args, **options)
+
+        stream.extend = slowly
+        return stream
+
+
+def test_a_session_that_is_closed_while_it_is_resumed_ends() -> None:
+    async def scenario() -> None:
+        fake = Gated('[CALL]a[HEAD]{"name":"f"}[END][TRAP][END] Done.')
+        session = calling(fake, Mode.ASYNC)
+
+        async def follow() -> list:
+            events = []
+            async for event in session.events():
+                events.append(event)
+                if isinstance(event, Paused):
+                    session.deliver(Interrupt("a", "1"))
+            return events
+
+        following = asyncio.create_task(follow())
+        await fake.asked.wait()
+        await session.close()
+        fake.may.set()
+        assert isinstance((await following)[-1], Paused)
+        assert not fake.open_ids
+
+    asyncio.run(scenario())
+
+
 def test_the_engine_knows_that_a_session_goes_on_inside_a_reasoning_block() -> None:
     async def scenario() -> None:
         prefix = [PROMPT, 261, *b"Hm, "]
-        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
+        start = Checkpoint(prefix, Course(len(prefix), generated_tokens=5, reasoning=True))
         rest = [MARKERS[Marker.TRAP], MARKERS[Marker.END], 262, *b"Done."]
 
         def model(transcript) -> int:

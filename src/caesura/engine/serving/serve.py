@@ -43,6 +43,7 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
             machine.
         UnsupportedVersion: this vLLM did not pass the contract tests.
     """
+    configure_logging()
     arguments = list(vllm_arguments)
     require_model(
         model,
@@ -51,7 +52,6 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     )
     from vllm.version import __version__ as vllm_version
 
-    configure_logging()
     require_tested_vllm(vllm_version)
     allow_plugin()
     check_host_memory(config.host_memory)

@@ -64,7 +64,9 @@ class AgentDisplay:
         self._console = console
         self._clock = clock
         self._is_live = console.is_terminal and not console.is_dumb_terminal
-        self._glyphs = _GLYPHS if console.encoding.lower().startswith("utf") else _ASCII_GLYPHS
+        is_unicode = console.encoding.lower().startswith("utf")
+        self._glyphs = _GLYPHS if is_unicode else _ASCII_GLYPHS
+        self._cut = "…" if is_unicode else "..."
         frame = 2 + _LABEL + _KIND + 1 + _NOTE
         self._columns = min(max(console.width - frame - 1, _LEAST_COLUMNS), _MOST_COLUMNS)
 
@@ -144,9 +146,11 @@ class AgentDisplay:
         return text
 
     def _tail(self, text: str) -> str:
-        """The end of a text, as much as fits."""
+        """The end of a text, as much as fits, behind a mark where it was cut."""
         room = self._columns + 1 + _NOTE
         one_line = " ".join(text.split())
-        while cell_len(one_line) > room:
+        if cell_len(one_line) <= room:
+            return one_line
+        while cell_len(self._cut + one_line) > room:
             one_line = one_line[1:]
-        return one_line
+        return self._cut + one_line

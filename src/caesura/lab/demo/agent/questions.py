@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from caesura.bundled.demo_tools import TOOL_BY_NAME, Kind, draw_value
-from caesura.bundled.world import World
+from caesura.bundled.world import ARCHIVED, World, usual_seconds
 from caesura.lab.train.held_out import is_held_out
 
 
@@ -42,8 +42,8 @@ class Question:
 
     @property
     def tools_seconds(self) -> float:
-        """What the tools of its calls declare to take, one after the other."""
-        return sum(TOOL_BY_NAME[call.tool].expected_seconds for call in self.calls)
+        """What the tools of its calls usually take, one after the other."""
+        return sum(usual_seconds(call.tool, call.code) for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,13 @@ class _Form:
         text: with places for codes.
         calls: the tool and the number of the code, for each call; of two tools the second takes
             the result of the first.
+        archived: numbers of the codes that are archived orders.
     """
 
     title: str
     text: str
     calls: tuple[tuple[tuple[str, ...], int], ...]
+    archived: frozenset[int] = frozenset()
 
 
 _FORMS = (
@@ -73,15 +75,22 @@ _FORMS = (
         "What is the phone number of {0}, {1} and {2}?",
         ((("phone",), 0), (("phone",), 1), (("phone",), 2)),
     ),
+    # Two chains of unequal steps would show the same. The bundled model can follow only one.
     _Form(
-        "a chain beside a call",
+        "a chain beside a slow call",
         "I need the phone number of the owner of {0}, and the status of {1}.",
         ((("owner", "phone"), 0), (("status",), 1)),
+        archived=frozenset({1}),
     ),
     _Form(
         "a chain: nothing to overlap",
         "I need the phone number of the owner of {0}.",
         ((("owner", "phone"), 0),),
+    ),
+    _Form(
+        "a chain beside a quick call",
+        "I need the phone number of the owner of {0}, and the status of {1}.",
+        ((("owner", "phone"), 0), (("status",), 1)),
     ),
     _Form(
         "two tools, one order",
@@ -106,7 +115,8 @@ def _question(form: _Form, world: World, source: random.Random) -> Question:
     codes: dict[int, str] = {}
     for (first, *_), place in form.calls:
         if place not in codes:
-            codes[place] = _new_code(TOOL_BY_NAME[first].takes, source, codes)
+            kind = TOOL_BY_NAME[first].takes
+            codes[place] = _new_code(kind, source, codes, place in form.archived)
     text = form.text.format(*(codes[place] for place in sorted(codes)))
     calls = tuple(
         call for tools, place in form.calls for call in _wanted(tools, codes[place], world)
@@ -114,10 +124,15 @@ def _question(form: _Form, world: World, source: random.Random) -> Question:
     return Question(form.title, text, calls)
 
 
-def _new_code(kind: Kind, source: random.Random, codes: dict[int, str]) -> str:
-    while (code := draw_value(kind, source, is_held_out)) in codes.values():
-        pass
-    return code
+def _new_code(kind: Kind, source: random.Random, codes: dict[int, str], archived: bool) -> str:
+    def fits(code: str) -> bool:
+        return (
+            is_held_out(code)
+            and code not in codes.values()
+            and archived is (kind is Kind.ORDER and code.startswith(ARCHIVED))
+        )
+
+    return draw_value(kind, source, fits)
 
 
 def _wanted(tools: tuple[str, ...], code: str, world: World) -> Iterator[WantedCall]:

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from caesura.bundled.world import ARCHIVED, usual_seconds
 from caesura.cml import Mode
 from caesura.lab.demo.agent.play import Recording, token_milliseconds
 from caesura.lab.demo.agent.questions import Question
@@ -92,7 +93,9 @@ def sentences(played: Sequence[Round], seed: int) -> Iterator[str]:
             )
     yield (
         f"A token takes {token_milliseconds(recordings):.1f} ms here. Tools take what they "
-        "declare, 0.05 to 0.9 s, with jitter; the same call takes the same time in each mode."
+        "declare, 0.05 to 0.9 s, with jitter, but for the status of archived orders "
+        f"({ARCHIVED}...): {usual_seconds('status', ARCHIVED):.1f} s. The same call takes the same "
+        "time in each mode."
     )
     for mode in (Mode.SYNC, Mode.SYNC_PARALLEL):
         slower = [one for one in played if one.is_correct and one.ratio(mode) < 1 - _EQUAL]

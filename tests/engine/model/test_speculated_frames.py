@@ -16,7 +16,7 @@ from caesura.engine.model.frames import SessionFrames, TokenTexts, TurnEnd
 from caesura.engine.serving.launch import Engine
 from caesura.engine.serving.token_engines import to_vllm
 from caesura.session import Sampling
-from engine.frame_scenarios import (
+from engine.model.frame_scenarios import (
     FramedPlan,
     Teacher,
     broken_promises,

@@ -13,8 +13,9 @@ from vllm.tokenizers.hf import get_cached_tokenizer
 from vllm.tool_parsers import ToolParserManager
 
 from caesura.cml import Call, Marker, Text, Trap, encode_text
-from caesura.engine.model.cml_tool_parser import CmlToolParser
+from caesura.engine.model.cml_tool_parser import CmlToolParser, _Reader
 from caesura.engine.protocol import CML_PARSER
+from cml_effort import effort
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 CALLS = [
@@ -95,6 +96,18 @@ def test_a_call_is_told_as_soon_as_its_body_is_complete() -> None:
     assert parser.extract_tool_calls_streaming("", "", "[END]", [], [], [], request()) is None
 
 
+@pytest.mark.parametrize(
+    ("behind", "text"),
+    [
+        *(("", ""), (" ", ""), (" \n[END] so", " so"), (" so", " so"), ("}", "}")),
+        *((" [E", "[E"), ("[", "["), (" [Em", " [Em"), (" [E[END]", " [E"), ("[TRAP]", "")),
+    ],
+)
+def test_text_behind_a_call_without_its_end_is_kept(behind: str, text: str) -> None:
+    output = encode_text([CALLS[0]]).removesuffix("[END]") + behind
+    assert complete(output) == streamed([*output]) == (text, expected(CALLS[:1]))
+
+
 def test_a_call_without_an_id_gets_one() -> None:
     _, [(call_id, name, arguments)] = complete('[CALL]{"name": "log", "arguments": {"x": 1}}[END]')
     assert call_id
@@ -107,6 +120,43 @@ def test_a_call_without_an_id_gets_one() -> None:
 )
 def test_what_is_no_call_is_shown_as_it_was_written(broken: str) -> None:
     assert complete(f"So: {broken}") == streamed([*f"So: {broken}"]) == (f"So: {broken}", [])
+
+
+@pytest.mark.parametrize(
+    ("output", "shown"),
+    [
+        ("[CALL]a[END] or [CALL]b[END].", "[CALL]a[END] or [CALL]b[END]."),
+        ("[CALL]a[HEAD]{[CALL]b[END]", "[CALL]a[HEAD]{[CALL]b[END]"),  # each by itself
+        ("[TRAP]a[CALL]b[END]", "[TRAP]a[CALL]b[END]"),
+        ("a[END] b", "a b"),
+        ("[CALL]a[INTR]b[HEAD]c[END]d", "[CALL]a[INTR]d"),
+    ],
+)
+def test_of_several_mistakes_each_is_shown_once(output: str, shown: str) -> None:
+    assert complete(output) == streamed([*output]) == (shown, [])
+
+
+def test_a_call_may_be_broken_off_by_a_call() -> None:
+    output = '[CALL]a[HEAD]{"name": "f", [CALL]b[HEAD]{"name": "look"}[END]'
+    wanted = ('[CALL]a[HEAD]{"name": "f", ', [("b", "look", "{}")])
+    assert complete(output) == streamed([*output]) == wanted
+
+
+def test_an_output_may_have_any_number_of_calls() -> None:
+    """Without their ends, too. Above the limit of a turn they are shown as text."""
+    text, calls = complete('[CALL]{"name": "f"}' * 2_000)
+    assert len(calls) == 1_024
+    assert text == '[CALL]{"name": "f"}[END]' * (2_000 - 1_024)
+
+
+@pytest.mark.parametrize("unit", ["{},", "x{},", "}", '"{}"', "\\", "x"])
+@pytest.mark.parametrize("start", ['[CALL]a[HEAD]{"arguments": [', "[CALL]a[HEAD]", "[INTR]", ""])
+def test_a_body_is_read_once_however_long_it_is(start: str, unit: str) -> None:
+    def reading(count: int) -> int:
+        reader = _Reader()
+        return effort(lambda: [reader.feed(piece) for piece in [start, *[unit] * count]])
+
+    assert reading(400) <= 10 * reading(50)
 
 
 def test_text_that_may_be_a_marker_is_not_lost() -> None:

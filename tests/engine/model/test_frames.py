@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from caesura.engine.model.frames import TokenTexts
 from caesura.engine.serving.launch import Engine
-from engine.frame_scenarios import (
+from engine.model.frame_scenarios import (
     FramedPlan,
     Teacher,
     broken_promises,

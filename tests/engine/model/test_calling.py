@@ -117,6 +117,7 @@ def test_a_session_calls_and_answers_in_each_mode(
                 *(result("b"), result("a"))
             ]
         else:
-            assert timeline.call("b").injected_at < timeline.call("a").injected_at
+            injected_at = {call.id: call.injected_at for call in timeline.calls}
+            assert injected_at["b"] < injected_at["a"]
 
     engine_loop.run(scenario())

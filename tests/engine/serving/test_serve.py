@@ -1,14 +1,11 @@
 """`caesura serve` with the real `openai` package: clients that know nothing of pauses."""
 
 import asyncio
-import json
-from collections.abc import Iterator
 
 import openai
 import pytest
 
-from servers import Server, serving
-from small_model import kv_bytes
+from servers import RestartableServer, Server
 
 pytestmark = pytest.mark.engine
 
@@ -29,17 +26,9 @@ TOOLS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    arguments = ["--policy", "swap", "--host-memory", str(kv_bytes(1024))]
-    arguments += ["--dtype", "float32", "--kv-cache-memory-bytes", str(kv_bytes(64))]
-    arguments += ["--max-model-len", "1536", "--enforce-eager", "--served-model-name", "demo"]
-    arguments += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    arguments += ["--logits-processors", "scripted_model:ScriptedToolCalls"]
-    arguments += ["--additional-config", json.dumps({"caesura": {"check_integrity": True}})]
-    log = tmp_path_factory.mktemp("serve") / "server.log"
-    with serving(model_path, arguments, log) as running:
-        yield running
+@pytest.fixture
+def server(example_server: RestartableServer) -> Server:
+    return example_server.server
 
 
 async def agent(client: openai.AsyncOpenAI, question: str, stream: bool) -> list[str]:
@@ -98,13 +87,21 @@ def test_unmodified_agents_claim_their_paused_contexts(server: Server) -> None:
             *(agent(client, text, stream=index % 2 == 0) for index, text in enumerate(questions))
         )
 
-    assert asyncio.run(run()) == [["get_weather", "get_time"]] * 20
-    for tool in ("get_weather", "get_time"):
-        assert server.wait_for("pauses", 20, endpoint=tool) == 20
-        assert server.wait_for("pause_endings", 20, endpoint=tool, ending="resumed") == 20
-    context_tokens = server.metric("held_tokens") + server.metric("loaded_tokens")
-    recomputed = server.metric("recomputed_tokens")
-    assert recomputed < context_tokens, "most of each paused context is found again"
+    tools = ("get_weather", "get_time")
+    resumed = {"ending": "resumed"}
+    pauses = {tool: server.metric("pauses", endpoint=tool) + 20 for tool in tools}
+    endings = {
+        tool: server.metric("pause_endings", endpoint=tool, **resumed) + 20 for tool in tools
+    }
+    tokens = ("held_tokens", "loaded_tokens", "recomputed_tokens")
+    before = {name: server.metric(name) for name in tokens}
+    assert asyncio.run(run()) == [list(tools)] * 20
+    for tool in tools:
+        assert server.wait_for("pauses", pauses[tool], endpoint=tool) == pauses[tool]
+        ended = server.wait_for("pause_endings", endings[tool], endpoint=tool, **resumed)
+        assert ended == endings[tool]
+    held, loaded, recomputed = (server.metric(name) - before[name] for name in tokens)
+    assert recomputed < held + loaded, "most of each paused context is found again"
 
 
 def test_session_id_makes_a_plain_completion_a_pause(server: Server) -> None:

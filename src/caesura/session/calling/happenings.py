@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from caesura.cml import Call, Channel, FireAndForget, Interrupt, ProtocolError
+from caesura.cml import Call, Channel, FireAndForget, ProtocolError
+from caesura.session.calling.arrivals import Arrival
 
 
 class Ending(StrEnum):
@@ -12,14 +13,6 @@ class Ending(StrEnum):
     COMPLETED = "completed"  # it ended its turn, and nothing is waited for
     LIMIT = "limit"  # of the turn's tokens, or of the model's context
     FAILED = "failed"  # it broke the rules of CML too often
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """An interrupt, and when it arrived at the session."""
-
-    interrupt: Interrupt
-    at: float
 
 
 @dataclass(frozen=True, slots=True)

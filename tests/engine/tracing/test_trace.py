@@ -16,6 +16,7 @@ from rich.console import Console
 from caesura import cli
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.contexts import HostCopy
 from caesura.engine.flags import additional_config
 from caesura.engine.pauses.table import Pause, PauseEnding
 from caesura.engine.tracing.recorder import ITERATIONS, NO_TRACE, STILL_OPEN, TraceRecorder
@@ -179,6 +180,7 @@ class Recording:
             prompt_tokens=20,
             block_hashes=[],
             block_size=16,
+            copy=HostCopy(pause_id, []),
         )
         self.trace.pause_began(pause)
         return pause
