@@ -62,15 +62,13 @@ def test_the_laboratory_says_how_to_install_what_it_needs(package: str) -> None:
     said = without(package, *LABORATORY)
     assert len(said) == len(LABORATORY)
     for line in said:
-        assert f"this command needs {package}, which is not installed" in line
+        assert f"this command needs {package}: " in line
         assert re.search(r'pip install "caesura\[(lab|train)\]"$', line)
 
 
 def test_fine_tuning_has_an_extra_of_its_own() -> None:
     (said,) = without("trl", "train base")
-    assert said == (
-        'error: this command needs trl, which is not installed here: pip install "caesura[train]"'
-    )
+    assert said == ('error: this command needs trl: pip install "caesura[train]"')
 
 
 def test_without_vllm_a_server_says_which_builds_there_are() -> None:

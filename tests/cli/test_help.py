@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from caesura.cli.commands import COMMANDS
+from caesura.cli.commands import COMMANDS, application
 from command_pages import help_page, options_of, pages
 
 HEAVY = {"vllm", "torch", "transformers", "matplotlib"}
@@ -88,3 +88,9 @@ def test_neither_vllm_nor_the_laboratory_is_imported_to_read(program: str) -> No
 def test_a_page_of_the_laboratory_needs_none_of_its_packages(words: tuple[str, ...]) -> None:
     modules = modules_after(f"from caesura.cli import run; run({[*words, '--help']})")
     assert not HEAVY & {name.partition(".")[0] for name in modules}
+
+
+def test_completion_knows_the_options_of_all_commands() -> None:
+    script = application(["--install-completion"]).generate_completion(shell="bash")
+    for option in ("--kv-memory", "--host-memory", "--lora-rank", "--function-calling"):
+        assert option in script

@@ -1,6 +1,9 @@
 """`caesura serve` before it starts: its model and flags, the parser for CML, memory, the demo."""
 
 import logging
+import os
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -10,19 +13,21 @@ import pytest
 from caesura.bundled import CML_MODEL
 from caesura.bundled.world import World
 from caesura.cli.commands import application
-from caesura.cli.demo_server import SEED, demo_server, hint
+from caesura.cli.demo_server import SEED, demo_flags, demo_tools, hint
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.doctor import Verdict, examine
 from caesura.engine.serving.memory import check_memory, device_memory, usual_share
 from caesura.engine.serving.serve import (
     argument_value,
     knows_cml,
+    named_model,
     parser_for_cml,
     server_command,
 )
 from caesura.errors import ConfigurationError
 from caesura.server.settings import ServerSettings
 from caesura.tools.configuration import load_configuration
+from caesura.tools.settings import HttpTool
 from command_pages import options_of
 
 WITH_TOOLS = CaesuraConfig(config_file=Path("caesura.toml"))
@@ -111,6 +116,25 @@ def test_memory_that_is_not_free_is_said_before_the_start(monkeypatch: pytest.Mo
     check_memory(arguments(1.0))
 
 
+def test_a_start_that_would_fail_ends_with_what_to_do_and_what_was_odd() -> None:
+    flags = ["--gpu-memory-utilization", "1", "--tool-call-parser", "hermes"]
+    flags += ["--enable-auto-tool-choice"]
+    done = subprocess.run(
+        [sys.executable, "-m", "caesura.cli", "serve", MODEL, *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if "KVCACHE" not in name},
+    )
+    assert done.returncode == 2
+    assert "clients will see markers" in done.stdout
+    assert "this server has none" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "EngineCore" not in done.stdout + done.stderr, "nothing was started"
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("error: vLLM wants 100% of the memory")
+
+
 def test_the_doctor_looks_at_the_same_memory() -> None:
     memory = device_memory()
     assert memory is not None
@@ -120,31 +144,51 @@ def test_the_doctor_looks_at_the_same_memory() -> None:
     assert would_start != ("--kv-cache-memory-bytes" in findings[-1].text)
 
 
-def test_the_demo_brings_tools_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_brings_its_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    with demo_server(["--port", "81"]) as demo:
-        assert demo.configuration == tmp_path / "caesura" / "demo-81" / "caesura.toml"
-        settings = load_configuration(demo.configuration, form=ServerSettings).settings
+    with demo_tools(["--port", "81"]) as configuration:
+        assert configuration == tmp_path / "caesura" / "demo-81" / "caesura.toml"
+        settings = load_configuration(configuration, form=ServerSettings).settings
         assert set(settings.tools) == {"owner", "phone", "stock", "price"}
         assert set(settings.mcp) == {"orders"}
         assert settings.sessions.function_calling == "async"
-        owner = settings.tools["owner"].url.replace("{item}", "K4821")
+        tool = settings.tools["owner"]
+        assert isinstance(tool, HttpTool)
+        owner = str(tool.url).replace("{item}", "K4821")
         assert httpx.get(owner).text == World(SEED).value("owner", "K4821")
-        assert int(argument_value(demo.arguments, "--kv-cache-memory-bytes") or 0) <= 2**28
     with pytest.raises(httpx.TransportError):
         httpx.get(owner)
 
 
-def test_the_demo_leaves_what_the_user_chose(
+def test_the_demo_needs_no_home_of_its_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (file := tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(file))  # no folder can be made there
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with demo_tools([]) as configuration:
+        assert configuration.parent.name.startswith("caesura-demo-")
+        assert configuration.parent.parent == tmp_path
+
+
+def test_the_demo_starts_on_a_small_machine() -> None:
+    flags = demo_flags([])
+    assert int(argument_value(flags, "--kv-cache-memory-bytes") or 0) <= 2**28
+    assert argument_value(flags, "--served-model-name") == "demo"
+    assert "--enforce-eager" in flags
+
+
+def test_the_demo_leaves_what_the_user_chose() -> None:
     chosen = ["--dtype=bfloat16", "--served-model-name", "mine", "--no-enforce-eager"]
-    with demo_server(chosen) as demo:
-        assert argument_value(demo.arguments, "--dtype") == "bfloat16"
-        assert argument_value(demo.arguments, "--served-model-name") == "mine"
-        assert "--enforce-eager" not in demo.arguments
-        assert demo.configuration.parent.name == "demo-8000"
+    flags = demo_flags([*chosen, "--kv_cache_memory_bytes", "1G"])
+    assert flags == ["--override-generation-config", '{"temperature": 0}']
+
+
+def test_a_model_is_named_first_or_in_vllms_ways(tmp_path: Path) -> None:
+    assert named_model(["--port", "80"]) is None
+    assert named_model(["--port", "80", "--model", "some/model"]) == "some/model"
+    (file := tmp_path / "vllm.yaml").write_text("model: other/model\n")
+    assert named_model([f"--config={file}"]) == "other/model"
 
 
 def test_the_hint_has_the_right_answer() -> None:

@@ -102,7 +102,9 @@ def test_the_example_calls_while_it_writes(demo: Demo) -> None:
 def test_the_log_begins_with_what_to_ask_and_nothing_is_left_where_it_was_started(
     demo: Demo,
 ) -> None:
-    first, second, *_ = demo.log.read_text().splitlines()
+    log = demo.log.read_text()
+    first, second, *_ = log.splitlines()
+    assert "calls tools in CML: --tool-call-parser caesura_cml" in log
     assert "type `caesura chat`" in first
     assert "What is the stock of K4821?" in second
     assert [file.name for file in demo.directory.iterdir()] == ["server.log"]

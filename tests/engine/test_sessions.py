@@ -146,7 +146,6 @@ def test_a_pause_is_named_after_the_fact(engine: Engine, engine_loop: EngineLoop
         totals = engine.counts.totals
         assert totals["progress_reports|search"] == 1
         endings = {key: count for key, count in totals.items() if "pause_endings|search" in key}
-        # Each name that a pause had has an ending; the session has one pause.
         assert endings == {
             "pause_endings|search+mail|renamed": 1,
             "pause_endings|search|resumed": 1,

@@ -10,6 +10,7 @@ from cyclopts import App, Group
 from caesura.cli.options import DEFAULTS
 from caesura.console import plain_console
 
+_COMPLETION = "--install-completion"
 _SERVING = Group("Serving", sort_key=0)
 _LABORATORY = Group(
     "Laboratory", sort_key=1, help='They need more packages: pip install "caesura[lab]"'
@@ -48,8 +49,10 @@ def application(words: Sequence[str] = (), *, whole: bool = False) -> App:
 
     Args:
         words: what follows `caesura` on the command line.
-        whole: all commands are complete, for completion scripts and for tests.
+        whole: all commands are complete.
     """
+    called = next(iter(words), None)
+    whole = whole or called == _COMPLETION
     app = App(
         "caesura",
         help="LLM serving in which a tool call is a pause, not the end of a request: a plug-in "
@@ -64,11 +67,11 @@ def application(words: Sequence[str] = (), *, whole: bool = False) -> App:
         suppress_keyboard_interrupt=False,
     )
     for command in COMMANDS:
-        if whole or command.name == next(iter(words), None):
+        if whole or command.name == called:
             complete: App = import_module(f"caesura.cli.{command.name}").app
             complete.group = command.group
             app.command(complete)
         else:
             app.command(App(command.name, help=command.summary, group=command.group))
-    app.register_install_completion_command()
+    app.register_install_completion_command(name=_COMPLETION)
     return app

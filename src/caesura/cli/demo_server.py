@@ -4,7 +4,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from caesura.bundled.demo_tools import TOOLS
@@ -21,32 +20,22 @@ _QUESTION, _TOOL, _CODE = "What is the stock of K4821?", "stock", "K4821"
 _LONG_QUESTION = "Tell me the owner of K4821, the status of 773412 and the stock of B1203."
 
 
-@dataclass(frozen=True, slots=True)
-class DemoServer:
-    """What is served.
-
-    Attributes:
-        configuration: the file of its tools and sessions, beside which the sessions are kept.
-        arguments: vLLM's, those of the user among them.
-    """
-
-    configuration: Path
-    arguments: tuple[str, ...]
-
-
 @contextmanager
-def demo_server(arguments: Sequence[str]) -> Iterator[DemoServer]:
+def demo_tools(arguments: Sequence[str]) -> Iterator[Path]:
     """Start what the tools ask: an HTTP service; the MCP server is started with the sessions.
 
     Args:
-        arguments: vLLM's, as the user gave them.
+        arguments: vLLM's; sessions are kept by the port that is served.
+
+    Returns:
+        The file with the tools and the settings of sessions.
 
     Raises:
         ServiceError: the HTTP service did not start.
     """
     configuration = _state_folder(argument_value(arguments, "--port") or _PORT) / "caesura.toml"
     with running_services(SEED, configuration, _SESSIONS):
-        yield DemoServer(configuration, (*arguments, *_missing(arguments)))
+        yield configuration
 
 
 def hint() -> str:
@@ -61,8 +50,8 @@ def hint() -> str:
     )
 
 
-def _missing(arguments: Sequence[str]) -> list[str]:
-    """Flags that the user has not chosen otherwise: for a small machine, and a quick start."""
+def demo_flags(arguments: Sequence[str]) -> list[str]:
+    """vLLM's flags for a small machine and a quick start, but those that the user has chosen."""
     usual = {
         "--served-model-name": "demo",
         "--kv-cache-memory-bytes": str(_KV_MEMORY_BYTES),
@@ -83,10 +72,10 @@ def _missing(arguments: Sequence[str]) -> list[str]:
 
 def _state_folder(port: str) -> Path:
     """Where the sessions of the demo on this port are kept."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    folder = Path(base) / "caesura" / f"demo-{port}"
     try:
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        folder = Path(base) / "caesura" / f"demo-{port}"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # nobody's home, or not writable
         return Path(tempfile.mkdtemp(prefix="caesura-demo-"))
     return folder

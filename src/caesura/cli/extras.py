@@ -46,7 +46,7 @@ def advice_for(package: str) -> str | None:
 
 
 def _advice(packages: str, command: str) -> str:
-    return f"this command needs {packages}, which is not installed here: {command}"
+    return f"this command needs {packages}: {command}"
 
 
 def _is_installed(package: str) -> bool:

@@ -65,7 +65,10 @@ def serve(
     are run by the server. With --config a YAML file is vLLM's, as in `vllm serve`. Metrics:
     /metrics, caesura:*.
     """
-    model, flags = _model_of(arguments)
+    from caesura.engine.serving.serve import named_model
+    from caesura.engine.serving.serve import serve as run_server
+
+    model, flags = _model_and_flags(arguments)
     config = options or ServeOptions()
     file = config.config_file
     if file is not None and file.suffix in _YAML:
@@ -73,33 +76,35 @@ def serve(
         config = config.model_copy(update={"config_file": None})
     elif file is not None:
         config = config.model_copy(update={"config_file": _checked(file)})
+    model = model or named_model(flags) or DEMO
     if model == DEMO:
         _serve_demo(config, flags)
     else:
-        from caesura.engine.serving.serve import serve as run_server
-
         run_server(model, config, flags)
 
 
-def _model_of(arguments: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The model, which comes first if it is named, and vLLM's flags."""
+def _model_and_flags(arguments: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
+    """The model, if it is named first, and vLLM's flags."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], tuple(arguments[1:])
-    return DEMO, tuple(arguments)
+    return None, tuple(arguments)
 
 
 def _serve_demo(config: CaesuraConfig, flags: Sequence[str]) -> None:
     from caesura.bundled import CML_MODEL
-    from caesura.cli.demo_server import HOST_MEMORY_BYTES, demo_server, hint
+    from caesura.cli.demo_server import HOST_MEMORY_BYTES, demo_flags, demo_tools, hint
     from caesura.console import plain_console
     from caesura.engine.serving.serve import serve as run_server
 
-    with demo_server(flags) as demo:
-        file = config.config_file or demo.configuration
-        memory = config.host_memory or HOST_MEMORY_BYTES
-        config = config.model_copy(update={"config_file": file, "host_memory": memory})
+    memory = config.host_memory or HOST_MEMORY_BYTES
+    config = config.model_copy(update={"host_memory": memory})
+    arguments = (*flags, *demo_flags(flags))
+    if config.config_file is not None:  # other tools than those that it knows
+        run_server(str(CML_MODEL), config, arguments)
+        return
+    with demo_tools(flags) as file:
         plain_console(stderr=True).print(hint(), soft_wrap=True, highlight=False)
-        run_server(str(CML_MODEL), config, demo.arguments)
+        run_server(str(CML_MODEL), config.model_copy(update={"config_file": file}), arguments)
 
 
 def _checked(file: Path) -> Path:

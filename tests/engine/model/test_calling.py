@@ -57,10 +57,12 @@ class Look:
         return f"result of {call.id}"
 
     def _is_done(self, call_id: str) -> bool:
-        calls = [call for call in self.timeline.calls if call.id == call_id]
+        call = next((call for call in self.timeline.calls if call.id == call_id), None)
+        if call is None:
+            return False
         if self._mode is Mode.ASYNC:
-            return any(call.injected_at is not None for call in calls)
-        return any(call.finished_at is not None for call in calls)
+            return call.injected_at is not None
+        return call.finished_at is not None
 
 
 def result(call_id: str) -> Interrupt:

@@ -221,7 +221,7 @@ def require_log(log: str, database: Path, url: str) -> None:
             f"Dashboard: {url}/dashboard/; now type `caesura chat --url {url} --api-key KEY`",
         )
     ]
-    assert log.index(last[0][2]) > log.index("Route: /v1/sessions")
+    assert log.index(last[0][2]) > log.index("Waiting for application startup")
 
 
 def test_a_misspelt_configuration_is_named_before_the_model_is_loaded(tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     run_vllm(server_command(model, config, arguments, on_cpu=on_cpu()))
 
 
+def named_model(arguments: Sequence[str]) -> str | None:
+    """The model that vLLM's flags name, or its configuration file.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    return argument_value([*arguments, *_of_yaml(arguments)], "--model")
+
+
 def knows_cml(model: str, arguments: Sequence[str]) -> bool:
     """Whether CML's markers are tokens of the model that is served."""
     own = argument_value(arguments, "--tokenizer")

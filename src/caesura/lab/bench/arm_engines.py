@@ -16,6 +16,7 @@ from caesura.lab.bench.engines import EngineCounters, RunningEngine
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.bench.traces import engine_part
 from caesura.lab.models.noise_model import demo_model_path
+from caesura.logs import LEVEL_VARIABLE
 from caesura.policy import policy_options
 from caesura.session import TokenEngine
 
@@ -122,6 +123,7 @@ def engine_log(name: str) -> Iterator[Path]:
     The process inherits standard error as it is while it starts. If it does not start, the end
     of the file is part of the error.
     """
+    os.environ.setdefault(LEVEL_VARIABLE, "ERROR")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     path = Path(tempfile.gettempdir()) / f"caesura-engine-{name}-{os.getpid()}.log"

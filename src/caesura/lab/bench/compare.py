@@ -55,18 +55,18 @@ def prepare_workloads(settings: BenchSettings) -> dict[int, list[SessionSpec]]:
 
 async def compare(
     settings: BenchSettings,
-    factory: EngineFactory,
+    workloads: Mapping[int, Sequence[SessionSpec]],
+    engines: Mapping[str, RunningEngine],
     *,
     on_outcome: Callable[[RunOutcome], None],
     display: RunsDisplay,
 ) -> None:
     """Run all policies at all rates with all seeds.
 
-    Engines are shut down however this ends, also when it is cancelled.
-
     Args:
         settings: what to run.
-        factory: starts the engine of a policy.
+        workloads: the sessions of each seed, see `prepare_workloads`.
+        engines: of all policies.
         on_outcome: called with each run when it is done.
         display: where progress is shown.
 
@@ -74,43 +74,41 @@ async def compare(
         WorkloadError: the workload cannot be used on these engines.
         ReplayError: an engine did not generate what was asked.
     """
-    workloads = prepare_workloads(settings)
     plans = plan_runs(settings.policies, settings.rates, settings.seeds)
-    async with _engines(settings.policies, factory, display) as engines:
-        max_context_tokens = min(engine.max_context_tokens for engine in engines.values())
-        fitted = _fit(workloads, max_context_tokens, display)
-        for policy, engine in engines.items():
-            with display.activity(f"warming up: {policy}"):
-                await _warm_up(engine, settings, fitted[settings.seeds[0]].sessions)
-        for number, plan in enumerate(plans):
-            with display.run(number, len(plans), plan.name) as on_progress:
-                engine, workload = engines[plan.policy], fitted[plan.seed]
-                await engine.reset()
-                record = await replay(
-                    engine.tokens,
-                    workload.sessions,
-                    poisson_arrivals(len(workload.sessions), plan.rate, plan.seed),
-                    _prompts(engine, settings, plan.seed),
-                    label=f"run{number}",
-                    time_limit_seconds=settings.time_limit_seconds,
-                    on_progress=on_progress,
-                )
-                report = measure(
-                    plan,
-                    record,
-                    await engine.counters(),
-                    prompts_shared=settings.shared_prefix_tokens > 0,
-                    truncated_sessions=workload.truncated,
-                    dropped_sessions=workload.dropped,
-                )
-            on_outcome(RunOutcome(plan, record, report))
+    max_context_tokens = min(engine.max_context_tokens for engine in engines.values())
+    fitted = _fit(workloads, max_context_tokens, display)
+    for policy, engine in engines.items():
+        with display.activity(f"warming up: {policy}"):
+            await _warm_up(engine, settings, fitted[settings.seeds[0]].sessions)
+    for number, plan in enumerate(plans):
+        with display.run(number, len(plans), plan.name) as on_progress:
+            engine, workload = engines[plan.policy], fitted[plan.seed]
+            await engine.reset()
+            record = await replay(
+                engine.tokens,
+                workload.sessions,
+                poisson_arrivals(len(workload.sessions), plan.rate, plan.seed),
+                prompts_for(engine, settings, plan.seed),
+                label=f"run{number}",
+                time_limit_seconds=settings.time_limit_seconds,
+                on_progress=on_progress,
+            )
+            report = measure(
+                plan,
+                record,
+                await engine.counters(),
+                prompts_shared=settings.shared_prefix_tokens > 0,
+                truncated_sessions=workload.truncated,
+                dropped_sessions=workload.dropped,
+            )
+        on_outcome(RunOutcome(plan, record, report))
 
 
 @contextlib.asynccontextmanager
-async def _engines(
+async def started_engines(
     policies: Sequence[str], factory: EngineFactory, display: RunsDisplay
 ) -> AsyncIterator[Mapping[str, RunningEngine]]:
-    """Engines of all policies, started one after the other and always shut down."""
+    """Engines of all policies, started one after the other and shut down however this ends."""
     async with AsyncExitStack() as stack:
         engines: dict[str, RunningEngine] = {}
         for policy in policies:
@@ -149,13 +147,14 @@ async def _warm_up(
         engine.tokens,
         scaled(short, tokens=1, pauses=0),
         [0.0] * len(short),
-        _prompts(engine, settings, seed),
+        prompts_for(engine, settings, seed),
         label="warm-up",
         time_limit_seconds=settings.time_limit_seconds,
     )
 
 
-def _prompts(engine: RunningEngine, settings: BenchSettings, seed: int) -> Prompts:
+def prompts_for(engine: RunningEngine, settings: BenchSettings, seed: int) -> Prompts:
+    """The tokens that sessions of this seed submit."""
     return Prompts(
         vocab_size=engine.vocab_size,
         seed=seed,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from caesura.lab.bench.compare import compare, plan_runs
+from caesura.lab.bench.compare import compare, plan_runs, prepare_workloads, started_engines
 from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.engines import EngineFactory
 from caesura.lab.bench.plots import run_figures
@@ -45,11 +45,23 @@ def run_bench(
     """
     display = RunsDisplay(console)
     plans = plan_runs(settings.policies, settings.rates, settings.seeds)
-    report = ComparisonReport(settings, len(plans), run_figures)
-    results = Results[RunOutcome](settings, Origin(command), report, place_in(plans))
+    results = comparison_results(settings, command)
+
+    async def run() -> None:
+        workloads = prepare_workloads(settings)
+        async with started_engines(settings.policies, factory, display) as engines:
+            await compare(settings, workloads, engines, on_outcome=results.add, display=display)
+
     try:
         with traced(settings, plans, engine_parts, display.console), display:
-            asyncio.run(compare(settings, factory, on_outcome=results.add, display=display))
+            asyncio.run(run())
     finally:
         results.publish(display.console)
     return [outcome.report for outcome in results.outcomes]
+
+
+def comparison_results(settings: BenchSettings, command: str) -> Results[RunOutcome]:
+    """Takes the runs of a comparison, and writes them where the settings say."""
+    plans = plan_runs(settings.policies, settings.rates, settings.seeds)
+    report = ComparisonReport(settings, len(plans), run_figures)
+    return Results(settings, Origin(command), report, place_in(plans))
