@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 
 from caesura.session.call_format import CallFormats
-from caesura.session.records import (
-    CallState,
-    EventType,
-    Phase,
-    SessionEnding,
-)
+from caesura.session.records import CallState, EventType, Phase, SessionEnding
 from session.cml_workplace import LONG, asked, look, prompt_end, running
 from session.planned import FORMATS, PlannedFormat, call, engine, read
 from session.workplace import (

@@ -6,24 +6,11 @@ from pathlib import Path
 import pytest
 
 from caesura.session.database import Statement
-from caesura.session.records import (
-    EventType,
-    Phase,
-    SessionEnding,
-)
+from caesura.session.records import EventType, Phase, SessionEnding
 from caesura.session.store import Store
 from session.cml_workplace import LONG, asked, look, prompt_end, running
 from session.planned import FORMATS, call, engine, read
-from session.workplace import (
-    OWNER,
-    Gate,
-    agents,
-    events,
-    eventually,
-    texts,
-    tool,
-    until,
-)
+from session.workplace import OWNER, Gate, agents, events, eventually, texts, tool, until
 
 
 async def test_a_message_is_an_interrupt(tmp_path: Path) -> None:

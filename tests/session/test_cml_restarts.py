@@ -12,26 +12,12 @@ from caesura.cml import Interrupt, Mode
 from caesura.session.call_format import CallFormats
 from caesura.session.calling import Course
 from caesura.session.database import Statement
-from caesura.session.records import (
-    EventType,
-    Phase,
-    SessionEnding,
-    SessionRecord,
-)
+from caesura.session.records import EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.store import Store
 from session.cml_workplace import LONG, asked, look, prompt_end, running
 from session.crash_run import check_stream
 from session.planned import FORMATS, PlannedFormat, call, engine, read, send_off
-from session.workplace import (
-    OWNER,
-    Gate,
-    agents,
-    events,
-    store_of,
-    texts,
-    tool,
-    until,
-)
+from session.workplace import OWNER, Gate, agents, events, store_of, texts, tool, until
 
 
 async def test_a_restarted_session_goes_on_where_it_was(tmp_path: Path) -> None:

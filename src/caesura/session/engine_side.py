@@ -1,4 +1,4 @@
-"""An agent's session in the engine, which it may have or not."""
+"""The engine's side of a CML agent."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +17,7 @@ from caesura.session.workplace import Workplace
 
 
 class EngineSide:
-    """Opens a `CallingSession` where the agent's transcript ends, and gives it what arrives.
+    """Opens the agent's `CallingSession` where its transcript ends, and feeds it.
 
     Args:
         record: the session.
@@ -52,7 +52,7 @@ class EngineSide:
         self._asking: set[str] = set()  # calls that wait for a human
 
     async def opened(self, transcript: Sequence[int], course: Course) -> CallingSession:
-        """The session as it was left, or opened from what is stored."""
+        """The session as it was left, or reopened from the stored state."""
         if self.session is None:
             sampling = await self._sampling()
             labels = await self._work.store.labels(self._record.id)
@@ -84,7 +84,7 @@ class EngineSide:
         return replace(sampling, grammar=grammar)
 
     async def close(self) -> None:
-        """Let go of the session; what it was given and has not in its transcript waits again."""
+        """Close the session; what is not in its transcript is passed on again after reopening."""
         session, self.session = self.session, None
         if session is not None:
             await session.close()
@@ -94,7 +94,7 @@ class EngineSide:
         return await asyncio.to_thread(self._format.append, transcript, chat, self._mode)
 
     async def prompt(self, token_ids: Sequence[int]) -> None:
-        """The next turn begins with these tokens, which are stored."""
+        """Begin the next turn with these tokens, which are stored already."""
         if self.session is None:
             return  # it is opened with them
         if self.session.has_queued:  # a message that came too late: it is among them
@@ -108,12 +108,14 @@ class EngineSide:
         is_held: Callable[[], bool],
         woken: Callable[[], Awaitable[None]],
     ) -> None:
-        """Give the session what arrives, for ever; it is closed if that fails.
+        """Pass results and messages on as they arrive, until cancelled.
+
+        The session is closed if that fails.
 
         Args:
-            session: gets it.
-            is_held: whether everything waits.
-            woken: waits until something has happened.
+            session: receives them.
+            is_held: whether the session's user has paused it: everything waits.
+            woken: returns when something has happened to the agent.
         """
         try:
             while True:

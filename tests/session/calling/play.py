@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 
 from caesura.cml import Call, FireAndForget, Interrupt, Mode, Piece, Text, Trap
 from caesura.session import Sampling
@@ -160,3 +161,12 @@ class Play:
 
 async def play(engine: FakeEngine, mode: Mode, **options) -> Play:
     return (await Play(engine, mode, **options).run()).check()
+
+
+async def until(session: CallingSession, kind: type) -> CallingEvent:
+    """The first event of a kind."""
+    async with aclosing(session.events()) as events:
+        async for event in events:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"no {kind}")

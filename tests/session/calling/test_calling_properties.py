@@ -8,17 +8,7 @@ from itertools import zip_longest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.cml import (
-    AtEnd,
-    Call,
-    FireAndForget,
-    Interrupt,
-    Marker,
-    Mode,
-    Piece,
-    Text,
-    Trap,
-)
+from caesura.cml import AtEnd, Call, FireAndForget, Interrupt, Marker, Mode, Piece, Text, Trap
 from caesura.session import Sampling
 from caesura.session.calling import (
     CallingEvent,

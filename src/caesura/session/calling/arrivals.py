@@ -1,4 +1,4 @@
-"""What has arrived at a session and is not in its transcript."""
+"""Interrupts that have arrived at a session and are not in its transcript yet."""
 
 import asyncio
 from collections import deque
@@ -17,8 +17,8 @@ class Arrival:
 
     Attributes:
         interrupt: the interrupt.
-        source: what its owner delivered it with, for the owner to know it again.
-        is_error: the session itself tells its model of a mistake.
+        source: the owner's own handle, as passed to `CallingSession.deliver`.
+        is_error: whether the session itself made it, to tell the model of a mistake.
     """
 
     interrupt: Interrupt
@@ -35,11 +35,11 @@ class Batch:
 
 
 class Arrivals:
-    """Interrupts in order of arrival. The first of them may be in the engine, in batches.
+    """Interrupts in order of arrival; the engine may already have the first of them, in batches.
 
     Args:
         codec: encodes them.
-        arrivals: those that are there at the beginning.
+        arrivals: queued from the beginning.
     """
 
     def __init__(self, codec: Codec, arrivals: Iterable[Arrival]) -> None:
@@ -52,7 +52,7 @@ class Arrivals:
 
     @property
     def queued(self) -> list[Arrival]:
-        """Those that the engine does not have."""
+        """Arrivals that the engine does not have yet."""
         return self._arrivals[sum(len(batch.arrivals) for batch in self._sent) :]
 
     @property
@@ -62,7 +62,7 @@ class Arrivals:
 
     @property
     def errors(self) -> tuple[Interrupt, ...]:
-        """What tells the model of its mistakes."""
+        """Interrupts that tell the model of its mistakes."""
         return tuple(arrival.interrupt for arrival in self._arrivals if arrival.is_error)
 
     def add(self, arrival: Arrival) -> None:
@@ -70,7 +70,7 @@ class Arrivals:
         self._arrivals.append(arrival)
 
     async def batch(self) -> Batch:
-        """All that is queued, as tokens, which are made in a thread if it is long."""
+        """Encode everything that is queued, in a thread if it is long; it stays queued."""
         arrivals = tuple(self.queued)
         interrupts = [arrival.interrupt for arrival in arrivals]
         if sum(len(interrupt.value) for interrupt in interrupts) > _THREADED_CHARACTERS:
@@ -80,19 +80,19 @@ class Arrivals:
         return Batch(arrivals, tuple(token_ids))
 
     def send(self, batch: Batch) -> None:
-        """The engine gets the batch, which has the first of those that are queued."""
+        """Note that the engine gets the batch; it must hold the first queued arrivals."""
         self._sent.append(batch)
 
     def placed(self) -> Batch:
-        """The engine has placed its first batch: it is in the transcript."""
+        """Remove the first batch that was sent: it is in the transcript now."""
         batch = self._sent.popleft()
         del self._arrivals[: len(batch.arrivals)]
         return batch
 
     def recall(self, batch: Batch | None = None) -> None:
-        """The engine will not place the batch, or nothing at all by default: it is queued again.
+        """Queue a batch again that the engine will not place; by default, all that were sent.
 
-        Nothing happens to a batch that is placed.
+        A batch that has been placed stays where it is.
         """
         if batch is None:
             self._sent.clear()

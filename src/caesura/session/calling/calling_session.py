@@ -57,7 +57,7 @@ class CallingSession:
         clock: seconds, for events.
 
     Attributes:
-        course: where the model is behind the latest event: what a session goes on from.
+        course: the state of the model after the latest event, from which a session can go on.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class CallingSession:
 
         Args:
             interrupt: the result, or a message of the user.
-            source: whatever the owner knows it by; the `Injected` event has it.
+            source: a handle of the owner, which comes back in the `Injected` event.
 
         Returns:
             False if it was not taken: its call is not pending, or the session is closed.
@@ -170,7 +170,7 @@ class CallingSession:
         return self.deliver(Interrupt.steering(message), source)
 
     def expect(self, call_id: str, fraction: float | None, remaining_seconds: float | None) -> None:
-        """Note how far a tool says that its call is: the share that is done, or the time left."""
+        """Note a call's progress: the share that is done, or the seconds that are left."""
         if self._calls.expect(call_id, fraction, remaining_seconds, self._clock()):
             self._report_is_due = True
             self._wake.set()

@@ -1,4 +1,4 @@
-"""All that a calling session is opened with."""
+"""Everything that a calling session is opened with."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from caesura.session.calling.course import Course
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a session goes on. A new one goes on behind its prompt.
+    """Where a session starts: after its first prompt, or where another one was left.
 
     Attributes:
         token_ids: the transcript, at least up to the course's position.
-        course: where the model is; None behind the first prompt.
-        pending: calls without a result. They are to be run, and their results delivered.
-        used_ids: ids of calls so far.
+        course: the state of the model; None after the first prompt.
+        pending: calls without a result. The owner runs them and delivers their results.
+        used_ids: ids of all calls so far.
     """
 
     token_ids: Sequence[int]

@@ -1,4 +1,4 @@
-"""How what has arrived at a session gets into its stream."""
+"""Putting arrivals into a session's stream."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ class Injection:
         arrivals: what has arrived.
         generation: the engine's side.
         reading: the model's side.
-        steps: know whether something is to be injected.
+        steps: decide when to inject.
         clock: seconds of the session.
     """
 
@@ -38,7 +38,7 @@ class Injection:
 
     @property
     def may_interrupt(self) -> bool:
-        """Whether `interrupt` has something to do, and does not do it already."""
+        """Whether `interrupt` has something to do and is not running already."""
         return not self._one_at_a_time.locked() and self._steps.is_to_inject
 
     async def interrupt(self) -> None:
@@ -65,7 +65,7 @@ class Injection:
                     raise
 
     async def end_pause(self) -> None:
-        """Generate on with what is queued.
+        """Inject everything that is queued, and generate.
 
         Raises:
             SessionError: the engine did not take it; it stays queued.
@@ -74,10 +74,10 @@ class Injection:
             await self._place((), self._reading.tokens_left, self._reading.in_reasoning)
 
     async def begin_turn(self, prompt: Sequence[int]) -> None:
-        """Begin the next turn with a prompt, behind what is queued.
+        """Begin the next turn: inject everything that is queued, then the prompt.
 
         Raises:
-            SessionError: the engine did not take them; what is queued stays so.
+            SessionError: the engine did not take them; what is queued stays queued.
         """
         async with self._one_at_a_time:
             await self._place(prompt, self._reading.max_tokens, None)
@@ -98,6 +98,6 @@ class Injection:
             self._reading.place(self._clock())
 
     async def halt(self) -> None:
-        """Stop the engine here. What it has not placed is queued again."""
+        """Stop the engine here; arrivals that it has not placed are queued again."""
         self._arrivals.recall()
         await self._generation.halt()

@@ -1,4 +1,4 @@
-"""The life of a calling session: at any time it is in one of these states."""
+"""The life cycle of a calling session, as one state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,28 +8,29 @@ from caesura.session.errors import ContextFull
 
 
 class Stage(Enum):
-    """States about which there is nothing more to say."""
+    """States without details."""
 
-    GOING = "going"  # the engine generates, or it is to be decided what comes next
-    WAITING = "waiting"  # its owner knows of a pause that has not ended
+    GOING = "going"  # the engine generates, or the session decides what comes next
+    WAITING = "waiting"  # a pause has been reported and has not ended
     ENDED = "ended"  # the model's turn is over
     CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class Prompted:
-    """The next turn is to begin with these tokens."""
+    """The next turn begins with these tokens."""
 
     token_ids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """The turn is to end here.
+    """The turn ends here, at a limit.
 
     Attributes:
         message: which limit was reached.
-        does_not_fit: what came last is not in the transcript: the context has no room for it.
+        does_not_fit: whether the context has no room for the tokens that came last; they are not
+            in the transcript.
     """
 
     message: str
@@ -38,7 +39,7 @@ class Limited:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The engine failed, and the owner is to be told."""
+    """The engine failed; `events` raises the error."""
 
     error: Exception
 
@@ -47,9 +48,9 @@ Life = Stage | Prompted | Limited | Failed
 
 
 def after(life: Life, trouble: Limited | Exception) -> Life:
-    """What a limit or an error makes of a session: nothing if its turn is over.
+    """The state after a limit or an error, which change nothing once the turn is over.
 
-    The first limit counts, and a failure counts before any limit.
+    The first limit counts, and a failure overrides any limit.
     """
     if life in (Stage.ENDED, Stage.CLOSED) or isinstance(life, Failed):
         return life

@@ -33,8 +33,8 @@ class OpenCalls:
 
     Args:
         expectations: what is known about the time that calls take.
-        restored: calls of an earlier life. How long they take is not learnt from: when they were
-            issued is not known.
+        restored: calls that were issued before this session was opened. Their durations are not
+            recorded, since the time of issue is unknown.
         now: seconds of the session's clock.
     """
 
@@ -75,7 +75,7 @@ class OpenCalls:
     def expect(
         self, call_id: str, fraction: float | None, remaining_seconds: float | None, now: float
     ) -> bool:
-        """A tool says how far its call is; False if nothing follows, or no such call is pending."""
+        """Note a call's progress; False if it says nothing, or no such call is pending."""
         found = self._calls.get(call_id)
         if found is None:
             return False

@@ -1,4 +1,4 @@
-"""What a session's model writes, as events."""
+"""Reading a session's tokens as events."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class Reading:
         max_tokens: what the model may write in a turn.
         generated_tokens: those that the model has written in the current turn.
         violation: why the session is over, if it is.
-        events: what is still to be told, each with the course behind it.
+        events: not yet taken by the owner, each with the course after it.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Reading:
 
     @property
     def course(self) -> Course:
-        """Where the model is, or was before the frame that is open."""
+        """The state of the model here, or before the frame that is open."""
         return self._before_frame or self._course_here()
 
     @property
     def tokens_left(self) -> int:
-        """What the turn may still get; negative if the engine was ahead."""
+        """Tokens that the model may still write in this turn; negative if the engine was ahead."""
         return self.max_tokens - self.generated_tokens
 
     @property
@@ -96,7 +96,7 @@ class Reading:
         return self.monitor.state is State.REASONING
 
     def tell(self, event: CallingEvent) -> None:
-        """Something happened here."""
+        """Queue an event that happened here."""
         self.events.append((event, self.course))
 
     def take(self, delta: Delta, now: float) -> bool:
@@ -144,7 +144,7 @@ class Reading:
             self.point = Point.WRITING  # no more calls belong to these
 
     def place(self, now: float) -> None:
-        """The first interrupts that were sent are in the transcript from here on."""
+        """The first batch that was sent is in the transcript from here on."""
         self._break_off(self.monitor.injected(), now)
         batch = self._arrivals.placed()
         event = Injected(self.position, now, batch.arrivals, len(batch.token_ids))

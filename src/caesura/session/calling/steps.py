@@ -1,4 +1,4 @@
-"""What a session does next."""
+"""The next step of a session."""
 
 from caesura.cml import AtEnd, Inject, Mode, Situation, next_step
 from caesura.cml.modes import Step
@@ -8,7 +8,7 @@ from caesura.session.calling.reading import Reading
 
 
 class Steps:
-    """Decides by the session's mode, and by what it has read and got.
+    """Decides from a session's mode, its model's output and its arrivals.
 
     Args:
         mode: what happens at a call.
@@ -29,7 +29,7 @@ class Steps:
 
     @property
     def next(self) -> Step:
-        """What is to be done now."""
+        """The step to take now."""
         # In asynchronous mode the engine itself finds the place behind an open frame. In the
         # others a call must not be followed by anything before its result.
         holds_back = self._mode is not Mode.ASYNC and self._reading.monitor.in_critical_section
@@ -40,5 +40,5 @@ class Steps:
 
     @property
     def is_to_inject(self) -> bool:
-        """Whether what is queued is to be injected now."""
+        """Whether to inject the queued arrivals now."""
         return isinstance(self.next, Inject)

@@ -1,4 +1,4 @@
-"""Questions to humans, and their answers."""
+"""The table of questions to humans and their answers."""
 
 import json
 from collections.abc import Sequence

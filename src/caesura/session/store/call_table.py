@@ -1,4 +1,4 @@
-"""Calls of sessions, and their results."""
+"""The table of calls and their results."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What has been reported of sessions."""
+"""The table of events."""
 
 import json
 

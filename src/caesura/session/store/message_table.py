@@ -1,4 +1,4 @@
-"""The user's messages that are not in their sessions' transcripts yet."""
+"""The table of user messages that are not in their sessions' transcripts yet."""
 
 from caesura.session.database import Statement
 from caesura.session.store.table import Table

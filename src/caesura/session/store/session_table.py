@@ -1,4 +1,4 @@
-"""Sessions, and where their models are."""
+"""The table of sessions."""
 
 import json
 

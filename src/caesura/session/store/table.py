@@ -1,4 +1,4 @@
-"""What all tables of the store have."""
+"""The base of the store's tables."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The tokens of sessions."""
+"""The table of transcripts."""
 
 import sys
 from array import array
