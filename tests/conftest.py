@@ -14,11 +14,11 @@ from hypothesis import is_hypothesis_test
 from xdist.scheduler import LoadFileScheduling
 
 from caesura.lab.models.noise_model import demo_model_path
-from small_model import MODEL
 from support import draws
+from support.models.small import MODEL
 
 if TYPE_CHECKING:
-    from servers import RestartableServer
+    from support.servers.process import RestartableServer
 
 TESTS = Path(__file__).parent
 

@@ -10,7 +10,7 @@ import pytest
 
 from caesura.server.settings import ServerSettings
 from caesura.tools.configuration import load_configuration
-from command_pages import options_of
+from support.cli.command_pages import options_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"]

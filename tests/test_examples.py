@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from servers import RestartableServer, Server
+from support.servers.process import RestartableServer, Server
 from support.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.engine

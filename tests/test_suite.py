@@ -18,14 +18,16 @@ from fuzz.run import run_for
 from support.waiting import poll
 
 TESTS = Path(__file__).parent
-WAITS = re.compile(r"(asyncio|time|anyio)\.sleep|time\.(time|monotonic|perf_counter|thread_time)")
+WAITS = re.compile(
+    r"(asyncio|time|anyio)\.sleep|time\.(time|monotonic|perf_counter|process_time|thread_time)"
+)
 DRAWS = re.compile(r"(random|np\.random|numpy\.random)\.\w+")
 SEEDED = re.compile(r"random\.Random|(np|numpy)\.random\.(default_rng|Generator)")
 # Files that may look at the clock, and why.
 MAY_WAIT = {
     "support/waiting.py": "polls other processes, and lets clients of random schedules think",
     "fuzz/run.py": "stops when its time is over",
-    "dashboard_scene.py": "plays a scene for pictures, which is no test",
+    "support/dashboard/scene.py": "plays a scene for pictures, which is no test",
     "lab/demo/recordings.py": "pretends that a recording began a second ago",
     "session/crash_run.py": "kills a process at a random moment",
 }

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from caesura.cli.commands import COMMANDS, application
-from command_pages import help_page, options_of, pages
+from support.cli.command_pages import help_page, options_of, pages
 
 HEAVY = {"vllm", "torch", "transformers", "matplotlib"}
 WITHOUT_OPTIONS = {("doctor",)}

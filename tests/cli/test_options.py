@@ -20,7 +20,7 @@ from caesura.lab.sim.devices import simulated_device
 from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.train.settings import EvaluationOptions, TrainingSettings
 from caesura.lab.train.tuning.settings import TuningOptions
-from command_pages import options_of
+from support.cli.command_pages import options_of
 
 
 @pytest.mark.parametrize(

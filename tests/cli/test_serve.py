@@ -28,7 +28,7 @@ from caesura.errors import ConfigurationError
 from caesura.server.settings import ServerSettings
 from caesura.tools.configuration import load_configuration
 from caesura.tools.settings import HttpTool
-from command_pages import options_of
+from support.cli.command_pages import options_of
 
 WITH_TOOLS = CaesuraConfig(config_file=Path("caesura.toml"))
 MODEL = str(CML_MODEL)

@@ -11,7 +11,7 @@ import pytest
 
 from caesura.bundled.world import World
 from caesura.cli.demo_server import SEED
-from servers import Server, serving
+from support.servers.process import Server, serving
 
 pytestmark = pytest.mark.engine
 

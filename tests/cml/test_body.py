@@ -5,7 +5,7 @@ from hypothesis import given
 
 from caesura.cml import ErrorKind, KnownTools, ProtocolError
 from caesura.cml.body import Invocation, read_body
-from cml_support import json_objects, names, streams
+from support.cml.streams import json_objects, names, streams
 
 
 @given(names, json_objects)

@@ -21,8 +21,8 @@ from caesura.cml import (
 )
 from caesura.cml.chat_quoting import quoted_message
 from caesura.cml.escaping import Unescaper
-from cml_effort import effort
-from cml_support import SPELLINGS, ByteDecoder, MarkerTokenizer
+from support.cml.effort import effort
+from support.cml.streams import SPELLINGS, ByteDecoder, MarkerTokenizer
 
 TOKENIZER = MarkerTokenizer()
 SETTINGS = MonitorSettings(limits=Limits(body_characters=10**9, frames_per_turn=10**9))

@@ -15,8 +15,8 @@ from caesura.cml import (
     unescape,
 )
 from caesura.errors import ConfigurationError
-from cml_support import MarkerTokenizer, interrupts, pieces, streams
-from cml_transcript import read_transcript
+from support.cml.streams import MarkerTokenizer, interrupts, pieces, streams
+from support.cml.transcript import read_transcript
 
 TOKENIZER = MarkerTokenizer()
 

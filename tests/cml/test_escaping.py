@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from caesura.cml import ReasoningTags, Vocabulary, escape, unescape
 from caesura.cml.escaping import Unescaper
-from cml_support import FRAGMENTS, SPELLINGS, cut, streams
+from support.cml.streams import FRAGMENTS, SPELLINGS, cut, streams
 
 
 @given(streams)

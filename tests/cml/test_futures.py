@@ -4,7 +4,7 @@ from hypothesis import given
 from jsonschema_rs import Draft202012Validator
 
 from caesura.cml import futures
-from cml_support import json_values
+from support.cml.streams import json_values
 
 
 def test_a_call_is_answered_at_once_with_a_future() -> None:

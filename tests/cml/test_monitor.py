@@ -21,7 +21,7 @@ from caesura.cml import (
     Vocabulary,
 )
 from caesura.errors import ConfigurationError
-from cml_support import monitored
+from support.cml.streams import monitored
 
 CALL_A1 = '[CALL]a1[HEAD]{"name": "f", "arguments": {}}[END]'
 

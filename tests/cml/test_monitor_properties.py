@@ -21,7 +21,7 @@ from caesura.cml import (
     escape,
 )
 from caesura.cml.machine import EndOfStream
-from cml_support import (
+from support.cml.streams import (
     SPELLINGS,
     ByteDecoder,
     MarkerTokenizer,

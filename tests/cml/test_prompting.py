@@ -25,7 +25,7 @@ from caesura.cml import (
     system_prompt,
 )
 from caesura.cml.prompting import describe_tool, example
-from cml_transcript import read_transcript
+from support.cml.transcript import read_transcript
 
 WEATHER = ToolDescription(
     "weather",

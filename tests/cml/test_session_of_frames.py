@@ -33,8 +33,8 @@ from caesura.cml import (
     escape,
     next_step,
 )
-from cml_support import FRAGMENTS, joined, json_objects, names, pieces, streams
-from cml_transcript import read_transcript
+from support.cml.streams import FRAGMENTS, joined, json_objects, names, pieces, streams
+from support.cml.transcript import read_transcript
 
 
 @st.composite

@@ -35,8 +35,8 @@ from caesura.cml import (
     escape,
     unescape,
 )
-from cml_support import ByteDecoder, MarkerTokenizer, cut, joined, streams
-from cml_transcript import read_transcript
+from support.cml.streams import ByteDecoder, MarkerTokenizer, cut, joined, streams
+from support.cml.transcript import read_transcript
 
 TOKENIZER = MarkerTokenizer()
 TOKENS = TOKENIZER.token_ids

@@ -16,7 +16,7 @@ from caesura.cml import (
     Trap,
 )
 from caesura.errors import ConfigurationError
-from cml_support import ByteDecoder, MarkerTokenizer, joined
+from support.cml.streams import ByteDecoder, MarkerTokenizer, joined
 
 TOKENIZER = MarkerTokenizer()
 

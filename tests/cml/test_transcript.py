@@ -12,8 +12,8 @@ from caesura.cml import (
     Trap,
     encode_text,
 )
-from cml_support import joined, pieces, streams
-from cml_transcript import MalformedTranscript, read_transcript
+from support.cml.streams import joined, pieces, streams
+from support.cml.transcript import MalformedTranscript, read_transcript
 
 reasoning = st.builds(Text, streams.filter(bool), st.just(Channel.REASONING))
 

@@ -8,10 +8,10 @@ import pytest
 from caesura.engine.serving.launch import Engine, EngineSettings
 from caesura.lab.bench.function_calling.vllm_planned_calls import PLANNED_CALLS
 from engine.model.frame_scenarios import Teacher
-from forced_tokens import FORCED_TOKENS
-from framed_model import FramedModel, build_framed_model
-from small_model import kv_bytes
 from support.engines.real import Control, EngineLoop, chaotic_settings, running
+from support.models.forced_tokens import FORCED_TOKENS
+from support.models.framed import FramedModel, build_framed_model
+from support.models.small import kv_bytes
 
 
 @pytest.fixture(scope="session")

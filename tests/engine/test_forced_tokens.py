@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from caesura.cml import CallStop
 from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling, Session, StopReason
-from forced_tokens import script as script_extra
-from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
 from support.draws import examples
 from support.engines.real import EngineLoop
+from support.models.forced_tokens import script as script_extra
+from support.models.framed import CALL, END, HEAD, INTR, TRAP, framed_rules
 from support.waiting import think
 
 pytestmark = pytest.mark.engine

@@ -17,9 +17,9 @@ from caesura.lab.bench.function_calling.call_plan import (
     PlannedWriter,
 )
 from caesura.session import Sampling, Session, StopReason
-from framed_model import CALL, END, HEAD, INTR, TRAP, framed_rules
 from support.draws import examples
 from support.engines.real import EngineLoop
+from support.models.framed import CALL, END, HEAD, INTR, TRAP, framed_rules
 from support.waiting import think
 
 pytestmark = pytest.mark.engine

@@ -18,8 +18,8 @@ from caesura.session import (
     SessionClosed,
     StopReason,
 )
-from small_model import BLOCK_SIZE, kv_bytes
 from support.engines.real import KV_BLOCKS, Control, EngineLoop, running
+from support.models.small import BLOCK_SIZE, kv_bytes
 
 pytestmark = pytest.mark.engine
 

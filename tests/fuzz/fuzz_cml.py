@@ -14,8 +14,8 @@ from caesura.cml import (
     escape,
     unescape,
 )
-from cml_support import cut, monitored
-from cml_transcript import MalformedTranscript, read_transcript
+from support.cml.streams import cut, monitored
+from support.cml.transcript import MalformedTranscript, read_transcript
 
 SETTINGS = (
     MonitorSettings(),

@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from cml_support import FRAGMENTS
 from fuzz.fuzz_cml import check
+from support.cml.streams import FRAGMENTS
 from support.draws import seeds
 
 FOUND = [  # by atheris, or by hand: lengths of pieces, a zero, a stream

@@ -22,7 +22,7 @@ from caesura.policy import (
     Snapshot,
     make_policy,
 )
-from fake_pauses import FakeEngine, FakePause
+from support.engines.fake_pauses import FakeEngine, FakePause
 
 GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-policy.md"
 COSTS = CostModel(seconds_per_token=1e-3, seconds_per_iteration=0.0)

@@ -20,7 +20,7 @@ from caesura.policy import (
 )
 from caesura.policy.infercept import LOAD_TOLERANCE, InferCept
 from caesura.policy.waste import GPT_J_6B_A100, break_even_seconds, chunk_tokens
-from fake_pauses import NO_MEMORY, FakeEngine, FakePause, demand
+from support.engines.fake_pauses import NO_MEMORY, FakeEngine, FakePause, demand
 from support.work import LINE_SECONDS, lines_run
 
 COSTS = GPT_J_6B_A100.costs

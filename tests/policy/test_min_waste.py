@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from caesura.policy import CopyAhead, CostModel, Disposition, Drop, DropCopy, Load, Memory, Snapshot
 from caesura.policy.min_waste import COPY_AHEAD_SHARE, MinWaste
 from caesura.policy.progress import Progress
-from fake_pauses import FakeEngine, FakePause, demand
+from support.engines.fake_pauses import FakeEngine, FakePause, demand
 from support.work import LINE_SECONDS, lines_run
 
 COSTS = CostModel(1e-4, 1e-2, seconds_per_copied_token=1e-5)

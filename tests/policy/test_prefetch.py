@@ -9,7 +9,7 @@ from caesura.policy.duration import DurationModel
 from caesura.policy.min_waste import MinWaste
 from caesura.policy.prefetch import SPARE_SHARE, PrefetchRule
 from caesura.policy.progress import Progress
-from fake_pauses import FakeEngine, FakePause
+from support.engines.fake_pauses import FakeEngine, FakePause
 
 NOW = 1000.0
 COSTS = CostModel(1e-4, 1e-2, seconds_per_copied_token=1e-4)

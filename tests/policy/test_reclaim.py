@@ -17,7 +17,7 @@ from caesura.policy import (
 )
 from caesura.policy.baselines import Swap, Ttl
 from caesura.policy.reclaim import ReclaimRule
-from fake_pauses import FakeIndex, FakePause, demand
+from support.engines.fake_pauses import FakeIndex, FakePause, demand
 
 RULE = ReclaimRule(patience_factor=8, patience_floor_seconds=0.5, starvation_seconds=10)
 COSTS = CostModel(seconds_per_token=1e-3, seconds_per_iteration=0.0)

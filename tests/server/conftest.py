@@ -2,8 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers import RestartableServer
 from support.servers.keyed import serve_with_keys
+from support.servers.process import RestartableServer
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,9 @@ from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Endpoint
 from caesura.tools.human_endpoint import HumanEndpoint
 from caesura.tools.settings import HumanTool
-from fakes import FakeEngine
 from session.scripted import END, ByteDialogue, model
 from session.workplace import eventually, workplace
+from support.engines.fakes import FakeEngine
 
 MODEL = "demo"
 

@@ -15,9 +15,9 @@ from caesura.server.owners import Owners
 from caesura.server.parts import Parts
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Service, Unavailable
-from fakes import FakeEngine
 from server.served import human, served
 from session.scripted import END, ByteDialogue, model
+from support.engines.fakes import FakeEngine
 
 
 def arguments(**given: object) -> Namespace:

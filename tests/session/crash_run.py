@@ -31,7 +31,6 @@ from caesura.session.records import (
 )
 from caesura.tools.call import CallEnding
 from caesura.tools.context import CallContext
-from fakes import FakeEngine
 from session.calling.byte_model import EOS, PROMPT
 from session.planned import END as MARKER_END
 from session.planned import FORMATS, HEAD, INTR, call, read, send_off
@@ -39,6 +38,7 @@ from session.planned import engine as planned_engine
 from session.planned import model as planned_model
 from session.scripted import ASSISTANT, END, ByteDialogue, model
 from session.workplace import OWNER, calls_of, eventually, spec, stored, tool, workplace
+from support.engines.fakes import FakeEngine
 
 FUTURES = "async with futures"
 KINDS = (None, "sync", "sync_parallel", "async", FUTURES)

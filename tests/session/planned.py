@@ -13,9 +13,9 @@ from caesura.cml import FrameRules, Interrupt, KnownTools, Marker, Mode, State, 
 from caesura.session.call_format import CallFormats
 from caesura.session.calling import StreamMonitor
 from caesura.session.records import Message
-from fakes import FakeEngine
 from session.calling.byte_model import EOS, MARKERS, PROMPT, ByteCodec, text_of, written
 from session.scripted import encode
+from support.engines.fakes import FakeEngine
 
 TRAP = [MARKERS[Marker.TRAP], MARKERS[Marker.END]]
 INTR, HEAD, END = (MARKERS[marker] for marker in (Marker.INTR, Marker.HEAD, Marker.END))

@@ -18,9 +18,9 @@ from caesura.cml import (
 from caesura.session.call_format import CallFormats
 from caesura.session.calling import DecodedMonitor
 from caesura.session.records import Message
-from fakes import FakeEngine
 from session.calling.byte_model import EOS, PROMPT, STOPS
 from session.scripted import encode
+from support.engines.fakes import FakeEngine
 
 MERGED = dict(enumerate(("][", "] ", "CALL", "END", "]\n", '"}}[', "][TRAP", " ["), 300))
 TRAP = "[TRAP][END]"

@@ -14,9 +14,9 @@ from caesura.session.records import ApprovalState, EventType, Phase, SessionEndi
 from caesura.session.store import Store
 from caesura.tools.call import Answer, CallEnding, ToolCall
 from caesura.tools.context import CallContext
-from fakes import FakeEngine, FakeStream
 from session.scripted import END, ByteDialogue, model
 from session.workplace import OWNER, agents, events, eventually, spec, store_of, tool, until
+from support.engines.fakes import FakeEngine, FakeStream
 
 LONG = 10_000  # characters: an answer that takes a while
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caesura.session import CallStop, Delta, FrameRules, Sampling, Session, StopReason
-from fakes import FakeEngine
+from support.engines.fakes import FakeEngine
 
 EOS, CALL, TRAP, HEAD, END, INTR = range(6)
 PROMPT = [50]

@@ -19,7 +19,7 @@ from caesura.session import (
     SessionState,
     StopReason,
 )
-from fakes import FakeEngine, continuation, next_token
+from support.engines.fakes import FakeEngine, continuation, next_token
 
 PROMPT = [5, 6, 7]
 THREE_TOKENS = Sampling(max_tokens=3, ignore_eos=True)

@@ -21,8 +21,8 @@ from caesura.tools.executor import Executor
 from caesura.tools.python_endpoint import PythonEndpoint
 from caesura.tools.settings import PythonTool
 from caesura.tools.toolbox import Toolbox
-from fakes import FakeEngine
 from session.scripted import END, ByteDialogue, model
+from support.engines.fakes import FakeEngine
 
 OWNER = "somebody"
 

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-import tool_samples
 from caesura.tools import Answer, CallEnding, QuestionKind, ToolCall
-from tool_support import Journal, call, workbench
+from support.tools import samples as tool_samples
+from support.tools.workbench import Journal, call, workbench
 
 
 def table(name: str, settings: str = "") -> str:
-    return f'[tools.{name}]\ntype = "python"\ncallable = "tool_samples:{name}"\n{settings}\n'
+    return (
+        f'[tools.{name}]\ntype = "python"\ncallable = "support.tools.samples:{name}"\n{settings}\n'
+    )
 
 
 CACHED = "idempotent = true\ncache_seconds = 60"

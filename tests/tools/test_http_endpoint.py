@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from caesura.errors import ConfigurationError
 from caesura.tools import CallEnding
-from tool_support import served, workbench
+from support.tools.workbench import served, workbench
 
 IDEMPOTENT = "idempotent = true\nretries = 3"
 sent_bytes = 0

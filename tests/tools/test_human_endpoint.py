@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from caesura.tools import Answer, CallEnding, QuestionKind
-from tool_support import workbench
+from support.tools.workbench import workbench
 
 HUMAN = '[tools.ask]\ntype = "human"\n'
 

@@ -10,7 +10,7 @@ from caesura.tools import Answer, CallContext, CallResult
 from caesura.tools.call import CallJournal, ToolCall
 from caesura.tools.deadline import Deadline
 from caesura.tools.mcp_elicitation import Elicitation
-from tool_support import Journal, call
+from support.tools.workbench import Journal, call
 
 PROGRAM = Path(__file__).parent / "servers" / "mcp_server.py"
 KADE = Answer(True, content={"street": "Kade", "number": 7})

@@ -16,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from caesura.errors import ConfigurationError
 from caesura.tools import Answer, CallEnding, QuestionKind
+from support.tools.workbench import Workbench, call, served, workbench
 from support.waiting import HANG_SECONDS
-from tool_support import Workbench, call, served, workbench
 
 PROGRAM = Path(__file__).parent / "servers" / "mcp_server.py"
 PROCESS = f'[mcp.local]\ncommand = "{sys.executable}"\nargs = ["{PROGRAM}"]\n'

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from caesura.tools import CallEnding
-from tool_support import served, workbench
+from support.tools.workbench import served, workbench
 
 received: list[dict[str, Any]] = []
 failures: list[Response] = []

@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-import tool_samples
 from caesura.errors import ConfigurationError
 from caesura.tools import Answer, CallEnding
+from support.tools import samples as tool_samples
+from support.tools.workbench import Workbench, call, workbench
 from support.waiting import pass_time
-from tool_support import Workbench, call, workbench
 
 
 def table(name: str, settings: str = "") -> str:
-    return f'[tools.{name}]\ntype = "python"\ncallable = "tool_samples:{name}"\n{settings}\n'
+    return (
+        f'[tools.{name}]\ntype = "python"\ncallable = "support.tools.samples:{name}"\n{settings}\n'
+    )
 
 
 def error(content: str) -> dict[str, str]:
@@ -182,9 +184,15 @@ async def test_progress_that_is_no_number_of_json_does_not_reach_the_journal(
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("tool_samples:nothing", "'tool_samples' has no function 'nothing'; check its spelling"),
-        ("tool_samples:untyped", "its parameter 'a' has no type; annotate it"),
-        ("tool_samples:variadic", "its parameter 'values' takes any number of values; name each"),
+        (
+            "support.tools.samples:nothing",
+            "'support.tools.samples' has no function 'nothing'; check its spelling",
+        ),
+        ("support.tools.samples:untyped", "its parameter 'a' has no type; annotate it"),
+        (
+            "support.tools.samples:variadic",
+            "its parameter 'values' takes any number of values; name each",
+        ),
         ("no_such_module:f", "cannot import 'no_such_module': ModuleNotFoundError"),
     ],
 )

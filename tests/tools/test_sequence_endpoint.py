@@ -3,14 +3,16 @@ from pathlib import Path
 
 import pytest
 
-import tool_samples
 from caesura.errors import ConfigurationError
 from caesura.tools import Answer, CallEnding
-from tool_support import call, workbench
+from support.tools import samples as tool_samples
+from support.tools.workbench import call, workbench
 
 
 def python(name: str, settings: str = "") -> str:
-    return f'[tools.{name}]\ntype = "python"\ncallable = "tool_samples:{name}"\n{settings}\n'
+    return (
+        f'[tools.{name}]\ntype = "python"\ncallable = "support.tools.samples:{name}"\n{settings}\n'
+    )
 
 
 PARAMETERS = """\

@@ -14,9 +14,9 @@ from caesura.cml.frame_watch import WORD_PATIENCE_TOKENS
 from caesura.engine.model.frames import TokenTexts
 from caesura.engine.serving.launch import Engine
 from caesura.session import ContextFull, EngineFailed, NotGenerating, Sampling, Session, StopReason
-from framed_model import INTR, framed_rules
-from small_model import BLOCK_SIZE
 from support.engines.real import KV_BLOCKS
+from support.models.framed import INTR, framed_rules
+from support.models.small import BLOCK_SIZE
 from support.waiting import think
 
 VOCABULARY = 1000

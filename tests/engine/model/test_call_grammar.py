@@ -22,9 +22,9 @@ from caesura.engine.model.call_grammar import call_grammar
 from caesura.engine.serving.launch import Engine
 from caesura.errors import ConfigurationError
 from caesura.session import Sampling, Session, StopReason
-from framed_model import CALL, END, HEAD, INTR, TRAP, FramedModel, framed_rules
 from support.draws import seeds
 from support.engines.real import EngineLoop
+from support.models.framed import CALL, END, HEAD, INTR, TRAP, FramedModel, framed_rules
 
 TOOLS = {
     "tide": {

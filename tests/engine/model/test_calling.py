@@ -17,10 +17,10 @@ from caesura.engine.model.cml_format import CmlFormat, cml_format
 from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending, Timeline
-from cml_transcript import read_transcript
-from forced_tokens import script
-from marked_model import build_marked_model
+from support.cml.transcript import read_transcript
 from support.engines.real import EngineLoop
+from support.models.forced_tokens import script
+from support.models.marked import build_marked_model
 from support.waiting import eventually
 
 pytestmark = pytest.mark.engine

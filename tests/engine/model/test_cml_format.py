@@ -25,8 +25,8 @@ from caesura.cml import (
 )
 from caesura.engine.model.cml_format import CmlFormat, cml_format
 from caesura.engine.model.data_tokens import DataTokens, StreamDecoder
-from cml_transcript import read_transcript
-from marked_model import TOKENS, build_marked_model
+from support.cml.transcript import read_transcript
+from support.models.marked import TOKENS, build_marked_model
 
 QUESTION = {"role": "user", "content": "How is it?"}
 

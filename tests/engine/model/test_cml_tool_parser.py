@@ -15,7 +15,7 @@ from vllm.tool_parsers import ToolParserManager
 from caesura.cml import Call, Marker, Text, Trap, encode_text
 from caesura.engine.model.cml_tool_parser import CmlToolParser, _Reader
 from caesura.engine.protocol import CML_PARSER
-from cml_effort import effort
+from support.cml.effort import effort
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 CALLS = [

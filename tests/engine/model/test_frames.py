@@ -16,9 +16,9 @@ from engine.model.frame_scenarios import (
     framed_scenarios,
     play_framed,
 )
-from framed_model import FramedModel
 from support.draws import examples
 from support.engines.real import EngineLoop
+from support.models.framed import FramedModel
 
 pytestmark = pytest.mark.engine
 

@@ -22,10 +22,10 @@ from caesura.engine.model.cml_format import CmlFormat, cml_format
 from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling, Session, StopReason
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending
-from cml_transcript import read_transcript
-from forced_tokens import script
+from support.cml.transcript import read_transcript
 from support.draws import examples
 from support.engines.real import EngineLoop
+from support.models.forced_tokens import script
 
 pytestmark = pytest.mark.engine
 

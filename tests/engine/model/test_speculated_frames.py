@@ -23,9 +23,9 @@ from engine.model.frame_scenarios import (
     framed_scenarios,
     play_framed,
 )
-from framed_model import CALL, END, HEAD, TRAP, FramedModel, framed_rules
 from support.draws import examples
 from support.engines.real import EngineLoop, chaotic_settings, running
+from support.models.framed import CALL, END, HEAD, TRAP, FramedModel, framed_rules
 
 pytestmark = pytest.mark.engine
 

@@ -5,7 +5,7 @@ import asyncio
 import openai
 import pytest
 
-from servers import RestartableServer, Server
+from support.servers.process import RestartableServer, Server
 
 pytestmark = pytest.mark.engine
 

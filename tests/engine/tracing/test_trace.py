@@ -28,7 +28,7 @@ from caesura.lab.sim.simulate import plan_simulation
 from caesura.lab.sim.simulated_run import simulate
 from caesura.lab.sim.simulation import SimulatedOutcome
 from caesura.policy import Service
-from simulations import SWAPPING
+from support.lab.simulations import SWAPPING
 
 PROFILE = device_profile("a100-80gb", "gpt-j-6b")
 SETTINGS = SWAPPING.model_copy(update={"link_bytes_per_second": 2 * 10**9})

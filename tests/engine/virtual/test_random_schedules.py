@@ -15,8 +15,8 @@ from engine.virtual.harness import Client, Harness
 from engine.virtual.runners import RunnerVersion
 from support.draws import examples
 
-CHAOS = "chaos:Chaos"
-BACK_AND_FORTH = "chaos:BackAndForth"
+CHAOS = "support.engines.chaos:Chaos"
+BACK_AND_FORTH = "support.engines.chaos:BackAndForth"
 RECLAIM = {"patience_floor_seconds": 0.1, "starvation_seconds": 1.0}
 
 _random_schedules = settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))

@@ -15,7 +15,7 @@ from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.run import run_bench
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.bench.workload import WorkloadError
-from fakes import VOCAB_SIZE, FakeEngine
+from support.engines.fakes import VOCAB_SIZE, FakeEngine
 
 names = st.lists(st.sampled_from("abcdef"), min_size=1, unique=True)
 rates_of = st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=1, unique=True)

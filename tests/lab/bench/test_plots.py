@@ -3,12 +3,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench_records import completed_session, cut_session, outcome, replay_of, unstarted_session
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.plots import ecdf_figure, latency_figure, run_figures, timeline_figure
 from caesura.lab.bench.replay import SessionRecord
 from caesura.lab.bench.stats import RunOutcome, RunPlan, measure
 from caesura.lab.figures import save_figures
+from support.lab.bench_records import (
+    completed_session,
+    cut_session,
+    outcome,
+    replay_of,
+    unstarted_session,
+)
 
 OUTCOMES = [
     outcome(policy, seed, rate, latency * rate, completed_session(0.2, latency), cut_session(0.5))

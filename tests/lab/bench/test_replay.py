@@ -8,7 +8,7 @@ from caesura.lab.bench.prompts import Prompts
 from caesura.lab.bench.replay import Ending, ReplayError, ReplayProgress, ReplayRecord, replay
 from caesura.lab.bench.workload import Segment, SessionSpec
 from caesura.session import Sampling
-from fakes import VOCAB_SIZE, FakeEngine, FakeStream, continuation
+from support.engines.fakes import VOCAB_SIZE, FakeEngine, FakeStream, continuation
 
 PROMPTS = Prompts(vocab_size=VOCAB_SIZE, seed=1)
 AN_AGE_SECONDS = 3600.0

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench_records import cut_session, outcome
 from caesura.lab.bench.report import ComparisonReport
 from caesura.lab.bench.results import Results
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.bench.stats import RunOutcome
 from caesura.lab.machine import this_machine
 from caesura.lab.results_file import Origin, source_commit
+from support.lab.bench_records import cut_session, outcome
 
 SETTINGS = BenchSettings(
     workload="/somewhere/private/trace.jsonl",

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bench_records import completed_session, cut_session, replay_of
 from caesura import cli
 from caesura.lab.bench.arms import simulated_names
 from caesura.lab.bench.stats import RunReport
@@ -25,6 +24,7 @@ from caesura.lab.sim.simulated_run import (
 )
 from caesura.lab.sim.simulation import SimulatedOutcome
 from caesura.lab.sim.vllm_decodes import ShortcutScheduler
+from support.lab.bench_records import completed_session, cut_session, replay_of
 
 PROFILE = device_profile("a100-80gb", "gpt-j-6b")
 SETTINGS = SimulationSettings(

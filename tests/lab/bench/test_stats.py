@@ -2,13 +2,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench_records import (
-    completed_session,
-    cut_session,
-    outcome,
-    replay_of,
-    unstarted_session,
-)
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.stats import (
     Percentiles,
@@ -21,6 +14,13 @@ from caesura.lab.bench.stats import (
     percentiles,
     policy_rows,
     resume_ttfts_ms,
+)
+from support.lab.bench_records import (
+    completed_session,
+    cut_session,
+    outcome,
+    replay_of,
+    unstarted_session,
 )
 
 PLAN = RunPlan("stock", seed=0, rate=1.0)

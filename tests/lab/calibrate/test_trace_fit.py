@@ -26,7 +26,7 @@ from caesura.lab.sim.profiles import device_profile
 from caesura.lab.sim.simulate import plan_simulation
 from caesura.lab.sim.simulated_run import simulate
 from caesura.policy.profile import DEFAULT, MEASURED, DeviceProfile, attention_pairs
-from simulations import SWAPPING
+from support.lab.simulations import SWAPPING
 from support.work import lines_run
 
 BASE = DeviceProfile(

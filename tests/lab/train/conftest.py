@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from caesura.lab.train.tuning.base import Base
-from tuning_support import tiny_base, write_tiny_model
+from support.models.tiny import tiny_base, write_tiny_model
 
 
 @pytest.fixture(scope="session")

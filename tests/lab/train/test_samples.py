@@ -12,7 +12,7 @@ from caesura.lab.train.demo_tokenizer import DemoCodec
 from caesura.lab.train.judge import judge
 from caesura.lab.train.oracle import Oracle
 from caesura.lab.train.render import Sample, opening_of, sample_of, simulation_of
-from cml_transcript import read_transcript
+from support.cml.transcript import read_transcript
 from support.draws import examples, seed
 
 pytestmark = pytest.mark.fuzz

@@ -14,7 +14,7 @@ from caesura.lab.train.tuning.base import Base, load_base, load_tuned
 from caesura.lab.train.tuning.markers import add_markers
 from caesura.lab.train.tuning.template import extended, takes_system_message
 from caesura.lab.train.wide.tools import tool_of
-from tuning_support import tiny_base
+from support.models.tiny import tiny_base
 
 TOOL = tool_of({"name": "price", "description": "A [END] price.", "expected_seconds": 0.05})
 NO_SYSTEM = (

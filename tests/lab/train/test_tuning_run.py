@@ -30,7 +30,7 @@ from caesura.lab.train.wide.draw import GraphTasks
 from caesura.lab.train.wide.sessions import session_of
 from caesura.lab.train.wide.sources import OwnTools
 from caesura.lab.train.wide.tools import tool_of
-from tuning_support import EXAMPLE, tiny_base
+from support.models.tiny import EXAMPLE, tiny_base
 
 SETTINGS = TuningSettings(
     base="",

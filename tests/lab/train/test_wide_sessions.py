@@ -35,7 +35,7 @@ from caesura.lab.train.wide.sessions import Session, written
 from caesura.lab.train.wide.sources import MadeUpTools, OwnTools
 from caesura.lab.train.wide.tasks import GraphTask
 from caesura.lab.train.wide.tools import tool_of
-from cml_transcript import read_transcript
+from support.cml.transcript import read_transcript
 
 SEED = 20261122
 EACH = pytest.mark.parametrize(

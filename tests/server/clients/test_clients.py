@@ -20,8 +20,8 @@ from server.clients.conversations import (
     question,
     tokens_of,
 )
-from servers import RestartableServer, Server
-from small_model import BLOCK_SIZE
+from support.models.small import BLOCK_SIZE
+from support.servers.process import RestartableServer, Server
 
 pytestmark = pytest.mark.engine
 

@@ -14,15 +14,15 @@ from prometheus_client import CollectorRegistry, Gauge
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import JSONResponse
 
-from browsers import CHROMIUM, chromium
 from caesura.server.owners import ANONYMOUS
 from caesura.session.agents import Agents
 from caesura.session.records import EventType
 from caesura.tools.context import CallContext
 from caesura.tools.human_endpoint import HumanEndpoint
 from caesura.tools.settings import HumanTool
-from dashboard_stage import make_app, served
 from session.workplace import eventually, spec, tool, until, workplace
+from support.dashboard.browsers import CHROMIUM, chromium
+from support.dashboard.stage import make_app, served
 
 pytestmark = pytest.mark.skipif(
     not CHROMIUM.exists(), reason="the dashboard's page needs Chromium: apt-get install chromium"

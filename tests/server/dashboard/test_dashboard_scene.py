@@ -4,8 +4,8 @@ from pathlib import Path
 
 from caesura.server.owners import ANONYMOUS
 from caesura.session.records import EventType
-from dashboard_scene import PLANS, scene
 from session.workplace import spec, until
+from support.dashboard.scene import PLANS, scene
 
 
 async def test_the_agents_of_the_scene_say_what_is_planned(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import httpx
 from caesura.server.dashboard.overview import FIELDS
 from caesura.session.agents import Agents
 from caesura.session.records import EventType
-from dashboard_stage import make_app, served
 from session.workplace import OWNER, spec, until, workplace
+from support.dashboard.stage import make_app, served
 
 
 @asynccontextmanager

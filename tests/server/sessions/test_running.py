@@ -14,9 +14,9 @@ from caesura.server.settings import ServerSettings
 from caesura.session.records import ApprovalState, EventType
 from caesura.tools.call import Answer
 from caesura.tools.configuration import load_configuration
-from fakes import FakeEngine
 from session.scripted import END, ByteDialogue, model
 from session.workplace import OWNER, spec, until
+from support.engines.fakes import FakeEngine
 
 HOOK = """\
 import asyncio

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from caesura.bundled import CML_MODEL
-from servers import Server, serving
+from support.servers.process import Server, serving
 
 MODEL = CML_MODEL
 

@@ -11,8 +11,8 @@ import httpx
 import openai
 import pytest
 
-from servers import RestartableServer, Server
 from support.servers.keyed import KEY, OTHER
+from support.servers.process import RestartableServer, Server
 from support.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.engine

@@ -25,7 +25,7 @@ from caesura.cml import (
     encode_tokens,
 )
 from caesura.session import Delta, Sampling, SessionError
-from fakes import FakeEngine, FakeStream
+from support.engines.fakes import FakeEngine, FakeStream
 
 MARKERS = {marker: 256 + index for index, marker in enumerate(Marker)}
 SYMBOLS = {**MARKERS, ReasoningEdge.OPENING: 261, ReasoningEdge.CLOSING: 262}

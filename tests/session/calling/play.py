@@ -19,9 +19,9 @@ from caesura.session.calling import (
     TextWritten,
     Trapped,
 )
-from cml_transcript import read_transcript
-from fakes import FakeEngine
 from session.calling.byte_model import PROMPT, ByteCodec, shown
+from support.cml.transcript import read_transcript
+from support.engines.fakes import FakeEngine
 
 SAMPLING = Sampling(max_tokens=100_000)
 CODEC = ByteCodec()

@@ -7,9 +7,9 @@ import pytest
 from caesura.cml import Call, Interrupt, Mode, Point
 from caesura.session import Sampling
 from caesura.session.calling import CallingSession, Checkpoint, Course, TextWritten
-from fakes import FakeEngine
 from session.calling.byte_model import EOS, PROMPT
 from session.spelled import SpelledFormat, text_of
+from support.engines.fakes import FakeEngine
 
 CALL = '[CALL]a[HEAD]{"name": "f"}[END]'
 TRAPPED = f"{CALL}[TRAP][END]["

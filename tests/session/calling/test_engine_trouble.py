@@ -7,9 +7,9 @@ import pytest
 from caesura.cml import FireAndForget, Interrupt, Mode, Text
 from caesura.session import ContextFull, EngineFailed, SessionDetached
 from caesura.session.calling import Ending, Injected, Paused, TextWritten
-from cml_transcript import read_transcript
 from session.calling.byte_model import EOS, EagerEngine, EagerStream, Refusing, eager, shown
 from session.calling.play import calling, until
+from support.cml.transcript import read_transcript
 
 FULL = ContextFull("a context of 99 tokens leaves no room")
 FAILED = EngineFailed("it burns")

@@ -14,8 +14,8 @@ from caesura.session.calling.injection import Injection
 from caesura.session.calling.open_calls import OpenCalls
 from caesura.session.calling.reading import Reading
 from caesura.session.calling.steps import Steps
-from fakes import FakeEngine
 from session.calling.byte_model import PROMPT, ByteCodec, Refusing, engine
+from support.engines.fakes import FakeEngine
 
 RESULT = Arrival(Interrupt("a", "x"))
 LATER = Arrival(Interrupt("b", "y"))

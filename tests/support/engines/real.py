@@ -14,7 +14,7 @@ from vllm.inputs import TokensPrompt
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
-from small_model import BLOCK_SIZE, kv_bytes
+from support.models.small import BLOCK_SIZE, kv_bytes
 from support.waiting import HANG_SECONDS
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ def chaotic_settings(model_path: str) -> EngineSettings:
     return EngineSettings(
         model_path,
         caesura=CaesuraConfig(
-            policy="chaos:Chaos",
+            policy="support.engines.chaos:Chaos",
             policy_options={
                 "seed": 5,  # an order that displaces
                 "review_scale": 0.01,

@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from servers import RestartableServer, free_port
-from small_model import kv_bytes
+from support.models.small import kv_bytes
+from support.servers.process import RestartableServer, free_port
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -25,7 +25,7 @@ def serve_examples(model_path: str, directory: Path) -> RestartableServer:
         *("--kv-cache-memory-bytes", str(kv_bytes(72)), "--max-model-len", "2048"),
         *("--dtype", "float32", "--enforce-eager"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
-        *("--logits-processors", "scripted_model:ScriptedToolCalls"),
+        *("--logits-processors", "support.models.scripted:ScriptedToolCalls"),
         *("--additional-config", json.dumps({"caesura": {"check_integrity": True}})),
     ]
     # The one Python that has everything is found as in an activated environment.

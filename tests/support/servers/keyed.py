@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from servers import RestartableServer
-from small_model import kv_bytes
+from support.models.small import kv_bytes
+from support.servers.process import RestartableServer
 
 KEY = "key of anna"
 OTHER = "key of bert"
@@ -40,7 +40,7 @@ def serve_with_keys(model_path: str, directory: Path) -> RestartableServer:
         *("--host-memory", str(kv_bytes(1024)), "--kv-cache-memory-bytes", str(kv_bytes(256))),
         *("--max-model-len", "4096", "--dtype", "float32", "--enforce-eager"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
-        *("--logits-processors", "scripted_model:ScriptedToolCalls"),
+        *("--logits-processors", "support.models.scripted:ScriptedToolCalls"),
         *("--chat-template", str(TEMPLATE), "--trust-request-chat-template"),
         *("--enable-prompt-tokens-details", "--api-key", "alpha", "beta", KEY, OTHER),
         *("--additional-config", json.dumps({"caesura": {"check_integrity": True}})),

@@ -36,7 +36,7 @@ from caesura.lab.bench.function_calling.records import Played
 from caesura.lab.bench.function_calling.stage import Stage
 from caesura.lab.models.bench_tokenizer import EOS, SPECIAL_TOKENS, save_tokenizer
 from caesura.session import Sampling
-from fakes import FakeEngine, FakeStream
+from support.engines.fakes import FakeEngine, FakeStream
 from support.waiting import HANG_SECONDS
 
 CHAINS = Case(

@@ -27,7 +27,7 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from caesura.cml import FrameRules, Marker, TextRules
 from caesura.engine.model.frames import TokenTexts
 
-FORCED_TOKENS = "forced_tokens:ForcedTokens"
+FORCED_TOKENS = "support.models.forced_tokens:ForcedTokens"
 """The name by which vLLM loads it, in every process of an engine."""
 
 SCRIPT_ARGUMENT = "caesura_script"

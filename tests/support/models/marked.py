@@ -6,7 +6,7 @@ from pathlib import Path
 from caesura.cml import Marker
 from caesura.lab.models.noise_model import build_demo_model
 from caesura.lab.models.noise_tokenizer import FIRST_WORD_ID
-from small_model import MODEL
+from support.models.small import MODEL
 
 MODE_LINE = "{{- '<|im_start|>mode\n' + (function_calling or 'none') + '<|im_end|>\n' -}}"
 TOKENS = {marker: FIRST_WORD_ID + index for index, marker in enumerate(Marker)}

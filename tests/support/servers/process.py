@@ -16,7 +16,7 @@ import pytest
 
 from support.waiting import poll
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[2]
 
 
 class Server:

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from caesura.lab.train.tuning.base import Base, load_base
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "fine_tuning"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "fine_tuning"
 
 
 def example_module() -> ModuleType:

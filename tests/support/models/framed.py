@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from caesura.lab.models.noise_model import build_demo_model
 from caesura.lab.models.noise_tokenizer import FIRST_WORD_ID, PAD, TOOL_TOKENS, vocabulary
 from caesura.session import CallStop, FrameRules
-from small_model import MODEL
+from support.models.small import MODEL
 
 # Added tokens that nothing else uses here; all are made special ones.
 _TOKENS = vocabulary(FIRST_WORD_ID + 1)

@@ -3,8 +3,8 @@
 Time runs faster than on the wall, so that a quarter of an hour is there in a minute. What the
 engine's memory would do with the contexts is worked out from the sessions themselves.
 
-    python tests/dashboard_scene.py            serve it, to look at
-    python tests/dashboard_scene.py PICTURES   write pictures of it to a folder
+    PYTHONPATH=tests python -m support.dashboard.scene            serve it, to look at
+    PYTHONPATH=tests python -m support.dashboard.scene PICTURES   write pictures of it to a folder
 """
 
 import asyncio
@@ -23,8 +23,6 @@ from playwright.async_api import async_playwright, expect
 from prometheus_client import CollectorRegistry
 from pydantic import JsonValue
 
-import dashboard_stage
-from browsers import chromium
 from caesura.server.dashboard.overview import Overviews
 from caesura.server.owners import ANONYMOUS
 from caesura.session.agents import Agents
@@ -42,9 +40,11 @@ from caesura.tools.retry import Timing
 from caesura.tools.schema import ArgumentSchema
 from caesura.tools.settings import HumanTool, PythonTool
 from caesura.tools.toolbox import Toolbox
-from dashboard_meter import EngineMeter
-from fakes import FakeEngine, FakeStream
 from session.scripted import ASSISTANT, END, ByteDialogue
+from support.dashboard import stage as dashboard_stage
+from support.dashboard.browsers import chromium
+from support.dashboard.meter import EngineMeter
+from support.engines.fakes import FakeEngine, FakeStream
 
 SPEED = 20.0
 SCENE_SECONDS = 900.0
