@@ -24,11 +24,11 @@ class CallTimes:
 
 
 def sync_seconds(calls: Iterable[CallTimes]) -> float:
-    """One after the other, each waited for."""
+    """The calls are written and executed one after the other."""
     return sum(call.generation_seconds + call.execution_seconds for call in calls)
 
 
 def sync_parallel_seconds(calls: Sequence[CallTimes]) -> float:
-    """All written, then all executed together."""
+    """All calls are written first, then executed together."""
     written = sum(call.generation_seconds for call in calls)
     return written + max((call.execution_seconds for call in calls), default=0.0)
