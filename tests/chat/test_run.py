@@ -1,11 +1,13 @@
 """`caesura chat` as its users meet it: in a process, at a real server."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from chat.chatting import chat, terminal, wire
 from server.served import form, human, served
 from session import planned
+from session.calling.byte_model import text_of
 from session.workplace import tool
 
 
@@ -280,13 +282,23 @@ async def test_a_question_stays_below_what_the_model_goes_on_to_say(tmp_path: Pa
 
 async def test_a_question_goes_with_its_call(tmp_path: Path) -> None:
     plan = f"{planned.call('a', 'risky')}{'x' * 2000}"  # more than it may write
-    tools = {"engine": planned.engine(), "formats": planned.FORMATS}
+    asked = asyncio.Event()
+
+    async def pace(transcript: Sequence[int]) -> None:
+        await asyncio.sleep(0)
+        if "".join(map(text_of, transcript[-20:])) == "x" * 20:
+            await asked.wait()
+
+    engine = planned.engine()
+    engine.pace = pace
+    tools = {"engine": engine, "formats": planned.FORMATS}
     async with (
         served(tmp_path / "db", tool(risky, approve=True), **tools) as server,
         terminal("--url", server.url, "--function-calling", "async") as screen,
     ):
         screen.type(f"{plan}\r")
         await screen.until("May risky() run?")
+        asked.set()
         await screen.until("nobody needs to answer any more")
         await screen.until("← risky cancelled")
         (session,) = (await server.client.get("/v1/sessions")).json()["data"]

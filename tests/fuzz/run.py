@@ -179,6 +179,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "fuzz")
     options = parser.parse_args()
+    # A shell ignores it for what it starts in the background, and so would all that we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     campaign = Campaign(**vars(options))
     print(f"fuzz: {campaign.seconds:.0f} s, from seed {campaign.seed} on", flush=True)
     with suppress(KeyboardInterrupt):
