@@ -24,7 +24,8 @@ TESTS = Path(__file__).parent
 
 draws.load_profile()
 # Processes share the cores; and sums do not depend on how many there are. Before torch is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+for threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
 
 # What is slow to start, and shared by all files that name it.
 SHARED = ("engine_loop", "example_server", "server_with_keys", "--processes")

@@ -168,6 +168,7 @@ def configured() -> Iterator[logging.Logger]:
     logger = logging.getLogger("caesura")
     handlers, level = logger.handlers[:], logger.level
     logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)  # whatever ran before in this process
     configure_logging()
     yield logger
     logger.handlers[:] = handlers

@@ -156,7 +156,8 @@ def test_fuzzing_says_what_it_found_and_how_to_have_it_again(project: Path) -> N
     assert "assert 1000 < 1000" in done.stdout, "the smallest number"
 
 
-def test_a_test_without_end_is_stopped() -> None:
+def test_a_test_that_hears_nothing_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fuzz.run.GRACE_SECONDS", 0.1)
     assert run_for(0.0, [sys.executable, "-c", "while True: pass"], {}) is None
 
 
