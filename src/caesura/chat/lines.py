@@ -86,7 +86,7 @@ class Prompt(Lines):
         # A signal, as it is while nobody reads keys.
         keys.add("c-c")(lambda event: signal.raise_signal(signal.SIGINT))
         self._session = PromptSession[str](
-            lambda: self.foot(self._begun_seconds or self._clock()),
+            lambda: self.foot(self._begun()),
             key_bindings=keys,
             enable_suspend=True,
             erase_when_done=True,
@@ -125,11 +125,15 @@ class Prompt(Lines):
             self._put(Closed())
 
     def _edited(self, buffer: Buffer) -> None:
-        self._begun_seconds = (self._begun_seconds or self._clock()) if buffer.text else None
+        self._begun_seconds = self._begun() if buffer.text else None
+
+    def _begun(self) -> float:
+        """When the line that is being typed was begun; now if there is none."""
+        return self._clock() if self._begun_seconds is None else self._begun_seconds
 
     def _accept(self, buffer: Buffer) -> bool:
         """Take a line. The prompt stays, so that no key is pressed where nobody reads it."""
-        self._put(Typed(buffer.text, self._begun_seconds or self._clock()))
+        self._put(Typed(buffer.text, self._begun()))
         self._begun_seconds = None
         return False
 

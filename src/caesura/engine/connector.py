@@ -1,8 +1,8 @@
 """vLLM's KV connector of Caesura: host copies of paused contexts.
 
 One class with two roles, as vLLM wants it. In the scheduler it answers which tokens have a
-host copy and plans copies (`transfers.py`); in each worker it carries them out
-(`copy_backend.py`). Copies out are selective: only what the policy asks for.
+host copy and plans copies (`copies/transfers.py`); in each worker it carries them out
+(`copies/backend.py`). Copies out are selective: only what the policy asks for.
 """
 
 from collections.abc import Iterable

@@ -29,10 +29,11 @@ from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig, check_supported
 from caesura.engine.connector import CaesuraConnector
-from caesura.engine.copies.contexts import CopiedContexts, HostContexts
+from caesura.engine.copies.contexts import HostContexts
+from caesura.engine.copies.copied_contexts import CopiedContexts
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
-from caesura.engine.model.tool_names import ToolNames
+from caesura.engine.model.tool_names import tools_called
 from caesura.engine.model.turn_grammars import begin_turn as begin_grammar_of_turn
 from caesura.engine.pauses.allocation import ReclaimingAllocator
 from caesura.engine.pauses.books import check_books
@@ -97,19 +98,21 @@ class InterceptScheduler(AsyncScheduler):
         self.trace: Trace = NO_TRACE
         if config.trace:
             self.trace = trace_engine(self, self.keeper, config.policy, self.clock, config.trace)
-        tools_called = None
-        if config.tool_call_parser is not None:
-            names = ToolNames(self.vllm_config.model_config, config.tool_call_parser)
-            tools_called = names.called
-        self.continuations = Continuations(self.keeper, config.keep_contexts, tools_called)
+        self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
+        self.continuations = Continuations(
+            self.keeper,
+            self.ranks,
+            config.keep_contexts,
+            tools_called(self.vllm_config.model_config, config.tool_call_parser),
+        )
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
         self.interrupts = InterruptSteps(self.metrics)
-        self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
-        pool = self.kv_cache_manager.block_pool
         self.turns = Turns(
             self, self.parking, self.keeper, self.ranks, self.continuations, self.metrics
         )
-        self.demands = Demands(self.keeper, pool, self.block_size, self.clock)
+        self.demands = Demands(
+            self.keeper, self.kv_cache_manager.block_pool, self.block_size, self.clock
+        )
         self.displacing = Displacing(
             self, self.keeper, self.demands, self.parking, self.ranks, self.metrics, self.clock
         )
@@ -135,23 +138,13 @@ class InterceptScheduler(AsyncScheduler):
         if self.parking.is_let_go(request.request_id):
             return  # sent before the client learned of it: it starts again from its transcript
         if request.request_id not in self.requests and not request.resumable:
-            self._claim_pause(request)
+            self.continuations.claim(request)
         if request.resumable:
             if request.request_id in self.requests:
                 self.interrupts.arrived(request.request_id, self.current_step)
             else:
                 self.frames.begin_turn(request)
         super().add_request(request)
-
-    def _claim_pause(self, request: Request) -> None:
-        """If the request continues a paused context, it takes that context's place."""
-        pause = self.continuations.find(request)
-        if pause is None:
-            return
-        self.keeper.claim(pause, request)
-        if self.ranks.order is not None:
-            request.arrival_time = pause.service.arrival_seconds
-        self.ranks.returns(request.request_id, pause)
 
     def report_progress(
         self,
@@ -177,7 +170,7 @@ class InterceptScheduler(AsyncScheduler):
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Decide about pauses, then schedule as vLLM does."""
         self._steps.schedule(self.current_step + 1, self.clock())
-        self.keeper.settle_copies()
+        self.keeper.holding.settle_copies()
         self.keeper.decide()
         self._scheduling = True
         self.displacing.displace()
@@ -210,7 +203,7 @@ class InterceptScheduler(AsyncScheduler):
         began = self._steps.end(scheduled_seconds, now)
         self.keeper.timer.observe(scheduler_output.total_num_scheduled_tokens, now - began)
         self.turns.settle(outputs)
-        self.keeper.settle_copies()
+        self.keeper.holding.settle_copies()
         self._publish_metrics(outputs)
         self.trace.iterated(began, now)
         if self.config.check_integrity and not self.requests:
@@ -310,7 +303,7 @@ class InterceptScheduler(AsyncScheduler):
         this very step was to compute is found by nobody."""
         hide_uncomputed(self.kv_cache_manager, request, self.block_size)
         if self._scheduling and self._pauses_in_use(request):
-            self.keeper.save_preempted(request)
+            self.keeper.holding.save_preempted(request)
         super()._preempt_request(request, timestamp, drop_stale_output)
 
     def _pauses_in_use(self, request: Request) -> bool:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from vllm.v1.core.kv_cache_utils import KVCacheBlock
 
-from caesura.engine.copies.contexts import CopiedContexts, HostContexts, HostCopy, Link
+from caesura.engine.copies.contexts import HostContexts, HostCopy, Link
+from caesura.engine.copies.copied_contexts import CopiedContexts
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PauseMetrics

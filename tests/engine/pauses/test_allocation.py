@@ -1,6 +1,6 @@
 """Allocation: holds are broken before it fails, and a pause ends when it succeeds."""
 
-from caesura.engine.pauses.table import HoldEnding
+from caesura.engine.pauses.pause import HoldEnding
 from engine.virtual.engine import BLOCK_SIZE, Shape
 from engine.virtual.stage import Player, Stage
 

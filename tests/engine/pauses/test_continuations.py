@@ -21,7 +21,9 @@ def continuations(on: Stage, keep: KeepContexts, *tools: str) -> Continuations:
     def tools_called(tokens: Sequence[int]) -> list[str]:
         return list(tools)
 
-    return Continuations(on.scheduler.keeper, keep, tools_called if tools else None)
+    return Continuations(
+        on.scheduler.keeper, on.scheduler.ranks, keep, tools_called if tools else None
+    )
 
 
 def finished(

@@ -3,7 +3,7 @@
 from vllm.v1.request import Request
 
 from caesura.engine.pauses.demands import RETRY_SECONDS, Demands
-from caesura.engine.pauses.table import HoldEnding, PauseEnding
+from caesura.engine.pauses.pause import HoldEnding, PauseEnding
 from caesura.policy import Drop
 from engine.virtual.engine import BLOCK_SIZE, Shape
 from engine.virtual.obedient import Asked

@@ -1,8 +1,8 @@
 """What sessions have had, and who makes room for whom."""
 
 from caesura.engine.copies.contexts import HostCopy
+from caesura.engine.pauses.pause import Pause
 from caesura.engine.pauses.ranks import SessionRanks
-from caesura.engine.pauses.table import Pause
 from caesura.policy import AttainedService, OriginalArrival, Service, SessionOrder
 from support.engines.blocks import BLOCK_SIZE, new_request
 

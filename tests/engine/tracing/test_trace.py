@@ -18,7 +18,7 @@ from caesura.engine.config import CaesuraConfig
 from caesura.engine.copies.batch import CopyBatch
 from caesura.engine.copies.contexts import HostCopy
 from caesura.engine.flags import additional_config
-from caesura.engine.pauses.table import Pause, PauseEnding
+from caesura.engine.pauses.pause import Pause, PauseEnding
 from caesura.engine.tracing.recorder import ITERATIONS, NO_TRACE, STILL_OPEN, TraceRecorder
 from caesura.engine.tracing.trace_events import TraceEvents, section_path
 from caesura.lab.bench.stats import RunPlan

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from caesura.engine.pauses.table import Pause
+from caesura.engine.pauses.pause import Pause
 from caesura.policy import Action, CopyAhead, Disposition, Drop, DropCopy, Prefetch
 from engine.virtual.device import CopyBehaviour
 from engine.virtual.engine import Shape

@@ -9,10 +9,21 @@ from itertools import groupby
 import pytest
 from rich.console import Console
 
+from caesura.cml import Mode
 from caesura.lab.demo.agent.display import AgentDisplay
 from caesura.lab.demo.agent.lanes import Axis, Cell, axis, lanes
 from caesura.lab.demo.agent.play import Recording
-from lab.demo.recordings import BEGAN, all_modes, in_async, in_sync, under_way
+from caesura.session.calling import CallIssued, Ended, Ending, FirstToken, Timeline
+from lab.demo.recordings import (
+    BEGAN,
+    OWNER,
+    QUESTION,
+    all_modes,
+    call,
+    in_async,
+    in_sync,
+    under_way,
+)
 
 ESCAPE = "\x1b"
 
@@ -47,6 +58,19 @@ def test_modes_of_a_question_share_an_axis_unless_one_takes_too_long() -> None:
     first, second, third = (axis(recording, BEGAN + 1.0, 60) for recording in all_modes())
     assert first == second == third
     assert axis(in_sync(), BEGAN + 50.0, 60).seconds == 50.0
+
+
+def test_a_recording_that_ended_at_the_zero_of_its_clock_has_ended() -> None:
+    recording = Recording(QUESTION, Mode.SYNC, Timeline(-1.0))
+    for event in (
+        FirstToken(10, -0.9, None),
+        CallIssued(20, -0.5, call(OWNER), -0.8, 9),
+        Ended(50, 0.0, Ending.LIMIT, None, frozenset()),
+    ):
+        recording.timeline.note(event)
+    recording.timeline.calls[-1].started_at = -0.5
+    _, owner = lanes(recording, 5.0, Axis(-1.0, 6.0, 60))
+    assert set(owner.cells[11:]) == {Cell.EMPTY}
 
 
 def test_times_beyond_the_axis_are_in_its_last_cell() -> None:

@@ -1,6 +1,6 @@
 """The name of the tool that a finished request calls, by vLLM's parser for the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from vllm.config import ModelConfig
@@ -13,6 +13,17 @@ from caesura.engine.protocol import CML_PARSER, CML_PARSER_PLUGIN
 from caesura.errors import ConfigurationError
 
 logger = init_logger(__name__)
+
+
+def tools_called(
+    model_config: ModelConfig, parser_name: str | None
+) -> Callable[[Sequence[int]], list[str]] | None:
+    """What gives the names of the tools that output tokens call; None without a parser.
+
+    Raises:
+        ConfigurationError: see `ToolNames`.
+    """
+    return None if parser_name is None else ToolNames(model_config, parser_name).called
 
 
 class ToolNames:

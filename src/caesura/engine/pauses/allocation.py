@@ -79,7 +79,7 @@ class ReclaimingAllocator:
         take from those instead; and without any pause vLLM's own admission stands.
         """
         running = len(self._scheduler.running)
-        if not running or not len(self._keeper.table) or self._keeper.saves_contexts():
+        if not running or not len(self._keeper.table) or self._keeper.holding.saves_contexts():
             return 0
         wanted = HEADROOM_BLOCKS_PER_REQUEST * running
         return max(0, wanted - self._keeper.table.held_blocks(wanted))

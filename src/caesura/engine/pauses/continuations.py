@@ -11,7 +11,8 @@ from vllm.v1.request import Request, RequestStatus
 from caesura.endpoints import CLIENT
 from caesura.engine.config import KeepContexts
 from caesura.engine.pauses.keeper import PauseKeeper
-from caesura.engine.pauses.table import Pause
+from caesura.engine.pauses.pause import Pause
+from caesura.engine.pauses.ranks import SessionRanks
 from caesura.engine.protocol import endpoint_of, owner_of
 
 OTHER = "other"
@@ -23,6 +24,7 @@ class Continuations:
 
     Args:
         keeper: holds the pauses.
+        ranks: what sessions have had.
         keep: which finished requests are kept.
         tools_called: the names of the tools that output tokens call; None without a tool parser.
     """
@@ -30,10 +32,12 @@ class Continuations:
     def __init__(
         self,
         keeper: PauseKeeper,
+        ranks: SessionRanks,
         keep: KeepContexts,
         tools_called: Callable[[Sequence[int]], list[str]] | None,
     ) -> None:
         self._keeper = keeper
+        self._ranks = ranks
         self._keep = keep
         self._tools_called = tools_called
         self._continuing: set[str] = set()
@@ -50,6 +54,16 @@ class Continuations:
         if pause is not None:
             self._continuing.add(request.request_id)
         return pause
+
+    def claim(self, request: Request) -> None:
+        """If a new request continues a paused context, it takes that context's place."""
+        pause = self.find(request)
+        if pause is None:
+            return
+        self._keeper.claim(pause, request)
+        if self._ranks.order is not None:
+            request.arrival_time = pause.service.arrival_seconds
+        self._ranks.returns(request.request_id, pause)
 
     def endpoint_at_end(self, request: Request) -> str | None:
         """What a finished request's session waits for; None when it is not kept."""

@@ -8,7 +8,7 @@ from vllm.v1.request import Request
 
 from caesura.engine.pauses.holds import References
 from caesura.engine.pauses.keeper import PauseKeeper
-from caesura.engine.pauses.table import HoldEnding
+from caesura.engine.pauses.pause import HoldEnding
 from caesura.policy import Demand
 
 RETRY_SECONDS = 0.01

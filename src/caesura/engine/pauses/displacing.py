@@ -64,7 +64,7 @@ class Displacing:
         queue = self._scheduler.kv_holding_waiting or self._scheduler.waiting
         needy = queue.peek_request() if queue else None
         missing = self._demands.missing_blocks(needy.request_id) if needy is not None else 0
-        if needy is None or missing <= 0 or not self._keeper.saves_contexts():
+        if needy is None or missing <= 0 or not self._keeper.holding.saves_contexts():
             return
         victims = self._victims(needy, missing)
         self._metrics.count("displacements", len(victims))

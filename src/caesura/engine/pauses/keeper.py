@@ -1,30 +1,27 @@
-"""The keeper of pauses: begins, decides, claims, releases and ends them.
+"""The keeper of pauses: begins, decides about, claims and ends them.
 
-It owns the pause table and every hold, asks the policy, and carries plans out. It knows the
-block pool and the host copies, and nothing of queues or steps: those are the scheduler's.
+It owns the pause table, asks the policy, and has plans carried out by `Holding`. It knows nothing
+of queues or steps: those are the scheduler's.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from itertools import takewhile
 from typing import assert_never
 
-from vllm.v1.core.block_pool import BlockPool
-from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.copies.blocks import forget_blocks, full_blocks
-from caesura.engine.copies.contexts import HostContexts, Prefetched
+from caesura.engine.copies.contexts import HostContexts
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.costs import StepTimer, profiled_costs
-from caesura.engine.pauses.holds import OwnBlocks, References
+from caesura.engine.pauses.holding import Holding
 from caesura.engine.pauses.listener import NO_PAUSE_LISTENER, PauseListener
 from caesura.engine.pauses.parking import Parking
+from caesura.engine.pauses.pause import HoldEnding, Pause, PauseEnding
 from caesura.engine.pauses.returns import Returns
 from caesura.engine.pauses.snapshots import Snapshots
-from caesura.engine.pauses.table import HoldEnding, Pause, PauseEnding, PauseTable
+from caesura.engine.pauses.table import PauseTable
 from caesura.engine.pauses.waits import Waits
 from caesura.engine.protocol import owner_of
 from caesura.policy import (
@@ -74,14 +71,18 @@ class PauseKeeper:
         self._config = config
         self.contexts = contexts
         self.snapshots = Snapshots(scheduler, self.table, contexts, self.timer, clock)
-        self._kv_cache_manager: KVCacheManager = scheduler.kv_cache_manager
-        self._pool: BlockPool = self._kv_cache_manager.block_pool
+        self.holding = Holding(
+            self.table, policy, self.snapshots, scheduler, parking, contexts, metrics
+        )
         self._block_size: int = scheduler.block_size
         self._parking = parking
         self.listener: PauseListener = NO_PAUSE_LISTENER
         self._metrics = metrics
         self._review_seconds: float | None = None
-        self._postponed: dict[str, None] = {}  # copied, but an iteration in flight may write yet
+
+    def report_to(self, listener: PauseListener) -> None:
+        """Tell a listener of the pauses and their holds."""
+        self.listener = self.holding.listener = listener
 
     # Beginnings
 
@@ -103,8 +104,6 @@ class PauseKeeper:
             service: what its session has had so far.
             in_place: the request is parked; else it is about to be freed.
         """
-        blocks = list(self._kv_cache_manager.get_blocks(request.request_id).blocks[0])
-        full = full_blocks(blocks)
         hashes = list(request.block_hashes[: computed_tokens // self._block_size])
         pause = Pause(
             id=request.request_id,
@@ -121,10 +120,7 @@ class PauseKeeper:
             owner=owner_of(request),
             request=request if in_place else None,
         )
-        if in_place and blocks:
-            pause.hold = OwnBlocks(blocks, computed_tokens)
-        elif full:
-            pause.hold = References(self._pool, full, self._block_size)
+        self.holding.begin(pause, request)
         self.table.add(pause)
         self.waits.begin(pause)
         self.listener.pause_began(pause)
@@ -156,7 +152,7 @@ class PauseKeeper:
         """Whether a step of the engine would do something for a pause, though nothing runs."""
         # Without host memory there is nothing that a report of progress could bring about.
         reported = self.waits.changed and self.contexts.memory().total_tokens > 0
-        return self.table.has_undecided() or bool(self._postponed) or reported
+        return self.table.has_undecided() or self.holding.has_postponed or reported
 
     def act(self, action: Action, ending: HoldEnding) -> bool:
         """Carry out a decision; False when it has to wait for an iteration in flight."""
@@ -164,7 +160,7 @@ class PauseKeeper:
         if pause is None:
             return True
         drops = isinstance(action, (Drop, Expire))
-        if drops and pause.hold is not None and not self._may_release(pause):
+        if drops and pause.hold is not None and not self.holding.may_release(pause):
             return False
         disposition = _disposition_after(action, pause)
         if pause.disposition != disposition:
@@ -175,16 +171,16 @@ class PauseKeeper:
             case Keep():
                 pass
             case CopyAhead():
-                self._copy_out(pause)
+                self.holding.copy_out(pause)
             case Prefetch():
-                self._prefetch(pause)
+                self.holding.prefetch(pause)
             case CopyOut():
-                self._copy_out(pause)
+                self.holding.copy_out(pause)
                 self.contexts.stop_prefetch(pause.copy)
             case Drop():
-                self.release(pause, ending, action.keep_tokens, action.forget)
+                self.holding.release(pause, ending, action.keep_tokens, action.forget)
             case Expire():
-                self.release(pause, HoldEnding.EXPIRED)
+                self.holding.release(pause, HoldEnding.EXPIRED)
             case DropCopy():
                 if disposition is not Disposition.PRESERVE:
                     self.contexts.stop_prefetch(pause.copy)
@@ -192,110 +188,6 @@ class PauseKeeper:
             case _:
                 assert_never(action)
         return True
-
-    def _may_release(self, pause: Pause) -> bool:
-        if isinstance(pause.hold, OwnBlocks):
-            assert pause.request is not None
-            return self._parking.can_free(pause.request)
-        return pause.hold is not None
-
-    # Holds
-
-    def release(
-        self, pause: Pause, ending: HoldEnding, keep_tokens: int = 0, forget: bool = False
-    ) -> None:
-        """Break a hold, or only its tail: the leading `keep_tokens` stay held."""
-        self.contexts.stop_prefetch(pause.copy)
-        hold = pause.hold
-        if hold is None:
-            return
-        blocks = list(hold.blocks())
-        keep_blocks = min(keep_tokens // self._block_size, len(full_blocks(blocks)))
-        self.contexts.shorten(pause.copy, keep_blocks)
-        if ending is HoldEnding.RELEASED and self.saves_contexts():
-            dropped, hashes = full_blocks(blocks[keep_blocks:]), pause.block_hashes[keep_blocks:]
-            self.contexts.save(pause.id, dropped, hashes, partial(self._copies_given_up, pause))
-        if isinstance(hold, OwnBlocks):
-            assert pause.request is not None
-            front = References(self._pool, blocks[:keep_blocks], self._block_size)
-            self._parking.free(pause.request)
-            pause.hold = front if keep_blocks else None
-        else:
-            assert isinstance(hold, References)
-            hold.trim(keep_blocks)
-            pause.hold = hold if keep_blocks else None
-        self.listener.hold_broken(pause, ending, (len(blocks) - keep_blocks) * self._block_size)
-        if forget:
-            forget_blocks(self._pool, blocks[keep_blocks:])
-        if pause.hold is None:
-            self._metrics.count("hold_endings", labels=(ending,))
-
-    def _copy_out(self, pause: Pause) -> None:
-        """Start copying a held context to host memory; without any, the hold stays."""
-        if pause.hold is not None and not pause.returning:
-            self.contexts.copy_out(pause.copy, pause.hold.blocks())
-            self._settle_copy(pause)
-
-    def settle_copies(self) -> None:
-        """Release the device blocks of contexts whose copies are complete, and hold what was
-        loaded."""
-        for prefetched in self.contexts.take_prefetched():
-            self._hold_prefetched(prefetched)
-        progressed = [copy.context_id for copy in self.contexts.take_progressed()]
-        postponed, self._postponed = self._postponed, {}
-        for pause_id in dict.fromkeys([*progressed, *postponed]):
-            pause = self.table.get(pause_id)
-            if pause is not None:
-                self._settle_copy(pause)
-
-    def _settle_copy(self, pause: Pause) -> None:
-        """If all of a context that is to be swapped out is copied, its blocks are released."""
-        if pause.hold is None or pause.returning or pause.disposition is not Disposition.SWAP:
-            return
-        whole = pause.copy.copied_blocks >= len(full_blocks(pause.hold.blocks()))
-        if not pause.copy.complete or not whole:
-            return
-        if self._may_release(pause):
-            self.release(pause, HoldEnding.COPIED)
-        else:
-            self._postponed[pause.id] = None
-
-    def _prefetch(self, pause: Pause) -> None:
-        """Start to load what the device lacks of a context; without a copy nothing happens."""
-        if not pause.returning and not isinstance(pause.hold, OwnBlocks):
-            self.contexts.prefetch(pause.copy, pause.held_tokens // self._block_size)
-
-    def _hold_prefetched(self, prefetched: Prefetched) -> None:
-        """What was loaded ahead of a session is held like the rest of its context."""
-        pause = self.table.get(prefetched.context_id)
-        assert pause is not None, "the end of a pause stops its prefetch"
-        if pause.hold is None:
-            pause.hold = References(self._pool, prefetched.blocks, self._block_size)
-        else:
-            assert isinstance(pause.hold, References)
-            assert pause.held_tokens == prefetched.first * self._block_size
-            pause.hold.extend(prefetched.blocks)
-        self.listener.prefetched(pause, prefetched.loaded_tokens)
-
-    def saves_contexts(self) -> bool:
-        """Whether a preempted context is copied out rather than computed again."""
-        has_host_memory = self.contexts.memory().total_tokens > 0
-        return has_host_memory and self.policy.saves_contexts(self.snapshots.costs())
-
-    def save_preempted(self, request: Request) -> None:
-        """A running request gives its blocks back: copy what is computed, if that is cheaper
-        than computing it again. Called while its blocks are still its own."""
-        if not self.saves_contexts():
-            return
-        blocks = full_blocks(self._kv_cache_manager.get_blocks(request.request_id).blocks[0])
-        given_up = partial(self._copies_given_up, None)
-        self.contexts.save(request.request_id, blocks, request.block_hashes, given_up)
-
-    def _copies_given_up(self, pause: Pause | None, lacking_blocks: int) -> Iterable[str]:
-        """Host memory lacks so many blocks for a pause's context, or for that of a request: the
-        pauses whose copies are worth less."""
-        tokens = lacking_blocks * self._block_size
-        return self.policy.copies_given_up(self.snapshots.take(), tokens, pause)
 
     # Ends
 
@@ -326,7 +218,7 @@ class PauseKeeper:
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             usable_tokens = min(same * self._block_size, request.num_tokens - 1)
             if usable_tokens < pause.held_tokens:
-                self.release(pause, HoldEnding.RESUMED, usable_tokens)
+                self.holding.release(pause, HoldEnding.RESUMED, usable_tokens)
 
     def cancel(self, pause: Pause) -> None:
         """A paused or returning session was closed or aborted."""
@@ -354,12 +246,7 @@ class PauseKeeper:
         gone = ending is not PauseEnding.RESUMED
         if not pause.returning:
             self.waits.given_up(pause)
-        if isinstance(pause.hold, OwnBlocks):
-            # Its request goes on with these blocks, or vLLM frees them with the request.
-            self._metrics.count("hold_endings", labels=(hold_ending,))
-            pause.hold = None
-        else:
-            self.release(pause, hold_ending)
+        self.holding.end(pause, hold_ending)
         self.contexts.end(pause.copy, forget=gone)
         self.table.remove(pause)
         self.listener.pause_ended(pause, ending)
@@ -369,8 +256,8 @@ class PauseKeeper:
         """Break every hold, and drop what there is in host memory: pauses go on without."""
         for pause in list(self.table):
             self.contexts.stop_prefetch(pause.copy)
-            if self._may_release(pause):
-                self.release(pause, HoldEnding.CANCELLED)
+            if self.holding.may_release(pause):
+                self.holding.release(pause, HoldEnding.CANCELLED)
             if host_copies:
                 self.contexts.drop(pause.copy)
 

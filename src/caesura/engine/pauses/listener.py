@@ -1,6 +1,6 @@
 """The events of pauses that a trace records."""
 
-from caesura.engine.pauses.table import HoldEnding, Pause, PauseEnding
+from caesura.engine.pauses.pause import HoldEnding, Pause, PauseEnding
 from caesura.policy import Action, Disposition
 
 

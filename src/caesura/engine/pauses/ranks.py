@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from vllm.v1.request import Request
 
-from caesura.engine.pauses.table import Pause
+from caesura.engine.pauses.pause import Pause
 from caesura.policy import Service, SessionOrder
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from vllm.v1.request import Request
 
-from caesura.engine.pauses.table import Pause
+from caesura.engine.pauses.pause import Pause
 from caesura.engine.protocol import REPORT, wants_report
 from caesura.session.returns import ContextReturn
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from caesura.endpoints import HUMAN
 from caesura.engine.metrics import PauseMetrics
-from caesura.engine.pauses.table import Pause, PauseEnding, PauseTable
+from caesura.engine.pauses.pause import Pause, PauseEnding
+from caesura.engine.pauses.table import PauseTable
 from caesura.policy import Policy
 from caesura.policy.progress import Progress
 

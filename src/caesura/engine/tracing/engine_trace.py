@@ -29,7 +29,7 @@ def trace_engine(
         lambda: levels_of(scheduler, keeper),
         block_bytes(scheduler.kv_cache_config),
     )
-    keeper.listener = trace
+    keeper.report_to(trace)
     keeper.contexts.report_to(trace)
     return trace
 

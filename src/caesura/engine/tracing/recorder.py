@@ -15,7 +15,7 @@ from vllm.v1.request import Request
 from caesura.engine.copies.batch import CopyBatch
 from caesura.engine.copies.listener import CopyListener
 from caesura.engine.pauses.listener import PauseListener
-from caesura.engine.pauses.table import HoldEnding, Pause, PauseEnding
+from caesura.engine.pauses.pause import HoldEnding, Pause, PauseEnding
 from caesura.engine.tracing.attention import attention_of, computed_before
 from caesura.engine.tracing.trace_events import MAX_EVENTS, Args, TraceEvents, section_path
 from caesura.policy import Action, Disposition, Drop, Expire

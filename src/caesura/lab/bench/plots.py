@@ -213,11 +213,14 @@ def _draw_session(axes: Axes, row: int, spans: Sequence[_Span], zero: float) -> 
 def _spans(session: SessionRecord, end: float, colours: dict[str, str]) -> Iterator[_Span]:
     """What a session did, up to the `end` of the replay if it was not over."""
     for index, turn in enumerate(session.turns):
-        yield _Span(turn.submitted_at, turn.first_token_at or end, _WAITING)
-        if turn.first_token_at is not None:
-            yield _Span(turn.first_token_at, turn.finished_at or end, _GENERATING)
-        if turn.finished_at is None:
+        if turn.first_token_at is None:
+            yield _Span(turn.submitted_at, end, _WAITING)
             return
+        yield _Span(turn.submitted_at, turn.first_token_at, _WAITING)
+        if turn.finished_at is None:
+            yield _Span(turn.first_token_at, end, _GENERATING)
+            return
+        yield _Span(turn.first_token_at, turn.finished_at, _GENERATING)
         if index + 1 < len(session.turns):
             resumed_at = session.turns[index + 1].submitted_at
         elif session.ending is Ending.COMPLETED:

@@ -93,19 +93,18 @@ def timeline_figure(played: Sequence[Played]) -> Figure:
 def _draw_case(axes: Axes, one: Played) -> None:
     timeline, zero = one.timeline, one.timeline.began_at
     generating = [
-        (span.began_at - zero, (span.ended_at or span.began_at) - span.began_at)
+        (span.began_at - zero, span.ended_at - span.began_at)
         for span in timeline.spans
-        if span.kind is SpanKind.GENERATING
+        if span.kind is SpanKind.GENERATING and span.ended_at is not None
     ]
     axes.broken_barh(generating, (-1.4, 0.8), facecolors=_GENERATING)
     for row, call in enumerate(timeline.calls):
         done = one.executed[call.id or ""]
-        ended_at = done.ended_at or done.began_at
-        bars = (
-            (call.opened_at, call.issued_at, _WRITING),
-            (done.began_at, ended_at, _EXECUTING),
-            (ended_at, call.injected_at or ended_at, _WAITING),
-        )
+        bars = [(call.opened_at, call.issued_at, _WRITING)]
+        if done.ended_at is not None:
+            bars.append((done.began_at, done.ended_at, _EXECUTING))
+            if call.injected_at is not None:
+                bars.append((done.ended_at, call.injected_at, _WAITING))
         axes.broken_barh(
             [(since - zero, until - since) for since, until, _ in bars],
             (row - 0.4, 0.8),

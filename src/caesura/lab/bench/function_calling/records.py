@@ -109,8 +109,8 @@ class CaseJudge:
 
     def answered_at(self, timeline: Timeline) -> float:
         """When the last token of the answer was there."""
-        ended_at = timeline.ended_at or timeline.began_at
-        return ended_at if self._answered_at is None else self._answered_at
+        known = (self._answered_at, timeline.ended_at, timeline.began_at)
+        return next(at for at in known if at is not None)
 
     def is_correct(self, case: ModeCase, timeline: Timeline) -> bool:
         """See `CaseRun.correct`."""
@@ -153,7 +153,7 @@ def measured_calls(
     for span in spans:
         done = executed[span.id or ""]
         generated = span.generation_seconds * span.tokens / (span.tokens - 1)
-        taken = (done.ended_at or done.began_at) - done.began_at
+        taken = 0.0 if done.ended_at is None else done.ended_at - done.began_at
         needed = tuple(place[known[index].call.id] for index in done.known.after)
         calls.append(CallTimes(generated, taken, needed))
     return calls
@@ -164,7 +164,7 @@ def case_run(case: ModeCase, timeline: Timeline, judge: CaseJudge, tokens: CallT
     executed = judge.executed
     correct = judge.is_correct(case, timeline)
     calls = measured_calls(timeline.calls, case.calls, executed) if correct else []
-    began_at = timeline.began_at
+    began_at, first_at = timeline.began_at, timeline.first_token_at
     ends = [done.ended_at for done in executed.values() if done.ended_at is not None]
     return CaseRun(
         suite=case.suite,
@@ -177,7 +177,7 @@ def case_run(case: ModeCase, timeline: Timeline, judge: CaseJudge, tokens: CallT
         generation_s=sum(call.generation_seconds for call in calls),
         execution_s=sum(call.execution_seconds for call in calls),
         bound_s=bound_seconds(case.mode, calls),
-        first_token_s=(timeline.first_token_at or began_at) - began_at,
+        first_token_s=0.0 if first_at is None else first_at - began_at,
         calls=len(timeline.calls),
         traps=timeline.traps,
         call_tokens=sum(span.tokens for span in timeline.calls),

@@ -115,7 +115,7 @@ class AgentDisplay:
     def frame(self, recording: Recording) -> Text:
         """The recording as it is now, in as many lines as it has lanes, and two more."""
         timeline = recording.timeline
-        now = timeline.ended_at or self._clock()
+        now = self._clock() if timeline.ended_at is None else timeline.ended_at
         on = axis(recording, now, self._columns)
         lines = [self._heading(recording, now, on.seconds)]
         lines += [self._line(lane) for lane in lanes(recording, now, on)]

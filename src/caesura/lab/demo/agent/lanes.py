@@ -78,7 +78,8 @@ def axis(recording: Recording, now: float, columns: int) -> Axis:
 
 def lanes(recording: Recording, now: float, on: Axis) -> list[Lane]:
     """All lanes, as they are known at a time."""
-    now = recording.timeline.ended_at or now
+    if recording.timeline.ended_at is not None:
+        now = recording.timeline.ended_at
     calls = [
         Lane(
             call.id or call.name,
