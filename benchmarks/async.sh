@@ -8,7 +8,7 @@
 set -eu
 data=$1
 results=${2:-benchmarks/results/async}
-bench() { caesura bench --async --data "$data" "$@"; }
+bench() { caesura bench calls --data "$data" "$@"; }
 uniform=uniform:0.03:0.5
 
 bench --suite bfcl-parallel --cases 50 --latency $uniform --order longest-first,random --json "$results/parallel.json"
@@ -23,6 +23,6 @@ crowd --seeds 0,1,2 --json "$results/crowd.json"
 crowd --seeds 0,1,2 --policy-option handicap_seconds=0 --json "$results/crowd_by_arrival.json"
 crowd --seeds 0,1 --latency uniform:0.5:5 --json "$results/crowd_slow_calls.json"
 
-caesura bench --async --suite demo --cases 60 --json "$results/demo.json"
+caesura bench calls --suite demo --cases 60 --json "$results/demo.json"
 python benchmarks/async_bounds.py "$data" --json "$results/bounds.json"
 python benchmarks/async_tables.py "$results"/*.json

@@ -1,6 +1,6 @@
 """What theory promises for asynchronous function calling on BFCL, by decode speed.
 
-No engine: the bounds of `caesura bench --async` for the known answers of BFCL v4, with the tokens
+No engine: the bounds of `caesura bench calls` for the known answers of BFCL v4, with the tokens
 that the bench model's tokenizer gives them and an assumed time per token.
 
     python benchmarks/async_bounds.py DATA [--cases 200] [--json OUT]
@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from caesura.cml import Mode
-from caesura.lab.bench.function_calling import BFCL_SUITES, Dependencies, Suite, load_bfcl
+from caesura.lab.bench.function_calling.bfcl import BFCL_SUITES, Dependencies, load_bfcl
+from caesura.lab.bench.function_calling.cases import Suite
 from caesura.lab.bench.function_calling.latencies import parse_latency
 from caesura.lab.bench.function_calling.latency_theory import CallTimes, bound_seconds
 from caesura.lab.bench.function_calling.plans import CallTokens, Order, TimedCall, timed_calls

@@ -1,4 +1,4 @@
-"""Markdown tables of what `caesura bench --async --json` wrote.
+"""Markdown tables of what `caesura bench calls --json` wrote.
 
 python benchmarks/async_tables.py benchmarks/results/async/*.json
 """

@@ -4,8 +4,9 @@ import inspect
 import os
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import is_hypothesis_test
@@ -15,6 +16,9 @@ from caesura.lab.models.noise_model import demo_model_path
 from small_model import MODEL
 from support import draws
 
+if TYPE_CHECKING:
+    from servers import RestartableServer
+
 draws.load_profile()
 # Processes share the cores; and sums do not depend on how many there are. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,17 +26,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Files that share what is slow to start. One process plays them all, one after the other.
 TOGETHER = {
     "engines in this process": [
-        "engine/test_call_grammar.py",
-        "engine/test_calling.py",
+        "engine/model/test_call_grammar.py",
+        "engine/model/test_calling.py",
         "engine/test_forced_tokens.py",
-        "engine/test_frames.py",
+        "engine/model/test_frames.py",
         "engine/test_planned_calls.py",
-        "engine/test_prompted_calling.py",
+        "engine/model/test_prompted_calling.py",
         "engine/test_sessions.py",
-        "engine/test_speculated_frames.py",
+        "engine/model/test_speculated_frames.py",
         "engine/test_token_exactness.py",
     ],
-    "simulations": ["engine/test_trace.py", "lab/bench/test_simulate.py"],
+    "one server": ["engine/serving/test_serve.py", "test_examples.py"],
+    "one server with keys": [
+        "server/clients/test_clients.py",
+        "server/sessions/test_serve_sessions.py",
+    ],
+    "simulations": ["engine/tracing/test_trace.py", "lab/bench/test_simulate.py"],
 }
 ROOMS = {f"tests/{file}": room for room, files in TOGETHER.items() for file in files}
 
@@ -93,3 +102,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def model_path() -> str:
     return str(demo_model_path(config=MODEL))
+
+
+@pytest.fixture(scope="session")
+def example_server(
+    model_path: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["RestartableServer"]:
+    """Serves whoever comes, with the tools of the examples, in a copy of their folder."""
+    from support.servers.examples import serve_examples
+
+    server = serve_examples(model_path, tmp_path_factory.mktemp("examples"))
+    yield server
+    server.stop()

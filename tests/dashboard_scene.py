@@ -248,7 +248,7 @@ class Scene:
             idle = [agent for agent in self.agents.running if agent.phase is Phase.IDLE]
             if idle and self.chance.random() < 0.3:
                 await self.chance.choice(idle).steer("Thanks. Keep that for the next time.")
-            for record in await self.agents.approvals(ANONYMOUS, ApprovalState.WAITING):
+            for record in await self.work.store.approvals(ANONYMOUS, ApprovalState.WAITING):
                 if self.clock() - record.created_seconds > self.chance.uniform(15, 120):
                     refuse = self.chance.random() < 0.15
                     reason = "Ask the customer first." if refuse else None

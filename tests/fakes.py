@@ -3,7 +3,7 @@
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from caesura.cml import (
     Ending,
@@ -22,6 +22,7 @@ VOCAB_SIZE = 97
 
 Model = Callable[[Sequence[int]], int]  # the next token of a transcript
 Texts = Callable[[int], str]  # the text of a token
+Pace = Callable[[Sequence[int]], Awaitable[None]]  # waits for the time of a transcript's next token
 
 STOP_OF = {
     Ending.FRAME: StopReason.FRAME,
@@ -46,6 +47,10 @@ def continuation(transcript: Sequence[int], tokens: int) -> list[int]:
     return generated
 
 
+async def at_once(transcript: Sequence[int]) -> None:
+    await asyncio.sleep(0)
+
+
 class FakeStream:
     """One session; generates when it is iterated, one token per turn of the event loop."""
 
@@ -56,7 +61,9 @@ class FakeStream:
         model: Model,
         text_of: Texts,
         max_context_tokens: int | None = None,
+        pace: Pace | None = None,
     ) -> None:
+        self._pace = pace or at_once
         self.transcript: list[int] = []
         self.endpoints: list[str | None] = []
         self.reports: list[tuple[float | None, float | None]] = []
@@ -86,7 +93,7 @@ class FakeStream:
     async def _turn(self, sampling: Sampling, cached: int) -> AsyncIterator[Delta]:
         generated, stop = 0, None
         while stop is None:
-            await asyncio.sleep(0)
+            await self._pace(self.transcript)
             if self.closed:
                 break
             if self._turns:
@@ -107,7 +114,7 @@ class FakeStream:
         watch = self._watch(sampling.frames, ends, before)
         generated, stop = 0, None
         while stop is None:
-            await asyncio.sleep(0)
+            await self._pace(self.transcript)
             if self.closed:
                 break
             token = self._model(self.transcript)
@@ -183,6 +190,7 @@ class FakeEngine:
     """
 
     max_context_tokens: int | None = None
+    pace: Pace | None = None  # awaited before each token
 
     def __init__(
         self, eos_token_id: int = 0, model: Model = next_token, text_of: Texts = word
@@ -206,7 +214,12 @@ class FakeEngine:
         if session_id in self.open_ids:
             raise DuplicateSession(f"session {session_id} is already open")
         stream = self.streams[session_id] = FakeStream(
-            session_id, self.eos_token_id, self.model, self.text_of, self.max_context_tokens
+            session_id,
+            self.eos_token_id,
+            self.model,
+            self.text_of,
+            self.max_context_tokens,
+            self.pace,
         )
         await stream.extend(token_ids, sampling, endpoint)
         return stream

@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -88,6 +89,45 @@ def serving(
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+class RestartableServer:
+    """A server that can be stopped, and started again in the same folder at the same port.
+
+    Args:
+        model, arguments: what is served, as in `serving`.
+        directory: where it runs and keeps its sessions.
+        port: where it listens; any if None.
+        environment: variables of its process.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        arguments: Sequence[str],
+        directory: Path,
+        port: int | None = None,
+        **environment: str,
+    ) -> None:
+        self.directory = directory
+        port = port or free_port()
+        self._serve = partial(serving, model, arguments, port=port, **environment)
+        self._running = ExitStack()
+        self._starts = 0
+        self.server = self.start()
+
+    @property
+    def log(self) -> Path:
+        """Of the latest start."""
+        return self.directory / f"server-{self._starts}.log"
+
+    def start(self) -> Server:
+        self._starts += 1
+        self.server = self._running.enter_context(self._serve(self.log))
+        return self.server
+
+    def stop(self) -> None:
+        self._running.close()
 
 
 def _is_healthy(server: Server) -> bool:

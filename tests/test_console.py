@@ -8,24 +8,17 @@ import unicodedata
 from io import StringIO
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import TextColumn
 from rich.table import Table
-from typer.testing import CliRunner
 
-from caesura.cli import app
 from caesura.console import plain_console, printable
 from caesura.lab.progress import progress_bars
 
 SOURCE = Path(__file__).parent.parent / "src" / "caesura"
 DATA = "uniform:A:B [bold]:smile:[/bold] [/x] [red]"
-COMMANDS = [
-    (),
-    *((command.name or command.callback.__name__,) for command in app.registered_commands),
-]
 
 
 @given(st.text())
@@ -61,22 +54,6 @@ def test_progress_takes_no_text_for_markup() -> None:
         with console.capture() as captured:
             console.print(progress.get_renderable())
     assert captured.get().count(DATA) == 2
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_the_help_of_a_command_is_what_was_written(command: tuple[str, ...]) -> None:
-    shown = CliRunner().invoke(app, [*command, "--help"])
-    assert shown.exit_code == 0
-    strange = {character for character in shown.output if ord(character) > 0xFF}
-    assert not strange, "an emoji, or a box"
-    assert "[bold]" not in shown.output
-    assert "\\[" not in shown.output
-
-
-def test_the_help_names_the_form_of_a_distribution_and_of_an_extra() -> None:
-    help_texts = [CliRunner().invoke(app, [name, "--help"]).output for name in ("bench", "train")]
-    assert "uniform:A:B" in help_texts[0]
-    assert '"caesura[train]"' in help_texts[1]
 
 
 def test_an_error_is_shown_as_it_is() -> None:

@@ -16,7 +16,15 @@ SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 EVERYTHING = frozenset({"*"})
 # What all rooms of the laboratory may use.
 LAB_FLOOR = frozenset(
-    {"PRODUCT", "lab.machine", "lab.progress", "lab.figures", "lab.results_file", "lab.report"}
+    {
+        "PRODUCT",
+        "lab.machine",
+        "lab.progress",
+        "lab.settings",
+        "lab.figures",
+        "lab.results_file",
+        "lab.report",
+    }
 )
 # Which rooms of ours a room may use besides itself and the root modules: the product first, then
 # the laboratory, which nothing of the product uses. A room without a rule fails the test.
@@ -87,6 +95,7 @@ MAY_USE = {
     "__main__": EVERYTHING,
     # The laboratory; `PRODUCT` stands for all of the above but the command line.
     "lab.machine": frozenset[str](),
+    "lab.settings": frozenset[str](),
     "lab.progress": frozenset[str](),
     "lab.figures": frozenset[str](),
     "lab.results_file": frozenset({"lab.machine"}),

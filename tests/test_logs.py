@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import random
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from caesura.logs import LEVEL_VARIABLE, configure_engine_logging, configure_logging
+from caesura.logs import LEVEL_VARIABLE, configure_logging
 
 LINE = r"\(\w+ pid=\d+\) {level} \d\d-\d\d \d\d:\d\d:\d\d \[caesura\.tools\.mcp_server:\d+\] {text}"
 SAY = """
@@ -101,6 +102,12 @@ def test_what_a_users_own_handler_prints_is_not_printed_twice() -> None:
     assert "a failure" not in shown
 
 
+def test_a_handler_that_writes_elsewhere_takes_nothing_from_the_terminal() -> None:
+    elsewhere = "import io; logging.getLogger().addHandler(logging.StreamHandler(io.StringIO()))"
+    shown, _ = said(f"{elsewhere}\nconfigure_logging()")
+    assert lines(shown, "INFO", "a notice") == 1
+
+
 def test_a_users_own_configuration_of_the_logger_stays() -> None:
     mine = "log = logging.getLogger('caesura'); log.addHandler(logging.NullHandler())"
     shown, other = said(f"{mine}\nlog.setLevel(logging.ERROR)\nconfigure_logging()")
@@ -124,17 +131,36 @@ def test_a_program_that_imports_caesura_keeps_its_logging() -> None:
     assert "caesura.tools.mcp_server" not in shown + other
 
 
-def has_handler() -> None:
-    configure_engine_logging()
+def count_handlers_beside_an_engine() -> None:
+    from engine.virtual.engine import Shape, VirtualEngine
+
+    VirtualEngine(Shape(), random.Random(1))
     sys.exit(len(logging.getLogger("caesura").handlers))
 
 
-@pytest.mark.parametrize(("name", "handlers"), [("EngineCore_DP1", 1), ("a user's", 0)])
-def test_a_process_of_vllms_engine_shows_it(name: str, handlers: int) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=has_handler, name=name)
+def test_a_process_of_vllms_engine_shows_it() -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=count_handlers_beside_an_engine, name="EngineCore_DP1")
     process.start()
     process.join()
-    assert process.exitcode == handlers
+    assert process.exitcode == 1
+
+
+@pytest.mark.parametrize(
+    "serving",
+    [
+        "from caesura.server.plugin import CaesuraPlugin; from fastapi import FastAPI\n"
+        "CaesuraPlugin().attach_router(FastAPI())",  # `vllm serve`, too
+        "from caesura.engine.config import CaesuraConfig\n"
+        "from caesura.engine.serving import serve\n"
+        "from caesura.errors import ConfigurationError\n"
+        "try: serve.serve('model', CaesuraConfig(host_memory=2**60), [])\n"
+        "except ConfigurationError: pass",
+    ],
+)
+def test_a_process_that_serves_shows_it(serving: str) -> None:
+    shown, _ = said(f"{serving}\nassert len(logging.getLogger('caesura').handlers) == 1")
+    assert lines(shown, "INFO", "a notice") == 1
 
 
 @pytest.fixture

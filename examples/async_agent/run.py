@@ -1,8 +1,10 @@
 """A question in three modes, on the openai package: the server calls while the model writes.
 
 Run:    python examples/async_agent/run.py [--url URL] [--model NAME] [--mode MODE] ["A question"]
-Server: see examples/README.md. Its model must be trained to call while it writes; the bundled one
-        knows prices, stocks and owners of items, carriers and states of orders, phone numbers.
+Server: caesura serve
+        Its model must be trained to call while it writes; the bundled one, which is served where no
+        model is named, knows prices, stocks and owners of items, carriers and states of orders,
+        phone numbers.
 """
 
 import argparse
@@ -48,7 +50,7 @@ if __name__ == "__main__":
     parser.add_argument("--mode", choices=MODES, help="Only this one.")
     parser.add_argument("--url", default="http://localhost:8000")
     parser.add_argument("--api-key", default="none")
-    parser.add_argument("--model", default="agent")
+    parser.add_argument("--model", default="demo")
     chosen = parser.parse_args()
     with openai.OpenAI(base_url=f"{chosen.url}/v1", api_key=chosen.api_key) as made:
         for name in [chosen.mode] if chosen.mode else MODES:

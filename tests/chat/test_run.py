@@ -1,10 +1,13 @@
 """`caesura chat` as its users meet it: in a process, at a real server."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from chat.chatting import chat, terminal, wire
 from server.served import form, human, served
+from session import planned
+from session.calling.byte_model import text_of
 from session.workplace import tool
 
 
@@ -58,6 +61,18 @@ async def test_a_question_that_nobody_can_answer_has_its_own_status(tmp_path: Pa
         answered = await chat(*back.split()[2:], "--message", "y")
     assert answered.status == 0
     assert answered.answers == "heard: did it. the end\n"
+
+
+async def test_a_model_that_goes_on_beside_a_question_is_heard_to_its_end(tmp_path: Path) -> None:
+    said = "meanwhile " * 60
+    plan = f"{planned.call('a', 'risky')}{said}|?a| so: |=a|."
+    tools = {"engine": planned.engine(), "formats": planned.FORMATS}
+    async with served(tmp_path / "db", tool(risky, approve=True), **tools) as server:
+        arguments = ("--url", server.url, "--function-calling", "async")
+        asked = await chat(*arguments, "--message", plan)
+    assert asked.status == 3
+    assert asked.answers == f"{said}\n"
+    assert "May risky() run?" in asked.notes
 
 
 async def test_piped_lines_wait_for_their_turn(tmp_path: Path) -> None:
@@ -126,7 +141,7 @@ async def test_a_dialogue_with_an_approval(tmp_path: Path) -> None:
         screen.type("maybe\r")
         await screen.until("answer y, or n and a reason")
         screen.type("n not now\r")
-        await screen.until("refused: not now")
+        await screen.until("risky: refused: not now")
         await screen.until("← risky refused")
         await screen.until("done")
         screen.type("/sessions\r")
@@ -244,9 +259,52 @@ async def test_questions_are_answered_in_their_order_and_stay_until_then(tmp_pat
         screen.type("n not now\r")
         await screen.until("May daring() run?")
         screen.type("y\r")
-        await screen.until("not now")
+        await screen.until("daring: accepted")
         await screen.until("did it, too")
         await screen.until("done")
+
+
+async def test_a_question_stays_below_what_the_model_goes_on_to_say(tmp_path: Path) -> None:
+    plan = f"{planned.call('a', 'risky')}{'meanwhile ' * 60}|?a| so: |=a|."
+    tools = {"engine": planned.engine(), "formats": planned.FORMATS}
+    async with (
+        served(tmp_path / "db", tool(risky, approve=True), **tools) as server,
+        terminal("--url", server.url, "--function-calling", "async", columns=60) as screen,
+    ):
+        screen.type(f"{plan}\r")
+        await screen.until("waiting for risky")
+        await screen.until("May risky() run?")
+        screen.type("y\r")
+        await screen.until("so: did it.")
+        line = " ".join(["meanwhile"] * 6)
+        assert any(written.endswith(line) for written in screen.screen.splitlines())
+
+
+async def test_a_question_goes_with_its_call(tmp_path: Path) -> None:
+    plan = f"{planned.call('a', 'risky')}{'x' * 2000}"  # more than it may write
+    asked = asyncio.Event()
+
+    async def pace(transcript: Sequence[int]) -> None:
+        await asyncio.sleep(0)
+        if "".join(map(text_of, transcript[-20:])) == "x" * 20:
+            await asked.wait()
+
+    engine = planned.engine()
+    engine.pace = pace
+    tools = {"engine": engine, "formats": planned.FORMATS}
+    async with (
+        served(tmp_path / "db", tool(risky, approve=True), **tools) as server,
+        terminal("--url", server.url, "--function-calling", "async") as screen,
+    ):
+        screen.type(f"{plan}\r")
+        await screen.until("May risky() run?")
+        asked.set()
+        await screen.until("nobody needs to answer any more")
+        await screen.until("← risky cancelled")
+        (session,) = (await server.client.get("/v1/sessions")).json()["data"]
+        before = await server.until(session["id"], phase="idle")
+        screen.type("so\r")  # is no answer
+        await server.until(session["id"], turns=before["turns"] + 1)
 
 
 async def test_nothing_that_a_tool_returns_reaches_the_terminal_raw(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ UNITS = [
     "☀\ufe0f",
     "n\u0303",
 ]
-TEXTS = st.lists(st.sampled_from([*UNITS, "\n"]), max_size=60).map("".join)
+UNITS_OF_TEXTS = st.lists(st.sampled_from([*UNITS, "\n"]), max_size=60)
+TEXTS = UNITS_OF_TEXTS.map("".join)
 
 
 def test_a_name_that_could_be_read_as_something_else_is_quoted() -> None:
@@ -68,18 +69,18 @@ def test_lines_fit_and_nothing_is_lost(text: str, width: int) -> None:
         assert not line or not unicodedata.combining(line[0])
 
 
-@given(TEXTS, st.integers(1, 30), st.lists(st.integers(1, 9)))
+@given(UNITS_OF_TEXTS, st.integers(1, 30), st.lists(st.integers(1, 9)))
 def test_a_text_in_pieces_has_the_lines_of_the_whole(
-    text: str, width: int, sizes: list[int]
+    units: list[str], width: int, sizes: list[int]
 ) -> None:
-    lines, last, rest, kept = [], "", text, ""
-    for size in [*sizes, len(text)]:
-        *complete, last = wrapped(last + rest[:size], width)
+    lines, last, kept, rest = [], "", "", units
+    for size in [*sizes, len(units)]:
+        *complete, last = wrapped(last + "".join(rest[:size]), width)
         rest = rest[size:]
         assert not complete or complete[0].startswith(kept.rstrip())
         kept = settled(last)  # may be written: it does not move to the next line
         lines += complete
-    assert [*lines, last] == wrapped(text, width)
+    assert [*lines, last] == wrapped("".join(units), width)
 
 
 def test_a_text_is_shortened_between_words() -> None:

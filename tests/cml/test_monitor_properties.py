@@ -1,8 +1,6 @@
 """What holds for every stream, however it is cut."""
 
-import time
 import tracemalloc
-from collections.abc import Callable
 
 import pytest
 from hypothesis import assume, given
@@ -135,23 +133,3 @@ def test_memory_does_not_grow_with_a_stream(start: str, piece: str) -> None:
     finally:
         tracemalloc.stop()
     assert after - before < 8_000
-
-
-@pytest.mark.parametrize("piece", ["a", "[", "[~", "~", "[CALL]", "[CALL]a1[HEAD]{}[END]", "[<"])
-@pytest.mark.parametrize("at_once", [False, True], ids=["in pieces", "at once"])
-def test_time_is_linear_in_a_stream(piece: str, at_once: bool) -> None:
-    def seconds(count: int) -> float:
-        monitor = TextMonitor(MonitorSettings(limits=Limits(body_characters=10**9)))
-        chunks = ["[~" + piece * count] if at_once else [piece] * count
-        start = time.process_time()
-        for chunk in chunks:
-            monitor.feed(chunk)
-        monitor.end_of_stream()
-        return time.process_time() - start
-
-    # Eight times as much takes eight times as long; 64 times if it were quadratic.
-    assert least(seconds, 16_000) < 24 * least(seconds, 2_000) + 0.01
-
-
-def least(seconds: Callable[[int], float], count: int) -> float:
-    return min(seconds(count) for _ in range(3))

@@ -7,7 +7,7 @@ import pytest
 
 from caesura.engine.serving.launch import Engine, EngineSettings
 from caesura.lab.bench.function_calling.vllm_planned_calls import PLANNED_CALLS
-from engine.frame_scenarios import Teacher
+from engine.model.frame_scenarios import Teacher
 from forced_tokens import FORCED_TOKENS
 from framed_model import FramedModel, build_framed_model
 from small_model import kv_bytes

@@ -146,7 +146,10 @@ def test_a_pause_is_named_after_the_fact(engine: Engine, engine_loop: EngineLoop
         totals = engine.counts.totals
         assert totals["progress_reports|search"] == 1
         endings = {key: count for key, count in totals.items() if "pause_endings|search" in key}
-        assert sum(endings.values()) == 1
+        assert endings == {
+            "pause_endings|search+mail|renamed": 1,
+            "pause_endings|search|resumed": 1,
+        }
         assert totals["paused_seconds|search"] > 0
         await session.close()
 

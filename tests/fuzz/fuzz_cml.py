@@ -1,11 +1,4 @@
-"""A fuzz target for CML: any bytes are a stream, and how it is cut.
-
-With atheris installed, `PYTHONPATH=tests python tests/fuzz/fuzz_cml.py -max_total_time=60` looks
-for inputs that break what `check` asserts; libFuzzer's options apply. Without it, the tests run
-`check` on random inputs.
-"""
-
-import sys
+"""A fuzz target for CML: any bytes are a stream, and how it is cut."""
 
 from caesura.cml import (
     Call,
@@ -75,11 +68,3 @@ def check_as_transcript(stream: str) -> None:
     except MalformedTranscript:
         return
     assert read_transcript(encode_text(pieces)) == pieces
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()

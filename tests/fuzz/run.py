@@ -2,7 +2,7 @@
 
 A round plays every property and every random schedule, each with twice as many examples as in the
 round before, and draws by a seed of its own. With atheris installed, a tenth of the time goes to
-`fuzz_cml.py` first.
+`with_atheris.py` first.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FUZZ_CML = Path("tests", "fuzz", "fuzz_cml.py")
+WITH_ATHERIS = Path("tests", "fuzz", "with_atheris.py")
 TESTS_FAILED, NO_TESTS = 1, 5  # how pytest ends
 BETWEEN_ROUNDS = 1_000_000  # tests count on from a round's seed
 ATHERIS_SHARE = 0.1
@@ -87,6 +87,7 @@ class Campaign:
             self._mutate_streams()
         for number, draws in enumerate(self._rounds()):
             if not self._seconds_left:
+                print("\nfuzz: the time is over")
                 break
             print(
                 f"\nfuzz: round {number + 1} with seed {draws.seed} and {draws.times} x the usual "
@@ -131,14 +132,14 @@ class Campaign:
         print(f"fuzz: streams of CML by atheris with seed {self.seed}", flush=True)
         before = set(self.out.iterdir())
         command = [
-            *(sys.executable, str(FUZZ_CML), f"-seed={self.seed}"),
+            *(sys.executable, str(WITH_ATHERIS), f"-seed={self.seed}"),
             f"-max_total_time={max(1, round(ATHERIS_SHARE * self.seconds))}",
             f"-artifact_prefix={self.out}/",
         ]
         run_for(self._seconds_left, command, {})
         for file in sorted(set(self.out.iterdir()) - before):
             self.failures.append(
-                shlex.join(["PYTHONPATH=tests", sys.executable, str(FUZZ_CML), str(file)])
+                shlex.join(["PYTHONPATH=tests", sys.executable, str(WITH_ATHERIS), str(file)])
             )
 
 
@@ -178,6 +179,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "fuzz")
     options = parser.parse_args()
+    # A shell ignores it for what it starts in the background, and so would all that we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     campaign = Campaign(**vars(options))
     print(f"fuzz: {campaign.seconds:.0f} s, from seed {campaign.seed} on", flush=True)
     with suppress(KeyboardInterrupt):

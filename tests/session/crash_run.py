@@ -38,7 +38,7 @@ from session.planned import FORMATS, HEAD, INTR, call, read, send_off
 from session.planned import engine as planned_engine
 from session.planned import model as planned_model
 from session.scripted import ASSISTANT, END, ByteDialogue, model
-from session.workplace import OWNER, eventually, spec, stored, tool, workplace
+from session.workplace import OWNER, calls_of, eventually, spec, stored, tool, workplace
 
 FUTURES = "async with futures"
 KINDS = (None, "sync", "sync_parallel", "async", FUTURES)
@@ -192,7 +192,7 @@ async def check(folder: Path, sessions: int, seed: int) -> Counter[str]:
         assert sorted(int(r.spec.metadata["index"]) for r in records) == [*range(sessions)]
         for record in records:
             assert (record.phase, record.ending) == (Phase.ENDED, SessionEnding.COMPLETED), record
-            calls = await work.store.calls(record.id)
+            calls = await calls_of(work.store, record.id)
             counts["calls"] += len(calls)
             for call in calls:
                 counts.update(_checked(call, executions))

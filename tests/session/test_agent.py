@@ -1,21 +1,22 @@
 """One server-run session: calls, results, steering, holding, ending."""
 
 import asyncio
-import contextlib
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from caesura.endpoints import HUMAN
 from caesura.session import ContextFull, EngineDead, SessionClosed
 from caesura.session.database import Statement
+from caesura.session.journal import Journal
 from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
 from caesura.session.store import Store
-from caesura.tools.call import Answer, CallEnding
+from caesura.tools.call import Answer, CallEnding, ToolCall
 from caesura.tools.context import CallContext
 from fakes import FakeEngine, FakeStream
 from session.scripted import END, ByteDialogue, model
-from session.workplace import OWNER, agents, events, eventually, spec, tool, until
+from session.workplace import OWNER, agents, events, eventually, spec, store_of, tool, until
 
 LONG = 10_000  # characters: an answer that takes a while
 
@@ -222,7 +223,7 @@ async def test_an_approval_lets_a_call_run_or_not(tmp_path: Path) -> None:
         first = await until(agent, EventType.ASKED)
         second = await until(agent, EventType.ASKED, after=first.number)
         asked = {e.data["arguments"]["what"]: e.data["approval_id"] for e in (first, second)}
-        assert len(await all_agents.approvals(OWNER)) == 2
+        assert len(await store_of(all_agents).approvals(OWNER)) == 2
         assert not ran
         assert await all_agents.answer(OWNER, asked["a"], Answer(True))
         assert not await all_agents.answer(OWNER, asked["a"], Answer(False))
@@ -231,6 +232,28 @@ async def test_an_approval_lets_a_call_run_or_not(tmp_path: Path) -> None:
     assert ran == ["a"]
     assert "did a" in output.data["text"]
     assert "too risky" in output.data["text"]
+
+
+async def test_a_pause_waits_for_the_human_who_is_asked_and_then_for_the_tool(
+    tmp_path: Path,
+) -> None:
+    engine = FakeEngine(END, model)
+    gate = asyncio.Event()
+
+    async def risky() -> str:
+        """Do it."""
+        await gate.wait()
+        return "did it"
+
+    async with agents(tmp_path / "db", tool(risky, approve=True), engine=engine) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<risky {}>>\nend"))
+        asked = await until(agent, EventType.ASKED)
+        endpoints = engine.streams[agent.id].endpoints
+        await eventually(lambda: endpoints[-1] == HUMAN)
+        await all_agents.answer(OWNER, asked.data["approval_id"], Answer(True))
+        await eventually(lambda: endpoints[-1] == "risky")
+        gate.set()
+        await until(agent, EventType.OUTPUT, turn=2)
 
 
 async def test_a_session_ends_at_its_limit_of_turns(tmp_path: Path) -> None:
@@ -290,8 +313,17 @@ async def test_calls_before_a_pause_in_the_same_turn_are_run(tmp_path: Path) -> 
         assert result.data["content"] == "3"
 
 
-async def test_a_paused_session_starts_no_tool(tmp_path: Path) -> None:
+async def test_a_paused_session_starts_no_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ran = []
+    dispatching, at_gate = Journal.dispatching, asyncio.Event()
+
+    async def watched(journal: Journal, call: ToolCall, attempt: int) -> None:
+        at_gate.set()
+        await dispatching(journal, call, attempt)
+
+    monkeypatch.setattr(Journal, "dispatching", watched)
 
     def risky() -> str:
         """Do it."""
@@ -303,8 +335,9 @@ async def test_a_paused_session_starts_no_tool(tmp_path: Path) -> None:
         asked = await until(agent, EventType.ASKED)
         await agent.hold(True)
         await all_agents.answer(OWNER, asked.data["approval_id"], Answer(True))
-        await until(agent, EventType.ANSWERED)
-        await asyncio.sleep(0.05)
+        await at_gate.wait()
+        await agent.hold(True)  # behind whatever the call has begun
+        assert not any(e.type is EventType.DISPATCHED for e in await agent.events.since(0))
         assert not ran
         await agent.hold(False)
         await until(agent, EventType.OUTPUT, turn=2)
@@ -312,16 +345,20 @@ async def test_a_paused_session_starts_no_tool(tmp_path: Path) -> None:
 
 
 async def test_a_question_does_not_outlive_its_call(tmp_path: Path) -> None:
+    impatient = asyncio.Event()
+
     async def hasty(context: CallContext) -> str:
         """Ask, and do not wait."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await context.ask("well?")
+        asking = asyncio.create_task(context.ask("well?"))
+        await impatient.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         return "nobody answered"
 
     async with agents(tmp_path / "db", tool(hasty)) as all_agents:
         agent = await all_agents.create(OWNER, spec("<<hasty {}>>\nend"))
         asked = await until(agent, EventType.ASKED)
+        impatient.set()
         await until(agent, EventType.RESULT)
         key = asked.data["approval_id"]
         assert (await all_agents.approval(OWNER, key)).state is ApprovalState.WITHDRAWN

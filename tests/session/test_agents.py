@@ -10,7 +10,17 @@ from caesura.session.database import MIGRATIONS, Database, Statement
 from caesura.session.errors import TooManySessions, UnknownSession
 from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
 from caesura.tools.call import Answer, CallEnding
-from session.workplace import OWNER, agents, events, eventually, spec, tool, until
+from session.workplace import (
+    OWNER,
+    agents,
+    calls_of,
+    events,
+    eventually,
+    spec,
+    store_of,
+    tool,
+    until,
+)
 
 
 async def test_sessions_belong_to_their_owner(tmp_path: Path) -> None:
@@ -18,7 +28,7 @@ async def test_sessions_belong_to_their_owner(tmp_path: Path) -> None:
         mine = await all_agents.create(OWNER, spec("hello"))
         assert [record.id for record in await all_agents.sessions(OWNER)] == [mine.id]
         assert await all_agents.sessions("somebody else") == []
-        for look in (all_agents.get, all_agents.agent, all_agents.calls):
+        for look in (all_agents.get, all_agents.agent):
             with pytest.raises(UnknownSession):
                 await look("somebody else", mine.id)
             with pytest.raises(UnknownSession):
@@ -39,7 +49,7 @@ async def test_an_approval_survives_a_restart(tmp_path: Path) -> None:
         await until(agent, EventType.ASKED)
     async with agents(tmp_path / "db", endpoint) as all_agents:
         (agent,) = all_agents.running
-        (waiting,) = await all_agents.approvals(OWNER, ApprovalState.WAITING)
+        (waiting,) = await store_of(all_agents).approvals(OWNER, ApprovalState.WAITING)
         with pytest.raises(UnknownSession):
             await all_agents.answer("somebody else", waiting.question.key, Answer(True))
         assert await all_agents.answer(OWNER, waiting.question.key, Answer(True))
@@ -148,7 +158,7 @@ async def test_a_session_whose_tool_is_gone_ends_with_an_error(tmp_path: Path) -
         assert "'wait'" in str(record.error)
         told = await events(await all_agents.agent(OWNER, agent.id))
         assert told[-1].type is EventType.ENDED
-        (call,) = await all_agents.calls(OWNER, agent.id)
+        (call,) = await calls_of(store_of(all_agents), agent.id)
         assert call.result is not None
 
 

@@ -116,7 +116,7 @@ async def test_followers_that_leave_leave_nothing(tmp_path: Path) -> None:
     async with agents(tmp_path / "db") as all_agents:
         agent = await all_agents.create(OWNER, spec("hello"))
         await until(agent, EventType.OUTPUT)
-        before = len(asyncio.all_tasks())
+        before = asyncio.all_tasks()
 
         async def follow() -> Event | None:
             async for event in agent.events.follow():
@@ -130,4 +130,4 @@ async def test_followers_that_leave_leave_nothing(tmp_path: Path) -> None:
         for follower in followers:
             with contextlib.suppress(asyncio.CancelledError):
                 await follower
-        assert len(asyncio.all_tasks()) == before
+        assert asyncio.all_tasks() <= before

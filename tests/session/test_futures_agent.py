@@ -1,6 +1,5 @@
 """Sessions whose calls are answered with futures, in the model's own tool-call format."""
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -11,28 +10,7 @@ from caesura.session.call_format import CallFormats
 from caesura.session.records import CallRecord, EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.store import Store
 from caesura.tools.call import CallEnding, ToolCall
-from session.workplace import OWNER, agents, events, spec, tool, until
-
-
-class Gate:
-    """A tool whose calls end when they are told to."""
-
-    def __init__(self) -> None:
-        self.open: dict[int, asyncio.Event] = {}
-        self.ran: list[int] = []
-
-    def __getitem__(self, x: int) -> asyncio.Event:
-        return self.open.setdefault(x, asyncio.Event())
-
-    @property
-    def tool(self):
-        async def wait(x: int) -> str:
-            """Wait."""
-            self.ran.append(x)
-            await self[x].wait()
-            return f"came {x}"
-
-        return wait
+from session.workplace import OWNER, Gate, agents, events, spec, tool, until
 
 
 def asked(plan: str, **fields):

@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+from caesura.cml import Interrupt, Mode, Point
+from caesura.session.calling import Course
 from caesura.session.database import Statement
-from caesura.session.records import Course, SessionEnding
-from session.workplace import OWNER, agents, events, spec, stored, tool
+from caesura.session.records import CallRecord, Phase, SessionEnding, SessionRecord
+from caesura.session.store import Store
+from caesura.tools.call import ToolCall
+from session.calling.byte_model import written
+from session.planned import FORMATS, PlannedFormat, call, engine, read
+from session.workplace import OWNER, agents, events, spec, store_of, stored, texts, tool
 
 
 async def test_a_session_of_the_first_schema_goes_on(tmp_path: Path) -> None:
@@ -18,11 +24,11 @@ async def test_a_session_of_the_first_schema_goes_on(tmp_path: Path) -> None:
         await stored(idle)
         # What the first schema did not have.
         for column in ("sessions DROP COLUMN course", "calls DROP COLUMN label"):
-            await all_agents._work.store.commit(Statement(f"ALTER TABLE {column}"))
-        await all_agents._work.store.commit(Statement("PRAGMA user_version = 1"))
+            await store_of(all_agents).commit(Statement(f"ALTER TABLE {column}"))
+        await store_of(all_agents).commit(Statement("PRAGMA user_version = 1"))
     async with agents(path, tool(look)) as all_agents:
         (agent,) = all_agents.running
-        assert await all_agents._work.store.course(agent.id) == Course()
+        assert await store_of(all_agents).course(agent.id, 7) == Course(7)
         await agent.cancel()
         assert (await events(agent))[-1].data["ending"] == SessionEnding.CANCELLED
 
@@ -30,3 +36,39 @@ async def test_a_session_of_the_first_schema_goes_on(tmp_path: Path) -> None:
 def look(x: int) -> str:
     """Look."""
     return f"saw {x}"
+
+
+COURSE = (
+    '{"point":"TRAPPED","generated_tokens":%d,"reasoning":false,"rounds":2,'
+    '"refused_ids":["w"],"told":[["w","no"]]}'
+)
+
+
+async def test_the_course_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
+    plan = f"{call('w', 'nothing')}{call('a', 'look', x=1)}"
+    spec_stored = FORMATS.settled(spec(f"{plan}|?a|=a", function_calling="async", keep_open=False))
+    prompt = PlannedFormat().prompt(spec_stored.messages, (), Mode.ASYNC)
+    generated = written(f"{plan}[TRAP][END]")
+    record = SessionRecord("s", OWNER, spec_stored, Phase.CALLING, False, 1, None, None, 10, 0, 0)
+    store = Store(tmp_path / "db")
+    course = COURSE % len(generated)
+    await store.commit(
+        store.add_session(record),
+        store.add_tokens("s", 0, [*prompt, *generated]),
+        store.add_call(CallRecord(ToolCall("c", "look", '{"x": 1}', "s"), 1, 0, label="a")),
+        Statement("UPDATE sessions SET course = ? WHERE id = 's'", (course,)),
+    )
+    position = len(prompt) + len(generated)
+    error = Interrupt("w", "no")
+    expected = Course(position, Point.TRAPPED, len(generated), False, 2, ("w",), (error,))
+    assert await store.course("s", position) == expected
+    await store.commit(store.set_course("s", expected))
+    assert await store.course("s", position) == expected
+    store.close()
+    async with agents(tmp_path / "db", tool(look), engine=engine(), formats=FORMATS) as all_agents:
+        (agent,) = all_agents.running
+        told = await events(agent)
+    assert told[-1].data["ending"] == SessionEnding.COMPLETED
+    assert texts(told) == "saw 1"
+    results, _ = read(agent.transcript[len(prompt) :])
+    assert results == {"w": "no", "a": "saw 1"}

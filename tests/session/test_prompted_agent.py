@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from caesura.cml import Mode
+from caesura.cml import Call, Mode
 from caesura.session import Sampling
 from caesura.session.calling import CallingSession, CallIssued, Checkpoint
 from caesura.session.records import EventType, Phase, Protocol, SessionEnding
 from session.planned import call, send_off
 from session.spelled import FORMATS, MERGED, engine, read, text_of, turn_of
-from session.workplace import OWNER, agents, events, spec, tool, until
+from session.workplace import OWNER, agents, events, spec, texts, tool, until
 
 
 def look(x: str) -> str:
@@ -23,10 +23,6 @@ def asked(plan: str, mode: str, **fields: object):
     return spec(
         plan, function_calling=mode, protocol=Protocol.PROMPTED, **{"keep_open": False, **fields}
     )
-
-
-def texts(told) -> str:
-    return "".join(e.data["text"] for e in told if e.type is EventType.OUTPUT)
 
 
 @pytest.mark.parametrize("mode", ["sync", "sync_parallel", "async"])
@@ -105,8 +101,8 @@ async def test_a_call_begun_in_the_token_that_ended_one_survives_a_crash() -> No
         await session.close()
         return session
 
-    first = await issued(Checkpoint(tuple(prompt)), 1)
-    crashed = first.checkpoint()
-    assert text_of(crashed.token_ids[-1]) == "]["
-    second = await issued(crashed, 1)
+    first = await issued(Checkpoint(prompt), 1)
+    kept = first.transcript[: first.course.position]
+    assert text_of(kept[-1]) == "]["
+    second = await issued(Checkpoint(kept, first.course, [Call("a", "look", {"x": "1"})]), 1)
     assert second.pending == {"a", "b"}

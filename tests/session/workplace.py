@@ -1,7 +1,7 @@
 """Agents on the fake engine, with real tools."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -13,7 +13,7 @@ from caesura.session.agent import Agent
 from caesura.session.agents import Agents, Limits
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
-from caesura.session.records import Event, EventType, SessionSpec
+from caesura.session.records import CallRecord, Event, EventType, SessionSpec
 from caesura.session.store import Store
 from caesura.session.workplace import Workplace
 from caesura.tools.endpoint import Endpoint
@@ -30,6 +30,27 @@ OWNER = "somebody"
 def tool(function: Callable[..., Any], **settings: Any) -> PythonEndpoint:
     made = PythonTool(type="python", callable="tests:function", **settings)
     return PythonEndpoint(function.__name__, made, function)
+
+
+class Gate:
+    """A tool whose calls end when they are told to."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, asyncio.Event] = {}
+        self.ran: list[int] = []
+
+    def __getitem__(self, x: int) -> asyncio.Event:
+        return self.open.setdefault(x, asyncio.Event())
+
+    @property
+    def tool(self) -> Callable[[int], Awaitable[str]]:
+        async def wait(x: int) -> str:
+            """Wait."""
+            self.ran.append(x)
+            await self[x].wait()
+            return f"came {x}"
+
+        return wait
 
 
 @asynccontextmanager
@@ -77,6 +98,17 @@ def spec(plan: str, **fields: Any) -> SessionSpec:
     )
 
 
+def store_of(all_agents: Agents) -> Store:
+    return all_agents._work.store
+
+
+async def calls_of(store: Store, session_id: str) -> list[CallRecord]:
+    """A session's calls, in the order in which they were reported."""
+    issued = [e for e in await store.events(session_id) if e.type is EventType.CALL]
+    found = [await store.call(event.data["call_id"]) for event in issued]
+    return [record for record in found if record is not None]
+
+
 async def until(agent: Agent, kind: EventType, after: int = 0, **data: Any) -> Event:
     """The first event of a kind, with these data."""
     async with asyncio.timeout(20):
@@ -101,6 +133,11 @@ async def stored(condition: Callable[[], Awaitable[object]]) -> None:
         for _ in count():
             if await condition():
                 return
+
+
+def texts(told: Sequence[Event]) -> str:
+    """What the model has answered."""
+    return "".join(e.data["text"] for e in told if e.type is EventType.OUTPUT)
 
 
 async def events(agent: Agent) -> list[Event]:

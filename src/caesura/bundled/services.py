@@ -1,6 +1,5 @@
 """The demo's tools, running: Python functions, an HTTP service, an MCP server."""
 
-import asyncio
 import json
 import os
 import socket
@@ -29,6 +28,25 @@ class ServiceError(CaesuraError):
     """A service of the demo did not start."""
 
 
+@contextmanager
+def running_services(seed: int, configuration: Path, more: str = "") -> Iterator[None]:
+    """Start the services of a world, and write the configuration of the tools that use them.
+
+    Args:
+        seed: of the world.
+        configuration: the file to write.
+        more: further tables of the file.
+
+    Raises:
+        ServiceError: the HTTP service did not start.
+    """
+    with _seed_in_environment(seed), _directory_service() as url:
+        _wait_until_it_answers(url)
+        configuration.parent.mkdir(parents=True, exist_ok=True)
+        configuration.write_text(f"{configuration_text(url, seed)}\n{more}", "utf-8")
+        yield
+
+
 @asynccontextmanager
 async def running_tools(seed: int, configuration: Path) -> AsyncIterator[Executor]:
     """Start the services of a world, and open the tools on them.
@@ -41,9 +59,7 @@ async def running_tools(seed: int, configuration: Path) -> AsyncIterator[Executo
         ServiceError: the HTTP service did not start.
         ConfigurationError: the MCP server did not start.
     """
-    with _seed_in_environment(seed), _directory_service() as url:
-        await _until_it_answers(url)
-        _write(configuration, configuration_text(url, seed))
+    with running_services(seed, configuration):
         async with open_toolbox(load_configuration(configuration)) as toolbox:
             yield Executor(toolbox, registry=CollectorRegistry())
 
@@ -59,11 +75,6 @@ def configuration_text(directory_url: str, seed: int) -> str:
         packages=json.dumps(_PACKAGES),
         seed=seed,
     )
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, "utf-8")
 
 
 @contextmanager
@@ -111,14 +122,12 @@ def _with_packages() -> str:
     return os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH", "")]))
 
 
-async def _until_it_answers(url: str) -> None:
+def _wait_until_it_answers(url: str) -> None:
     """The socket is open already: a request waits until the service takes it."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                await client.get(f"{url}/openapi.json", timeout=None)
-        except (httpx.TransportError, TimeoutError) as error:
-            raise ServiceError(
-                f"the demo's HTTP service did not start on {url} ({type(error).__name__}); its "
-                "error stands above: is `uvicorn` installed?"
-            ) from error
+    try:
+        httpx.get(f"{url}/openapi.json", trust_env=False, timeout=_START_SECONDS)
+    except httpx.TransportError as error:
+        raise ServiceError(
+            f"the demo's HTTP service did not start on {url} ({type(error).__name__}); its "
+            "error stands above: is `uvicorn` installed?"
+        ) from error

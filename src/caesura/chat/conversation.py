@@ -120,7 +120,8 @@ class Conversation:
     @property
     def waits_for_user(self) -> bool:
         """Whether nothing will happen before its user does something."""
-        return not self.is_working or bool(self.questions)
+        is_asked = bool(self.questions) and self._phase != "generating"
+        return not self.is_working or is_asked
 
     async def open(self, session_id: str) -> None:
         """Go on with another session; somebody who reads sees it from its beginning."""
@@ -264,7 +265,11 @@ class Conversation:
             case EventKind.ASKED:
                 await self._asked(event.text("approval_id"))
             case EventKind.ANSWERED:
-                self._answered(event.text("approval_id"))
+                answered = event.text("approval_id")
+                self._close(lambda asked: asked.id == answered, "somebody else has answered:")
+            case EventKind.RESULT:
+                over = event.text("call_id")
+                self._close(lambda asked: asked.call_id == over, "nobody needs to answer any more:")
             case EventKind.ENDED:
                 self._phase, self.ending = "ended", event.text("ending")
                 self.questions.clear()
@@ -280,11 +285,11 @@ class Conversation:
             if len(self.questions) == 1:
                 self.ask()
 
-    def _answered(self, approval_id: str) -> None:
-        was_shown = self.questions and self.questions[0].id == approval_id
-        self.questions = deque(asked for asked in self.questions if asked.id != approval_id)
+    def _close(self, is_closed: Callable[[ApprovalView], bool], reason: str) -> None:
+        was_shown = self.questions and is_closed(self.questions[0])
+        self.questions = deque(asked for asked in self.questions if not is_closed(asked))
         if was_shown:
-            self._display.note("somebody else has answered:")
+            self._display.note(reason)
             self.ask()
 
     def ask(self) -> None:

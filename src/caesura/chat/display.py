@@ -34,7 +34,7 @@ class Display:
         self._turn: object = None
         self._text = ""  # shown of this turn
         self._reasoning = ""
-        self._names: dict[str, str] = {}  # of calls
+        self._names: dict[str, str] = {}  # of tools, by ids of their calls and questions
         self._progress: dict[str, tuple[float, str]] = {}
 
     def show(self, event: SessionEvent) -> None:
@@ -62,10 +62,12 @@ class Display:
                 self._result(event)
             case EventKind.MESSAGE:
                 self.message(event.text("role"), event.text("content"))
+            case EventKind.ASKED:
+                self._names[event.text("approval_id")] = event.text("tool")
             case EventKind.ANSWERED:
+                name = self._names.get(event.text("approval_id"))
                 verb = "accepted" if event.data.get("accepted") else "refused"
-                reason = event.text("reason")
-                self.note(f"{verb}{f': {reason}' if reason else ''}")
+                self.note(": ".join(filter(None, [name, verb, event.text("reason")])))
             case EventKind.ENDED:
                 self._ended(event)
 

@@ -38,6 +38,7 @@ class ApprovalView(_Record):
     Attributes:
         id: of the question.
         session_id: whose question it is.
+        call_id: the call that waits for the answer.
         kind: approval, question or input.
         text: the question.
         tool: the tool that asks, or that wants to run.
@@ -49,6 +50,7 @@ class ApprovalView(_Record):
 
     id: str
     session_id: str
+    call_id: str = ""
     kind: str
     text: str
     tool: str

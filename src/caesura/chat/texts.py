@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from rich.cells import cell_len, split_graphemes
 
-_PIECE = re.compile(r"[ \t]+|[^ \t]+")
+_PIECE = re.compile(r"\t| +|[^ \t]+")
 _NAME = re.compile(r"[\w.-]+")
 _NEVER_FIRST = frozenset("、。，．！？：；）」』】》〉,.!?:;)]}")
 _TAB_CELLS = 8
@@ -38,7 +38,10 @@ def wrapped(text: str, width: int | None, *, first: str = "", rest: str = "") ->
     for paragraph in text.split("\n"):
         line = start = rest if lines else first
         cells = cell_len(line)
-        for word, size in _words(paragraph.expandtabs(_TAB_CELLS)):
+        for word, size in _words(paragraph):
+            if word == "\t":
+                size = _TAB_CELLS - cells % _TAB_CELLS
+                word = size * " "
             if cells + size > width and not word.isspace():
                 if line.strip():
                     lines.append(line)

@@ -23,7 +23,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class KnownTools:
-    """What calls may say.
+    """The tools that can be called, and what their arguments must be.
 
     Attributes:
         names: the tools.
@@ -34,7 +34,7 @@ class KnownTools:
     objection: Objection | None = None
 
     def check(self, invocation: Invocation) -> ProtocolError | None:
-        """Why this call cannot be made."""
+        """Why this call cannot be made; None if it can."""
         if invocation.name not in self.names:
             known = ", ".join(sorted(self.names)[:_LISTED_TOOLS]) or "none"
             return ProtocolError(
@@ -48,10 +48,10 @@ class KnownTools:
 
 
 def read_body(text: str, nesting: int) -> Invocation | ProtocolError:
-    """Read a body, unescaped before; `nesting` is the deepest that is accepted.
+    """Read an unescaped body, nested at most `nesting` levels deep.
 
     Stricter than `json`: no names given twice, no infinite numbers, no text that is not Unicode.
-    Each would mean different things to whoever reads the arguments later.
+    Different readers would take each of these for different values.
     """
     try:
         value: JsonValue = json.loads(

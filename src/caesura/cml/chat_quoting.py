@@ -1,11 +1,11 @@
-"""Markers in chat messages and tool definitions: quoted wherever they are told as data."""
+"""Quoting of markers in chat messages and tool definitions, wherever they are data."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caesura.cml.escaping import escape, open_marker
-from caesura.cml.markers import DEFAULT_VOCABULARY, Vocabulary
+from caesura.cml.markers import DEFAULT_VOCABULARY, ESCAPE, Vocabulary
 
 _OPERATOR_ROLES = ("system", "developer")
 _PART_TEXTS = ("text", "refusal")
@@ -14,10 +14,10 @@ _PART_TEXTS = ("text", "refusal")
 def quoted_message(
     message: Mapping[str, Any], vocabulary: Vocabulary = DEFAULT_VOCABULARY
 ) -> dict[str, Any]:
-    """A chat message, as OpenAI writes it, with all markers in it quoted.
+    """A chat message in OpenAI's form, with all markers in it quoted.
 
-    What the operator says stays as it is. What the model wrote was unquoted on its way out, and
-    is as the model wrote it again.
+    Messages of the operator stay as they are. Messages of the model become what the model wrote:
+    they were unquoted on their way out.
     """
     if message.get("role") in _OPERATOR_ROLES:
         return dict(message)
@@ -32,7 +32,7 @@ def quoted_message(
 
 
 def quoted_value(value: Any, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> Any:
-    """The value with all markers in its texts quoted; names are texts, too."""
+    """The value with all markers in its texts quoted, also in names."""
     match value:
         case str():
             return escape(value, vocabulary)
@@ -47,15 +47,15 @@ def quoted_value(value: Any, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> Any
 
 
 def _parts(parts: Sequence[Any], vocabulary: Vocabulary) -> list[Any]:
-    """The parts of a content. Templates may join their texts, so no marker begins in one of them
-    and ends in another."""
+    """The parts of a message's content, quoted as one text, since templates may join them."""
     quoted: list[Any] = []
     before = ""
 
     def behind(text: str) -> str:
         nonlocal before
         escaped = escape(text, vocabulary, before)
-        before = open_marker(before + escaped, vocabulary)
+        # Only whether a marker is open matters, not the quotes in it, of which there may be many.
+        before = open_marker(before + escaped, vocabulary).replace(ESCAPE, "")
         return escaped
 
     for part in parts:
@@ -78,14 +78,14 @@ def _call(call: Any, vocabulary: Vocabulary) -> Any:
 
 
 def _quoted_json(text: str, vocabulary: Vocabulary) -> str:
-    r"""JSON that no marker comes out of: templates are given what it says, not how.
+    r"""The JSON with all markers in its texts quoted, also those spelled with `\u005b`.
 
-    `\u005b` is a bracket, too. Written without such escapes, JSON has each marker as it is.
+    Chat templates parse it, so such escapes are resolved before markers are looked for.
     """
     try:
         text = json.dumps(json.loads(text), ensure_ascii=False)
     except RecursionError:
-        return "{}"  # as of arguments that are no JSON: what they say is not known here
+        return "{}"  # nested too deep to be read, here or in a template
     except ValueError:
-        pass  # no JSON: no template is given it parsed
+        pass  # not JSON, so no template parses it either
     return escape(text, vocabulary)

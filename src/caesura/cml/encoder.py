@@ -1,4 +1,4 @@
-"""Frames as text and as tokens. Whatever is data in them is escaped here, and only here."""
+"""Frames as text and as tokens. All data in them is escaped here, and nowhere else."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -25,10 +25,10 @@ Tokenize = Callable[[str], Sequence[int]]
 def encode_text(pieces: Iterable[Piece], vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> str:
     """The pieces as one stream of text, in this order.
 
-    Interrupts that arrived during a critical section are injected as one such stream.
+    Interrupts that arrived during a critical section are injected together, as one stream.
 
     Raises:
-        KeyError: there is reasoning in it, and the vocabulary has no tags for that.
+        KeyError: a piece is reasoning, and the vocabulary has no tags for it.
     """
     return "".join(
         segment if isinstance(segment, str) else vocabulary.spellings[segment]
@@ -52,7 +52,7 @@ def encode_tokens(
 
     Raises:
         KeyError: a symbol has no token.
-        ConfigurationError: `tokenize` made a symbol of text, which forges frames.
+        ConfigurationError: `tokenize` turned text into a symbol, which would forge frames.
     """
     symbols = frozenset(token_ids.values())
     tokens: list[int] = []

@@ -1,14 +1,14 @@
 """Quoting of markers in text that is data, so that no text can forge a frame.
 
 A quoted marker has a `~` inside: `[END]` becomes `[~END]`, `[~END]` becomes `[~~END]`, and so on;
-all other text stays as it is. If a marker has several, the last is what quoted it. So text can
-also be quoted behind text that is written already: behind `[EN`, `D]` becomes `~D]`.
+all other text stays as it is. If there are several, the last one is the quote. This makes it
+possible to quote a marker whose beginning is already written: behind `[EN`, `D]` becomes `~D]`.
 
-Everything in the model's context that is not a marker is escaped once, on its way in; whatever
-leaves it (the answer, the arguments of a call) is unescaped once, so that a value that the model
-copies arrives as it was. `unescape(escape(text)) == text` for every text. Escaping twice differs
-from escaping once wherever a marker is quoted, as it must: an escape that left its own output
-alone could not be undone for a text that looks like one.
+Everything in the model's context that is not a marker is escaped once, on its way in. Everything
+that leaves the context (the answer, the arguments of a call) is unescaped once, so a value that
+the model copies arrives unchanged. `unescape(escape(text)) == text` for every text. Escaping twice
+differs from escaping once: if escaped text were left alone, a text that happens to look escaped
+could not be recovered.
 """
 
 import re
@@ -18,16 +18,16 @@ from caesura.cml.markers import DEFAULT_VOCABULARY, ESCAPE, Vocabulary
 
 
 def escape(text: str, vocabulary: Vocabulary = DEFAULT_VOCABULARY, before: str = "") -> str:
-    """The text with every marker in it quoted; contains no marker.
+    """The text with every marker in it quoted, so that it contains none.
 
-    Where escaped texts and markers stand side by side, none arises either: a symbol's first
-    character is nowhere else in it. Two texts without a marker between them are one text, of which
-    the second has to be escaped with the first as `before`.
+    No marker arises either where escaped text and markers meet, because the first character of a
+    symbol occurs nowhere else in it. Where two texts meet without a marker between them, the
+    second must be escaped with the first as `before`.
 
     Args:
         text: any text.
         vocabulary: how symbols are spelled.
-        before: what stands before it, escaped. A marker that begins there is quoted in `text`.
+        before: the escaped text before it. A marker that begins there is quoted in `text`.
     """
     begun = open_marker(before, vocabulary)
 
@@ -42,12 +42,12 @@ def escape(text: str, vocabulary: Vocabulary = DEFAULT_VOCABULARY, before: str =
 
 
 def unescape(text: str, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> str:
-    """What was escaped. Markers that are not quoted stay as they are."""
+    """The text that was escaped. Markers that are not quoted stay as they are."""
     return _quotable(vocabulary).sub(_unquoted, text)
 
 
 def open_marker(text: str, vocabulary: Vocabulary) -> str:
-    """What a text ends with that may grow into a marker, quoted or not; empty if nothing may."""
+    """The end of the text that may grow into a marker, quoted or not; empty if there is none."""
     spellings = vocabulary.spellings.values()
     start = max(text.rfind(spelling[0]) for spelling in spellings)
     if start < 0:
@@ -75,28 +75,28 @@ def _quotable(vocabulary: Vocabulary) -> re.Pattern[str]:
 
 
 class Unescaper:
-    """`unescape` for text that comes in pieces.
+    """`unescape` for text that arrives in pieces.
 
-    Holds back only what may be the inside of a quoted marker: one `~` and the letters after it.
+    Holds back at most one `~` and the letters behind it, while they may be part of a quoted marker.
     """
 
     def __init__(self, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> None:
         self._vocabulary = vocabulary
-        self._passed_on = ""  # of what may be a quoted marker, the letters before what is held
+        self._passed_on = ""  # letters of the open marker before what is held, without quotes
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """What is certain after this piece."""
+        """Take the next piece; the text that is certain now."""
         passed_on = len(self._passed_on)
         text = self._passed_on + self._held + text
         before, quote, behind = open_marker(text, self._vocabulary).rpartition(ESCAPE)
-        # If it has several, only the last quotes the marker, so the others can be passed on.
+        # Only the last ~ can be the quote, so all others can be passed on.
         self._held = quote + behind if quote else ""
         self._passed_on = before.replace(ESCAPE, "") if quote else behind
         certain = text[: len(text) - len(self._held)]
         return unescape(certain, self._vocabulary)[passed_on:]
 
     def flush(self) -> str:
-        """What was held back, as nothing more follows it."""
+        """The text that was held back: nothing follows that could make it part of a marker."""
         held, self._passed_on, self._held = self._held, "", ""
         return held

@@ -1,4 +1,4 @@
-"""What a model can do wrong, as values: it is told, and the session goes on."""
+"""Mistakes of the model, as values. The model is told of them, and the session goes on."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ _EXCERPT_CHARACTERS = 40
 
 
 class ErrorKind(StrEnum):
-    """Every mistake, as the error's type that the model reads."""
+    """All kinds of mistakes. Their values are the error types that the model reads."""
 
     MISSING_ID = "missing_id"
     MALFORMED_ID = "malformed_id"
@@ -25,18 +25,18 @@ class ErrorKind(StrEnum):
     INTERRUPT_GENERATED = "interrupt_generated"
     FRAME_TOO_LONG = "frame_too_long"
     TOO_MANY_FRAMES = "too_many_frames"
-    UNFINISHED_FRAME = "unfinished_frame"  # the stream ended, or an interrupt came, inside
-    NOTHING_PENDING = "nothing_pending"  # a trap that nothing would end
+    UNFINISHED_FRAME = "unfinished_frame"  # cut off by the end of the stream or an interrupt
+    NOTHING_PENDING = "nothing_pending"  # nothing would end the trap
 
 
 @dataclass(frozen=True, slots=True)
 class ProtocolError:
-    """A mistake of the model. The frame in which it was made has no other effect.
+    """A mistake of the model. The frame that contains it has no other effect.
 
     Attributes:
-        kind: which mistake.
+        kind: the kind of mistake.
         message: what is wrong and what to do instead, for the model.
-        call_id: the call that will not be made, if it has an id that is its own.
+        call_id: the id of the call that will not be made, if that id is certainly its own.
     """
 
     kind: ErrorKind
@@ -45,7 +45,7 @@ class ProtocolError:
 
     @property
     def interrupt(self) -> Interrupt:
-        """How the model is told."""
+        """The interrupt that tells the model."""
         return Interrupt.of_failure(self.call_id or ERROR_ID, self.kind, self.message)
 
 

@@ -1,4 +1,4 @@
-"""What an engine has to know of CML to watch a session's frames."""
+"""What an engine needs to know about CML to watch the frames of a session."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,29 +8,29 @@ from caesura.errors import ConfigurationError
 
 
 class CallStop(StrEnum):
-    """Which ends of calls end the turn. Only calls with an id do: of others no result comes."""
+    """Which calls end the turn. Calls without an id never do: there is no result to wait for."""
 
     EACH = "each"  # at each call's [END]
-    BUNDLE = "bundle"  # before the first token that neither goes on a bundle of calls nor traps
+    BUNDLE = "bundle"  # behind a bundle of calls: before the first token that is not part of it
     NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
 class FrameRules:
-    """For a model whose markers are tokens.
+    """Rules for a model whose markers are tokens.
 
     Attributes:
         call, trap, head, end, interrupt: the tokens of the markers.
         calls: which ends of calls end the turn. The end of a trap always does.
         at_words: interrupts come only before a token that begins with white space, before a marker,
-            behind a frame or a line break, or at the end of the sequence; else before any token
-            outside frames.
-        reasoning: the tokens that open and close a reasoning block, of a model that has them.
-        in_reasoning: whether the turn begins inside such a block, as its prompt or what was
-            written before says; None: where the last one ended, as behind interrupts.
+            behind a frame or a line break, or at the end of the sequence. If false, they come
+            before any token outside frames.
+        reasoning: the tokens that open and close a reasoning block, if the model has them.
+        in_reasoning: whether the turn begins inside a reasoning block; None if it begins wherever
+            the last turn ended, as it does behind interrupts.
 
     Raises:
-        ConfigurationError: two of them are one token.
+        ConfigurationError: two markers have the same token.
     """
 
     call: int
@@ -49,7 +49,7 @@ class FrameRules:
 
     @property
     def symbols(self) -> dict[int, Symbol]:
-        """What each of the tokens means."""
+        """The symbol of each token."""
         symbols: dict[int, Symbol] = {
             self.call: Marker.CALL,
             self.trap: Marker.TRAP,
@@ -65,12 +65,12 @@ class FrameRules:
 
 @dataclass(frozen=True, slots=True)
 class TextRules:
-    """For a model that spells its markers, whatever tokens it makes them of.
+    """Rules for a model that spells its markers with ordinary tokens.
 
     Attributes:
         calls: which ends of calls end the turn. The end of a trap always does.
-        at_words: see `FrameRules`; what may begin a frame counts as a marker.
-        reasoning: the tags of reasoning blocks, of a model that has them.
+        at_words: see `FrameRules`. Text that may be the beginning of a frame counts as a marker.
+        reasoning: the tags of reasoning blocks, if the model has them.
         in_reasoning: see `FrameRules`.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Where a turn of CML tokens may end, decided token by token while they are sampled.
+"""Where a turn of CML tokens ends, decided for each token when it is sampled.
 
-An engine knows a token before anybody else does, so only it can stop exactly at the end of a
-frame, or put interrupts before a token that was sampled but not yet kept. A token that is cut off
-is in no transcript: its place is sampled anew, after what is appended.
+The engine is the first to know a token. Only it can stop exactly at the end of a frame, or put
+interrupts before a token that is sampled and not yet kept. A token that is cut off is in no
+transcript: another one is sampled in its place, behind the appended tokens.
 
 ```
  sampled   Let me see . [CALL] a1 [HEAD] {...} [END] Mean while , I
@@ -26,25 +26,25 @@ WORD_PATIENCE_TOKENS = 16
 
 
 class Verdict(Enum):
-    """What becomes of a sampled token."""
+    """What happens to a sampled token."""
 
     KEEP = "keep"
     STOP_AFTER = "stop_after"  # the turn ends behind it
-    STOP_BEFORE = "stop_before"  # the turn ends, and the token was never there
+    STOP_BEFORE = "stop_before"  # the turn ends before it, and it is not kept
 
 
 class Ending(Enum):
     """Why a turn ends at a token."""
 
     FRAME = "frame"  # behind a trap, or behind a call
-    BUNDLE = "bundle"  # before what does not go on a bundle of calls
-    SEQUENCE = "sequence"  # the model ended it
-    INTERRUPTED = "interrupted"  # appended tokens follow here
+    BUNDLE = "bundle"  # behind a bundle of calls
+    SEQUENCE = "sequence"  # the model ended its turn
+    INTERRUPTED = "interrupted"  # tokens are appended here
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What becomes of a sampled token, and why the turn ends there if it does."""
+    """What happens to a sampled token, and why the turn ends there, if it does."""
 
     verdict: Verdict
     ending: Ending | None = None
@@ -54,17 +54,17 @@ KEPT = Ruling(Verdict.KEEP)
 
 
 class Bundle(Enum):
-    """Adjacent calls, where they end the turn together."""
+    """State of adjacent calls that end the turn together (`CallStop.BUNDLE`)."""
 
     NONE = "none"
-    OPEN = "open"  # of calls without an id so far: nothing to wait for
+    OPEN = "open"  # only calls without an id so far, so there is nothing to wait for
     AWAITED = "awaited"
 
 
 class TurnWatch(ABC):
-    """What all watches have: where in the grammar a session's stream is, turn by turn.
+    """Base of all watches: follows one session's stream through the grammar, turn by turn.
 
-    It knows nothing of what frames say.
+    The content of frames does not matter to it.
 
     Attributes:
         state: where in the grammar the stream is.
@@ -80,7 +80,7 @@ class TurnWatch(ABC):
 
         Args:
             token_id: the token.
-            interrupt_waits: tokens are there to be appended as soon as it is allowed.
+            interrupt_waits: tokens wait to be appended as soon as that is allowed.
         """
 
     @property
@@ -89,7 +89,7 @@ class TurnWatch(ABC):
         return self.state in IN_FRAME
 
     def _enter_turn(self, rules: FrameRules | TextRules, end_tokens: frozenset[int]) -> None:
-        """A frame that was open is broken off, a reasoning block only by a prompt."""
+        """Begin a turn. An open frame is broken off; only a prompt ends a reasoning block."""
         self._calls = rules.calls
         self._at_words = rules.at_words
         self._end_tokens = end_tokens
@@ -97,7 +97,7 @@ class TurnWatch(ABC):
         is_reasoning = was_reasoning if rules.in_reasoning is None else rules.in_reasoning
         self.state = State.REASONING if is_reasoning else State.TEXT
         self._bundle = Bundle.NONE
-        self._at_boundary = True  # what comes before the next token is complete
+        self._at_boundary = True  # the next token does not continue a word
         self._waited_tokens = 0
 
     def _sequence_ended(self) -> Ruling:
@@ -105,11 +105,11 @@ class TurnWatch(ABC):
         return Ruling(Verdict.STOP_BEFORE, Ending.SEQUENCE)
 
     def _enter(self, symbol: Symbol) -> Ending | None:
-        """Take a symbol that is kept: what ends there, if a frame does.
+        """Take a symbol that is kept, and say whether a frame ends with it.
 
         Returns:
-            `FRAME` if the turn ends there in any case, `INTERRUPTED` if appended tokens may
-            follow.
+            `FRAME` if the turn ends there in any case, `INTERRUPTED` if it ends there only for
+            tokens that wait to be appended.
         """
         was, self.state = self.state, next_state(self.state, symbol)
         if symbol is not Marker.END or was is State.TEXT:
@@ -124,15 +124,15 @@ class TurnWatch(ABC):
         return Ending.INTERRUPTED
 
     def _part_bundle(self, *, by_trap: bool) -> bool:
-        """No more calls belong to the bundle: whether the turn ends with it.
+        """Close the bundle, and say whether the turn ends with it.
 
-        A trap waits for the bundle itself, at its own end.
+        It does not if a trap closes it: the trap ends the turn, and waits for the bundle as well.
         """
         awaited, self._bundle = self._bundle is Bundle.AWAITED, Bundle.NONE
         return awaited and not by_trap
 
     def _interrupt_before(self, is_position: bool) -> bool:
-        """Whether appended tokens, which wait, come before a token outside frames."""
+        """Whether tokens that wait are appended before the next one, which is outside frames."""
         if is_position or not self._at_words or self._waited_tokens >= WORD_PATIENCE_TOKENS:
             return True
         self._waited_tokens += 1
@@ -145,7 +145,7 @@ class FrameWatch(TurnWatch):
     Its states are those of `TokenMonitor`.
 
     Args:
-        rules: of the session's current turn.
+        rules: those of the session's current turn.
         end_tokens: tokens that end the sequence.
         text_of: text of a token, with its leading white space.
     """
@@ -158,7 +158,7 @@ class FrameWatch(TurnWatch):
         self._symbols = rules.symbols
 
     def begin_turn(self, rules: FrameRules, end_tokens: frozenset[int]) -> None:
-        """Tokens were appended."""
+        """Begin the next turn, behind appended tokens."""
         self._enter_turn(rules, end_tokens)
         self._symbols = rules.symbols
 
@@ -172,7 +172,7 @@ class FrameWatch(TurnWatch):
             if ending is not None:
                 return Ruling(Verdict.STOP_BEFORE, ending)
         if symbol is None:
-            # Not behind any white space: a lone space may belong to the value that follows.
+            # Other white space is no boundary: a lone space may belong to the value that follows.
             self._at_boundary = self._text_of(token_id)[-1:] == "\n"
             return KEPT
         self._at_boundary = True
@@ -182,7 +182,7 @@ class FrameWatch(TurnWatch):
         return Ruling(Verdict.STOP_AFTER, ended)
 
     def _symbol(self, token_id: int) -> Symbol | None:
-        """What the token is here, if it is more than text."""
+        """The symbol that the token is in this state; None if it is text."""
         symbol = self._symbols.get(token_id)
         return symbol if symbol in LISTENS_FOR[self.state] else None
 

@@ -32,7 +32,7 @@ class Limits:
         body_characters: longest content of a frame, as it is written.
         nesting: how deep a call's arguments may be nested.
         frames_per_turn: calls and traps in a turn, well formed or not.
-        calls_per_session: ids in a session; what has been used is remembered.
+        calls_per_session: ids in a session, which are remembered.
     """
 
     id_characters: int = 32
@@ -43,7 +43,7 @@ class Limits:
 
 
 class Channel(StrEnum):
-    """Where text stands."""
+    """Where text belongs."""
 
     ANSWER = "answer"
     REASONING = "reasoning"
@@ -59,7 +59,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call whose result will come as an interrupt of the same id."""
+    """A call. Its result comes as an interrupt with the same id."""
 
     id: str
     name: str
@@ -68,7 +68,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class FireAndForget:
-    """A call whose result nobody waits for: no interrupt will come."""
+    """A call without an id. Its result is dropped, and no interrupt comes."""
 
     name: str
     arguments: JsonObject = field(default_factory=dict)
@@ -76,19 +76,19 @@ class FireAndForget:
 
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """The model cannot go on before an interrupt."""
+    """The model cannot go on until an interrupt comes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """What the runtime tells the model: a result, an error or a message of the user.
+    """A frame that the runtime injects: a result, an error or a message of the user.
 
     Attributes:
-        id: that of the call, `USER_ID` or `ERROR_ID`.
+        id: the id of a call, `USER_ID` or `ERROR_ID`.
         value: any text, as it is; the encoder escapes it.
 
     Raises:
-        ValueError: the id is not one.
+        ValueError: the id breaks the grammar.
     """
 
     id: str
@@ -123,7 +123,7 @@ Piece = Text | Frame
 
 
 def json_text(value: JsonValue) -> str:
-    """JSON for the model: readable characters stay readable.
+    """The value as JSON for the model, without escapes for characters that are not ASCII.
 
     Raises:
         ValueError: a number is not finite.
@@ -132,5 +132,5 @@ def json_text(value: JsonValue) -> str:
 
 
 def error_content(error_type: str, message: str) -> str:
-    """What the model reads of a call that did not succeed, as JSON."""
+    """The value of an interrupt for a call that failed, as JSON."""
     return json_text({"error": {"type": error_type, "message": message}})

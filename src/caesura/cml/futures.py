@@ -2,8 +2,8 @@
 
 For models that only know their own tool-call format (after AsyncFC, arXiv 2605.15077). Each call
 gets a future as its result, a tool named `AWAIT_TOOL` waits for one, and results that arrive
-earlier are shown at the next boundary. Every text for the model is one JSON object: whatever a
-tool returns stays a value in it.
+earlier are shown at the next boundary. Every text for the model is one JSON object, in which
+everything that a tool returns is a value.
 """
 
 from caesura.cml.frames import JsonObject, JsonValue, json_text
@@ -41,7 +41,7 @@ def await_tool() -> JsonObject:
 
 
 def pending_text(future: str, expected_seconds: float | None = None) -> str:
-    """What a call returns at once."""
+    """What a call returns immediately: its future."""
     text: JsonObject = {"future": future, "status": "pending"}
     if expected_seconds is not None:
         text["expected_seconds"] = expected_seconds
@@ -60,6 +60,6 @@ def failed_text(future: str, error_type: str, message: str) -> str:
 
 
 def unknown_text(future: str, pending: list[str]) -> str:
-    """The answer to a wait for something that is no future; lists those that are pending."""
+    """The answer to a wait for an unknown future; lists those that are pending."""
     known = ", ".join(pending) or "none"
     return failed_text(future, "unknown_future", f"There is no such future. Pending: {known}.")

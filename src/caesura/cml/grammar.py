@@ -1,4 +1,4 @@
-"""The grammar of a stream: its states, and where symbols lead. The one table of it."""
+"""The grammar of a stream as one table: its states, and the state behind each symbol."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -18,10 +18,10 @@ class State(Enum):
 
 
 IN_FRAME = frozenset({State.CALL, State.BODY, State.TRAP})
-"""Where a frame is open: nothing may be injected."""
+"""States in which a frame is open: nothing may be injected."""
 
 FIRST_OF_FRAME = frozenset[Symbol]({Marker.CALL, Marker.TRAP})
-"""What a frame of the model begins with."""
+"""The markers that begin the frames of a model."""
 
 _FROM_ANYWHERE: Mapping[Symbol, State] = {
     Marker.CALL: State.CALL,
@@ -45,9 +45,9 @@ _NEXT: Mapping[State, Mapping[Symbol, State]] = {
 LISTENS_FOR: Mapping[State, frozenset[Symbol]] = {
     state: frozenset(after) for state, after in _NEXT.items()
 }
-"""What is a symbol in each state. All others are text."""
+"""The symbols of each state. All others are text there."""
 
 
 def next_state(state: State, symbol: Symbol) -> State:
-    """Where a symbol leads; one that is text here leads nowhere."""
+    """The state behind a symbol; the same state if the symbol is text there."""
     return _NEXT[state].get(symbol, state)

@@ -7,14 +7,14 @@ from caesura.cml.frames import RESERVED_IDS, Limits, is_id
 
 
 class CallIds:
-    """Which ids a session has used. Each names one call, also after its result has come."""
+    """The ids that a session has used. Each names one call, even after its result has come."""
 
     def __init__(self, limits: Limits, used: Iterable[str] = ()) -> None:
         self._limits = limits
         self._used = set(used)
 
     def take(self, call_id: str) -> ProtocolError | None:
-        """Give this id to a new call, or say why it cannot have it."""
+        """Give the id to a new call, or say why the call cannot have it."""
         error = self._objection(call_id)
         if error is None:
             self._used.add(call_id)

@@ -1,7 +1,7 @@
 """The state machine of a generated stream, above tokens and text.
 
-It is fed symbols and the text between them, and reports what is complete. Every stream has a
-meaning: what breaks the grammar becomes a `ProtocolError`, never an exception and never silence.
+It takes symbols and the text between them, and reports what is complete. Every stream has a
+meaning: a mistake in the grammar is reported as a `ProtocolError`, and raises nothing.
 """
 
 from collections.abc import Iterable
@@ -27,16 +27,16 @@ Event = Text | Call | FireAndForget | Trap | ProtocolError | EndOfStream
 
 @dataclass(frozen=True, slots=True)
 class MonitorSettings:
-    """What a monitor must know of the model and of the session.
+    """What a monitor must know about the model and the session.
 
     Attributes:
-        tools: what calls may say; None accepts any tool and any arguments.
+        tools: the tools that can be called; None accepts any tool and any arguments.
         limits: bounds on what the model may write.
         vocabulary: how symbols are spelled.
         starts_reasoning: a turn begins inside a reasoning block, as the prompt opens it.
 
     Raises:
-        ConfigurationError: a reasoning block would begin that nothing ends.
+        ConfigurationError: turns begin in a reasoning block, and there is no tag that ends it.
     """
 
     tools: KnownTools | None = None
@@ -53,7 +53,7 @@ class MonitorSettings:
 
 @dataclass(slots=True)
 class _OpenFrame:
-    """A frame under way. Of several mistakes in it the first is reported, at its end."""
+    """An open frame. If it has several mistakes, the first is reported, at its end."""
 
     parts: list[str] = field(default_factory=list)
     characters: int = 0
@@ -65,7 +65,7 @@ class _OpenFrame:
         return "".join(self.parts)
 
     def blame(self, error: ProtocolError) -> ProtocolError:
-        """Make it the frame's mistake, unless there is one; return that one."""
+        """Note a mistake; the first one of the frame."""
         if self.error is None:
             self.error = replace(error, call_id=self.call_id)
         return self.error
@@ -89,13 +89,13 @@ class FrameMachine:
         self.begin_turn()
 
     def begin_turn(self) -> None:
-        """A turn of the model begins: a prompt, not an interrupt, made it go on."""
+        """Begin a turn of the model, behind a prompt rather than an interrupt."""
         self.state = self._first_state
         self._frames_in_turn = 0
 
     @property
     def listens_for(self) -> frozenset[Symbol]:
-        """What is a symbol here. All others are text."""
+        """The symbols of the present state. All others are text."""
         return LISTENS_FOR[self.state]
 
     @property
@@ -104,7 +104,7 @@ class FrameMachine:
         return self.state in IN_FRAME
 
     def text(self, text: str) -> list[Event]:
-        """Take text that follows."""
+        """Take the text that follows."""
         if self.state in (State.TEXT, State.REASONING):
             return self._pass_on(self._unescaper.feed(text))
         if self.state is State.SKIPPED:
@@ -112,7 +112,7 @@ class FrameMachine:
         return self._collect(text)
 
     def symbol(self, symbol: Symbol) -> list[Event]:
-        """Take a symbol that follows, one of those that are listened for."""
+        """Take the symbol that follows, one of `listens_for`."""
         events = self._pass_on(self._unescaper.flush())
         was, self.state = self.state, next_state(self.state, symbol)
         match symbol:
@@ -123,14 +123,14 @@ class FrameMachine:
             case Marker.END:
                 events += self._end(was)
             case Marker.INTR:
-                # At once and alone: nobody may take what follows for a result.
+                # Reported at once, so that nothing behind it can be taken for a result.
                 events.append(_interrupt_generated())
             case ReasoningEdge():
                 pass
         return events
 
     def injected(self) -> list[Event]:
-        """Interrupts were injected here: what follows does not continue what came before."""
+        """Interrupts were injected here: the text behind them does not continue the text before."""
         return self._break_off("an interrupt came inside it")
 
     def end_of_stream(self) -> list[Event]:
@@ -164,7 +164,7 @@ class FrameMachine:
         return events
 
     def _collect(self, text: str) -> list[Event]:
-        """Keep what a frame contains, up to the limit."""
+        """Keep the content of a frame, up to the limit."""
         frame = self._frame
         frame.characters += len(text)
         if frame.characters > self._limits.body_characters:

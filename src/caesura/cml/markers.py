@@ -8,14 +8,14 @@ from functools import cached_property
 from caesura.errors import ConfigurationError
 
 ESCAPE = "~"
-"""What follows a marker's first character where the marker is only quoted (`caesura.cml.escaping`).
+"""Stands inside a marker that is only quoted (`caesura.cml.escaping`).
 
-It means nothing in JSON, so a quoted marker may be copied into a call as it is.
+It has no meaning in JSON, so a quoted marker can be copied into a call as it is.
 """
 
 
 class Marker(Enum):
-    """The five markers: special tokens of a model trained for CML, text for others."""
+    """The five markers: special tokens of models trained for CML, text for all others."""
 
     CALL = "[CALL]"
     INTR = "[INTR]"
@@ -25,14 +25,14 @@ class Marker(Enum):
 
 
 class ReasoningEdge(Enum):
-    """Where a reasoning block begins and ends. Nothing is CML inside one."""
+    """The beginning and the end of a reasoning block, inside which there is no CML."""
 
     OPENING = "opening"
     CLOSING = "closing"
 
 
 Symbol = Marker | ReasoningEdge
-"""All that is more than text in a stream."""
+"""Everything in a stream that is not text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class Vocabulary:
     """How all symbols of a stream are spelled.
 
     Attributes:
-        reasoning: the tags of reasoning blocks; None for a model without.
+        reasoning: the tags of reasoning blocks; None for a model that has none.
 
     Raises:
-        ConfigurationError: the tags cannot be told from markers, or from text in the middle of
-            another symbol. A symbol's first character must be in no symbol but as its first.
+        ConfigurationError: a tag is empty, begins another symbol, or contains `~` or the first
+            character of a symbol behind its own first character.
     """
 
     reasoning: ReasoningTags | None = ReasoningTags()

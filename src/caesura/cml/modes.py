@@ -17,25 +17,25 @@ class Mode(StrEnum):
 
 
 class AtEnd(StrEnum):
-    """What happens to calls that are pending when an asynchronous session's model ends."""
+    """What happens to pending calls when the model of an asynchronous session ends its turn."""
 
     WAIT = "wait"  # the model reads their results, and goes on
     LEAVE = "leave"  # the session ends; each call is left or cancelled, as its tool says
 
 
 class Point(Enum):
-    """What the stream has come to."""
+    """Where the stream stands."""
 
     WRITING = "writing"
-    CALLED = "called"  # behind a call; another may follow and belong to the same bundle
+    CALLED = "called"  # behind a call; the next one may belong to the same bundle
     TRAPPED = "trapped"
     ENDED = "ended"
 
     def after(self, event: Event) -> "Point":
-        """Where an event leads.
+        """Where the stream stands after an event.
 
-        White space does not part adjacent calls, a mistake does. Tokens that were under way when
-        the model trapped or ended do not undo that.
+        White space does not separate adjacent calls, but a mistake does. Events behind a trap or
+        the end of a turn, of tokens that were already under way, change nothing.
         """
         if isinstance(event, EndOfStream):
             return Point.ENDED
@@ -54,10 +54,10 @@ class Point(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """All that a decision depends on.
+    """Everything that a decision depends on.
 
     Attributes:
-        point: what the stream has come to; `WRITING` again once something was injected.
+        point: where the stream stands; `WRITING` again once something was injected.
         pending: ids of calls whose results have not arrived.
         has_queued: interrupts have arrived and wait to be injected.
         in_critical_section: see `Monitor`.
@@ -79,8 +79,8 @@ class Pause:
     """Generate nothing until a result arrives, then decide again.
 
     Attributes:
-        pending: the calls that are waited for, never none; together they are the pause's
-            endpoint. Those of a bundle are executed together, now at the latest.
+        pending: the calls that are waited for, at least one; together they are the pause's
+            endpoint. The calls of a bundle are executed together, now at the latest.
     """
 
     pending: frozenset[str]
@@ -100,11 +100,11 @@ Step = GoOn | Pause | Inject | End
 
 
 def next_step(mode: Mode, situation: Situation, at_end: AtEnd = AtEnd.WAIT) -> Step:
-    """What the runtime is to do after the events so far, and again whenever a result arrives.
+    """What the runtime must do next: after each event, and whenever a result arrives.
 
-    Nothing is injected in a critical section, and nothing that is queued is lost at the end of a
-    turn. A trap never pauses for nothing: `Rules` queues an interrupt for an idle one, or ends
-    the session.
+    Nothing is injected in a critical section, and queued interrupts are not lost at the end of a
+    turn. A trap always has something to wait for: for an idle one `Rules` queues an interrupt, or
+    ends the session.
     """
     if situation.in_critical_section:
         return GoOn()

@@ -1,8 +1,9 @@
-"""Monitors: what a session's model has written, as events, while it is written.
+"""Monitors report what a session's model writes as events, while it writes.
 
-Two on one state machine: `TokenMonitor` for models whose markers are tokens, `TextMonitor` for
-models that spell them. However a stream is cut, it gives the same events; only the pieces of text
-may be cut elsewhere. Time is linear in what is written. Memory is bounded by the limits.
+There are two on one state machine: `TokenMonitor` for models whose markers are tokens, and
+`TextMonitor` for models that spell them. A stream gives the same events however it is cut, except
+that its text may be reported in other pieces. Time is linear in the length of the stream, and
+memory is bounded by the limits.
 """
 
 from abc import ABC, abstractmethod
@@ -18,11 +19,11 @@ from caesura.errors import ConfigurationError
 
 
 class Monitor(ABC):
-    """What both monitors have.
+    """Base of both monitors.
 
     Args:
-        settings: what is to be known of the model and of the session.
-        used_ids: ids of the session's calls so far, when it goes on elsewhere.
+        settings: what is known about the model and the session.
+        used_ids: ids of the calls so far, in a session that goes on from a checkpoint.
     """
 
     def __init__(self, settings: MonitorSettings, used_ids: Iterable[str] = ()) -> None:
@@ -36,37 +37,37 @@ class Monitor(ABC):
 
     @property
     def in_critical_section(self) -> bool:
-        """From a call's or a trap's first character to its `[END]`: nothing may be injected."""
+        """Whether nothing may be injected: from the start of a call or a trap to its `[END]`."""
         return self._machine.in_frame
 
     def begin_turn(self) -> None:
-        """The next turn of the model begins, after `end_of_stream` and another prompt."""
+        """Begin the model's next turn, after `end_of_stream` and another prompt."""
         self._machine.begin_turn()
 
     def injected(self) -> list[Event]:
-        """Interrupts were injected here: report what was still held back.
+        """Interrupts were injected here: report the text that was still held back.
 
-        In a critical section this breaks the open frame off, which the model is told.
+        In a critical section this breaks off the open frame, which is reported as a mistake.
         """
         return [*self._flush(), *self._machine.injected()]
 
     def end_of_stream(self) -> list[Event]:
-        """The model's turn ended, with its end-of-sequence token or at a limit."""
+        """The model's turn ended, by its end-of-sequence token or at a limit."""
         return [*self._flush(), *self._machine.end_of_stream()]
 
     @abstractmethod
     def go_on_behind(self, text: str) -> None:
-        """Another monitor has read this text; what it held back at the end is still to be read."""
+        """Go on where another monitor has read this text, with what it held back at the end."""
 
     @abstractmethod
     def _flush(self) -> list[Event]:
-        """Take what was held back for text."""
+        """Take everything that was held back as text."""
 
 
 class TextMonitor(Monitor):
     """Finds markers by their spelling, whatever tokens they were made of.
 
-    Holds back text only while it may be the beginning of a marker, plain or quoted.
+    Holds back text only while it may be part of a marker, quoted or not.
     """
 
     def __init__(self, settings: MonitorSettings, used_ids: Iterable[str] = ()) -> None:
@@ -75,7 +76,7 @@ class TextMonitor(Monitor):
 
     @property
     def in_critical_section(self) -> bool:
-        """See `Monitor`. A marker under way may become the first of a frame."""
+        """See `Monitor`. A marker that is half written may begin a frame."""
         if not self._held:
             return super().in_critical_section
         return super().in_critical_section or not FIRST_OF_FRAME.isdisjoint(
@@ -100,7 +101,7 @@ class TextMonitor(Monitor):
         """See `Monitor.go_on_behind`."""
         certain_end = self._scanner.certain_end(text, 0)
         open_quote = open_marker(text[:certain_end], self._vocabulary)
-        self.feed(open_quote + text[certain_end:])  # the other has reported what it gives
+        self.feed(open_quote + text[certain_end:])  # its events are known already
 
     @property
     def _scanner(self) -> Scanner:
@@ -112,24 +113,24 @@ class TextMonitor(Monitor):
 
 
 class IncrementalDecoder(Protocol):
-    """Text of tokens that come in pieces."""
+    """The text of tokens that arrive in pieces."""
 
     def __call__(self, token_ids: Sequence[int], final: bool) -> str:
-        """The text that is certain after these tokens; all of it, and a new start, if `final`."""
+        """The text that is certain after these tokens. If `final`, all of it, and a new start."""
         ...
 
 
 class TokenMonitor(Monitor):
-    """Finds markers by their tokens; text that spells one is text.
+    """Finds markers by their tokens. Text that spells a marker is text.
 
     Args:
-        settings: what is to be known of the model and of the session.
+        settings: what is known about the model and the session.
         token_ids: the tokens of all markers, and of the reasoning tags if the model has any.
-        decode: text of the other tokens; never gets one of `token_ids`.
-        used_ids: ids of the session's calls so far, when it goes on elsewhere.
+        decode: the text of all other tokens; is never given one of `token_ids`.
+        used_ids: ids of the calls so far, in a session that goes on from a checkpoint.
 
     Raises:
-        ConfigurationError: a marker has no token, or shares it.
+        ConfigurationError: a marker has no token, or the token of another one.
     """
 
     def __init__(

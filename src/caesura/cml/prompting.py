@@ -1,4 +1,4 @@
-"""The system prompt of models that were not trained for CML: markers are text to them."""
+"""The system prompt for models that were not trained for CML, to which markers are text."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ from caesura.cml.modes import Mode
 
 @dataclass(frozen=True, slots=True)
 class ToolDescription:
-    """A tool, as the model is told of it.
+    """A tool as it is described to the model.
 
     Attributes:
-        name: what calls name.
-        description: what it does; may be anybody's text, and is escaped.
+        name: its name in calls.
+        description: what it does. It may come from anybody, and is escaped.
         parameters: JSON schema of its arguments.
         expected_seconds: how long a call takes, if that is known.
     """
@@ -44,13 +44,13 @@ def system_prompt(
     limits: Limits | None = None,
     vocabulary: Vocabulary = DEFAULT_VOCABULARY,
 ) -> str:
-    """All that a model must be told of CML; a session's own instructions follow it.
+    """Everything that a model must know about CML, to be followed by a session's instructions.
 
     Args:
         mode: what happens at a call.
-        tools: what can be called.
-        limits: those of the monitor that will read what the model writes.
-        vocabulary: how that monitor's symbols are spelled.
+        tools: the tools that can be called.
+        limits: those of the session's monitor.
+        vocabulary: that of the session's monitor.
     """
     listed = "\n".join(describe_tool(tool, vocabulary) for tool in tools)
     parts = [
@@ -72,7 +72,7 @@ def describe_tool(tool: ToolDescription, vocabulary: Vocabulary = DEFAULT_VOCABU
 
 
 def duration_sentence(seconds: float) -> str:
-    """How long a tool takes, for the end of its description."""
+    """A sentence for the end of a tool's description: how long it takes."""
     two_digits = float(f"{seconds:.2g}")
     return f"Takes about {two_digits:g} s."
 

@@ -1,4 +1,4 @@
-"""Rules over a whole session: mistakes that are forgiven, and for how long."""
+"""Rules for a whole session: how many mistakes are forgiven before it ends."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +22,7 @@ class Violation:
     """The session's end with an error.
 
     Attributes:
-        kind: which rule was broken.
+        kind: the rule that was broken.
         message: what happened, for the client.
     """
 
@@ -31,14 +31,15 @@ class Violation:
 
 
 class Rules:
-    """Judges one session's events in order; keeps only counts.
+    """Judges the events of one session, in order. Keeps only counts.
 
     A trap is idle if nothing is pending and nothing waits to be injected. The model is told of
-    the first; a second, however much later, ends the session. So do too many mistakes without a
-    valid call or trap between them: each makes the model go on, possibly for ever.
+    the first idle trap, and the second ends the session, however much later it comes. Too many
+    mistakes without a valid call or trap between them end it as well, because the model could go
+    on making them for ever.
 
     Args:
-        mistakes_in_a_row: mistakes that are told; one more ends the session.
+        mistakes_in_a_row: how many the model is told of; one more ends the session.
     """
 
     def __init__(self, mistakes_in_a_row: int = 8) -> None:
@@ -47,14 +48,14 @@ class Rules:
         self._idle_traps = 0
 
     def judge(self, event: Event, *, awaits: bool) -> ProtocolError | Violation | None:
-        """What follows from an event besides itself.
+        """Whether an event is a mistake in its situation, or ends the session.
 
         Args:
             event: what a monitor reported.
             awaits: a call is pending, or an interrupt waits to be injected.
 
         Returns:
-            ProtocolError: the event was a mistake in this situation; the model is to be told.
+            ProtocolError: it was a mistake, of which the model must be told.
             Violation: the session is over.
         """
         match event:

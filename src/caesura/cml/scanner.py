@@ -1,4 +1,4 @@
-"""Symbols in text that comes in pieces, cut anywhere."""
+"""Finds symbols in text that arrives in pieces, cut anywhere."""
 
 import re
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Scanner:
-    """Finds some symbols by their spelling. Holds no text: that is its user's.
+    """Finds symbols by their spelling. Keeps no text.
 
     Attributes:
         symbols: the symbols that are found, by spelling; at least one.
         pattern: matches each of them.
         openers: their first characters.
-        longest: characters of the longest.
+        longest: how many characters the longest has.
     """
 
     symbols: Mapping[str, Symbol]
@@ -41,14 +41,14 @@ class Scanner:
     def certain_end(self, text: str, start: int) -> int:
         """Where to cut text without a symbol, so that nothing before the cut can become one.
 
-        Only the last opener matters: a symbol has none inside.
+        Only the last opener matters, because openers occur only at the beginning of symbols.
         """
         nearest = max(start, len(text) - self.longest + 1)
         opener = max(text.rfind(opener, nearest) for opener in self.openers)
         return opener if opener >= 0 and self.completions(text[opener:]) else len(text)
 
     def completions(self, beginning: str) -> frozenset[Symbol]:
-        """The symbols that begin like this and go on."""
+        """The symbols that begin with this text and are longer."""
         return frozenset(
             symbol
             for spelling, symbol in self.symbols.items()
@@ -58,7 +58,7 @@ class Scanner:
 
 @lru_cache
 def scanner_for(vocabulary: Vocabulary, symbols: frozenset[Symbol]) -> Scanner:
-    """A scanner for these symbols, so far as the vocabulary has them."""
+    """A scanner for those of the symbols that the vocabulary has."""
     spelled = {
         spelling: symbol for symbol, spelling in vocabulary.spellings.items() if symbol in symbols
     }

@@ -1,7 +1,7 @@
-"""The same for models that spell their markers: where a turn ends, by the text of its tokens.
+"""Where a turn ends, for models that spell their markers: decided by the text of the tokens.
 
-A token may hold the end of a marker and text behind it, as `][` and `] The` do. Tokens are not
-cut: the turn ends behind such a token, and that text stays in the transcript.
+A token such as `][` or `] The` contains the end of a marker and text behind it. Tokens are not cut:
+the turn ends behind such a token, and its text stays in the transcript.
 
 ```
  sampled   See . [ CA LL ] a1 [ HE AD ]{ ... } [ END ][ CALL ] b1 ...
@@ -23,13 +23,13 @@ from caesura.cml.scanner import Scanner, scanner_for
 class TextFrameWatch(TurnWatch):
     """The frames of one session whose markers are text.
 
-    Its states are those of `TextMonitor`. While a marker may be half written nothing is appended.
+    Its states are those of `TextMonitor`. Nothing is appended while a marker may be half written.
 
     Args:
-        rules: of the session's current turn.
+        rules: those of the session's current turn.
         end_tokens: tokens that end the sequence.
         new_decoder: makes a decoder for a turn's tokens.
-        before: text that the session begins behind: half a marker may be written there.
+        before: the text before the session, which may end with half a marker.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TextFrameWatch(TurnWatch):
         self._held = before[self._scanner.certain_end(before, 0) :]
 
     def begin_turn(self, rules: TextRules, end_tokens: frozenset[int]) -> None:
-        """Tokens were appended: no marker goes on across them."""
+        """Begin the next turn, behind appended tokens. No marker continues across them."""
         self._enter_turn(rules, end_tokens)
         self._vocabulary = rules.vocabulary
         self._decode = self._new_decoder()
@@ -55,7 +55,7 @@ class TextFrameWatch(TurnWatch):
         """See `TurnWatch.feed`."""
         if token_id in self._end_tokens:
             return self._sequence_ended()
-        written = self._decode((token_id,), final=False)  # nothing inside a character
+        written = self._decode((token_id,), final=False)  # empty in the middle of a character
         if not self.in_frame:
             ending = self._ending_before(written, interrupt_waits)
             if ending is not None:
@@ -71,7 +71,7 @@ class TextFrameWatch(TurnWatch):
 
     @property
     def _may_append(self) -> bool:
-        """Whether appended tokens may follow right behind the last token."""
+        """Whether tokens may be appended right behind the last token."""
         return not (self.in_frame or self._held) and (self._at_boundary or not self._at_words)
 
     def _ending_before(self, written: str, interrupt_waits: bool) -> Ending | None:
@@ -90,7 +90,7 @@ class TextFrameWatch(TurnWatch):
         return Ending.INTERRUPTED if self._interrupt_before(is_position) else None
 
     def _begins_frame(self, text: str) -> bool:
-        """Whether a text begins with `[CALL]` or `[TRAP]`, or may."""
+        """Whether the text begins with `[CALL]` or `[TRAP]`, or with a part of one."""
         if not text:
             return False
         found = self._scanner.find(text, 0)
@@ -99,7 +99,7 @@ class TextFrameWatch(TurnWatch):
         return not FIRST_OF_FRAME.isdisjoint(self._scanner.completions(text))
 
     def _read(self, text: str) -> Ending | None:
-        """Take text that is kept: the most important of what ends in it."""
+        """Take text that is kept; the most important ending in it, if there is one."""
         endings: set[Ending | None] = set()
         position = 0
         while found := self._scanner.find(text, position):
@@ -121,7 +121,7 @@ class TextFrameWatch(TurnWatch):
         return None
 
     def _pass(self, text: str) -> Ending | None:
-        """Take text between symbols."""
+        """Take text between symbols, which may end a bundle."""
         is_blank = not text.strip()
         if self.in_frame or is_blank or self._bundle is Bundle.NONE:
             return None

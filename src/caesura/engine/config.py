@@ -5,16 +5,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from vllm.config import VllmConfig
-from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig
 
 from caesura.errors import ConfigurationError
 from caesura.policy import DEFAULT_POLICY, make_policy
 from caesura.units import format_size, parse_size
+
+if TYPE_CHECKING:  # the command line reads these options, and must not wait for vLLM
+    from vllm.config import VllmConfig
+    from vllm.v1.kv_cache_interface import KVCacheConfig
 
 SECTION = "caesura"
 
@@ -30,30 +32,36 @@ class KeepContexts(StrEnum):
 class CaesuraConfig(BaseModel):
     """Options under `caesura` in vLLM's `--additional-config`.
 
+    `caesura serve` makes an option of each; the texts are its help.
+
     Attributes:
-        policy: name of the policy (`caesura.policy.policy_names()`).
-        policy_options: numbers for the policy, such as `{"ttl_seconds": 5}`.
-        host_memory: bytes of host memory for copies of paused contexts, over all ranks.
-            Sizes such as "8GiB" are accepted. 0 turns host copies off.
-        copy_budget: bytes copied out and in per engine iteration, per rank; more where the link
-            moves more while an iteration computes.
-        keep_contexts: which finished requests are kept as pauses.
+        policy: What becomes of paused contexts: end, discard, preserve, swap, ttl, infercept,
+            min-waste.
+        policy_options: A number for the policy, such as ttl_seconds=5. Repeatable.
+        host_memory: Host memory for copies of paused contexts, over all ranks, such as 64GiB. 0
+            turns host copies off.
+        copy_budget: Bytes copied out and in per engine iteration and rank at most; more where the
+            link moves more while an iteration computes.
+        keep_contexts: Which finished requests are kept as pauses: auto (ended in a tool call, gave
+            a session id, or continued a pause), all, none.
         tool_call_parser: vLLM's tool parser for the model, to find the tool that is called.
-        max_pauses: pauses remembered at most; past it the oldest are forgotten.
-        forget_after_seconds: a finished request's pause is forgotten after this long.
-        load_in_step: load a returning context in the iteration that computes its new tokens,
+        max_pauses: Pauses remembered at most; past it the oldest are forgotten.
+        forget_after_seconds: A finished request's pause is forgotten after this many seconds.
+        load_in_step: Load a returning context in the iteration that computes its new tokens,
             instead of in one before it. By default on CPU, where loads cannot overlap with
             computation anyway.
-        copy_thread: on CPU, copy in a worker thread instead of between iterations.
-        profile: a device profile that `caesura calibrate` wrote: what computing and copying are
-            taken to cost until this engine has measured it itself.
-        transcript_memory: bytes for the token transcripts of what clients were answered, in each
-            API process; a follow-up request goes on from its transcript. 0 turns that off.
-        config_file: tools that the server runs, and the settings of its sessions; see
-            docs/reference/configuration.md.
-        check_integrity: for debugging: checks internal invariants whenever the engine is idle.
-        trace: file that a trace of the engine is written to, at shutdown and at each reset of the
-            prefix cache (the second goes to `NAME.1.json`, and so on). See docs/how-to/trace.md.
+        copy_thread: On CPU, copy in a worker thread instead of between iterations.
+        profile: What `caesura calibrate` wrote for this model and machine: costs to start from.
+            They are measured while serving in any case.
+        transcript_memory: Memory for the tokens of what clients were answered, per API process: a
+            follow-up request goes on from them, however the chat template would render its
+            history. 0 turns that off.
+        config_file: Tools that the server runs, and settings of its sessions: a TOML file
+            (docs/reference/configuration.md). Without it sessions have no tools, and are kept in
+            caesura.db in the working directory.
+        check_integrity: Check internal invariants whenever the engine is idle (for debugging).
+        trace: Write a trace of the engine to this file at shutdown, and at each reset of the prefix
+            cache: the second to NAME.1.json, and so on (docs/how-to/trace.md).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,7 +98,7 @@ class CaesuraConfig(BaseModel):
         return self
 
     @classmethod
-    def from_vllm(cls, vllm_config: VllmConfig) -> Self:
+    def from_vllm(cls, vllm_config: "VllmConfig") -> Self:
         """Read the options from vLLM's additional config.
 
         Raises:
@@ -120,7 +128,7 @@ class CaesuraConfig(BaseModel):
             ) from error
 
 
-def block_bytes(kv_cache_config: KVCacheConfig) -> int:
+def block_bytes(kv_cache_config: "KVCacheConfig") -> int:
     """Bytes of one KV block over all layers, on one rank."""
     if not kv_cache_config.kv_cache_tensors or kv_cache_config.num_blocks == 0:
         raise ConfigurationError("this model has no KV cache: there is nothing to pause")
@@ -131,8 +139,8 @@ def block_bytes(kv_cache_config: KVCacheConfig) -> int:
 
 
 def check_supported(
-    vllm_config: VllmConfig,
-    kv_cache_config: KVCacheConfig,
+    vllm_config: "VllmConfig",
+    kv_cache_config: "KVCacheConfig",
     block_size: int,
     hash_block_size: int | None,
     config: CaesuraConfig,
@@ -142,6 +150,8 @@ def check_supported(
     Raises:
         ConfigurationError: says what is not supported and what to do.
     """
+    from vllm.v1.kv_cache_interface import FullAttentionSpec
+
     groups = kv_cache_config.kv_cache_groups
     if not vllm_config.cache_config.enable_prefix_caching:
         raise ConfigurationError(

@@ -1,6 +1,9 @@
 """Names that cross between the API process and the scheduler."""
 
-from vllm.v1.request import Request
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line reads these names, and must not wait for vLLM
+    from vllm.v1.request import Request
 
 INTERRUPTED = "caesura:interrupted"
 """Stop reason of a turn that appended tokens ended."""
@@ -30,7 +33,7 @@ REPORT = "caesura_report"
 the answer in what comes with its end."""
 
 
-def owner_of(request: Request) -> str | None:
+def owner_of(request: "Request") -> str | None:
     """Whose request it is; None where owners are not told apart."""
     params = request.sampling_params
     if params is None or not params.extra_args:
@@ -39,13 +42,13 @@ def owner_of(request: Request) -> str | None:
     return str(owner) if owner is not None else None
 
 
-def wants_report(request: Request) -> bool:
+def wants_report(request: "Request") -> bool:
     """Whether whoever sent the request reads what became of its context."""
     params = request.sampling_params
     return params is not None and bool(params.extra_args and params.extra_args.get(REPORT))
 
 
-def endpoint_of(request: Request) -> str | None:
+def endpoint_of(request: "Request") -> str | None:
     """What the request says that its next pause waits for."""
     params = request.sampling_params
     if params is None or not params.extra_args:

@@ -8,13 +8,14 @@ from logging import getLogger
 
 from pydantic import JsonValue
 
+from caesura.cml import AtEnd
 from caesura.session.database import Statement
 from caesura.session.errors import ContextFull, EngineDead, SessionClosed, SessionError
 from caesura.session.events import EventLog, Report
 from caesura.session.inbox import Inbox
 from caesura.session.journal import Journal
 from caesura.session.pending_calls import PendingCalls
-from caesura.session.records import EventType, Phase, SessionEnding, SessionRecord
+from caesura.session.records import CallRecord, EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.shapes import result_details
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
@@ -66,7 +67,12 @@ class Agent(ABC):
         if not self.held:
             self._free.set()
         journal = Journal(
-            self.events, workplace.store, workplace.approvals, self._expect, self._released
+            self.events,
+            workplace.store,
+            workplace.approvals,
+            self._expect,
+            self._asks,
+            self._released,
         )
         self._calls = PendingCalls(
             record.id,
@@ -154,6 +160,10 @@ class Agent(ABC):
         """A call is so far: the share that is done, or the time that is left."""
 
     @abstractmethod
+    def _asks(self, call_id: str, for_human: bool) -> None:
+        """A call waits for a human now, or no longer."""
+
+    @abstractmethod
     async def _close_engine(self) -> None:
         """Let go of the session in the engine, if there is one."""
 
@@ -203,7 +213,7 @@ class Agent(ABC):
                 logger.warning("the store still fails; session %s waits", self.id)
         assert record is not None
         self.phase, self.turns = record.phase, record.turns
-        self._inbox.take_back()
+        self._inbox.recall()
 
     async def _go_on(self) -> None:
         await self._calls.load()
@@ -259,6 +269,14 @@ class Agent(ABC):
         self.events.close()
         self._free.set()
         self._work.left_calls.take(self._calls.release(outliving))
+
+    def _is_waited_for(self, record: CallRecord) -> bool:
+        """Whether the model is to read the result, although it has ended its answer."""
+        if record.result is not None:
+            return True
+        if self.spec.at_end is not None:
+            return self.spec.at_end is AtEnd.WAIT
+        return self._work.executor.at_end(record.call.name) == "wait"
 
     async def _leave(self) -> None:
         """The model has ended its answer, and will not read what is pending."""

@@ -14,8 +14,6 @@ from caesura.session.kinds import agent_of, first_prompt
 from caesura.session.protocol import require_room
 from caesura.session.records import (
     ApprovalRecord,
-    ApprovalState,
-    CallRecord,
     CallState,
     Event,
     EventType,
@@ -151,21 +149,6 @@ class Agents:
     ) -> list[SessionRecord]:
         """An owner's sessions, the newest first."""
         return await self._work.store.sessions(owner, before_seconds=before_seconds, limit=limit)
-
-    async def calls(self, owner: str, session_id: str) -> list[CallRecord]:
-        """A session's calls, in order.
-
-        Raises:
-            UnknownSession: the owner has no session of that id.
-        """
-        await self.get(owner, session_id)
-        return await self._work.store.calls(session_id)
-
-    async def approvals(
-        self, owner: str, state: ApprovalState | None = None
-    ) -> list[ApprovalRecord]:
-        """What an owner's sessions ask humans, the oldest first."""
-        return await self._work.store.approvals(owner, state)
 
     async def approval(self, owner: str, key: str) -> ApprovalRecord:
         """One question.

@@ -2,50 +2,39 @@
 
 import asyncio
 import json
-import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
-from caesura.cml import USER_ID, AtEnd, Mode, Point
+from caesura.cml import Point
 from caesura.session.agent import Agent
 from caesura.session.calling import (
     CallingEvent,
     CallingSession,
     CallIssued,
+    Course,
     Ended,
     Ending,
     FirstToken,
     Injected,
-    Mistake,
     Paused,
     SentOff,
     TextWritten,
-    Trapped,
-    known_tools,
 )
 from caesura.session.database import Statement
+from caesura.session.engine_side import EngineSide
 from caesura.session.events import Report
 from caesura.session.inbox import UserMessage
-from caesura.session.protocol import Sampling, StopReason, require_room
-from caesura.session.records import (
-    CallRecord,
-    EventType,
-    Phase,
-    SessionEnding,
-    SessionRecord,
-)
+from caesura.session.protocol import StopReason, require_room
+from caesura.session.records import CallRecord, EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.shapes import (
+    arrival_details,
     call_details,
     injected_details,
-    interrupt_of,
     result_details,
     trapped_details,
     user_message,
 )
 from caesura.session.stretch import Stretch
-from caesura.session.track import Track
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
 
@@ -65,24 +54,17 @@ class CmlAgent(Agent):
     ) -> None:
         super().__init__(record, transcript, workplace)
         if record.phase is not Phase.ENDED:
-            self._format = workplace.formats.of(record.spec.protocol)
-        self._session: CallingSession | None = None
-        self._track = Track()
+            self._engine = EngineSide(
+                record, self._definitions, workplace, self._calls, self._inbox
+            )
+        self._course = Course(len(transcript))  # what is stored; the session may be ahead
         self._stretch = Stretch(self.turns, self.events)
         self._reported_phase = self.phase
-        self._passed_on: deque[UserMessage] = deque()  # to the engine's session, not injected yet
-        self._handed_on: set[str] = set()  # the same of results, by the ids of their calls
-        self._started_seconds: dict[str, float] = {}
-
-    @property
-    def _mode(self) -> Mode:
-        return self.spec.function_calling or Mode.ASYNC
 
     # From what is stored
 
     async def _restore(self) -> None:
-        store = self._work.store
-        self._track = Track(await store.course(self.id), await store.labels(self.id))
+        self._course = await self._work.store.course(self.id, len(self._transcript))
         self._reported_phase = self.phase
         self._stretch = Stretch(self.turns, self.events)
         self._stretch.is_over = self.phase is not Phase.GENERATING or self.turns == 0
@@ -91,59 +73,27 @@ class CmlAgent(Agent):
             await self._leave()
         if not self._stretch.is_over:
             await self.events.commit(reports=[(EventType.RESTARTED, {"turn": self.turns})])
-        self._start(self._calls.unfinished)
-
-    async def _opened(self) -> CallingSession:
-        """The session in the engine: as it was left, or opened from what is stored."""
-        if self._session is None:
-            sampling = await self._sampling()
-            self._passed_on.clear()
-            self._inbox.take_back()
-            calls = [r for r in self._calls.records if r.call.id not in self._calls.unread]
-            self._handed_on = {record.call.id for record in calls if record.result is not None}
-            self._session = CallingSession(
-                self._work.engine,
-                self._format,
-                self._track.checkpoint(self._transcript, calls),
-                sampling,
-                mode=self._mode,
-                at_end=self.spec.at_end or AtEnd.WAIT,
-                tools=known_tools(self._definitions),
-                expectations=self._work.durations_of(self.owner),
-                session_id=self.id,
-            )
-        return self._session
-
-    async def _sampling(self) -> Sampling:
-        sampling = self.spec.sampling()
-        if not self._work.formats.constrains:
-            return sampling
-        # All parameters of all tools are checked for it.
-        grammar = await asyncio.to_thread(self._format.grammar, self._definitions, self._mode)
-        return replace(sampling, grammar=grammar)
+        for record in self._calls.unfinished:
+            self._calls.start([record])
 
     async def _close_engine(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._engine.close()
 
     # Generating
 
     async def _generate(self) -> None:
-        await self._follow()
-
-    async def _call(self) -> None:
-        await self._follow()
-
-    async def _follow(self) -> None:
         """Do what the session's events say, until it ends its answer, is held or stopped."""
         await self._end_at_limit()
         if self.phase is Phase.ENDED:
             return
-        if self._stretch.is_over and self.phase is Phase.GENERATING:
-            await self._begin()
-        session = await self._opened()
-        watching = asyncio.create_task(self._watch(session))
+        if self._stretch.is_over and self.phase is Phase.GENERATING:  # the first of a prompt
+            self._next_stretch()
+            await self._store((), self._course, reports=[self._phase_report()])
+        session = await self._engine.opened(self._transcript, self._course)
+        if self._stop is not None:  # since before there was a session to be closed
+            return
+        passing_on = self._engine.pass_on(session, lambda: self.held, self._woken)
+        watching = asyncio.create_task(passing_on)
         failure: Exception | None = None
         try:
             is_answered = await self._take_events(session)
@@ -160,6 +110,8 @@ class CmlAgent(Agent):
             await self._keep_partial(session)
             await self._close_engine()
 
+    _call = _generate
+
     async def _take_events(self, session: CallingSession) -> bool:
         """Take its events; whether they came to the end of an answer."""
         async with aclosing(session.events()) as happening:
@@ -167,37 +119,13 @@ class CmlAgent(Agent):
                 await self._take(session, event)
                 if self.phase in (Phase.IDLE, Phase.ENDED):
                     return True
-                if self._may_stop(session, event):
+                if self._is_to_stop and not session.in_critical_section:
                     break
         return False
 
-    async def _watch(self, session: CallingSession) -> None:
-        """Hand on what arrives meanwhile."""
-        try:
-            while True:
-                if not self.held:
-                    self._hand_on(session)
-                    if self._inbox.has_news:
-                        for message in await self._inbox.pass_on():
-                            self._passed_on.append(message)
-                            session.steer(message.text)
-                await self._woken()
-        except Exception:
-            await session.close()
-            raise
-
-    def _hand_on(self, session: CallingSession) -> None:
-        for record in self._calls.finished:
-            if record.call.id not in self._handed_on and record.call.id not in self._calls.unread:
-                self._handed_on.add(record.call.id)
-                session.deliver(interrupt_of(record))
-
-    def _may_stop(self, session: CallingSession, event: CallingEvent) -> bool:
-        """Whether the session is to be stopped, and all that it has written can be kept."""
-        if not (self.held or self._stop is not None) or self.phase is not Phase.GENERATING:
-            return False
-        is_latest = _end_of(event) == len(session.transcript)
-        return is_latest and not session.in_critical_section
+    @property
+    def _is_to_stop(self) -> bool:
+        return (self.held or self._stop is not None) and self.phase is Phase.GENERATING
 
     async def _take(self, session: CallingSession, event: CallingEvent) -> None:
         match event:
@@ -209,23 +137,12 @@ class CmlAgent(Agent):
                 await self._issued(session, event, event.call.id)
             case SentOff():
                 await self._issued(session, event, None)
-            case Mistake():
-                self._track.mistake(event.error)
-            case Trapped():
-                self._track.point = Point.TRAPPED
             case Paused():
                 await self._paused(session, event)
             case Injected():
                 await self._injected(session, event)
             case Ended():
                 await self._ended(session, event)
-
-    async def _begin(self) -> None:
-        """The first stretch of a prompt."""
-        self._next_stretch()
-        phase = self._work.store.set_phase(self.id, self.phase, self.turns)
-        reports = [self._phase_report()]
-        await self.events.commit(phase, reports=reports, pieces=self._pieces)
 
     def _next_stretch(self) -> None:
         if self._stretch.is_over:
@@ -240,8 +157,6 @@ class CmlAgent(Agent):
         record = self._calls.add(event.call.name, arguments, self.turns, label)
         if label is None:
             self._calls.unread.add(record.call.id)
-        else:
-            self._track.labels.add(label)
         changes = [self._work.store.add_call(record)]
         reports: list[Report] = [(EventType.CALL, call_details(record))]
         refusal, limit = None, self.spec.max_pending_calls
@@ -249,51 +164,38 @@ class CmlAgent(Agent):
             refusal = self._calls.refusal(record, limit)
             changes += self._calls.finished_by(refusal)
             reports.append((EventType.RESULT, result_details(refusal)))
-        await self._save(session, event.position, *changes, stop=StopReason.FRAME, reports=reports)
+        await self._save(session, *changes, stop=StopReason.FRAME, reports=reports)
         if refusal is not None:
             self._calls.note(refusal)
         else:
-            self._start([record])
-
-    def _start(self, records: Sequence[CallRecord]) -> None:
-        for record in records:
-            self._started_seconds[record.call.id] = time.monotonic()
             self._calls.start([record])
 
     async def _paused(self, session: CallingSession, event: Paused) -> None:
         """Nothing is generated until a result is there."""
-        at_end = session.is_at_end
-        if at_end:
-            self._track.point = Point.ENDED
-        if at_end and self._is_left(event.pending):
-            await self._answered(session, event.position, StopReason.STOP)
+        waited_for = [record for record in self._calls.records if record.label in event.pending]
+        at_end = session.course.point is Point.ENDED
+        may_leave = at_end and self.spec.at_end is None
+        if may_leave and not any(map(self._is_waited_for, waited_for)):
+            await self._answered(session, StopReason.STOP)
             return
         self.phase = Phase.CALLING
-        waited_for = [record for record in self._calls.records if record.label in event.pending]
         await self._save(
             session,
-            event.position,
             stop=StopReason.STOP if at_end else StopReason.FRAME,
             reports=[(EventType.TRAPPED, trapped_details(waited_for, self.turns))],
         )
 
     async def _injected(self, session: CallingSession, event: Injected) -> None:
         """Results and messages are in the transcript."""
-        arrived = [arrival.interrupt for arrival in event.arrivals]
-        messages = [self._passed_on.popleft() for one in arrived if one.id == USER_ID]
-        by_label = {record.label: record for record in self._calls.finished if record.label}
-        records = [by_label[one.id] for one in arrived if one.id in by_label]
-        ids = [one.id for one in arrived]
-        errors = [one.value if one in self._track.told else None for one in arrived]
-        details = injected_details(ids, by_label, event.position, self.turns, errors)
+        sources = [arrival.source for arrival in event.arrivals]
+        messages = [source for source in sources if isinstance(source, UserMessage)]
+        records = [source for source in sources if isinstance(source, CallRecord)]
+        told = list(map(arrival_details, event.arrivals))
+        details = injected_details(told, event.position, self.turns)
         self._calls.remove(records)
-        for record in records:
-            self._started_seconds.pop(record.call.id, None)
-        self._track.injected(arrived)
         self.phase = Phase.GENERATING
         await self._save(
             session,
-            event.position + event.tokens,
             *[self._work.store.deliver_call(record.call.id) for record in records],
             *self._inbox.delivered(messages),
             stop=StopReason.INTERRUPTED,
@@ -301,12 +203,11 @@ class CmlAgent(Agent):
                 (EventType.INJECTED, details),
                 *[(EventType.MESSAGE, user_message(message.text)) for message in messages],
             ],
-            injected_tokens=event.tokens,
         )
         await self._end_at_limit()
 
     async def _end_at_limit(self) -> None:
-        if self._track.rounds > self.spec.max_turns:
+        if self._course.rounds > self.spec.max_turns:
             limit = f"the session has had its {self.spec.max_turns} turns (max_turns)"
             await self._end(SessionEnding.LIMIT, limit)
 
@@ -315,55 +216,38 @@ class CmlAgent(Agent):
     async def _ended(self, session: CallingSession, event: Ended) -> None:
         stop = StopReason.LENGTH if event.ending is Ending.LIMIT else StopReason.STOP
         if event.does_not_fit:  # the transcript has not what the model was to read
-            self._next_stretch()
-            await self._save(session, event.position, stop=stop, continues=False)
+            await self._save(session, stop=stop, continues=False)
             await self._end(SessionEnding.LIMIT, event.message)
             return
-        await self._answered(session, event.position, stop)
+        await self._answered(session, stop)
         if event.ending is Ending.FAILED:
             await self._end(SessionEnding.FAILED, event.message)
 
-    async def _answered(self, session: CallingSession, position: int, stop: StopReason) -> None:
+    async def _answered(self, session: CallingSession, stop: StopReason) -> None:
         """The model has ended its answer; whatever is pending is left."""
-        self.phase, self._track.point = Phase.IDLE, Point.ENDED
-        self._inbox.take_back()
-        self._next_stretch()
-        await self._save(session, position, stop=stop, continues=False)
+        self.phase = Phase.IDLE
+        await self._save(session, stop=stop, continues=False)
         if session.pending:  # it would wait for what is left
             await self._close_engine()
         await self._leave()
-
-    def _is_left(self, labels: frozenset[str]) -> bool:
-        """Whether no tool of these calls wants its result read."""
-        if self.spec.at_end is not None:
-            return False
-        names = [record.call.name for record in self._calls.records if record.label in labels]
-        return all(self._work.executor.at_end(name) != "wait" for name in names)
 
     async def _deliver(self) -> bool:
         messages = await self._inbox.waiting()
         if not messages:
             return False
         chat = [user_message(message.text) for message in messages]
-        append = self._format.append
-        tokens = await asyncio.to_thread(append, self._transcript, chat, self._mode)
+        tokens = await self._engine.rendered(chat, self._transcript)
         longest = self._work.dialogue.max_context_tokens
         require_room(len(self._transcript) + len(tokens), longest)
         self.phase = Phase.GENERATING
-        self._track.prompted()
         self._next_stretch()
-        await self._advance(
+        await self._store(
             tokens,
-            self._work.store.set_course(self.id, self._track.course),
+            self._course.prompted(len(tokens)),
             *self._inbox.delivered(messages),
             reports=[*[(EventType.MESSAGE, message) for message in chat], self._phase_report()],
-            pieces=self._pieces,
         )
-        if self._session is not None:
-            if self._session.has_queued:  # a message that came too late, and is there now
-                await self._close_engine()
-            else:
-                self._session.prompt(tokens)
+        await self._engine.prompt(tokens)
         return True
 
     # Writing down
@@ -371,67 +255,47 @@ class CmlAgent(Agent):
     async def _save(
         self,
         session: CallingSession,
-        position: int,
         *changes: Statement,
         stop: StopReason,
         reports: Sequence[Report] = (),
         continues: bool = True,
-        injected_tokens: int = 0,
     ) -> None:
-        """Write the transcript up to a position, and what has happened there.
-
-        Args:
-            session: has the tokens.
-            position: how many tokens it has there.
-            changes: written with them.
-            stop: what ended the stretch.
-            reports: what has happened.
-            continues: the answer goes on.
-            injected_tokens: of the tokens up to the position, how many the model did not write.
-        """
-        tokens = session.transcript[len(self._transcript) : position]
-        generated = len(tokens) - injected_tokens
-        phase_before = self._reported_phase
+        """Write where the session stands, and what has happened there."""
+        course = session.course
+        if course.position < self._course.position:
+            course = self._course  # a prompt is stored that the session had no room for
+        generated = course.generated_tokens - self._course.generated_tokens
         told: list[Report] = []
+        if not continues:
+            self._next_stretch()  # an answer has an end, if an empty one
         if generated or not continues:
             told.append(self._stretch.finish(stop, generated, continues=continues))
         told += reports
         if self.phase is Phase.GENERATING and continues:
             self._next_stretch()
-        if self.phase is not phase_before:
+        if self.phase is not self._reported_phase:
             told.append(self._phase_report())
-        reached = self._track.written(generated, reasoning=session.in_reasoning)
-        course = self._work.store.set_course(self.id, reached)
-        pieces = self._pieces
-        await self._advance(tokens, course, *changes, reports=told, pieces=pieces)
+        tokens = session.transcript[len(self._transcript) : course.position]
+        await self._store(tokens, course, *changes, reports=told)
+
+    async def _store(
+        self, tokens: Sequence[int], course: Course, *changes: Statement, reports: Sequence[Report]
+    ) -> None:
+        stored = self._work.store.set_course(self.id, course)
+        pieces = 2 * self.spec.max_tokens
+        await self._advance(tokens, stored, *changes, reports=reports, pieces=pieces)
+        self._course = course
         self._reported_phase = self.phase
 
     async def _keep_partial(self, session: CallingSession) -> None:
         """It is stopped in the middle of what it writes; a frame that is open is lost."""
-        position = session.settled_position
-        if self.phase is Phase.GENERATING and position > len(self._transcript):
-            await self._save(session, position, stop=StopReason.INTERRUPTED)
-
-    @property
-    def _pieces(self) -> int:
-        return 2 * self.spec.max_tokens
-
-    # Progress
+        if self.phase is Phase.GENERATING and session.course.position > self._course.position:
+            await self._save(session, stop=StopReason.INTERRUPTED)
 
     def _expect(
         self, call: ToolCall, fraction: float | None, remaining_seconds: float | None
     ) -> None:
-        labels = {record.call.id: record.label for record in self._calls.unfinished}
-        label, started_seconds = labels.get(call.id), self._started_seconds.get(call.id)
-        if self._session is None or label is None:
-            return
-        if remaining_seconds is None and fraction and started_seconds is not None:
-            elapsed_seconds = time.monotonic() - started_seconds
-            remaining_seconds = elapsed_seconds * (1 - fraction) / fraction
-        if remaining_seconds is not None:
-            self._session.expect(label, remaining_seconds)
+        self._engine.expect(call.id, fraction, remaining_seconds)
 
-
-def _end_of(event: CallingEvent) -> int:
-    """Tokens of the transcript once the event is over."""
-    return event.position + (event.tokens if isinstance(event, Injected) else 0)
+    def _asks(self, call_id: str, for_human: bool) -> None:
+        self._engine.asks(call_id, for_human)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from caesura.cml import AtEnd
 from caesura.cml.futures import (
     AWAIT_TOOL,
     SYSTEM_PROMPT,
@@ -19,7 +18,7 @@ from caesura.session.dialogue import Dialogue, WrittenCall
 from caesura.session.protocol import StopReason
 from caesura.session.records import CallRecord, EventType, Message, Phase, SessionRecord
 from caesura.session.session import Session
-from caesura.session.shapes import injected_details, said_by_tool, trapped_details
+from caesura.session.shapes import injected_details, read_details, said_by_tool, trapped_details
 from caesura.session.turn import Turn
 from caesura.session.turn_agent import TurnAgent
 from caesura.session.workplace import Workplace
@@ -64,14 +63,6 @@ class FuturesAgent(TurnAgent):
         if self._unanswered or any(map(self._is_waited_for, self._calls.records)):
             return Phase.CALLING
         return Phase.IDLE
-
-    def _is_waited_for(self, record: CallRecord) -> bool:
-        """Whether the model is to read the result, although it has ended its answer."""
-        if record.result is not None:
-            return True
-        if self.spec.at_end is not None:
-            return self.spec.at_end is AtEnd.WAIT
-        return self._work.executor.at_end(record.call.name) == "wait"
 
     async def _turn_over(self, session: Session, turn: Turn, stop: StopReason) -> None:
         await super()._turn_over(session, turn, stop)
@@ -155,8 +146,8 @@ class FuturesAgent(TurnAgent):
             *[said_by_tool(record.call, self._answer(record)) for record in unanswered],
             *[said_by_tool(record.call, _result_text(record)) for record in others],
         ]
-        read = {str(record.label): record for record in finished if record.label is not None}
-        details = injected_details(list(read), read, len(self._transcript), self.turns)
+        read = [read_details(record) for record in finished if record.label is not None]
+        details = injected_details(read, len(self._transcript), self.turns)
         await self._resume(
             chat, finished, messages, [(EventType.INJECTED, details)] if read else []
         )

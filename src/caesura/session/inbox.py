@@ -50,8 +50,8 @@ class Inbox:
             self._last_passed_on = messages[-1].number
         return messages
 
-    def take_back(self) -> None:
-        """The engine has lost what was passed on: it waits again."""
+    def recall(self) -> None:
+        """The engine does not have what was passed on, or not any more: it waits again."""
         self._last_passed_on = 0
         self.has_news = True
 

@@ -11,6 +11,7 @@ from caesura.session.store import Store
 from caesura.tools.call import Answer, Question, ToolCall
 
 Expect = Callable[[ToolCall, float | None, float | None], None]
+Asks = Callable[[str, bool], None]
 
 
 class Journal:
@@ -20,7 +21,8 @@ class Journal:
         events: the session's; what is written goes through them.
         store: where it is written.
         approvals: what waits for a human.
-        expect: told how far a call is: the share that is done, the seconds that are left.
+        expect: receives how far a call is: the share that is done, the seconds that are left.
+        asks: receives the id of a call and whether it waits for a human now.
         released: waits for as long as the session's user has paused it.
     """
 
@@ -30,12 +32,14 @@ class Journal:
         store: Store,
         approvals: Approvals,
         expect: Expect,
+        asks: Asks,
         released: Callable[[], Awaitable[None]],
     ) -> None:
         self._events = events
         self._store = store
         self._approvals = approvals
         self._expect = expect
+        self._asks = asks
         self._released = released
 
     async def dispatching(self, call: ToolCall, attempt: int) -> None:
@@ -65,7 +69,11 @@ class Journal:
             await self._events.commit(
                 self._store.add_approval(question), reports=[(EventType.ASKED, asked)]
             )
-        answer = await self._approvals.wait(question)
+        self._asks(question.call_id, True)
+        try:
+            answer = await self._approvals.wait(question)
+        finally:
+            self._asks(question.call_id, False)
         told: dict[str, JsonValue] = {
             "approval_id": question.key,
             "accepted": answer.accepted,

@@ -60,7 +60,9 @@ class LeftCalls:
     def _calls_of(self, session_id: str) -> PendingCalls:
         events = EventLog(session_id, 1, self._store)
         events.close()
-        journal = Journal(events, self._store, self._approvals, _nobody_expects, _at_once)
+        journal = Journal(
+            events, self._store, self._approvals, _nobody_expects, _nobody_waits, _at_once
+        )
         return PendingCalls(
             session_id, None, self._executor, self._store, events, journal, lambda: None
         )
@@ -69,6 +71,10 @@ class LeftCalls:
 def _nobody_expects(
     call: ToolCall, fraction: float | None, remaining_seconds: float | None
 ) -> None:
+    """Nothing waits for the call."""
+
+
+def _nobody_waits(call_id: str, for_human: bool) -> None:
     """Nothing waits for the call."""
 
 

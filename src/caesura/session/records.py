@@ -117,28 +117,6 @@ class SessionRecord:
     updated_seconds: float
 
 
-class Course(BaseModel):
-    """Where the model of a CML session is in its turn, beside its transcript.
-
-    Attributes:
-        point: a `cml.Point`, by its name.
-        generated_tokens: in this turn, over interrupts and pauses.
-        reasoning: it is inside a reasoning block.
-        rounds: prompts and injections so far.
-        refused_ids: ids of calls that were mistakes.
-        told: ids and values of error interrupts that wait to be injected.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    point: str = "WRITING"
-    generated_tokens: int = 0
-    reasoning: bool = False
-    rounds: int = 1
-    refused_ids: tuple[str, ...] = ()
-    told: tuple[tuple[str, str], ...] = ()
-
-
 class CallState(StrEnum):
     """How far a call is."""
 

@@ -1,12 +1,12 @@
 """How calls, results and messages look to the model, and in events."""
 
 import json
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Sequence
 
 from pydantic import JsonValue
 
 from caesura.cml import Call, Interrupt
+from caesura.session.calling import Arrival
 from caesura.session.records import CallRecord, Message
 from caesura.tools.call import CallResult, ToolCall
 
@@ -71,26 +71,27 @@ def trapped_details(waited_for: Sequence[CallRecord], turn: int) -> dict[str, Js
 
 
 def injected_details(
-    ids: Sequence[str],
-    calls: Mapping[str, CallRecord],
-    position: int,
-    turn: int,
-    errors: Sequence[str | None] = (),
+    interrupts: Sequence[dict[str, JsonValue]], position: int, turn: int
 ) -> dict[str, JsonValue]:
-    """Interrupts that took their place, for an event. Results are told by their calls.
+    """Interrupts that took their place, for an event.
 
     Args:
-        ids: of the interrupts, in order.
-        calls: those whose results they are, by these ids.
+        interrupts: the interrupts, in order.
         position: tokens of the transcript before them.
         turn: the generation that they interrupted.
-        errors: for each of them, what the model was told of its mistake; None if it is no such.
     """
-    told: list[JsonValue] = []
-    for one, error in zip_longest(ids, errors):
-        record = calls.get(one)
-        shown: dict[str, JsonValue] = {"id": one, "call_id": record.call.id if record else None}
-        if record is None and error is not None:
-            shown["error"] = error
-        told.append(shown)
-    return {"turn": turn, "position": position, "interrupts": told}
+    return {"turn": turn, "position": position, "interrupts": list(interrupts)}
+
+
+def read_details(record: CallRecord) -> dict[str, JsonValue]:
+    """A result as one of these interrupts; what it says was told when it was there."""
+    return {"id": record.label, "call_id": record.call.id}
+
+
+def arrival_details(arrival: Arrival) -> dict[str, JsonValue]:
+    """What arrived at a CML session, as one of these interrupts."""
+    if isinstance(arrival.source, CallRecord):
+        return read_details(arrival.source)
+    interrupt = arrival.interrupt
+    error: dict[str, JsonValue] = {"error": interrupt.value} if arrival.is_error else {}
+    return {"id": interrupt.id, "call_id": None, **error}

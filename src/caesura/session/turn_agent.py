@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 
 from caesura.cml import Mode
+from caesura.endpoints import HUMAN
 from caesura.session.agent import Agent
 from caesura.session.dialogue import WrittenCall
 from caesura.session.events import Report
@@ -41,6 +42,8 @@ class TurnAgent(Agent):
         self._begun = False  # the turn of number `turns` is to be gone on with
         self._injected: deque[list[UserMessage]] = deque()
         self._expected: tuple[float | None, float | None] | None = None
+        self._asking: set[str] = set()  # calls that wait for a human
+        self._waits_for: str | None = None  # as the engine was told
 
     async def _restore(self) -> None:
         self._injected.clear()
@@ -134,7 +137,7 @@ class TurnAgent(Agent):
         calls = self._add_calls(written)
         self._begun = True
         self._injected.clear()
-        self._inbox.take_back()
+        self._inbox.recall()
         await self._save_output(session, calls, report)
 
     def _add_calls(self, written: Sequence[WrittenCall]) -> list[CallRecord]:
@@ -186,8 +189,32 @@ class TurnAgent(Agent):
         self._expected = fraction, remaining_seconds
         self._wake.set()
 
+    def _asks(self, call_id: str, for_human: bool) -> None:
+        if for_human:
+            self._asking.add(call_id)
+        else:
+            self._asking.discard(call_id)
+        self._wake.set()
+
+    async def _name_pause(self) -> None:
+        """Tell the engine when the session begins to wait for a human, and when it no longer
+        does."""
+        session = self._session
+        if session is None or session.state is not SessionState.PAUSED:
+            self._waits_for = None
+            return
+        waited = [record.call for record in self._calls.unfinished]
+        by_human = any(call.id in self._asking for call in waited)
+        if not waited or (not by_human and self._waits_for is None):
+            return  # the engine knows the tools by what the model wrote
+        endpoint = HUMAN if by_human else "+".join(sorted({call.name for call in waited}))
+        if endpoint != self._waits_for:
+            self._waits_for = endpoint
+            await session.progress(endpoint=endpoint)
+
     async def _report_progress(self) -> None:
         """Tell the engine how far the call is that the session waits for, if it is only one."""
+        await self._name_pause()
         expected, self._expected = self._expected, None
         if expected is None or self._session is None:
             return

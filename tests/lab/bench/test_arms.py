@@ -26,4 +26,4 @@ def test_arms_that_live_from_host_memory_say_so() -> None:
 def test_no_engine_is_started_for_what_can_only_be_simulated(name: str) -> None:
     settings = BenchSettings(policies=("stock", name), rates=(1.0,))
     with pytest.raises(ValueError, match=f"{name} can only be simulated"):
-        ArmEngines(settings, threads=1)
+        ArmEngines(settings)

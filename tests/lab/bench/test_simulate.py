@@ -62,7 +62,7 @@ def fresh(policy: str, **changes: object) -> SimulatedOutcome:
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["caesura", *COMMAND, *arguments])
-    cli.app(standalone_mode=False)
+    cli.run(sys.argv[1:])
 
 
 def test_the_memory_of_these_tests_is_too_small() -> None:

@@ -45,12 +45,13 @@ class Play:
 
     def finished(self, wanted: WantedCall, at: float) -> None:
         made = call(wanted)
-        self.recording.timeline.call(made.id).finished_at = BEGAN + at
+        (span,) = [one for one in self.recording.timeline.calls if one.id == made.id]
+        span.finished_at = BEGAN + at
         self.recording.results[made.id] = wanted.value
 
     def injected(self, wanted: WantedCall, at: float) -> None:
         interrupt = Interrupt(call(wanted).id, wanted.value)
-        self._note(Injected(30, BEGAN + at, (Arrival(interrupt, BEGAN + at),), 5))
+        self._note(Injected(30, BEGAN + at, (Arrival(interrupt),), 5))
 
     def trapped(self, at: float) -> None:
         self._note(Trapped(25, BEGAN + at))

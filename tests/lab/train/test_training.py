@@ -16,7 +16,8 @@ from caesura.lab.train.demo_tasks import TaskSource
 from caesura.lab.train.demo_tokenizer import DemoCodec
 from caesura.lab.train.initial_weights import set_initial_weights
 from caesura.lab.train.render import sample_of
-from caesura.lab.train.trainer import Progress, Trainer, TrainingSettings
+from caesura.lab.train.settings import TrainingSettings
+from caesura.lab.train.trainer import Progress, Trainer
 
 CODEC = DemoCodec()
 SETTINGS = TrainingSettings(steps=8, tokens_per_step=512, warmup_steps=2, easy_share=1.0)

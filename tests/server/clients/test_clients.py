@@ -5,8 +5,6 @@ The server's chat template renders history otherwise than it was generated.
 
 import asyncio
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -22,12 +20,11 @@ from server.clients.conversations import (
     question,
     tokens_of,
 )
-from servers import Server, serving
-from small_model import BLOCK_SIZE, kv_bytes
+from servers import RestartableServer, Server
+from small_model import BLOCK_SIZE
 
 pytestmark = pytest.mark.engine
 
-TEMPLATE = Path(__file__).parent / "reformatting.jinja"
 MESSAGES_TOOLS = [
     {
         "name": TOOL["name"],
@@ -37,19 +34,9 @@ MESSAGES_TOOLS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    arguments = ["--api-key", "alpha", "beta", "--host-memory", str(kv_bytes(256))]
-    arguments += ["--dtype", "float32", "--kv-cache-memory-bytes", str(kv_bytes(256))]
-    arguments += ["--max-model-len", "1536", "--enforce-eager", "--served-model-name", "demo"]
-    arguments += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    arguments += ["--logits-processors", "scripted_model:ScriptedToolCalls"]
-    arguments += ["--chat-template", str(TEMPLATE), "--trust-request-chat-template"]
-    arguments += ["--enable-prompt-tokens-details"]
-    arguments += ["--additional-config", json.dumps({"caesura": {"check_integrity": True}})]
-    log = tmp_path_factory.mktemp("clients") / "server.log"
-    with serving(model_path, arguments, log, VLLM_ENABLE_RESPONSES_API_STORE="1") as running:
-        yield running
+@pytest.fixture
+def server(server_with_keys: RestartableServer) -> Server:
+    return server_with_keys.server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 from array import array
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -15,8 +14,9 @@ from caesura.server.clients.history import Message, digest
 from caesura.server.clients.tails import tail
 from caesura.server.clients.transcripts import ClientCall, ClientTranscript
 from server.clients.kept_transcripts import IDENTITY, calling, result, user
+from support.servers.keyed import TEMPLATE
 
-REFORMATTING = (Path(__file__).parent / "reformatting.jinja").read_text()
+REFORMATTING = TEMPLATE.read_text()
 FORGETS_THOUGHTS = """
 {%- set turn = namespace(last_question=0) -%}
 {%- for message in messages if message.role == 'user' -%}

@@ -5,68 +5,22 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
-from servers import Server, serving
-from small_model import kv_bytes
+from servers import RestartableServer, Server
+from support.servers.keyed import KEY, OTHER
+from support.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.engine
 
-KEY = "key of anna"
-OTHER = "key of bert"
-CONFIGURATION = """\
-[tools.get_weather]
-type = "python"
-callable = "weather:get_weather"
 
-[tools.get_time]
-type = "python"
-callable = "weather:get_time"
-approve = true
-"""
-TOOLS = '''\
-async def get_weather(city: str) -> str:
-    """The weather in a city."""
-    return f"it rains in {city}"
-
-
-async def get_time(city: str) -> str:
-    """The local time in a city."""
-    return f"it is noon in {city}"
-'''
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("serve")
-    (directory / "caesura.toml").write_text(CONFIGURATION)
-    (directory / "weather.py").write_text(TOOLS)
-    return directory
-
-
-def arguments(directory: Path) -> list[str]:
-    checks = json.dumps({"caesura": {"check_integrity": True}})
-    return [
-        *("--config", str(directory / "caesura.toml")),
-        *("--policy", "swap", "--host-memory", str(kv_bytes(1024))),
-        *("--kv-cache-memory-bytes", str(kv_bytes(160)), "--max-model-len", "4096"),
-        *("--dtype", "float32", "--enforce-eager", "--served-model-name", "demo"),
-        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
-        *("--logits-processors", "scripted_model:ScriptedToolCalls"),
-        *("--api-key", KEY, OTHER),
-        *("--additional-config", checks),
-    ]
-
-
-@pytest.fixture(scope="module")
-def server(model_path: str, directory: Path) -> Iterator[Server]:
-    with serving(model_path, arguments(directory), directory / "server.log") as server:
-        yield server
+@pytest.fixture
+def server(server_with_keys: RestartableServer) -> Server:
+    return server_with_keys.server
 
 
 def api(server: Server, key: str = KEY) -> httpx.Client:
@@ -221,26 +175,23 @@ async def test_requests_without_server_tools_are_vllms(server: Server) -> None:
 
 
 def test_sessions_survive_a_restart_and_a_stream_does_not_stop_one(
-    model_path: str, directory: Path, tmp_path: Path
+    server_with_keys: RestartableServer,
 ) -> None:
     """The server is asked to stop while a client follows a session that waits for a human."""
-    for name in ("caesura.toml", "weather.py"):
-        (tmp_path / name).write_text((directory / name).read_text())
-    with serving(model_path, arguments(tmp_path), tmp_path / "1.log") as server:
-        with api(server) as client:
-            session_id = client.post("/v1/sessions", json=body("Weather and time?")).json()["id"]
-            asked = follow(client, session_id, "approval.requested")
-            with client.stream("GET", f"/v1/sessions/{session_id}/events") as events:
-                lines = events.iter_lines()
-                next(lines)
-                server.process.send_signal(signal.SIGTERM)
-                for _ in lines:
-                    pass
-        assert server.process.wait(timeout=60) == 0
-    with (
-        serving(model_path, arguments(tmp_path), tmp_path / "2.log") as server,
-        api(server) as client,
-    ):
+    server = server_with_keys.server
+    with api(server) as client:
+        session_id = client.post("/v1/sessions", json=body("Weather and time?")).json()["id"]
+        asked = follow(client, session_id, "approval.requested")
+        with client.stream("GET", f"/v1/sessions/{session_id}/events") as events:
+            lines = events.iter_lines()
+            next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            for _ in lines:
+                pass
+    assert server.process.wait(HANG_SECONDS) == 0
+    server_with_keys.stop()
+    server = server_with_keys.start()
+    with api(server) as client:
         session = client.get(f"/v1/sessions/{session_id}").json()
         assert session["phase"] == "calling"
         assert [approval["id"] for approval in session["approvals"]] == [asked["approval_id"]]
@@ -248,7 +199,8 @@ def test_sessions_survive_a_restart_and_a_stream_does_not_stop_one(
         output = follow(client, session_id, "output.done", asked["id"])
         assert output["text"]
         assert client.get(f"/v1/sessions/{session_id}").json()["phase"] == "idle"
-    require_log((tmp_path / "2.log").read_text(), tmp_path / "caesura.db", server.url)
+    database = server_with_keys.directory / "caesura.db"
+    require_log(server_with_keys.log.read_text(), database, server.url)
 
 
 def require_log(log: str, database: Path, url: str) -> None:
@@ -269,7 +221,7 @@ def require_log(log: str, database: Path, url: str) -> None:
             f"Dashboard: {url}/dashboard/; now type `caesura chat --url {url} --api-key KEY`",
         )
     ]
-    assert log.index(last[0][2]) > log.index("Route: /v1/sessions")
+    assert log.index(last[0][2]) > log.index("Waiting for application startup")
 
 
 def test_a_misspelt_configuration_is_named_before_the_model_is_loaded(tmp_path: Path) -> None:

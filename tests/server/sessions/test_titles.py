@@ -90,7 +90,8 @@ async def test_a_question_comes_with_what_its_session_was_asked_for(tmp_path: Pa
         asking = '<<ask {"question": "May I?"}>>'
         made = await server.session("hello")
         await server.until(made["id"], phase="idle")
-        (other,) = [await server.session(asking, metadata={"title": "Order 7"})]
+        said_before = [user("Order 7, please"), user(asking)]
+        other = await server.session("", messages=said_before, metadata={"title": "Order 7"})
         first = await server.asked()
         assert (first["session_title"], first["user_message"]) == ("Order 7", asking)
         said = {"content": f"{asking}\n{'x' * LONGEST_TEXT}"}

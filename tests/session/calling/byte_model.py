@@ -24,7 +24,7 @@ from caesura.cml import (
     encode_text,
     encode_tokens,
 )
-from caesura.session import Delta, Sampling
+from caesura.session import Delta, Sampling, SessionError
 from fakes import FakeEngine, FakeStream
 
 MARKERS = {marker: 256 + index for index, marker in enumerate(Marker)}
@@ -224,3 +224,28 @@ class EagerEngine(FakeEngine):
 
 def eager(*scripts: str | Sequence[Piece]) -> EagerEngine:
     return EagerEngine(EOS, Scripted(*scripts), text_of)
+
+
+class Refusing(EagerEngine):
+    """An engine that takes no tokens for what it generates or has paused."""
+
+    def __init__(self, script: str | Sequence[Piece], error: SessionError) -> None:
+        super().__init__(EOS, Scripted(script), text_of)
+        self.error = error
+
+    async def open(
+        self,
+        session_id: str,
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        endpoint: str | None = None,
+    ) -> EagerStream:
+        stream = await super().open(session_id, token_ids, sampling, endpoint)
+
+        async def extend(
+            token_ids: Sequence[int], sampling: Sampling, endpoint: str | None = None
+        ) -> None:
+            raise self.error
+
+        stream.extend = extend
+        return stream

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 
 from caesura.cml import Call, FireAndForget, Interrupt, Mode, Piece, Text, Trap
 from caesura.session import Sampling
@@ -59,6 +60,7 @@ class Play:
         self.steering = dict(steering or {})
         self.delivered: list[Interrupt] = []
         self.events: list[CallingEvent] = []
+        self.mode = mode
         self.session = calling(engine, mode, **options)
         self._model = engine.model
         engine.model = self._next_token
@@ -67,7 +69,7 @@ class Play:
         token = self._model(transcript)
         now = self._model.own.count
         for due in [at for at in self.steering if at <= now]:
-            self._deliver(Interrupt.steering(self.steering.pop(due)))
+            self.steer(self.steering.pop(due))
         for call_id in sorted(self.session.pending, key=self._due):
             if self._due(call_id) <= now:
                 self._deliver(Interrupt(call_id, f"result of {call_id}"))
@@ -79,6 +81,9 @@ class Play:
     def _deliver(self, interrupt: Interrupt) -> None:
         if self.session.deliver(interrupt):
             self.delivered.append(interrupt)
+
+    def steer(self, message: str) -> None:
+        self._deliver(Interrupt.steering(message))
 
     async def run(self) -> "Play":
         async with asyncio.timeout(20):
@@ -93,7 +98,7 @@ class Play:
 
     def _all_waited_for(self, pause: Paused) -> bool:
         """Whether what has arrived does not end the pause yet."""
-        if self.session.mode is Mode.ASYNC:
+        if self.mode is Mode.ASYNC:
             return self.session.pending == pause.pending
         return bool(self.session.pending & pause.pending)
 
@@ -156,3 +161,12 @@ class Play:
 
 async def play(engine: FakeEngine, mode: Mode, **options) -> Play:
     return (await Play(engine, mode, **options).run()).check()
+
+
+async def until(session: CallingSession, kind: type) -> CallingEvent:
+    """The first event of a kind."""
+    async with aclosing(session.events()) as events:
+        async for event in events:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"no {kind}")

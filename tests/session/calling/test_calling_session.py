@@ -1,37 +1,15 @@
-"""Mistakes, limits, cancellation, further turns, and sessions that go on elsewhere."""
+"""Mistakes, limits, results and messages, and further turns."""
 
 import asyncio
-from contextlib import aclosing
-from dataclasses import replace
 
 import pytest
 
-from caesura.cml import (
-    AtEnd,
-    Call,
-    ErrorKind,
-    FireAndForget,
-    Interrupt,
-    KnownTools,
-    Marker,
-    Mode,
-    Point,
-    Rules,
-    Text,
-    Trap,
-)
-from caesura.session import (
-    ContextFull,
-    EngineFailed,
-    NotPaused,
-    Sampling,
-    SessionClosed,
-    SessionDetached,
-    SessionError,
-)
+from caesura.cml import AtEnd, Call, ErrorKind, Interrupt, KnownTools, Mode, Point, Text, Trap
+from caesura.session import NotPaused, Sampling, SessionClosed
 from caesura.session.calling import (
     CallIssued,
     Checkpoint,
+    Course,
     Durations,
     Ended,
     Ending,
@@ -39,23 +17,9 @@ from caesura.session.calling import (
     Injected,
     Mistake,
     Paused,
-    TextWritten,
     known_tools,
 )
-from cml_transcript import read_transcript
-from session.calling.byte_model import (
-    EOS,
-    MARKERS,
-    PROMPT,
-    ByteCodec,
-    EagerEngine,
-    EagerStream,
-    compact,
-    eager,
-    engine,
-    shown,
-    written,
-)
+from session.calling.byte_model import PROMPT, ByteCodec, compact, eager, engine, shown, written
 from session.calling.play import Play, calling, play
 from session.workplace import eventually
 
@@ -113,9 +77,15 @@ def test_an_id_is_used_once_also_after_a_restart(mode: Mode) -> None:
         played = await Play(eager([A, Text(" And"), A, DONE]), mode).run()
         assert len(played.of(CallIssued)) == 1
         assert kinds(played) == [ErrorKind.DUPLICATE_ID]
-        start = Checkpoint([PROMPT], used_ids={"a"})
-        played = await Play(eager([A, DONE]), mode, start=start).run()
-        assert kinds(played) == [ErrorKind.DUPLICATE_ID]
+        for start in (
+            Checkpoint([PROMPT], used_ids={"a"}),
+            Checkpoint([PROMPT], Course(1, refused_ids=("a",))),
+            Checkpoint([PROMPT], pending=[A]),
+        ):
+            again = Play(eager([A, DONE]), mode, start=start)
+            assert again.session.deliver(Interrupt("a", "1")) == bool(start.pending)
+            await again.run()
+            assert kinds(again) == [ErrorKind.DUPLICATE_ID]
 
     asyncio.run(scenario())
 
@@ -136,10 +106,10 @@ def test_one_idle_trap_is_told_and_a_second_ends_the_session(mode: Mode) -> None
 
 def test_too_many_mistakes_end_the_session() -> None:
     async def scenario() -> None:
-        script = "[CALL]{}[END] Oh." * 5
-        played = await Play(eager(script), Mode.ASYNC, rules=Rules(mistakes_in_a_row=3)).run()
+        script = "[CALL]{}[END] Oh." * 10
+        played = await Play(eager(script), Mode.ASYNC).run()
         assert played.ended.ending is Ending.FAILED
-        assert len(played.of(Mistake)) == 4
+        assert len(played.of(Mistake)) == 9
 
     asyncio.run(scenario())
 
@@ -158,27 +128,24 @@ def test_a_turn_has_its_tokens_once_however_often_it_is_broken(make, mode: Mode)
             assert played.session.generated_tokens <= limit
             complete = limit > length  # the end of the sequence takes a token
             assert played.ended.ending is (Ending.COMPLETED if complete else Ending.LIMIT)
+            assert played.session.course.point is Point.ENDED
             if not complete:
                 assert str(limit) in played.ended.message
 
     asyncio.run(scenario())
 
 
-def test_a_cancelled_call_is_waited_for_no_longer() -> None:
+def test_each_turn_has_all_its_tokens() -> None:
     async def scenario() -> None:
-        session = calling(eager([A, Trap(), DONE]), Mode.ASYNC)
-        seen = []
-        async for event in session.events():
-            seen.append(event)
-            if isinstance(event, Paused):
-                assert session.cancel("a", "not needed")
-                assert not session.cancel("a")
-                assert not session.deliver(Interrupt("a", "too late"))
-        assert session.pending == frozenset()
-        (injected,) = [event for event in seen if isinstance(event, Injected)]
-        failure = Interrupt.of_failure("a", "cancelled", "not needed")
-        assert [arrival.interrupt for arrival in injected.arrivals] == [failure]
-        assert seen[-1].ending is Ending.COMPLETED
+        script = "A few words."
+        sampling = Sampling(max_tokens=len(script) + 1)
+        session = calling(eager(script, script), Mode.ASYNC, sampling=sampling)
+        for _ in range(2):
+            events = [event async for event in session.events()]
+            assert events[-1].ending is Ending.COMPLETED
+            if len(session.transcript) == 1 + len(script):
+                session.prompt([PROMPT])
+        assert shown(session.transcript) == f"<prompt>{script}" * 2
 
     asyncio.run(scenario())
 
@@ -221,82 +188,6 @@ def test_the_next_turn_begins_with_what_arrived_since(mode: Mode) -> None:
     asyncio.run(scenario())
 
 
-async def until(session, kind: type) -> object:
-    async with aclosing(session.events()) as events:
-        async for event in events:
-            if isinstance(event, kind):
-                return event
-    raise AssertionError(f"no {kind}")
-
-
-def test_a_closed_session_goes_on_from_its_checkpoint() -> None:
-    script = [Text("I ask. "), A, B, Text(" A moment."), Trap(), Text(" One."), Trap(), DONE]
-
-    async def scenario(stops) -> None:
-        first = calling(eager(script), Mode.ASYNC)
-        await until(first, stops)
-        first.steer("quick")
-        checkpoint = first.checkpoint()
-        await first.close()
-        assert checkpoint.queued == (Interrupt.steering("quick"),)
-        later = {"a": 10_000, "b": 10_001}
-        again = Play(eager(script), Mode.ASYNC, start=checkpoint, arrives=later)
-        again.delivered.append(Interrupt.steering("quick"))
-        await again.run()
-        assert again.injected == again.delivered
-        assert [a for a in again.pieces if isinstance(a, Call)] == [A, B]
-        assert {call.id for call in again.pieces if isinstance(call, Interrupt)} == {
-            *("a", "b", "user")
-        }
-        assert again.ended.ending is Ending.COMPLETED
-
-    for stops in (CallIssued, Paused, TextWritten):
-        asyncio.run(scenario(stops))
-
-
-@MODES
-def test_a_restored_session_waits_where_it_waited(mode: Mode) -> None:
-    async def scenario() -> None:
-        prefix = [PROMPT, *written(compact([A, Trap()]))]
-        start = Checkpoint(
-            prefix, pending=[A], point=Point.TRAPPED, generated_tokens=len(prefix) - 1
-        )
-        fake = eager([A, Trap(), DONE])
-        played = await Play(fake, mode, start=start).run()
-        assert isinstance(played.events[0], Paused)
-        assert played.injected == [Interrupt("a", "result of a")]
-        assert len(fake.streams) == 1
-        ended = replace(start, token_ids=prefix, pending=(), point=Point.ENDED)
-        played = await Play(eager([A, Trap()]), mode, start=ended).run()
-        assert played.ended.position == len(prefix)
-
-    asyncio.run(scenario())
-
-
-def test_a_restored_session_keeps_its_budget_and_its_reasoning() -> None:
-    async def scenario() -> None:
-        prefix = [PROMPT, 261, *b"Hm, "]
-        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
-        script = "Hm, 12[CALL]34"  # in a reasoning block nothing is a call
-
-        class Model:
-            def __call__(self, transcript) -> int:
-                own = len(transcript) - len(prefix)
-                rest = written(script)[4:]
-                return rest[own] if own < len(rest) else 263
-
-        fake = eager("")
-        fake.model = Model()
-        session = calling(fake, Mode.ASYNC, start=start, sampling=Sampling(max_tokens=10))
-        events = [event async for event in session.events()]
-        text = "".join(event.text for event in events if isinstance(event, TextWritten))
-        assert text == "12[CALL]34"
-        assert session.generated_tokens == 10
-        assert session.transcript[-1] == ord("4")
-
-    asyncio.run(scenario())
-
-
 def test_a_long_result_is_encoded_beside_what_goes_on() -> None:
     async def scenario() -> None:
         session = calling(eager([A, Text(" word" * 50), Trap(), DONE]), Mode.ASYNC)
@@ -334,122 +225,24 @@ def test_the_engine_is_told_what_a_pause_waits_for() -> None:
     asyncio.run(scenario())
 
 
-class Failing(EagerEngine):
-    """An engine that fails when tokens are appended to what it generates or has paused."""
-
-    def __init__(self, script: str, error: SessionError) -> None:
-        fake = eager(script)
-        super().__init__(EOS, fake.model, fake.text_of)
-        self.error = error
-
-    async def open(self, *args, **options):
-        stream = await super().open(*args, **options)
-        error = self.error
-
-        async def extend(token_ids, sampling, endpoint=None):
-            raise error
-
-        stream.extend = extend
-        return stream
-
-
-FULL = ContextFull("a context of 99 tokens leaves no room")
-FAILED = EngineFailed("it burns")
-
-
-@pytest.mark.parametrize("pause", ["", "[TRAP][END]"])
-def test_a_result_that_does_not_fit_ends_the_session_and_is_kept(pause: str) -> None:
+def test_a_pause_has_its_name_before_it_begins_and_waits_for_the_human_who_is_asked() -> None:
     async def scenario() -> None:
-        script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
-        session = calling(Failing(script, FULL), Mode.ASYNC)
+        fake = engine([Call("a", "slow"), Text(" goes on"), Trap(), Text("done")])
+        session = calling(fake, Mode.ASYNC, session_id="s")
         async for event in session.events():
-            if isinstance(event, Paused) or (isinstance(event, TextWritten) and not pause):
-                session.deliver(Interrupt("a", "long"))
-        assert event.ending is Ending.LIMIT
-        assert event.message == str(FULL)
-        assert session.checkpoint().queued == (Interrupt("a", "long"),)
-        await session.close()
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("pause", ["", "[TRAP][END]"])
-def test_a_failing_engine_is_told_to_the_owner(pause: str) -> None:
-    async def scenario() -> None:
-        script = '[CALL]a[HEAD]{"name":"f"}[END]' + pause + " word" * 100
-        session = calling(Failing(script, FAILED), Mode.ASYNC)
-
-        async def run() -> None:
-            async for event in session.events():
-                if isinstance(event, Paused) or (isinstance(event, TextWritten) and not pause):
-                    session.deliver(Interrupt("a", "1"))
-
-        with pytest.raises(EngineFailed, match="it burns"):
-            await run()
-        assert session.checkpoint().queued == (Interrupt("a", "1"),)
-        await session.close()
-
-    asyncio.run(scenario())
-
-
-class LettingGo(EagerEngine):
-    """An engine that lets its first session go when it is paused, and tells it late or early."""
-
-    def __init__(self, script: str, early: bool) -> None:
-        fake = eager(script)
-        super().__init__(EOS, fake.model, fake.text_of)
-        self.early = early
-
-    async def open(self, *args, **options):
-        stream = await super().open(*args, **options)
-        return stream if len(self.streams) > 1 else Detached(stream, self.early)
-
-
-class Detached:
-    def __init__(self, stream: EagerStream, early: bool) -> None:
-        self._stream, self._early = stream, early
-        self._gone = asyncio.Event()
-
-    async def deltas(self):
-        async for delta in self._stream.deltas():
-            yield delta
-            if delta.stop is not None:
-                break
-        await self._gone.wait()
-        raise SessionDetached("gone")
-
-    async def extend(self, token_ids, sampling, endpoint=None):
-        first = not self._gone.is_set()
-        self._gone.set()
-        if self._early or not first:
-            raise SessionDetached("gone")
-
-    async def progress(self, **hints):
-        pass
-
-    async def name_next_pause(self, endpoint):
-        pass
-
-    async def close(self):
-        await self._stream.close()
-
-
-@pytest.mark.parametrize("early", [False, True])
-def test_a_session_that_the_engine_lets_go_loses_nothing(early: bool) -> None:
-    async def scenario() -> None:
-        script = '[CALL]a[HEAD]{"name":"f"}[END][TRAP][END] One word more.'
-        fake = LettingGo(script, early)
-        session = calling(fake, Mode.ASYNC)
-        async for event in session.events():
+            if isinstance(event, CallIssued):
+                stream = fake.streams["s"]
+                await eventually(lambda stream=stream: stream.endpoints[-1] == "slow")
+                assert not stream.reports, "it generates still"
             if isinstance(event, Paused):
-                session.deliver(Interrupt("a", "1"))
-            if isinstance(event, Injected) and event.arrivals[0].interrupt.id == "a":
-                session.steer("at once")
-        assert event.ending is Ending.COMPLETED
-        pieces = read_transcript(shown(session.transcript[1:]))
-        interrupts = [piece for piece in pieces if isinstance(piece, Interrupt)]
-        assert interrupts == [Interrupt("a", "1"), Interrupt.steering("at once")]
-        assert event.position == len(session.transcript)
+                session.asks("a", True)
+                break
+        happening = asyncio.create_task(anext(aiter(session.events())))
+        await eventually(lambda: stream.endpoints[-1] == "human")
+        session.asks("a", False)
+        await eventually(lambda: stream.endpoints[-1] == "slow")
+        happening.cancel()
+        await asyncio.gather(happening, return_exceptions=True)
         await session.close()
 
     asyncio.run(scenario())
@@ -479,38 +272,3 @@ def test_tools_and_definitions() -> None:
         known_tools([{"type": "function"}])
     with pytest.raises(ValueError, match="no JSON schema"):
         known_tools([{"type": "function", "function": {"name": "f", "parameters": [1]}}])
-
-
-def test_closing_in_the_middle_leaves_no_task() -> None:
-    async def scenario() -> None:
-        session = calling(eager([Text("word " * 100), FireAndForget("f")]), Mode.ASYNC)
-        await until(session, TextWritten)
-        session.steer("hello")
-        await session.close()
-        await session.close()
-        await asyncio.sleep(0)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        assert not [task for task in others if not task.done()]
-
-    asyncio.run(scenario())
-
-
-def test_the_engine_knows_that_a_session_goes_on_inside_a_reasoning_block() -> None:
-    async def scenario() -> None:
-        prefix = [PROMPT, 261, *b"Hm, "]
-        start = Checkpoint(prefix, generated_tokens=5, reasoning=True)
-        rest = [MARKERS[Marker.TRAP], MARKERS[Marker.END], 262, *b"Done."]
-
-        def model(transcript) -> int:
-            own = len(transcript) - len(prefix)
-            return rest[own] if own < len(rest) else EOS
-
-        fake = eager("")
-        fake.model = model
-        session = calling(fake, Mode.ASYNC, start=start)
-        events = [event async for event in session.events()]
-        assert events[-1].ending is Ending.COMPLETED
-        assert len(fake.streams) == 1, "no trap ended the engine's turn"
-        await session.close()
-
-    asyncio.run(scenario())

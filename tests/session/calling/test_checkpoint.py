@@ -6,7 +6,7 @@ import pytest
 
 from caesura.cml import Call, Interrupt, Mode, Point
 from caesura.session import Sampling
-from caesura.session.calling import CallingSession, Checkpoint, TextWritten
+from caesura.session.calling import CallingSession, Checkpoint, Course, TextWritten
 from fakes import FakeEngine
 from session.calling.byte_model import EOS, PROMPT
 from session.spelled import SpelledFormat, text_of
@@ -14,7 +14,6 @@ from session.spelled import SpelledFormat, text_of
 CALL = '[CALL]a[HEAD]{"name": "f"}[END]'
 TRAPPED = f"{CALL}[TRAP][END]["
 PENDING = (Call("a", "f"),)
-RESULT = (Interrupt("a", "1"),)
 
 
 def text_behind(start: Checkpoint, mode: Mode, written: str) -> str:
@@ -30,7 +29,8 @@ def text_behind(start: Checkpoint, mode: Mode, written: str) -> str:
         session = CallingSession(
             engine, SpelledFormat(), start, Sampling(max_tokens=100), mode=mode
         )
-        session.deliver(*(Interrupt(call.id, "1") for call in start.pending))
+        for source, call in enumerate(start.pending):
+            session.deliver(Interrupt(call.id, "1"), source)
         events = [event async for event in session.events()]
         await session.close()
         return "".join(event.text for event in events if isinstance(event, TextWritten))
@@ -38,8 +38,12 @@ def text_behind(start: Checkpoint, mode: Mode, written: str) -> str:
     return asyncio.run(scenario())
 
 
-def behind(text: str, **fields: object) -> Checkpoint:
-    return Checkpoint([PROMPT, *text.encode()], generated_tokens=len(text), **fields)
+def behind(
+    text: str, *, pending: tuple[Call, ...] = (), point: Point = Point.WRITING
+) -> Checkpoint:
+    tokens = [PROMPT, *text.encode()]
+    course = Course(len(tokens), point, generated_tokens=len(text))
+    return Checkpoint(tokens, course, pending)
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -61,10 +65,8 @@ def test_half_a_marker_is_read_on(mode: Mode, before: str, written: str, expecte
     ("start", "modes"),
     [
         (behind(TRAPPED, pending=PENDING, point=Point.TRAPPED), Mode),
-        (behind(TRAPPED, queued=RESULT, point=Point.TRAPPED), Mode),
         (behind(f"{CALL}[", pending=PENDING), (Mode.SYNC, Mode.SYNC_PARALLEL)),
-        (behind(f"{CALL}[", queued=RESULT), (Mode.SYNC, Mode.SYNC_PARALLEL)),
-        (behind("See [", queued=RESULT, point=Point.ENDED), Mode),
+        (behind("See [", pending=PENDING, point=Point.ENDED), Mode),
     ],
 )
 def test_half_a_marker_that_has_been_reported_is_not_reported_again(

@@ -45,7 +45,6 @@ def test_calls_run_while_the_model_goes_on() -> None:
             assert call.generation_seconds >= 0
             assert call.execution_seconds >= 0
             assert call.tokens > 10
-        assert timeline.call("a") is timeline.calls[0]
         assert timeline.began_at <= timeline.first_token_at
         assert timeline.seconds > 0
 

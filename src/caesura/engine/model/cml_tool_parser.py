@@ -5,6 +5,7 @@ add `--tool-parser-plugin caesura.engine.model.cml_tool_parser`.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -133,6 +134,11 @@ class CmlToolParser(ToolParser):
 
 
 _Piece = Text | Call | FireAndForget
+_OPENINGS = (Marker.CALL.value, Marker.TRAP.value)
+
+
+_PARTS = re.compile(r"[^\]}]*[\]}]|[^\]}]+")
+"""Up to each bracket and brace: a marker or a body may be complete there."""
 
 
 class _Reader:
@@ -143,76 +149,129 @@ class _Reader:
 
     def __init__(self) -> None:
         self._monitor = TextMonitor(MonitorSettings())
-        self._written = ""  # with the open frame, if there is one
-        self._ahead = ""  # of an `[END]` that was put in already, what may still come
+        self._written = ""  # of the open frame
+        self._body_start = 0
+        self._body_end = _ObjectEnd()
+        self._put_in: _PutIn | None = None  # what the model may still write itself
 
     def feed(self, text: str) -> list[_Piece]:
         """Take the next piece."""
-        text = self._without_end(text)
         pieces: list[_Piece] = []
-        # Up to each closing brace: a body may be complete there.
-        start = 0
-        while start < len(text):
-            end = text.find("}", start) + 1 or len(text)
-            pieces += self._take(text[start:end])
-            start = end
-            if self._is_complete():
+        for part in _PARTS.findall(text):
+            rest = part if self._put_in is None else self._put_in.text_behind(part)
+            if rest is None:
+                continue
+            self._put_in = None
+            pieces += self._take(rest)
+            if self._is_complete(rest):
                 pieces += self._take(Marker.END.value)
-                rest = text[start:]
-                self._ahead = Marker.END.value
-                return pieces + self.feed(rest)
+                self._put_in = _PutIn()
         return pieces
 
     def finish(self) -> list[_Piece]:
         """The output is over. A frame that is open is shown as it was written."""
         state = self._monitor.state
-        pieces = [piece for piece in self._monitor.end_of_stream() if isinstance(piece, Text)]
+        rest = "" if self._put_in is None else self._put_in.half
+        events = [*self._monitor.feed(rest), *self._monitor.end_of_stream()]
+        pieces = [piece for piece in events if isinstance(piece, Text)]
         is_call = state in (State.CALL, State.BODY)
-        return [*pieces, Text(self._frame())] if is_call else [*pieces]
-
-    def _without_end(self, text: str) -> str:
-        """The text without the `[END]`, white space before it included, that was put in."""
-        while self._ahead and text:
-            if text[0] == self._ahead[0]:
-                self._ahead, text = self._ahead[1:], text[1:]
-            elif text[0].isspace() and self._ahead == Marker.END.value:
-                text = text[1:]
-            else:
-                self._ahead = ""
-        return text
+        return [*pieces, Text(self._written)] if is_call else [*pieces]
 
     def _take(self, text: str) -> list[_Piece]:
-        if self._monitor.state is State.TEXT and not self._monitor.in_critical_section:
+        """Take a part in which at most one marker ends, and with it."""
+        if not self._monitor.in_critical_section:
             self._written = ""
         self._written += text
+        events = self._monitor.feed(text)
+        marker = self._opening()
+        frame = self._written.removesuffix(marker)
+        if marker:
+            self._written = marker
+        if marker or self._is_behind(Marker.HEAD, State.BODY):
+            self._body_start = len(self._written)
+            self._body_end = _ObjectEnd()
         pieces: list[_Piece] = []
-        for event in self._monitor.feed(text):
+        for event in events:
             match event:
                 case Text() | Call() | FireAndForget():
                     pieces.append(event)
                 case ProtocolError():
                     logger.warning("a frame of CML is shown as text: %s", event.message)
-                    pieces.append(Text(self._frame()))
+                    pieces.append(Text(frame if frame.startswith(_OPENINGS) else ""))
                 case _:
                     pass
         return pieces
 
-    def _frame(self) -> str:
-        """The latest frame of calls and traps as it is written."""
-        openings = (Marker.CALL, Marker.TRAP)
-        start = max(self._written.rfind(opening.value) for opening in openings)
-        return self._written[start:] if start >= 0 else ""
+    def _opening(self) -> str:
+        """The marker that opens the frame, if it is the last that was written."""
+        for marker, state in ((Marker.CALL, State.CALL), (Marker.TRAP, State.TRAP)):
+            if self._is_behind(marker, state):
+                return marker.value
+        return ""
 
-    def _is_complete(self) -> bool:
-        """Whether the open frame is a call with all of its body."""
-        if self._monitor.state not in (State.BODY, State.CALL) or not self._written.endswith("}"):
+    def _is_behind(self, marker: Marker, state: State) -> bool:
+        return self._monitor.state is state and self._written.endswith(marker.value)
+
+    def _is_complete(self, text: str) -> bool:
+        """Whether the open frame is a call with all of its body; `text` is the last of it."""
+        if self._monitor.state not in (State.BODY, State.CALL):
             return False
-        opening = Marker.HEAD if self._monitor.state is State.BODY else Marker.CALL
-        body = self._written.rpartition(opening.value)[2]
+        if len(self._written) == self._body_start or not self._body_end.feed(text):
+            return False
         try:
-            return isinstance(json.loads(unescape(body)), dict)
+            return isinstance(json.loads(unescape(self._written[self._body_start :])), dict)
         except (ValueError, RecursionError):
             return False
+
+
+class _PutIn:
+    """An `[END]` that was put in, and that the model may write behind it, white space included.
+
+    Attributes:
+        half: what may be the beginning of it.
+    """
+
+    def __init__(self) -> None:
+        self._blanks: list[str] = []
+        self.half = ""
+
+    def text_behind(self, text: str) -> str | None:
+        """Take the next part: the text that is not of it, None as long as that is not certain."""
+        if not self.half:
+            stripped = text.lstrip()
+            self._blanks.append(text[: len(text) - len(stripped)])
+            text = stripped
+        self.half += text
+        if self.half == Marker.END.value:
+            return ""
+        if Marker.END.value.startswith(self.half):
+            return None
+        return "".join(self._blanks) + self.half
+
+
+class _ObjectEnd:
+    """Finds where the first JSON object ends in a text that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._is_escaped = False
+        self._is_over = False
+
+    def feed(self, text: str) -> bool:
+        """Take the next piece; whether the object, if it is one, ends in it."""
+        was_over = self._is_over
+        for character in text:
+            if self._is_escaped:
+                self._is_escaped = False
+            elif character == '"':
+                self._in_string = not self._in_string
+            elif self._in_string:
+                self._is_escaped = character == "\\"
+            elif character in "{}":
+                self._depth += 1 if character == "{" else -1
+                self._is_over |= self._depth <= 0
+        return self._is_over and not was_over
 
 
 def _stops(request: Any) -> list[Marker]:

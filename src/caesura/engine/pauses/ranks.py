@@ -73,6 +73,10 @@ class SessionRanks:
         if self.order is None or self.order.displacement_margin_seconds is None or rank is None:
             return []
         limit = rank + self.order.displacement_margin_seconds
-        ranked = [(other, request) for request in running if (other := self.rank(request))]
+        ranked = [
+            (other, request)
+            for request in running
+            if (other := self.rank(request)) is not None and other > limit
+        ]
         ranked.sort(key=lambda pair: pair[0], reverse=True)
-        return [request for other, request in ranked if other > limit]
+        return [request for _, request in ranked]

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import psutil
 
+from caesura.engine.serving.memory import ADVICE, device_memory, shortage, usual_share
 from caesura.engine.versions import TESTED_VERSIONS, base_version
 from caesura.units import format_size
 
@@ -43,7 +44,7 @@ def examine() -> Iterator[Finding]:
     yield _torch()
     yield from _vllm()
     yield from _device()
-    yield _memory()
+    yield from _memory()
     yield from _support()
 
 
@@ -113,10 +114,24 @@ def _device() -> Iterator[Finding]:
         yield Finding("Device", Verdict.NOTE, text)
 
 
-def _memory() -> Finding:
+def _memory() -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     text = f"{format_size(memory.available)} of {format_size(memory.total)} free for host copies"
-    return Finding("Memory", Verdict.GOOD, text)
+    yield Finding("Memory", Verdict.GOOD, text)
+    if importlib.util.find_spec("vllm") is None:
+        return
+    found, share = device_memory(), usual_share()
+    if found is None:
+        return
+    if found.wanted_bytes(share) > found.free_bytes:
+        text = f"`caesura serve MODEL` would not start as it is: {shortage(found, share)}; {ADVICE}"
+        yield Finding("Memory", Verdict.NOTE, text)
+    else:
+        text = (
+            f"{share:.0%} of {found.name}, {format_size(found.wanted_bytes(share))}, are free for "
+            "vLLM, which takes them at its start"
+        )
+        yield Finding("Memory", Verdict.GOOD, text)
 
 
 def _support() -> Iterator[Finding]:

@@ -6,10 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 
+import yaml
+
+from caesura.cml import Marker
 from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.flags import as_flags, set_cpu_defaults
 from caesura.engine.protocol import CML_PARSER, CML_PARSER_PLUGIN
+from caesura.engine.serving.memory import check_memory
+from caesura.engine.serving.model_files import has_tokens, require_model
 from caesura.engine.versions import require_tested_vllm
 from caesura.errors import ConfigurationError
 from caesura.logs import configure_logging
@@ -18,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 PLUGIN = "caesura"
 ENDPOINT_PLUGINS = "vllm.endpoint_plugins"
+AUTO_TOOL_CHOICE = "--enable-auto-tool-choice"
 OURS = ("--scheduler-cls", "--kv-transfer-config")
 CPU_BLOCK_SIZE = 32
 SMALL_MACHINE_CORES = 4
@@ -32,17 +39,88 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
         vllm_arguments: any further `vllm serve` arguments, passed on as they are.
 
     Raises:
-        ConfigurationError: options that exclude each other or do not fit this machine.
+        ConfigurationError: there is no such model, or options exclude each other or do not fit this
+            machine.
         UnsupportedVersion: this vLLM did not pass the contract tests.
     """
+    configure_logging()
+    arguments = list(vllm_arguments)
+    require_model(
+        model,
+        revision=argument_value(arguments, "--revision"),
+        cache=argument_value(arguments, "--download-dir"),
+    )
     from vllm.version import __version__ as vllm_version
 
-    configure_logging()
     require_tested_vllm(vllm_version)
     allow_plugin()
     check_host_memory(config.host_memory)
-    command = server_command(model, config, vllm_arguments, on_cpu=on_cpu())
-    run_vllm(command)
+    if knows_cml(model, arguments):
+        arguments += parser_for_cml(model, config, arguments)
+    run_vllm(server_command(model, config, arguments, on_cpu=on_cpu()))
+
+
+def named_model(arguments: Sequence[str]) -> str | None:
+    """The model that vLLM's flags name, or its configuration file.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    return argument_value([*arguments, *_of_yaml(arguments)], "--model")
+
+
+def knows_cml(model: str, arguments: Sequence[str]) -> bool:
+    """Whether CML's markers are tokens of the model that is served."""
+    own = argument_value(arguments, "--tokenizer")
+    revision = argument_value(arguments, "--tokenizer-revision" if own else "--revision")
+    return has_tokens(
+        own or model,
+        [marker.value for marker in Marker],
+        revision=revision,
+        cache=argument_value(arguments, "--download-dir"),
+    )
+
+
+def parser_for_cml(model: str, config: CaesuraConfig, arguments: Sequence[str]) -> list[str]:
+    """Flags for a model that knows CML; warns of what would make it write markers to clients."""
+    if config.config_file is None:
+        logger.warning(
+            "%s calls tools in CML, and this server has none: its sessions can call nothing. Name "
+            "tools in a file, and give it with --config",
+            model,
+        )
+    given = [*arguments, *_of_yaml(arguments)]
+    parser = argument_value(given, "--tool-call-parser")
+    if parser is None:
+        logger.info("%s calls tools in CML: --tool-call-parser %s", model, CML_PARSER)
+        choice = [] if argument_value(given, AUTO_TOOL_CHOICE) is not None else [AUTO_TOOL_CHOICE]
+        return [*choice, "--tool-call-parser", CML_PARSER]
+    if parser != CML_PARSER:
+        logger.warning(
+            "%s calls tools in CML, which --tool-call-parser %s does not read: clients will see "
+            "markers. Leave the flag out, or give %s",
+            model,
+            parser,
+            CML_PARSER,
+        )
+    return []
+
+
+def _of_yaml(arguments: Sequence[str]) -> list[str]:
+    """What vLLM's own configuration file (`--config FILE.yaml`) adds to the arguments.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    file = argument_value(arguments, "--config")
+    if file is None:
+        return []
+    try:
+        content = yaml.safe_load(Path(file).read_text("utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}") from error
+    flags = content.items() if isinstance(content, dict) else ()
+    return [f"--{name}={value}" for name, value in flags]
 
 
 def run_vllm(command: list[str]) -> None:
@@ -61,6 +139,7 @@ def run_vllm(command: list[str]) -> None:
     arguments = parser.parse_args(command)
     configure_logging_from_args(arguments)
     subcommand.validate(arguments)
+    check_memory(arguments)
     subcommand.cmd(arguments)
 
 
@@ -83,7 +162,7 @@ def server_command(
     config = config.model_copy(
         update={
             "tool_call_parser": config.tool_call_parser
-            or argument_value(arguments, "--tool-call-parser")
+            or argument_value([*arguments, *_of_yaml(arguments)], "--tool-call-parser")
         }
     )
     if config.tool_call_parser == CML_PARSER:

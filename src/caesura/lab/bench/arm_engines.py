@@ -28,26 +28,13 @@ class ArmEngines:
 
     Args:
         settings: what is compared.
-        threads: compute threads of each engine on CPU.
-        dtype: data type of the model.
-        policy_options: numbers for the policies that have them.
 
     Raises:
         ValueError: there is no such arm, or no engine can run it.
     """
 
-    def __init__(
-        self,
-        settings: BenchSettings,
-        threads: int,
-        dtype: str = "float32",
-        policy_options: dict[str, float] | None = None,
-    ) -> None:
+    def __init__(self, settings: BenchSettings) -> None:
         self._settings = settings
-        self._threads = threads
-        self._dtype = dtype
-        self._options = policy_options or {}
-        self._model: str | None = settings.model
         for name in settings.policies:
             if arm(name).is_simulated_only:
                 raise ValueError(f"{name} can only be simulated: use caesura simulate")
@@ -56,20 +43,20 @@ class ArmEngines:
         """Start one engine; takes 10 to 40 seconds on two cores."""
         chosen = arm(name)
         settings = EngineSettings(
-            model=self._model or str(await asyncio.to_thread(demo_model_path)),
+            model=self._settings.model or str(await asyncio.to_thread(demo_model_path)),
             caesura=None if chosen.policy is None else self._config(chosen.policy),
             prefix_caching=chosen.variant is not Variant.NO_PREFIX_CACHE,
             kv_memory_bytes=self._settings.kv_memory_bytes,
             max_model_len=FIT_MEMORY,
-            compute_threads=self._threads,
-            dtype=self._dtype,
+            compute_threads=self._settings.threads,
+            dtype=self._settings.dtype,
         )
         with engine_log(name) as log:
             engine = start_engine(settings)
         return ArmEngine(chosen, engine, log, self._settings.trace_path)
 
     def _config(self, policy: str) -> CaesuraConfig:
-        options = own_options(policy, self._options)
+        options = own_options(policy, self._settings.policy_options)
         return CaesuraConfig.parse(
             {
                 "policy": policy,

@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from caesura.lab.bench.settings import OutputSettings
+from caesura.lab.bench.settings import SettingsOfRuns
 from caesura.lab.figures import save_figures
 from caesura.lab.report import Page
 from caesura.lab.results_file import Origin, write_results
@@ -48,7 +48,7 @@ class Results(Generic[_Outcome]):
 
     def __init__(
         self,
-        settings: OutputSettings,
+        settings: SettingsOfRuns,
         origin: Origin,
         report: Report[_Outcome],
         place: Callable[[_Outcome], int] | None = None,

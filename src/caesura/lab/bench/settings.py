@@ -1,82 +1,72 @@
-"""What a comparison runs."""
+"""What comparisons run: on the engine, and what those in virtual time have in common with them."""
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    NonNegativeInt,
-    PositiveInt,
+from cyclopts import Parameter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from caesura.lab.settings import (
+    ENGINE,
+    RESULTS,
+    ByteSize,
+    Distinct,
+    NonNegativeFloat,
+    PositiveFloat,
 )
 
-from caesura.units import parse_size
+DEMO = "demo"
+"""Stands for the model that comes with the benchmark."""
 
-_T = TypeVar("_T")
-
-
-def _distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("a value is there twice")
-    return values
+ModelName = Annotated[str | None, BeforeValidator(lambda name: None if name == DEMO else name)]
 
 
-ByteSize = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-"""Bytes, also from a text such as "32MiB"."""
-
-PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
-
-
-class OutputSettings(BaseModel):
-    """Where results go.
+class SettingsOfRuns(BaseModel):
+    """What every benchmark has.
 
     Attributes:
-        json_path: where the figures are written, None for not at all.
-        output_dir: where report.md and plots are written, None for not at all.
+        policies: What is compared, in the order of tables and plots.
+        policy_options: A number for all policies that have it, such as ttl_seconds=5. Repeatable.
+        seeds: One run for each.
+        model: What is served.
+        kv_memory_bytes: Device memory for KV caches, such as 32MiB.
+        host_memory_bytes: Host memory for copies of paused contexts, such as 1GiB.
+        json_path: Write all figures to this file.
+        output_dir: Write report.md and plots to this directory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    json_path: Path | None = None
-    output_dir: Path | None = None
+    policies: Distinct[str]
+    policy_options: dict[str, float] = Field(default_factory=dict)
+    seeds: Distinct[NonNegativeInt] = (0, 1, 2)
+    model: Annotated[str | None, Parameter(group=ENGINE)] = None
+    kv_memory_bytes: Annotated[ByteSize | None, Parameter(group=ENGINE)] = None
+    host_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 0
+    json_path: Annotated[Path | None, Parameter(group=RESULTS)] = None
+    output_dir: Annotated[Path | None, Parameter(group=RESULTS)] = None
 
 
-class ComparisonSettings(OutputSettings):
-    """What all comparisons of policies on one workload have, on an engine or simulated.
+class ComparisonSettings(SettingsOfRuns):
+    """A comparison of policies on one workload, on an engine or simulated.
 
     Attributes:
-        workload: name of a preset or path of a JSONL trace.
-        policies: names, in the order of tables and plots.
-        rates: arrivals in sessions per second.
-        seeds: of the choice of sessions, their arrivals and their tokens; one run for each.
-        scale_tokens: factor on all lengths.
-        scale_pauses: factor on all pauses.
-        shared_prefix_tokens: first tokens that all sessions of a class share.
-        model: what is served.
-        kv_memory_bytes: device memory for KV caches.
-        host_memory_bytes: host memory for copies of paused contexts.
-        trace_path: where a trace of all runs is written, None for not at all.
+        workload: A trace file (JSONL) or a preset: infercept-sample, infercept-mix, coding-agent,
+            tools.
+        rates: Session arrivals per second; one run for each.
+        scale_tokens: Factor on all lengths.
+        scale_pauses: Factor on all pauses.
+        shared_prefix_tokens: First tokens that all sessions of a class share.
+        trace_path: Write a trace of all runs to this file, for https://ui.perfetto.dev:
+            iterations, copies, pauses. Stock policies have less or nothing to trace.
     """
 
     workload: str = "infercept-sample"
-    policies: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
-    rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1), AfterValidator(_distinct)]
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_distinct)] = (
-        0,
-        1,
-        2,
-    )
+    rates: Annotated[Distinct[PositiveFloat], Parameter(alias="--rate")]
     scale_tokens: PositiveFloat = 1.0
-    scale_pauses: Annotated[FiniteFloat, Field(ge=0)] = 1.0
-    shared_prefix_tokens: NonNegativeInt = 0
-    model: str | None = None
-    kv_memory_bytes: ByteSize
-    host_memory_bytes: ByteSize = 0
-    trace_path: Path | None = None
+    scale_pauses: NonNegativeFloat = 1.0
+    shared_prefix_tokens: Annotated[NonNegativeInt, Parameter("--shared-prefix")] = 0
+    trace_path: Annotated[Path | None, Parameter(group=RESULTS)] = None
 
     @property
     def extent(self) -> str:
@@ -88,18 +78,30 @@ class BenchSettings(ComparisonSettings):
     """A comparison of policies on an engine; lengths and pauses suit a small one.
 
     Attributes:
-        sessions: per run.
-        reserved_token_ids: token ids that prompts never contain.
-        model: None for the bundled demo model.
-        time_limit_seconds: per run; sessions unfinished by then do not count as completed.
+        policies: What is compared: stock and stock-no-cache (vLLM without Caesura), end, discard,
+            preserve, swap, ttl, infercept, min-waste.
+        sessions: Sessions per run.
+        model: A path or name. By default, or as demo: a small model with random weights, built on
+            first use.
+        reserved_token_ids: Token ids that prompts never contain.
+        time_limit_seconds: Seconds per run at most; sessions that are unfinished by then do not
+            count as completed.
+        threads: Compute threads of each engine on CPU, the same number for all.
+        dtype: Data type of the model.
     """
 
-    sessions: PositiveInt = 40
+    policies: Distinct[str] = ("stock", "swap", "min-waste")
+    rates: Annotated[Distinct[PositiveFloat], Parameter(alias="--rate")] = (1.2,)
+    sessions: PositiveInt = 50
     scale_tokens: PositiveFloat = 0.5
-    scale_pauses: Annotated[FiniteFloat, Field(ge=0)] = 0.2
-    kv_memory_bytes: ByteSize = 32 * 2**20
-    reserved_token_ids: tuple[NonNegativeInt, ...] = ()
+    scale_pauses: NonNegativeFloat = 0.2
+    model: Annotated[ModelName, Parameter(group=ENGINE)] = None
+    kv_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 32 * 2**20
+    host_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 2**30
+    reserved_token_ids: Annotated[tuple[NonNegativeInt, ...], Parameter(parse=False)] = ()
     time_limit_seconds: PositiveFloat | None = None
+    threads: Annotated[PositiveInt, Parameter(group=ENGINE)] = 1
+    dtype: Annotated[str, Parameter(group=ENGINE)] = "float32"
 
     @property
     def extent(self) -> str:

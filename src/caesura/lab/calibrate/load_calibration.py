@@ -1,9 +1,8 @@
-"""A profile under load from a trace: what `caesura calibrate --from-trace` does."""
+"""A profile under load from a trace: what `caesura calibrate trace` does."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
@@ -11,27 +10,11 @@ from rich.table import Table
 from caesura.console import plain_console
 from caesura.lab.bench.arms import STOCK_ARMS
 from caesura.lab.calibrate.figures_table import figures_table
+from caesura.lab.calibrate.settings import LoadCalibrationSettings
 from caesura.lab.calibrate.trace_fit import FROM_BASE, LoadCalibration, fit_under_load
 from caesura.lab.calibrate.trace_iterations import read_iterations
 from caesura.lab.results_file import Origin, replace_json
 from caesura.policy.profile import DeviceProfile
-
-
-@dataclass(frozen=True, slots=True)
-class LoadCalibrationSettings:
-    """What is fitted, and where the profile goes.
-
-    Attributes:
-        trace_path: of a production run.
-        base_path: a profile of the same machine and model.
-        policies: whose process rows are used; empty for all that run Caesura's scheduler.
-        json_path: the profile, with how it was made.
-    """
-
-    trace_path: Path
-    base_path: Path
-    policies: tuple[str, ...] = ()
-    json_path: Path | None = None
 
 
 def run_load_calibration(

@@ -5,7 +5,7 @@ import os
 import statistics
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -18,41 +18,16 @@ from caesura.lab.calibrate.figures_table import figures_table
 from caesura.lab.calibrate.iteration_fit import IterationSample
 from caesura.lab.calibrate.measure import Calibration, calibrate, copy_bandwidth
 from caesura.lab.calibrate.plots import calibration_figure, predicted_seconds
+from caesura.lab.calibrate.settings import DEMO, CalibrationSettings
 from caesura.lab.figures import save_figures
 from caesura.lab.machine import Machine, this_machine
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.lab.results_file import Origin, replace_json
 from caesura.policy.profile import DeviceProfile
 
-DEMO = "demo"
 DEMO_KV_BYTES = 128 * 2**20
 HOST_BYTES = 256 * 2**20
 FIT_MEMORY = -1  # vLLM: the longest context that the KV memory can hold
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationSettings:
-    """What is calibrated, and where results go; defaults as in `caesura bench`.
-
-    Attributes:
-        model: a path or name; `demo` for the bundled model.
-        kv_memory_bytes: KV memory; None for 128 MiB with the demo model, else vLLM's choice.
-        threads: compute threads on CPU.
-        dtype: data type of the model.
-        max_num_batched_tokens: query tokens per iteration at most.
-        seconds: time for measuring iterations.
-        json_path: the profile, with all that was measured.
-        output_dir: where `calibration.png` goes.
-    """
-
-    model: str = DEMO
-    kv_memory_bytes: int | None = None
-    threads: int = 1
-    dtype: str = "float32"
-    max_num_batched_tokens: int = 512
-    seconds: float = 20.0
-    json_path: Path | None = None
-    output_dir: Path | None = None
 
 
 def run_calibration(
@@ -67,7 +42,7 @@ def run_calibration(
     console = console or plain_console()
     is_demo = settings.model == DEMO
     if is_demo and settings.kv_memory_bytes is None:
-        settings = replace(settings, kv_memory_bytes=DEMO_KV_BYTES)
+        settings = settings.model_copy(update={"kv_memory_bytes": DEMO_KV_BYTES})
     machine = this_machine()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of vLLM, while it is imported and started

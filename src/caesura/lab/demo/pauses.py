@@ -23,7 +23,6 @@ from caesura.lab.demo.measuring import measured_load
 from caesura.lab.models.noise_model import demo_model_path
 
 OURS = "min-waste"
-COMPUTE_THREADS = 1
 _GAIN = 1.05  # smaller ratios are called none
 
 
@@ -72,7 +71,7 @@ def _compared(base: BenchSettings, command: str, console: Console) -> Sequence[R
     publish: list[Callable[[Console], None]] = []
 
     async def run() -> list[RunReport]:
-        factory = ArmEngines(base, COMPUTE_THREADS).start
+        factory = ArmEngines(base).start
         async with started_engines(base.policies, factory, display) as engines:
             with display.activity("measuring what sessions cost on this machine"):
                 load = await measured_load(base, engines[BASELINE])

@@ -2,44 +2,69 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+from cyclopts import Parameter
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from caesura.lab.bench.arms import arm
-from caesura.lab.bench.settings import ByteSize, ComparisonSettings, PositiveFloat
+from caesura.lab.bench.arms import arm, simulated_names
+from caesura.lab.bench.settings import ComparisonSettings
+from caesura.lab.settings import ENGINE, ByteSize, Distinct, NonNegativeFloat, PositiveFloat
+from caesura.lab.sim.devices import SimulatedDevice
 from caesura.policy import policy_options
+from caesura.units import parse_size
+
+
+def _parse_bandwidth(value: object) -> object:
+    return parse_size(value.strip().removesuffix("/s")) if isinstance(value, str) else value
 
 
 class SimulationSettings(ComparisonSettings):
     """A comparison of policies in virtual time.
 
     Attributes:
-        device: a name of `caesura.lab.sim.profiles.DEVICES`, or the path of a profile.
-        model: a name of `caesura.lab.sim.profiles.MODELS`; None for that of the profile.
-        tensor_parallel: devices that share the model.
-        kv_memory_bytes: device memory for KV caches, over all devices.
-        horizon_seconds: sessions arrive for so long.
-        warmup_seconds: what happens before this is not measured.
-        sessions: so many sessions arrive and all are measured, instead of the two above.
-        link_bytes_per_second: to host memory, one way; None for the profile's.
-        max_context_tokens: sessions are truncated to it; None for what the KV memory holds.
-        max_batched_tokens, max_seqs, block_size: as in vLLM.
-        policy_options: numbers for the policies that have them.
-        copy_budget_bytes: per iteration and device, see `CaesuraConfig.copy_budget`.
+        policies: What is compared: stock, stock-no-cache, stock-host (vLLM without Caesura; with
+            its own CPU offloading), infinite (memory for everything), and any policy of
+            `caesura serve`. Default: all but end.
+        device: What is simulated: a100-80gb, h100-80gb, h200, or a profile of `caesura calibrate`
+            (JSON).
+        model: What it serves: gpt-j-6b, vicuna-13b, llama-3.1-8b, llama-3.1-70b. Default: that of
+            the profile, else gpt-j-6b.
+        tensor_parallel: Devices that share the model. Default: as few as hold it.
+        kv_memory_bytes: Memory for KV caches over all devices, such as 50GB. Default: what fits
+            beside the weights.
+        host_memory_bytes: Host memory for copies, such as 8GB; for stock-host too.
+        link_bytes_per_second: To host memory, one way, such as 25GB/s. Default: the profile's.
+        horizon_seconds: Sessions arrive for so long; all are run to their end.
+        warmup_seconds: Sessions that arrive before this are not measured.
+        sessions: So many sessions, all measured, with the arrivals of `caesura bench`, instead of
+            --horizon and --warmup.
+        max_context_tokens: Truncate sessions to this many tokens. Default: what the memory holds.
+        max_batched_tokens: As in vLLM.
+        max_seqs: As in vLLM.
+        block_size: As in vLLM.
+        copy_budget_bytes: Bytes copied out and in per iteration and device at most.
     """
 
-    device: str
-    tensor_parallel: PositiveInt = 1
+    workload: str = "infercept-mix"
+    policies: Annotated[Distinct[str], Parameter(show_default=False)] = simulated_names()
+    rates: Annotated[Distinct[PositiveFloat], Parameter(alias="--rate")] = (5.0, 7.0, 9.0)
+    seeds: Distinct[NonNegativeInt] = (0, 1, 2)
+    device: Annotated[str, Parameter(group=ENGINE)] = "a100-80gb"
+    model: Annotated[str | None, Parameter(group=ENGINE)] = None
+    tensor_parallel: Annotated[PositiveInt | None, Parameter(group=ENGINE)] = None
+    host_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 8 * 10**9
+    link_bytes_per_second: Annotated[
+        PositiveInt | None,
+        BeforeValidator(_parse_bandwidth),
+        Parameter(group=ENGINE, metavar="SIZE/s"),
+    ] = None
     horizon_seconds: PositiveFloat = 160.0
-    warmup_seconds: Annotated[FiniteFloat, Field(ge=0)] = 40.0
+    warmup_seconds: NonNegativeFloat = 40.0
     sessions: PositiveInt | None = None
-    link_bytes_per_second: PositiveInt | None = None
-    max_context_tokens: PositiveInt | None = None
-    max_batched_tokens: PositiveInt = 2048
-    max_seqs: PositiveInt = 256
-    block_size: PositiveInt = 16
-    policy_options: dict[str, float] = Field(default_factory=dict)
-    copy_budget_bytes: Annotated[ByteSize, Field(gt=0)] = 64 * 2**20
-    seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
+    max_context_tokens: Annotated[PositiveInt | None, Parameter("--max-context")] = None
+    max_batched_tokens: Annotated[PositiveInt, Parameter(group=ENGINE)] = 2048
+    max_seqs: Annotated[PositiveInt, Parameter(group=ENGINE)] = 256
+    block_size: Annotated[PositiveInt, Parameter(group=ENGINE)] = 16
+    copy_budget_bytes: Annotated[ByteSize, Field(gt=0), Parameter(group=ENGINE)] = 64 * 2**20
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -63,6 +88,21 @@ class SimulationSettings(ComparisonSettings):
                     f"they have: {', '.join(sorted(known)) or 'none'}"
                 )
         return self
+
+    def on(self, device: SimulatedDevice) -> Self:
+        """The same with what a device settles: its model, how many of it, the memory it leaves.
+
+        Raises:
+            ValueError: a measured profile does not say how much memory is left.
+        """
+        memory = self.kv_memory_bytes
+        return self.model_copy(
+            update={
+                "model": device.profile.model,
+                "tensor_parallel": device.tensor_parallel,
+                "kv_memory_bytes": device.kv_memory_bytes() if memory is None else memory,
+            }
+        )
 
     @property
     def extent(self) -> str:

@@ -105,7 +105,7 @@ def _caesura_config(run: SimulatedRun) -> CaesuraConfig | None:
                 name: value for name, value in settings.policy_options.items() if name in known
             },
             "host_memory": 0 if unlimited else settings.host_memory_bytes,
-            "copy_budget": settings.copy_budget_bytes * settings.tensor_parallel,
+            "copy_budget": settings.copy_budget_bytes * (settings.tensor_parallel or 1),
             "max_pauses": max(_MAX_PAUSES, len(run.arrivals.sessions)),
             # As the engine chooses on CPU, where copies cannot overlap with computation.
             "load_in_step": not run.profile.link_overlaps,

@@ -67,7 +67,7 @@ def usable_kv_tokens(settings: SimulationSettings, profile: DeviceProfile) -> in
         ValueError: not even one block is left.
     """
     block_bytes = settings.block_size * profile.kv_bytes_per_token
-    blocks = settings.kv_memory_bytes // block_bytes - 1
+    blocks = (settings.kv_memory_bytes or 0) // block_bytes - 1
     if blocks < 1:
         raise ValueError(
             f"KV memory of {settings.kv_memory_bytes} bytes does not hold two blocks of "

@@ -1,7 +1,6 @@
 """`caesura train`: progress in the terminal, and figures in files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,8 +13,9 @@ from caesura.lab.progress import progress_bars
 from caesura.lab.results_file import Origin, write_results
 from caesura.lab.train.demo_suite import DemoSuite
 from caesura.lab.train.evaluate import Evaluation, Score, Suite
+from caesura.lab.train.settings import EvaluationSettings, TrainingSettings
 from caesura.lab.train.trainer import Progress as TrainingProgress
-from caesura.lab.train.trainer import Trainer, TrainingSettings
+from caesura.lab.train.trainer import Trainer
 from caesura.lab.train.tuning.settings import RECORD
 
 
@@ -41,28 +41,7 @@ def run_training(settings: TrainingSettings, folder: Path, resume: bool, threads
             progress.update(bar, completed=state.step, loss=detail)
 
         trainer.run(show)
-    plain_console().print(f"The model is in {folder}. Next: caesura train --evaluate {folder}")
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSettings:
-    """What is played.
-
-    Attributes:
-        model: folder of an exported model.
-        cases: sessions per category and mode.
-        seed: of tasks and times.
-        modes: of the sessions.
-        categories: of the tasks; all, if none is named.
-        seen: also play tasks as in training, as many again.
-    """
-
-    model: Path
-    cases: int
-    seed: int
-    modes: tuple[Mode, ...] = tuple(Mode)
-    categories: tuple[str, ...] = ()
-    seen: bool = False
+    plain_console().print(f"The model is in {folder}. Next: caesura train evaluate {folder}")
 
 
 def run_evaluation(

@@ -1,6 +1,5 @@
 """Training the demo model from scratch: schedule, optimisers, checkpoints."""
 
-import math
 import random
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from caesura.lab.train.demo_tasks import TaskSource
 from caesura.lab.train.demo_tokenizer import DemoCodec, save_tokenizer
 from caesura.lab.train.initial_weights import set_initial_weights
 from caesura.lab.train.render import Sample, sample_of
+from caesura.lab.train.settings import TrainingSettings
 
 _EASY = ("single", "chain", "same_tool")
 _WEIGHTS = {
@@ -30,36 +30,6 @@ _WEIGHTS = {
     "error": 3.0,
 }
 """How often each category is drawn after the easy start: the hard ones more often."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSettings:
-    """How long and how fast to train.
-
-    Attributes:
-        steps: optimiser steps in all.
-        seconds: the run ends after this time, however slow the machine is; the schedule follows
-            whichever of the two is further.
-        tokens_per_step: padded tokens in a batch.
-        muon_rate: peak learning rate of the matrices.
-        adam_rate: peak learning rate of embeddings, output layer and norms.
-        warmup_steps: over which rates rise.
-        easy_share: share of the steps, at the start, with easy tasks only.
-        decay_share: share of the steps, at the end, over which rates fall to nothing.
-        seed: of data and weights.
-        checkpoint_seconds: between checkpoints.
-    """
-
-    steps: int = 3000
-    seconds: float = math.inf
-    tokens_per_step: int = 4096
-    muon_rate: float = 0.006
-    adam_rate: float = 0.0015
-    warmup_steps: int = 50
-    easy_share: float = 0.1
-    decay_share: float = 0.5
-    seed: int = 0
-    checkpoint_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """Sessions whose model calls functions while it generates (docs/reference/cml.md)."""
 
+from caesura.session.calling.arrivals import Arrival
+from caesura.session.calling.calling_session import CallingSession
 from caesura.session.calling.checkpoint import Checkpoint
 from caesura.session.calling.codec import Codec, DecodedMonitor, StreamMonitor
+from caesura.session.calling.course import Course
 from caesura.session.calling.driver import Driver, Execute
 from caesura.session.calling.durations import Durations, Expectations
-from caesura.session.calling.events import (
-    Arrival,
+from caesura.session.calling.happenings import (
     CallingEvent,
     CallIssued,
     Ended,
@@ -19,7 +21,6 @@ from caesura.session.calling.events import (
     Trapped,
 )
 from caesura.session.calling.known_tools import known_tools
-from caesura.session.calling.session import CallingSession
 from caesura.session.calling.timeline import CallSpan, Span, SpanKind, Timeline
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "CallingSession",
     "Checkpoint",
     "Codec",
+    "Course",
     "DecodedMonitor",
     "Driver",
     "Durations",

@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from caesura.cml import Call, FireAndForget, Interrupt
-from caesura.session.calling.events import CallingEvent, CallIssued, SentOff
-from caesura.session.calling.session import CallingSession
+from caesura.session.calling.calling_session import CallingSession
+from caesura.session.calling.happenings import CallingEvent, CallIssued, SentOff
 from caesura.session.calling.timeline import CallSpan, Timeline
 
 _LOG = logging.getLogger(__name__)

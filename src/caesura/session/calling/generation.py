@@ -3,23 +3,20 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from caesura.session.errors import SessionError
 from caesura.session.protocol import Delta, Sampling, TokenEngine
 from caesura.session.session import Session, SessionState
 
 
 class Generation:
-    """A `Session` that is opened when it is needed, and counts the tokens of a whole turn.
+    """A `Session` that is opened when it is needed.
 
-    A turn of the model may be interrupted and paused many times: `Sampling.max_tokens` is what it
-    has in all. Not for several tasks at once, except `interrupt` and `close`.
+    Not for several tasks at once, except `interrupt` and `close`.
 
     Args:
         engine: where it runs.
         session_id: unique among open sessions; None to have one made up.
         token_ids: the transcript so far.
-        sampling: how turns are generated.
-        generated_tokens: of the current turn, so far.
+        sampling: how turns are generated; how many tokens they may have is said each time.
     """
 
     def __init__(
@@ -28,9 +25,7 @@ class Generation:
         session_id: str | None,
         token_ids: Sequence[int],
         sampling: Sampling,
-        generated_tokens: int,
     ) -> None:
-        self.generated_tokens = generated_tokens
         self._engine = engine
         self._session_id = session_id
         self._before = list(token_ids)
@@ -48,16 +43,6 @@ class Generation:
         """Whether the engine generates."""
         return self._session is not None and self._session.state is SessionState.GENERATING
 
-    @property
-    def tokens_left(self) -> int:
-        """What the turn may still generate; negative if the engine was ahead."""
-        return self._sampling.max_tokens - self.generated_tokens
-
-    @property
-    def max_tokens(self) -> int:
-        """What a turn may generate."""
-        return self._sampling.max_tokens
-
     async def next_delta(self) -> Delta | None:
         """The next delta; None when the session was closed.
 
@@ -71,35 +56,39 @@ class Generation:
                 self._deltas = aiter(session)
             delta = await anext(self._deltas, None)
             if delta is not None:
-                self.generated_tokens += len(delta.token_ids)
                 return delta
             self._deltas = None
         return None
 
-    async def go_on(self, token_ids: Sequence[int] = (), in_reasoning: bool | None = None) -> None:
+    async def go_on(
+        self, token_ids: Sequence[int], max_tokens: int, in_reasoning: bool | None
+    ) -> None:
         """Generate, after these tokens if there are any.
 
-        `in_reasoning` says whether the turn goes on inside a reasoning block; None: it is a new
-        one, and begins as the codec's rules say.
-
         An engine resumes a paused session with tokens only; without any it is opened anew.
+
+        Args:
+            token_ids: what is appended first.
+            max_tokens: how many tokens may be generated.
+            in_reasoning: whether the turn goes on inside a reasoning block; None: it is a new
+                one, and begins as the codec's rules say.
 
         Raises:
             ContextFull: nothing could be generated.
         """
+        sampling = self._sampled(max_tokens)
+        if in_reasoning is not None and sampling.frames is not None:
+            sampling = replace(sampling, frames=replace(sampling.frames, in_reasoning=in_reasoning))
         session = self._session
         if session is not None and session.state is SessionState.PAUSED and token_ids:
-            await session.resume(token_ids, self._remaining(in_reasoning))
+            await session.resume(token_ids, sampling)
             return
         await self.halt()
         self._session = await Session.open(
-            self._engine,
-            [*self._before, *token_ids],
-            self._remaining(in_reasoning),
-            session_id=self._session_id,
+            self._engine, [*self._before, *token_ids], sampling, session_id=self._session_id
         )
 
-    async def interrupt(self, token_ids: Sequence[int]) -> None:
+    async def interrupt(self, token_ids: Sequence[int], max_tokens: int) -> None:
         """Let these tokens take their place in what is generated, as soon as the engine can.
 
         Raises:
@@ -107,7 +96,7 @@ class Generation:
             SessionClosed: it was halted meanwhile.
         """
         assert self._session is not None
-        sampling = self._remaining()
+        sampling = self._sampled(max_tokens)
         if sampling.frames is not None:
             sampling = replace(sampling, frames=replace(sampling.frames, in_reasoning=None))
         await self._session.interrupt(token_ids, sampling)
@@ -118,6 +107,12 @@ class Generation:
         if session is not None and session.state is SessionState.PAUSED:
             await session.progress(remaining_seconds=remaining_seconds, endpoint=endpoint)
 
+    async def name_next_pause(self, endpoint: str) -> None:
+        """Tell the engine what the next pause will wait for; nothing if there is one already."""
+        session = self._session
+        if session is not None and session.state is SessionState.GENERATING:
+            await session.name_next_pause(endpoint)
+
     async def halt(self) -> None:
         """Stop where the last delta ended; interrupts that have not taken their place are lost."""
         if self._session is None:
@@ -126,14 +121,5 @@ class Generation:
         self._session = self._deltas = None
         await session.close()
 
-    def begin_turn(self) -> None:
-        """The next turn has all its tokens."""
-        self.generated_tokens = 0
-
-    def _remaining(self, in_reasoning: bool | None = None) -> Sampling:
-        if self.tokens_left <= 0:
-            raise SessionError(f"the turn has had its {self.max_tokens} tokens")
-        sampling = replace(self._sampling, max_tokens=self.tokens_left)
-        if in_reasoning is None or sampling.frames is None:
-            return sampling
-        return replace(sampling, frames=replace(sampling.frames, in_reasoning=in_reasoning))
+    def _sampled(self, max_tokens: int) -> Sampling:
+        return replace(self._sampling, max_tokens=max_tokens)

@@ -1,4 +1,4 @@
-"""What a session's model writes, as events."""
+"""Reading a session's tokens as events."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,14 +11,15 @@ from caesura.cml import (
     Point,
     ProtocolError,
     Rules,
+    State,
     Text,
     Trap,
     Violation,
 )
-from caesura.session.calling.checkpoint import Checkpoint
+from caesura.session.calling.arrivals import Arrival, Arrivals
 from caesura.session.calling.codec import StreamMonitor
-from caesura.session.calling.events import (
-    Arrival,
+from caesura.session.calling.course import Course
+from caesura.session.calling.happenings import (
     CallingEvent,
     CallIssued,
     FirstToken,
@@ -28,8 +29,7 @@ from caesura.session.calling.events import (
     TextWritten,
     Trapped,
 )
-from caesura.session.calling.inbox import Batch, Inbox
-from caesura.session.calling.pending import PendingCalls
+from caesura.session.calling.open_calls import OpenCalls
 from caesura.session.protocol import Delta, StopReason
 
 
@@ -39,108 +39,152 @@ class Reading:
     Args:
         monitor: reads the tokens.
         rules: judges what is forgiven.
-        pending: gets the calls.
-        inbox: gets what the model is told of its mistakes.
+        calls: gets the calls.
+        arrivals: gets what the model is told of its mistakes.
+        max_tokens: what the model may write in a turn.
         start: where the transcript begins.
 
     Attributes:
         monitor: reads the tokens.
         point: what the stream has come to.
         position: how many tokens the transcript has.
-        settled_position: how many it had when no frame was open last.
-        used_ids: of all calls, also of those that were refused.
+        max_tokens: what the model may write in a turn.
+        generated_tokens: those that the model has written in the current turn.
         violation: why the session is over, if it is.
-        events: what is still to be told.
+        events: not yet taken by the owner, each with the course after it.
     """
 
     def __init__(
         self,
         monitor: StreamMonitor,
         rules: Rules,
-        pending: PendingCalls,
-        inbox: Inbox,
-        start: Checkpoint,
+        calls: OpenCalls,
+        arrivals: Arrivals,
+        max_tokens: int,
+        start: Course,
     ) -> None:
         self.monitor = monitor
+        self.max_tokens = max_tokens
         self.point = start.point
-        self.position = self.settled_position = len(start.token_ids)
-        self.used_ids = {*start.used_ids, *(call.id for call in start.pending)}
+        self.position = start.position
+        self.generated_tokens = start.generated_tokens
         self.violation: Violation | None = None
-        self.events: deque[CallingEvent] = deque()
+        self.events: deque[tuple[CallingEvent, Course]] = deque()
         self._rules = rules
-        self._pending = pending
-        self._inbox = inbox
+        self._calls = calls
+        self._arrivals = arrivals
+        self._rounds = start.rounds
+        self._refused_ids = start.refused_ids
+        self._before_frame: Course | None = None  # that is open
         self._opened_at = 0.0
         self._opened_position = 0
         self._awaits_first_token = True
+
+    @property
+    def course(self) -> Course:
+        """The state of the model here, or before the frame that is open."""
+        return self._before_frame or self._course_here()
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens that the model may still write in this turn; negative if the engine was ahead."""
+        return self.max_tokens - self.generated_tokens
+
+    @property
+    def in_reasoning(self) -> bool:
+        """Whether a reasoning block is open."""
+        return self.monitor.state is State.REASONING
+
+    def tell(self, event: CallingEvent) -> None:
+        """Queue an event that happened here."""
+        self.events.append((event, self.course))
 
     def take(self, delta: Delta, now: float) -> bool:
         """Take what was generated; whether interrupts took their place behind it."""
         if delta.token_ids and self._awaits_first_token:
             self._awaits_first_token = False
-            self.events.append(FirstToken(self.position, now, delta.cached_tokens))
+            self.tell(FirstToken(self.position, now, delta.cached_tokens))
         for token_id in delta.token_ids:
-            was_open = self.monitor.in_critical_section
-            events = self.monitor.feed((token_id,))
-            self.position += 1
-            self._note(events, now)
-            if not self.monitor.in_critical_section:
-                self.settled_position = self.position
-            elif events or not was_open:
-                self._opened_at, self._opened_position = now, self.position - 1
+            self._take_token(token_id, now)
         if delta.stop in (StopReason.STOP, StopReason.LENGTH):
             self.end_turn(now)
         elif delta.stop is StopReason.FRAME:
             self._end_frame(now)
-        if delta.stop is None or not self._inbox.is_sent:
+        if delta.stop is None or not self._arrivals.is_sent:
             return False
-        self.place(self._inbox.placed(), now)
+        self.place(now)
         return True
+
+    def _take_token(self, token_id: int, now: float) -> None:
+        was_open = self.monitor.in_critical_section
+        events = self.monitor.feed((token_id,))
+        is_open = self.monitor.in_critical_section
+        if not is_open and self.monitor.state is not State.SKIPPED:
+            self._before_frame = None
+        elif self._before_frame is None:
+            self._before_frame = self._course_here()
+        self.position += 1
+        self.generated_tokens += 1
+        self._note(events, now)
+        if is_open and (events or not was_open):
+            self._opened_at, self._opened_position = now, self.position - 1
 
     def end_turn(self, now: float) -> None:
         """The model's turn is over here; nothing if it was already."""
         if self.point is not Point.ENDED:
-            self._note(self.monitor.end_of_stream(), now)
+            self._break_off(self.monitor.end_of_stream(), now)
 
     def _end_frame(self, now: float) -> None:
         """The engine ended the turn here; the last token may have text behind the frame.
 
         The beginning of a marker that is in there comes to nothing.
         """
-        self._note(self.monitor.injected(), now)
+        self._break_off(self.monitor.injected(), now)
         if self.point is Point.CALLED:
             self.point = Point.WRITING  # no more calls belong to these
 
-    def place(self, batch: Batch, now: float) -> None:
-        """Interrupts are in the transcript from here on."""
-        self._note(self.monitor.injected(), now)
-        self.events.append(Injected(self.position, now, batch.arrivals, len(batch.token_ids)))
-        self.position += len(batch.token_ids)
-        self.settled_position = self.position
-        self.go_on()
-        self.point = Point.WRITING
+    def place(self, now: float) -> None:
+        """The first batch that was sent is in the transcript from here on."""
+        self._break_off(self.monitor.injected(), now)
+        batch = self._arrivals.placed()
+        event = Injected(self.position, now, batch.arrivals, len(batch.token_ids))
+        self._append(event.tokens)
+        self.tell(event)
 
     def begin_turn(self, prompt_tokens: int) -> None:
         """A prompt is in the transcript from here on."""
         self.monitor.begin_turn()
-        self.position += prompt_tokens
-        self.settled_position = self.position
-        self.go_on()
+        self.generated_tokens = 0
+        self._append(prompt_tokens)
+
+    def _append(self, tokens: int) -> None:
+        """Tokens that the model did not write are in the transcript from here on."""
+        self.position += tokens
+        self._rounds += 1
         self.point = Point.WRITING
+        self.go_on()
 
     def go_on(self) -> None:
         """The engine has to read the context before it generates."""
         self._awaits_first_token = True
 
+    def _break_off(self, events: Sequence[Event], now: float) -> None:
+        """No frame is open any more."""
+        self._before_frame = None
+        self._note(events, now)
+
     def _note(self, events: Sequence[Event], now: float) -> None:
         for event in events:
-            awaits = bool(self._pending or self._inbox.arrivals)
+            awaits = bool(self._calls or self._arrivals)
             verdict = self._rules.judge(event, awaits=awaits)
             self.point = self.point.after(event)
+            error = next((one for one in (event, verdict) if isinstance(one, ProtocolError)), None)
+            if error is not None:
+                self._blame(error)
             self._report(event, now)
-            if isinstance(verdict, ProtocolError):
-                self._mistake(verdict, now)
-            elif verdict is not None:
+            if error is not None:
+                self.tell(Mistake(self.position, now, error))
+            if isinstance(verdict, Violation):
                 self.violation = self.violation or verdict
 
     def _report(self, event: Event, now: float) -> None:
@@ -148,22 +192,34 @@ class Reading:
         tokens = position - self._opened_position
         match event:
             case Text(text, channel):
-                self.events.append(TextWritten(position, now, text, channel))
+                self.tell(TextWritten(position, now, text, channel))
             case Call():
-                self.used_ids.add(event.id)
-                self._pending.add(event, now)
-                self.events.append(CallIssued(position, now, event, self._opened_at, tokens))
+                self._calls.add(event, now)
+                self._complete(CallIssued(position, now, event, self._opened_at, tokens))
             case FireAndForget():
-                self.events.append(SentOff(position, now, event, self._opened_at, tokens))
+                self._complete(SentOff(position, now, event, self._opened_at, tokens))
             case Trap():
-                self.events.append(Trapped(position, now))
-            case ProtocolError():
-                self._mistake(event, now)
-            case EndOfStream():
+                self._complete(Trapped(position, now))
+            case ProtocolError() | EndOfStream():
                 pass
 
-    def _mistake(self, error: ProtocolError, now: float) -> None:
+    def _complete(self, event: CallIssued | SentOff | Trapped) -> None:
+        """A frame is complete, though its last token may begin the marker of another."""
+        self._before_frame = None
+        self.tell(event)
+
+    def _blame(self, error: ProtocolError) -> None:
         if error.call_id is not None:
-            self.used_ids.add(error.call_id)
-        self.events.append(Mistake(self.position, now, error))
-        self._inbox.add(Arrival(error.interrupt, now))
+            self._refused_ids = (*self._refused_ids, error.call_id)
+        self._arrivals.add(Arrival(error.interrupt, is_error=True))
+
+    def _course_here(self) -> Course:
+        return Course(
+            self.position,
+            Point.WRITING if self.point is Point.CALLED else self.point,
+            self.generated_tokens,
+            self.in_reasoning,
+            self._rounds,
+            self._refused_ids,
+            self._arrivals.errors,
+        )

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from caesura.cml import Channel, ProtocolError
 from caesura.cml.frames import JsonObject
-from caesura.session.calling.events import (
+from caesura.session.calling.happenings import (
     CallingEvent,
     CallIssued,
     Ended,
@@ -138,17 +138,6 @@ class Timeline:
                 self.ending, self.message = event.ending, event.message
             case _:
                 pass
-
-    def call(self, call_id: str) -> CallSpan:
-        """The call of that id.
-
-        Raises:
-            KeyError: none was issued.
-        """
-        for call in self.calls:
-            if call.id == call_id:
-                return call
-        raise KeyError(call_id)
 
     def _injected(self, event: Injected) -> None:
         self.injections.append(event)

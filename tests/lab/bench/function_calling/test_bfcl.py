@@ -4,8 +4,14 @@ from typing import Any
 
 import pytest
 
-from caesura.lab.bench.function_calling import CaseError, Dependencies, load_bfcl
-from caesura.lab.bench.function_calling.bfcl import MULTI_STEP, MULTI_STEP_PARALLEL, PARALLEL
+from caesura.lab.bench.function_calling.bfcl import (
+    MULTI_STEP,
+    MULTI_STEP_PARALLEL,
+    PARALLEL,
+    Dependencies,
+    load_bfcl,
+)
+from caesura.lab.bench.function_calling.cases import CaseError
 
 WEATHER = {
     "name": "weather.now",

@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 from rich.console import Console
-from typer.testing import CliRunner
 
-from caesura.cli import app
+from caesura import cli
 from caesura.cml import Mode
 from caesura.errors import CaesuraError
-from caesura.lab.bench.function_calling import Case, FunctionCallingSettings
-from caesura.lab.bench.function_calling.cases import KnownCall
+from caesura.lab.bench.function_calling.cases import Case, KnownCall
 from caesura.lab.bench.function_calling.compare import planned_cases
 from caesura.lab.bench.function_calling.plans import Order
 from caesura.lab.bench.function_calling.records import CaseRun, Played
 from caesura.lab.bench.function_calling.report import FunctionCallingReport
+from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.function_calling.stats import compare, comparisons, makespans, summaries
 from caesura.lab.bench.results import Results
 from caesura.lab.results_file import Origin
@@ -61,11 +60,11 @@ def test_the_file_has_what_scripts_depend_on(tmp_path: Path) -> None:
     path = tmp_path / "out" / "async.json"
     settings = SETTINGS.model_copy(update={"json_path": path})
     report = FunctionCallingReport(settings.suite, Counter({"no calls": 2}))
-    results = Results[Played](settings, Origin("caesura bench --async"), report)
+    results = Results[Played](settings, Origin("caesura bench calls"), report)
     for run in RUNS:
         results.add(played(run))
     written = json.loads(path.read_text())
-    assert written["command"] == "caesura bench --async"
+    assert written["command"] == "caesura bench calls"
     assert written["machine"]["cores"] >= 1
     assert len(written["runs"]) == 9
     promised = "suite mode case latency_s generation_s execution_s bound_s calls correct"
@@ -118,7 +117,7 @@ def test_tables_and_report_say_what_was_measured() -> None:
     page = FunctionCallingReport("bfcl-parallel", {"no calls": 2}).page(list(map(played, RUNS)))
     page.show(console)
     shown = console.export_text()
-    report = page.as_markdown(Origin("caesura bench --async"), [Path("latency.png")])
+    report = page.as_markdown(Origin("caesura bench calls"), [Path("latency.png")])
     for text in (shown, report):
         assert "2.00 (2.00 to 2.00)" in text
         assert "+20.0 (+15.0 to +25.0)" in text
@@ -157,5 +156,5 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> Non
 
 
 def test_the_command_asks_for_the_data() -> None:
-    result = CliRunner().invoke(app, ["bench", "--async", "--suite", "bfcl-parallel"])
-    assert "--data" in str(result.exception)
+    with pytest.raises(CaesuraError, match="--data"):
+        cli.run(["bench", "calls", "--suite", "bfcl-parallel"])

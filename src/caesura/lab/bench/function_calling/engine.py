@@ -11,9 +11,10 @@ from caesura.lab.bench.arm_engines import FIT_MEMORY, engine_log, own_options
 from caesura.lab.bench.function_calling.case_player import CasePlayer
 from caesura.lab.bench.function_calling.demo import demo_model_folder
 from caesura.lab.bench.function_calling.plans import CallTokens
-from caesura.lab.bench.function_calling.settings import DEMO, FunctionCallingSettings
+from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.function_calling.stage import Stage
 from caesura.lab.bench.function_calling.vllm_planned_calls import PLANNED_CALLS
+from caesura.lab.bench.settings import DEMO
 from caesura.lab.models.bench_model import bench_model_path
 
 

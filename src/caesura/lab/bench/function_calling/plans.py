@@ -50,7 +50,7 @@ class CallTokens:
             token = self._tokenizer.token_to_id(marker.value)
             if token is None:
                 raise ConfigurationError(
-                    f"the model has no token {marker.value}; `caesura bench --async` needs one "
+                    f"the model has no token {marker.value}; `caesura bench calls` needs one "
                     "that was made for CML: leave out --model"
                 )
             self._ids[marker] = token

@@ -15,7 +15,7 @@ from caesura.session.calling import (
     TextWritten,
     Timeline,
 )
-from caesura.session.calling.events import CallingEvent
+from caesura.session.calling.happenings import CallingEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One benchmark of function calling from settings to files: `caesura bench --async`."""
+"""One benchmark of function calling from settings to files: `caesura bench calls`."""
 
 import asyncio
 from collections.abc import Sequence

@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Annotated
 
+from cyclopts import Parameter
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from caesura.cml import Mode
 from caesura.lab.bench.function_calling.bfcl import BFCL_SUITES, Dependencies
 from caesura.lab.bench.function_calling.latencies import TYPICAL, Draw, parse_latency
 from caesura.lab.bench.function_calling.plans import Order
-from caesura.lab.bench.settings import ByteSize, OutputSettings
+from caesura.lab.bench.settings import DEMO, ModelName, SettingsOfRuns
+from caesura.lab.settings import ENGINE, ByteSize, Distinct, Listed
 
-DEMO = "demo"
 SUITES = (DEMO, *BFCL_SUITES)
 
 
@@ -27,54 +28,49 @@ def _known_latency(text: str | None) -> str | None:
     return text
 
 
-class FunctionCallingSettings(OutputSettings):
+class FunctionCallingSettings(SettingsOfRuns):
     """A comparison of modes, or of policies with many sessions at once.
 
     Attributes:
-        suite: which cases.
-        data: folder of BFCL's files; not needed for the demo's tasks.
-        modes: side by side, in the order of tables.
-        cases: how many.
-        repetitions: of each case in each mode.
-        seed: of the choice of cases and of execution times.
-        latency: how long calls take; see `parse_latency`. None: `typical`, and for the demo's
-            tasks what its tools take.
-        order: which call is issued first among those that can be; the first is the usual one,
-            and a second one is compared with it in asynchronous mode.
-        dependencies: of the calls of multi-step suites.
-        eager_bundles: in `sync_parallel` a call is executed at its `[END]`, instead of with its
-            bundle.
-        sessions: so many cases at once, in asynchronous mode, and policies compared instead of
-            modes; None for one case at a time.
-        policies: what is compared then.
-        policy_options: numbers for the policies that have them.
-        seeds: then, one run of each policy for each.
-        kv_memory_bytes: device memory for KV caches.
-        host_memory_bytes: host memory for copies of paused contexts.
-        model: folder of a model that was made for CML; None for the bundled one.
-        dtype: data type of the model.
-        threads: compute threads on CPU.
+        suite: What is asked: demo, bfcl-parallel, bfcl-multi-step, bfcl-multi-step-parallel.
+        data: Folder of BFCL v4's JSONL files; not needed for demo.
+        modes: Side by side, in the order of tables: sync, sync_parallel, async.
+        cases: Cases of the suite.
+        repetitions: Of each case in each mode.
+        seed: Of the choice of cases and of execution times.
+        latency: Execution times of calls: typical (30 to 500 ms, mean 110), longtail, or
+            uniform:A:B in seconds. Default: typical; of demo, what its tools take.
+        order: Which call is issued first among those that can be: longest-first, random. With
+            both, async runs in both orders.
+        dependencies: Of multi-step suites: calls (each call needs the one before) or steps (calls
+            of one step are independent).
+        eager_bundles: In sync_parallel, execute a call at its end instead of with its bundle.
+        sessions: So many cases at once, in async mode, and policies compared instead of modes.
+        policies: What is compared with --sessions.
+        seeds: With --sessions: one run of each policy for each.
+        model: Folder of a model that was made for CML. By default, or as demo: the bundled one, or
+            for BFCL one with random weights.
+        dtype: Data type of the model.
+        threads: Compute threads on CPU.
     """
 
-    suite: Annotated[str, AfterValidator(_known_suite)]
+    suite: Annotated[str, AfterValidator(_known_suite)] = DEMO
     data: Path | None = None
-    modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = tuple(Mode)
+    modes: Annotated[Listed[Mode], Field(min_length=1)] = tuple(Mode)
     cases: PositiveInt = 50
     repetitions: PositiveInt = 1
     seed: NonNegativeInt = 0
     latency: Annotated[str | None, AfterValidator(_known_latency)] = None
-    order: Annotated[tuple[Order, ...], Field(min_length=1)] = (Order.LONGEST_FIRST,)
+    order: Annotated[Listed[Order], Field(min_length=1)] = (Order.LONGEST_FIRST,)
     dependencies: Dependencies = Dependencies.CALLS
-    eager_bundles: bool = False
+    eager_bundles: Annotated[bool, Parameter(negative=())] = False
     sessions: PositiveInt | None = None
-    policies: tuple[str, ...] = ("min-waste", "preserve")
-    policy_options: dict[str, float] = Field(default_factory=dict)
-    seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
-    kv_memory_bytes: ByteSize = 64 * 2**20
-    host_memory_bytes: ByteSize = 2**30
-    model: str | None = None
-    dtype: str = "bfloat16"
-    threads: PositiveInt = 1
+    policies: Distinct[str] = ("min-waste", "preserve")
+    model: Annotated[ModelName, Parameter(group=ENGINE)] = None
+    kv_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 32 * 2**20
+    host_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 2**30
+    dtype: Annotated[str, Parameter(group=ENGINE)] = "bfloat16"
+    threads: Annotated[PositiveInt, Parameter(group=ENGINE)] = 1
 
     @property
     def draw(self) -> Draw | None:

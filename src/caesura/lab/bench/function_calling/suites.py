@@ -5,7 +5,8 @@ from random import Random
 from caesura.lab.bench.function_calling.bfcl import load_bfcl
 from caesura.lab.bench.function_calling.cases import Case, CaseError, Suite
 from caesura.lab.bench.function_calling.demo import demo_suite
-from caesura.lab.bench.function_calling.settings import DEMO, FunctionCallingSettings
+from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
+from caesura.lab.bench.settings import DEMO
 
 
 def load_suite(settings: FunctionCallingSettings) -> Suite:

@@ -67,7 +67,7 @@ def card(settings: TuningSettings, scores: Sequence[Score]) -> str:
 
 def _table(scores: Sequence[Score]) -> list[str]:
     if not scores:
-        return ["Not evaluated yet: `caesura train --evaluate MODEL`."]
+        return ["Not evaluated yet: `caesura train evaluate MODEL`."]
     modes = [mode for mode in Mode if any(score.mode is mode for score in scores)]
     lines = [
         "Percent of sessions with the right calls, no others, and the right answer: on tasks as in "

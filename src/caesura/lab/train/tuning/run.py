@@ -1,4 +1,4 @@
-"""`caesura train BASE_MODEL`: data, training, export and evaluation, one after the other."""
+"""`caesura train BASE`: data, training, export and evaluation, one after the other."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,8 @@ from caesura.console import plain_console
 from caesura.errors import ConfigurationError
 from caesura.lab.progress import progress_bars
 from caesura.lab.train.evaluate import Score
-from caesura.lab.train.run import EvaluationSettings, play_all, table_of, write_scores
+from caesura.lab.train.run import play_all, table_of, write_scores
+from caesura.lab.train.settings import EvaluationSettings
 from caesura.lab.train.tuning.base import Base, load_base
 from caesura.lab.train.tuning.data import Examples
 from caesura.lab.train.tuning.export import export, write_card
@@ -66,8 +67,7 @@ def run_tuning(settings: TuningSettings, place: Place) -> None:
     disable_progress_bars()
     torch.set_num_threads(place.threads)
     _check_folder(settings, place)
-    template = None if settings.chat_template is None else Path(settings.chat_template)
-    base = load_base(settings.base, template, whole=not settings.lora)
+    base = load_base(settings.base, settings.chat_template, whole=not settings.lora)
     write_record(place.folder, settings, command=place.command, versions=_versions())
     data = prepare_data(base, settings)
     history: list[tuple[int, list[Score]]] = []
@@ -107,7 +107,7 @@ def run_tuning(settings: TuningSettings, place: Place) -> None:
     if scores:
         console.print(table_of(scores))
     console.print(
-        f"The model is in {place.folder}. Next: caesura train --evaluate {place.folder}, "
+        f"The model is in {place.folder}. Next: caesura train evaluate {place.folder}, "
         f"caesura serve {place.folder}"
     )
 
@@ -142,7 +142,11 @@ def _evaluate(model: Any, base: Base, settings: TuningSettings, place: Place) ->
         return ()
     suite = TunedSuite(model.float().eval(), base.codec, tool_source(settings))
     played = EvaluationSettings(
-        place.folder, settings.evaluate_cases, settings.seed, settings.modes, seen=True
+        model=place.folder,
+        cases=settings.evaluate_cases,
+        seed=settings.seed,
+        modes=settings.modes,
+        seen=True,
     )
     scores = play_all(suite, played)
     write_scores(place.folder / "evaluation.json", scores, played, place.command)

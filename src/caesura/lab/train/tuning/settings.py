@@ -1,69 +1,90 @@
 """Settings of a fine-tuning run, kept beside its checkpoints so that it can be resumed."""
 
 import json
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
 from caesura.cml import Mode
-from caesura.cml.frames import JsonObject
 from caesura.errors import ConfigurationError
+from caesura.lab.settings import Listed, NonNegativeFloat, PositiveFloat
 
 RECORD = "cml.json"
-"""The file that says what a model was trained for. `--evaluate` reads it."""
+"""The file that says what a model was trained for. `caesura train evaluate` reads it."""
 
 
-@dataclass(frozen=True, slots=True)
-class TuningSettings:
+class TuningOptions(BaseModel):
+    """How a model is trained.
+
+    Attributes:
+        lora: Train low-rank adapters and the markers (the default), or all weights.
+        modes: Of the sessions: sync, sync_parallel, async.
+        examples: Generated sessions to train on.
+        steps: Optimiser steps in all, instead of --epochs.
+        epochs: Passes over the examples.
+        batch_size: Examples in a batch.
+        accumulate: Batches in a step.
+        learning_rate: The peak. Default: 2e-4 for adapters, 2e-5 for all weights.
+        max_tokens: Longest example.
+        lora_rank: Rank of the adapters.
+        save_steps: Steps between checkpoints.
+        evaluate_steps: Steps between rollouts during training; 0 for none.
+        evaluate_cases: Sessions per category and mode of each rollout, with values and phrasings
+            that training never sees; 0 for no evaluation.
+        seed: Of data, adapters and their order.
+        chat_template: A Jinja file, instead of the model's own template.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lora: Annotated[bool, Parameter(negative="--full", show_default=False)] = True
+    modes: Annotated[Listed[Mode], Field(min_length=1)] = tuple(Mode)
+    examples: PositiveInt = 20_000
+    steps: Annotated[NonNegativeInt, Parameter(show_default=False)] = 0
+    epochs: NonNegativeFloat = 1.0
+    batch_size: PositiveInt = 8
+    accumulate: PositiveInt = 1
+    learning_rate: Annotated[PositiveFloat | None, Field(validate_default=True)] = None
+    max_tokens: Annotated[int, Field(ge=64)] = 2048
+    lora_rank: PositiveInt = 16
+    save_steps: PositiveInt = 200
+    evaluate_steps: NonNegativeInt = 0
+    evaluate_cases: Annotated[NonNegativeInt, Parameter("--cases")] = 5
+    seed: NonNegativeInt = 0
+    chat_template: Path | None = None
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _usual_rate(cls, rate: float | None, given: ValidationInfo) -> float:
+        return rate or (2e-4 if given.data.get("lora") else 2e-5)
+
+
+class TuningSettings(TuningOptions):
     """What is trained, and how.
 
     Attributes:
-        base: the model to begin with: a path, or a name on the hub.
-        lora: train low-rank adapters and the markers; else all weights.
-        tools: definitions of the user's tools; none for tools made up for each example.
-        modes: of the sessions.
-        examples: in the data set.
-        steps: optimiser steps; 0 for as many as the epochs need.
-        epochs: passes over the data set.
-        batch_size: examples in a batch.
-        accumulate: batches in a step.
-        learning_rate: the peak.
-        max_tokens: longest example.
-        lora_rank: rank of the adapters.
-        save_steps: steps between checkpoints.
-        evaluate_steps: steps between rollouts; 0 for none during training.
-        evaluate_cases: sessions per category and mode of each rollout.
-        seed: of data, adapters and their order.
-        chat_template: a file with the chat template, instead of the model's.
+        base: The model to begin with: a path, or a name on the hub.
+        tools: Definitions of the user's tools; none for tools made up for each example.
     """
 
     base: str
-    lora: bool = True
-    tools: tuple[JsonObject, ...] = ()
-    modes: tuple[Mode, ...] = tuple(Mode)
-    examples: int = 20_000
-    steps: int = 0
-    epochs: float = 1.0
-    batch_size: int = 8
-    accumulate: int = 1
-    learning_rate: float = 2e-4
-    max_tokens: int = 2048
-    lora_rank: int = 16
-    save_steps: int = 200
-    evaluate_steps: int = 0
-    evaluate_cases: int = 5
-    seed: int = 0
-    chat_template: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """What `read_settings` reads."""
-        return asdict(self)
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 def write_record(folder: Path, settings: TuningSettings, **more: object) -> None:
     """Say in a folder what its model was trained for."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"format": 1, "settings": settings.as_json(), **more}
+    content = {"format": 1, "settings": settings.model_dump(mode="json"), **more}
     text = json.dumps(content, indent=1, ensure_ascii=False)
     (folder / RECORD).write_text(text + "\n", "utf-8")
 
@@ -76,10 +97,7 @@ def read_settings(folder: Path) -> TuningSettings:
     """
     file = folder / RECORD
     try:
-        values = json.loads(file.read_text("utf-8"))["settings"]
-        values["tools"] = tuple(values["tools"])
-        values["modes"] = tuple(Mode(mode) for mode in values["modes"])
-        return TuningSettings(**values)
+        return TuningSettings.model_validate(json.loads(file.read_text("utf-8"))["settings"])
     except FileNotFoundError:
         raise ConfigurationError(
             f"{folder} has no {RECORD}: it is not a model that caesura train made"
@@ -91,7 +109,5 @@ def read_settings(folder: Path) -> TuningSettings:
 def changed(before: TuningSettings, now: TuningSettings) -> list[str]:
     """Names of the settings in which two runs differ."""
     return [
-        field.name
-        for field in fields(TuningSettings)
-        if getattr(before, field.name) != getattr(now, field.name)
+        name for name in TuningSettings.model_fields if getattr(before, name) != getattr(now, name)
     ]

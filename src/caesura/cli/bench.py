@@ -1,0 +1,65 @@
+"""`caesura bench`."""
+
+from typing import Annotated
+
+from cyclopts import App
+
+from caesura.cli.command_line import command_line
+from caesura.cli.extras import Extra, require
+from caesura.cli.options import FLATTENED
+from caesura.cli.pages import examples
+from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
+from caesura.lab.bench.settings import BenchSettings
+
+app = App(
+    "bench",
+    help_epilogue=examples(
+        "caesura bench --policies stock,swap,min-waste --rate 1.2,2.0 --json out/bench.json",
+        "caesura bench calls --modes sync,async --cases 20",
+    ),
+)
+
+
+@app.default
+def bench(*, settings: Annotated[BenchSettings | None, FLATTENED] = None) -> None:
+    """Replay a workload on the real engine, policies side by side and interleaved.
+
+    Agent sessions of a trace arrive, generate, pause for as long as their tools took, and go on.
+    The replay is a closed loop: each turn starts when the pause after the turn before is over. A
+    table compares the policies; --json and --out keep the figures and draw them.
+    """
+    require(Extra.LAB)
+    from caesura.cli.models import require_model
+    from caesura.lab.bench.arm_engines import ArmEngines
+    from caesura.lab.bench.run import run_bench
+
+    settings = settings or BenchSettings()
+    require_model(settings.model)
+    run_bench(settings, ArmEngines(settings).start, command=command_line())
+
+
+calls = App(
+    "calls",
+    help_epilogue=examples(
+        "caesura bench calls --modes sync,async --cases 20",
+        "caesura bench calls --suite bfcl-parallel --data bfcl --json out/calls.json",
+    ),
+)
+app.command(calls)
+
+
+@calls.default
+def bench_calls(*, settings: Annotated[FunctionCallingSettings | None, FLATTENED] = None) -> None:
+    """Measure the latency of function calling: sync, sync_parallel and async side by side.
+
+    Tokens are forced along known answers, so that the system is measured and not the model; with
+    the suite demo the bundled model decides itself (docs/results/async.md). With --sessions, many
+    cases run at once, and policies are compared instead of modes.
+    """
+    require(Extra.LAB)
+    from caesura.cli.models import require_model
+    from caesura.lab.bench.function_calling.run import run_function_calling
+
+    settings = settings or FunctionCallingSettings()
+    require_model(settings.model, as_folder=True)
+    run_function_calling(settings, command=command_line())

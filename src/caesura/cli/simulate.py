@@ -1,0 +1,43 @@
+"""`caesura simulate`."""
+
+from typing import Annotated
+
+from cyclopts import App
+from pydantic import PositiveInt
+
+from caesura.cli.command_line import command_line
+from caesura.cli.extras import Extra, require
+from caesura.cli.options import FLATTENED
+from caesura.cli.pages import examples
+from caesura.lab.sim.settings import SimulationSettings
+
+app = App(
+    "simulate",
+    help_epilogue=examples(
+        "caesura simulate --policies stock,preserve,swap,infinite --rates 5,7,9",
+        "caesura simulate --kv-memory 50GB --host-memory 8GB --json out/simulation.json",
+    ),
+)
+
+
+@app.default
+def simulate(
+    *,
+    settings: Annotated[SimulationSettings | None, FLATTENED] = None,
+    processes: PositiveInt | None = None,
+) -> None:
+    """Compare policies in virtual time: the scheduler that serves, on a device that is modelled.
+
+    No GPU and no model is needed. docs/explanation/simulator.md says what is modelled and what is
+    not.
+
+    Args:
+        processes: Runs at once. Default: number of cores.
+    """
+    require(Extra.LAB)
+    from caesura.lab.sim.devices import simulated_device
+    from caesura.lab.sim.simulate import run_simulation
+
+    settings = settings or SimulationSettings()
+    device = simulated_device(settings.device, settings.model, settings.tensor_parallel)
+    run_simulation(settings.on(device), device.profile, command=command_line(), processes=processes)

@@ -1,0 +1,153 @@
+"""The table of questions to humans and their answers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from caesura.session.database import Row, Statement
+from caesura.session.records import ApprovalRecord, ApprovalState
+from caesura.session.store.table import Table, dump
+from caesura.tools.call import Answer, Question, QuestionKind
+
+# `asked` are the approvals, `of` their sessions: both have a state and times of their own.
+_SELECT = (
+    "SELECT asked.question, of.owner, asked.state, asked.answer, asked.created_seconds,"
+    " asked.answered_seconds FROM approvals AS asked JOIN sessions AS of"
+    " ON of.id = asked.session_id"
+)
+_IN_ORDER = (
+    "ORDER BY asked.state != ?, CASE asked.state WHEN ? THEN asked.created_seconds"
+    " ELSE -asked.created_seconds END LIMIT ?"
+)
+
+
+class ApprovalTable(Table):
+    """A row per question."""
+
+    def add_approval(self, question: Question) -> Statement:
+        """A question to a human; nothing if it was asked before."""
+        return Statement(
+            "INSERT OR IGNORE INTO approvals (key, session_id, call_id, question, state,"
+            " created_seconds) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                question.key,
+                question.session_id,
+                question.call_id,
+                dump(asdict(question)),
+                ApprovalState.WAITING,
+                self.clock(),
+            ),
+        )
+
+    def notified(self, key: str) -> Statement:
+        """Somebody was told that the question waits."""
+        return Statement("UPDATE approvals SET notified = 1 WHERE key = ?", (key,))
+
+    def withdraw_questions(self, call_id: str) -> Statement:
+        """What the call asked humans does not wait any more."""
+        return Statement(
+            "UPDATE approvals SET state = ?, answered_seconds = ? WHERE call_id = ? AND state = ?",
+            (ApprovalState.WITHDRAWN, self.clock(), call_id, ApprovalState.WAITING),
+        )
+
+    def withdraw_all_questions(self, session_id: str) -> Statement:
+        """What the session asked humans does not wait any more."""
+        return Statement(
+            "UPDATE approvals SET state = ?, answered_seconds = ? WHERE session_id = ?"
+            " AND state = ?",
+            (ApprovalState.WITHDRAWN, self.clock(), session_id, ApprovalState.WAITING),
+        )
+
+    async def answer(self, key: str, answer: Answer) -> bool:
+        """Write a human's answer; False if the question does not wait any more."""
+        changed = await self._database.write(
+            Statement(
+                "UPDATE approvals SET state = ?, answer = ?, answered_seconds = ? WHERE key = ?"
+                " AND state = ?",
+                (
+                    ApprovalState.ANSWERED,
+                    dump(asdict(answer)),
+                    self.clock(),
+                    key,
+                    ApprovalState.WAITING,
+                ),
+            )
+        )
+        return changed == 1
+
+    async def approval(self, key: str) -> ApprovalRecord | None:
+        """One question; None if there is none of that key."""
+        rows = await self._read("asked.key = ?", (key,))
+        return rows[0] if rows else None
+
+    async def approvals(
+        self,
+        owner: str | None,
+        state: ApprovalState | None = None,
+        *,
+        after_seconds: float | None = None,
+        before_seconds: float | None = None,
+        limit: int = 1000,
+    ) -> list[ApprovalRecord]:
+        """Questions of an owner's sessions (of everybody's for None).
+
+        First those that wait, the oldest first; then the others, the newest first.
+
+        Args:
+            owner: of their sessions.
+            state: that they have; all by default.
+            after_seconds: of those that wait, only what was asked later.
+            before_seconds: nothing that waits, and of the others only what was asked earlier.
+            limit: how many at most.
+        """
+        waiting = ApprovalState.WAITING
+        after = float("-inf") if after_seconds is None else after_seconds
+        before = float("inf") if before_seconds is None else before_seconds
+        return await self._read(
+            "(? IS NULL OR of.owner = ?) AND (? IS NULL OR asked.state = ?)"
+            " AND CASE asked.state WHEN ? THEN ? AND asked.created_seconds > ?"
+            " ELSE asked.created_seconds < ? END",
+            (owner, owner, state, state, waiting, before_seconds is None, after, before),
+            limit,
+        )
+
+    async def session_approvals(
+        self, session_id: str, state: ApprovalState
+    ) -> list[ApprovalRecord]:
+        """Questions of one session in one state, in the order of `approvals`."""
+        return await self._read("of.id = ? AND asked.state = ?", (session_id, state))
+
+    async def unnotified(self) -> list[ApprovalRecord]:
+        """Questions that wait and that nobody was told of."""
+        return await self._read("asked.state = ? AND asked.notified = 0", (ApprovalState.WAITING,))
+
+    async def waiting_questions(self) -> dict[str, int]:
+        """How many questions of each session wait."""
+        rows = await self._database.read(
+            "SELECT session_id, COUNT(*) FROM approvals WHERE state = ? GROUP BY session_id",
+            (ApprovalState.WAITING,),
+        )
+        return {str(session_id): int(questions) for session_id, questions in rows}
+
+    async def _read(
+        self, condition: str, parameters: Sequence[object], limit: int = 1000
+    ) -> list[ApprovalRecord]:
+        waiting = ApprovalState.WAITING
+        rows = await self._database.read(
+            f"{_SELECT} WHERE {condition} {_IN_ORDER}", (*parameters, waiting, waiting, limit)
+        )
+        return [_approval(row) for row in rows]
+
+
+def _approval(row: Row) -> ApprovalRecord:
+    question, owner, state, answer, created, answered = row
+    asked = json.loads(question)
+    asked |= {"kind": QuestionKind(asked["kind"]), "choices": tuple(asked["choices"])}
+    return ApprovalRecord(
+        Question(**asked),
+        owner,
+        ApprovalState(state),
+        Answer(**json.loads(answer)) if answer else None,
+        created,
+        answered,
+    )

@@ -1,0 +1,155 @@
+"""The table of sessions."""
+
+import json
+
+from caesura.cml import Interrupt, Point
+from caesura.session.calling import Course
+from caesura.session.database import Row, Statement
+from caesura.session.records import Phase, SessionEnding, SessionRecord, SessionSpec
+from caesura.session.store.table import Table, dump
+
+_COLUMNS = (
+    "id, owner, spec, phase, held, turns, ending, error, next_event, created_seconds,"
+    " updated_seconds"
+)
+
+
+class SessionTable(Table):
+    """A row per session."""
+
+    def add_session(self, record: SessionRecord) -> Statement:
+        """A new session."""
+        return Statement(
+            f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.id,
+                record.owner,
+                record.spec.model_dump_json(),
+                record.phase,
+                int(record.held),
+                record.turns,
+                record.ending,
+                record.error,
+                record.next_event,
+                record.created_seconds,
+                record.updated_seconds,
+            ),
+        )
+
+    def set_phase(self, session_id: str, phase: Phase, turns: int) -> Statement:
+        """What the session does from now on."""
+        return Statement(
+            "UPDATE sessions SET phase = ?, turns = ?, updated_seconds = ? WHERE id = ?",
+            (phase, turns, self.clock(), session_id),
+        )
+
+    def claim_events(self, session_id: str, next_event: int) -> Statement:
+        """The session's events have numbers below this one."""
+        return Statement(
+            "UPDATE sessions SET next_event = ? WHERE id = ?", (next_event, session_id)
+        )
+
+    def set_held(self, session_id: str, held: bool) -> Statement:
+        """Whether its user has paused it."""
+        return Statement(
+            "UPDATE sessions SET held = ?, updated_seconds = ? WHERE id = ?",
+            (int(held), self.clock(), session_id),
+        )
+
+    def set_course(self, session_id: str, course: Course) -> Statement:
+        """Where the session's model is from now on: at the end of its transcript."""
+        stored = {
+            "point": course.point.name,
+            "generated_tokens": course.generated_tokens,
+            "reasoning": course.reasoning,
+            "rounds": course.rounds,
+            "refused_ids": course.refused_ids,
+            "told": [(error.id, error.value) for error in course.errors],
+        }
+        return Statement("UPDATE sessions SET course = ? WHERE id = ?", (dump(stored), session_id))
+
+    async def course(self, session_id: str, position: int) -> Course:
+        """Where the session's model is; `position` is the end of its transcript."""
+        rows = await self._database.read("SELECT course FROM sessions WHERE id = ?", (session_id,))
+        return _course(position, rows[0][0]) if rows and rows[0][0] else Course(position)
+
+    def close_session(self, session_id: str, ending: SessionEnding, error: str | None) -> Statement:
+        """The session is over."""
+        return Statement(
+            "UPDATE sessions SET phase = ?, ending = ?, error = ?, updated_seconds = ?"
+            " WHERE id = ?",
+            (Phase.ENDED, ending, error, self.clock(), session_id),
+        )
+
+    async def session(self, session_id: str) -> SessionRecord | None:
+        """One session; None if there is none of that id."""
+        rows = await self._database.read(
+            f"SELECT {_COLUMNS} FROM sessions WHERE id = ?", (session_id,)
+        )
+        return _session(rows[0]) if rows else None
+
+    async def sessions(
+        self, owner: str, *, before_seconds: float | None = None, limit: int = 100
+    ) -> list[SessionRecord]:
+        """An owner's sessions, the newest first."""
+        rows = await self._database.read(
+            f"SELECT {_COLUMNS} FROM sessions WHERE owner = ? AND created_seconds < ?"
+            " ORDER BY created_seconds DESC LIMIT ?",
+            (owner, float("inf") if before_seconds is None else before_seconds, limit),
+        )
+        return [_session(row) for row in rows]
+
+    async def open_sessions(self) -> list[SessionRecord]:
+        """All sessions that have not ended, the oldest first."""
+        rows = await self._database.read(
+            f"SELECT {_COLUMNS} FROM sessions WHERE phase != ? ORDER BY created_seconds",
+            (Phase.ENDED,),
+        )
+        return [_session(row) for row in rows]
+
+    async def count_open(self, owner: str) -> int:
+        """An owner's sessions that have not ended."""
+        rows = await self._database.read(
+            "SELECT COUNT(*) FROM sessions WHERE owner = ? AND phase != ?", (owner, Phase.ENDED)
+        )
+        return int(rows[0][0])
+
+    async def delete_ended(self, before_seconds: float, limit: int = 1000) -> int:
+        """Forget sessions that ended before a time, the oldest first; how many."""
+        return await self._database.write(
+            Statement(
+                "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE phase = ?"
+                " AND updated_seconds < ? ORDER BY updated_seconds LIMIT ?)",
+                (Phase.ENDED, before_seconds, limit),
+            )
+        )
+
+
+def _course(position: int, stored: str) -> Course:
+    course = json.loads(stored)
+    return Course(
+        position,
+        Point[course["point"]],
+        course["generated_tokens"],
+        course["reasoning"],
+        course["rounds"],
+        tuple(course["refused_ids"]),
+        tuple(Interrupt(interrupt_id, value) for interrupt_id, value in course["told"]),
+    )
+
+
+def _session(row: Row) -> SessionRecord:
+    (session_id, owner, spec, phase, held, turns, ending, error, next_event, created, updated) = row
+    return SessionRecord(
+        session_id,
+        owner,
+        SessionSpec.model_validate_json(spec),
+        Phase(phase),
+        bool(held),
+        turns,
+        SessionEnding(ending) if ending else None,
+        error,
+        next_event,
+        created,
+        updated,
+    )

@@ -1,0 +1,59 @@
+"""Sessions on disk: what must survive a crash, and the statements that write it.
+
+A change of a session is made of several statements that are committed together, so the
+methods that change something give a `Statement`, and `commit` takes as many as belong together.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from caesura.session.database import Database, Statement
+from caesura.session.records import SessionEnding
+from caesura.session.store.approval_table import ApprovalTable
+from caesura.session.store.call_table import CallTable
+from caesura.session.store.event_table import EventTable
+from caesura.session.store.message_table import MessageTable
+from caesura.session.store.session_table import SessionTable
+from caesura.session.store.transcript_table import TranscriptTable
+
+
+class Store(SessionTable, TranscriptTable, CallTable, MessageTable, EventTable, ApprovalTable):
+    """All sessions, in one database.
+
+    Args:
+        path: the SQLite file.
+        clock: wall-clock seconds.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(Database(path), clock)
+
+    async def commit(self, *changes: Statement) -> None:
+        """Write changes that belong together; on return they are on disk."""
+        await self._database.write(*changes)
+
+    def close(self) -> None:
+        """Write what was submitted and close the file."""
+        self._database.close()
+
+    def end_session(
+        self, session_id: str, ending: SessionEnding, error: str | None
+    ) -> Sequence[Statement]:
+        """The session is over; what waits for its model is dropped, what it asked withdrawn."""
+        return (
+            self.close_session(session_id, ending, error),
+            self.drop_messages(session_id),
+            self.withdraw_all_questions(session_id),
+        )
+
+    async def size_bytes(self) -> int:
+        """Size of what is stored."""
+        rows = await self._database.read(
+            "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count,"
+            " pragma_freelist_count, pragma_page_size"
+        )
+        return int(rows[0][0])

@@ -1,0 +1,116 @@
+"""A model that cannot be had ends a command in one sentence that says what to do."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from caesura import cli
+from caesura.bundled import CML_MODEL
+from caesura.cml import Marker
+from caesura.engine.serving.model_files import has_tokens, require_model
+from caesura.errors import ConfigurationError
+
+MARKERS = [marker.value for marker in Marker]
+ERRORS = {"missing": (401, "RepoNotFound"), "gated": (403, "GatedRepo")}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does for models that cannot be had."""
+
+    def do_HEAD(self) -> None:
+        status, code = ERRORS[self.path.split("/")[1]]
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def serve(model: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`caesura serve` with an empty cache of the hub."""
+    return subprocess.run(
+        [sys.executable, "-m", "caesura.cli", "serve", model],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "0"} | environment,
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "advice"),
+    [
+        ("missing/model", "neither as a folder nor on the Hugging Face hub: check the name"),
+        ("gated/model", "is gated: ask for access"),
+    ],
+)
+def test_the_hub_says_no(model: str, advice: str, hub: str, tmp_path: Path) -> None:
+    done = serve(model, tmp_path, HF_ENDPOINT=hub)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert model in line
+    assert advice in line
+
+
+def test_the_hub_is_switched_off(tmp_path: Path) -> None:
+    done = serve("some/model", tmp_path, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "there is no model some/model" in line
+    assert "unset HF_HUB_OFFLINE" in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["serve {}", "bench --model {}", "bench calls --model {}", "calibrate --model {}", "train {}"],
+)
+def test_every_command_looks_for_its_model_first(command: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for model, reason in (("none", "there is no"), ("empty", "no model|no config.json")):
+        with pytest.raises(ConfigurationError, match=reason):
+            cli.run(command.format(tmp_path / model).split())
+
+
+def test_a_model_that_nobody_knows_is_not_simulated() -> None:
+    with pytest.raises(ValueError, match="unknown model 'gpt-9'; choose "):
+        cli.run(["simulate", "--model", "gpt-9"])
+
+
+def test_models_that_can_be_had(tmp_path: Path) -> None:
+    require_model(str(CML_MODEL))
+    require_model("s3://bucket/model")
+    (tmp_path / "params.json").write_text("{}")
+    require_model(str(tmp_path))
+    (weights := tmp_path / "model.gguf").write_bytes(b"GGUF")
+    require_model(str(weights))
+
+
+def test_markers_are_found_in_a_tokenizer(model_path: str, tmp_path: Path) -> None:
+    assert has_tokens(str(CML_MODEL), MARKERS)
+    assert not has_tokens(model_path, MARKERS)
+    assert not has_tokens(str(tmp_path), MARKERS)
+    assert not has_tokens("./no/such/folder", MARKERS)
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": 5}')
+    assert not has_tokens(str(tmp_path), MARKERS)

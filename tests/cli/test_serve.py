@@ -1,0 +1,196 @@
+"""`caesura serve` before it starts: its model and flags, the parser for CML, memory, the demo."""
+
+import logging
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from caesura.bundled import CML_MODEL
+from caesura.bundled.world import World
+from caesura.cli.commands import application
+from caesura.cli.demo_server import SEED, demo_flags, demo_tools, hint
+from caesura.engine.config import CaesuraConfig
+from caesura.engine.serving.doctor import Verdict, examine
+from caesura.engine.serving.memory import check_memory, device_memory, usual_share
+from caesura.engine.serving.serve import (
+    argument_value,
+    knows_cml,
+    named_model,
+    parser_for_cml,
+    server_command,
+)
+from caesura.errors import ConfigurationError
+from caesura.server.settings import ServerSettings
+from caesura.tools.configuration import load_configuration
+from caesura.tools.settings import HttpTool
+from command_pages import options_of
+
+WITH_TOOLS = CaesuraConfig(config_file=Path("caesura.toml"))
+MODEL = str(CML_MODEL)
+
+
+def bound(*words: str) -> tuple[tuple[str, ...], CaesuraConfig]:
+    """What is passed on to vLLM, and Caesura's options."""
+    line = ("serve", *words)
+    _, found, _ = application(line).parse_args(line, exit_on_error=False, print_error=False)
+    return found.args, found.kwargs.get("options", CaesuraConfig())
+
+
+def test_flags_that_are_not_ours_are_passed_on_as_they_are() -> None:
+    arguments, config = bound(
+        "model", "--policy", "ttl", "-tp", "2", "--enable-auto-tool-choice", "--seed", "-1",
+        "--host-memory", "1GiB", "--additional-config", '{"a": 1}', "--no-enable-prefix-caching",
+        "--compilation-config.mode=3", "--policy-option.ttl_seconds=5", "--port=80",
+    )  # fmt: skip
+    assert arguments == (
+        "model", "-tp", "2", "--enable-auto-tool-choice", "--seed", "-1", "--additional-config",
+        '{"a": 1}', "--no-enable-prefix-caching", "--compilation-config.mode=3", "--port=80",
+    )  # fmt: skip
+    assert config.policy == "ttl"
+    assert config.policy_options == {"ttl_seconds": 5.0}
+    assert config.host_memory == 2**30
+
+
+def test_no_option_takes_the_name_of_one_of_vllms() -> None:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    theirs = make_arg_parser(FlexibleArgumentParser())._option_string_actions
+    ours = {name for option in options_of("serve") for name in option.names}
+    assert ours & set(theirs) == {"--config"}  # a YAML file is theirs
+
+
+def test_a_model_that_knows_cml_gets_its_parser(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert knows_cml(MODEL, [])
+    flags = parser_for_cml(MODEL, WITH_TOOLS, [])
+    assert flags == ["--enable-auto-tool-choice", "--tool-call-parser", "caesura_cml"]
+    assert "--tool-call-parser caesura_cml" in caplog.text
+    command = server_command(MODEL, WITH_TOOLS, flags, on_cpu=False)
+    assert argument_value(command, "--tool-parser-plugin")
+    flags = parser_for_cml(MODEL, WITH_TOOLS, ["--enable-auto-tool-choice"])
+    assert flags == ["--tool-call-parser", "caesura_cml"]
+    assert parser_for_cml(MODEL, WITH_TOOLS, ["--tool-call-parser", "caesura_cml"]) == []
+
+
+def test_another_parser_is_warned_of(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    assert parser_for_cml(MODEL, WITH_TOOLS, ["--tool-call-parser=hermes"]) == []
+    assert "--tool-call-parser hermes does not read: clients will see markers" in caplog.text
+    assert "has none" not in caplog.text
+    caplog.clear()
+    (file := tmp_path / "vllm.yaml").write_text("tool-call-parser: hermes\nport: 80\n")
+    assert parser_for_cml(MODEL, WITH_TOOLS, ["--config", str(file)]) == []
+    assert "--tool-call-parser hermes does not read" in caplog.text
+    with pytest.raises(ConfigurationError, match=r"none\.yaml cannot be read"):
+        parser_for_cml(MODEL, WITH_TOOLS, ["--config", str(tmp_path / "none.yaml")])
+
+
+def test_a_server_without_tools_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    parser_for_cml(MODEL, CaesuraConfig(), [])
+    assert "this server has none: its sessions can call nothing" in caplog.text
+
+
+def test_another_tokenizer_counts(model_path: str) -> None:
+    assert not knows_cml(MODEL, ["--tokenizer", model_path])
+    assert knows_cml(model_path, ["--tokenizer", MODEL])
+
+
+def arguments(share: float, kv_cache_memory_bytes: int | None = None) -> Namespace:
+    return Namespace(gpu_memory_utilization=share, kv_cache_memory_bytes=kv_cache_memory_bytes)
+
+
+def test_memory_that_is_not_free_is_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    with pytest.raises(ConfigurationError, match="vLLM wants 100% of the") as refused:
+        check_memory(arguments(1.0))
+    for flag in ("--kv-cache-memory-bytes", "--gpu-memory-utilization"):
+        assert flag in str(refused.value)
+    check_memory(arguments(0.01))
+    check_memory(arguments(1.0, kv_cache_memory_bytes=2**20))
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    check_memory(arguments(1.0))
+
+
+def test_a_start_that_would_fail_ends_with_what_to_do_and_what_was_odd() -> None:
+    flags = ["--gpu-memory-utilization", "1", "--tool-call-parser", "hermes"]
+    flags += ["--enable-auto-tool-choice"]
+    done = subprocess.run(
+        [sys.executable, "-m", "caesura.cli", "serve", MODEL, *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if "KVCACHE" not in name},
+    )
+    assert done.returncode == 2
+    assert "clients will see markers" in done.stdout
+    assert "this server has none" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "EngineCore" not in done.stdout + done.stderr, "nothing was started"
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("error: vLLM wants 100% of the memory")
+
+
+def test_the_doctor_looks_at_the_same_memory() -> None:
+    memory = device_memory()
+    assert memory is not None
+    findings = [finding for finding in examine() if finding.topic == "Memory"]
+    assert f"{usual_share():.0%} of {memory.name}" in findings[-1].text
+    would_start = findings[-1].verdict is Verdict.GOOD
+    assert would_start != ("--kv-cache-memory-bytes" in findings[-1].text)
+
+
+def test_the_demo_brings_its_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with demo_tools(["--port", "81"]) as configuration:
+        assert configuration == tmp_path / "caesura" / "demo-81" / "caesura.toml"
+        settings = load_configuration(configuration, form=ServerSettings).settings
+        assert set(settings.tools) == {"owner", "phone", "stock", "price"}
+        assert set(settings.mcp) == {"orders"}
+        assert settings.sessions.function_calling == "async"
+        tool = settings.tools["owner"]
+        assert isinstance(tool, HttpTool)
+        owner = str(tool.url).replace("{item}", "K4821")
+        assert httpx.get(owner).text == World(SEED).value("owner", "K4821")
+    with pytest.raises(httpx.TransportError):
+        httpx.get(owner)
+
+
+def test_the_demo_needs_no_home_of_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(file))  # no folder can be made there
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with demo_tools([]) as configuration:
+        assert configuration.parent.name.startswith("caesura-demo-")
+        assert configuration.parent.parent == tmp_path
+
+
+def test_the_demo_starts_on_a_small_machine() -> None:
+    flags = demo_flags([])
+    assert int(argument_value(flags, "--kv-cache-memory-bytes") or 0) <= 2**28
+    assert argument_value(flags, "--served-model-name") == "demo"
+    assert "--enforce-eager" in flags
+
+
+def test_the_demo_leaves_what_the_user_chose() -> None:
+    chosen = ["--dtype=bfloat16", "--served-model-name", "mine", "--no-enforce-eager"]
+    flags = demo_flags([*chosen, "--kv_cache_memory_bytes", "1G"])
+    assert flags == ["--override-generation-config", '{"temperature": 0}']
+
+
+def test_a_model_is_named_first_or_in_vllms_ways(tmp_path: Path) -> None:
+    assert named_model(["--port", "80"]) is None
+    assert named_model(["--port", "80", "--model", "some/model"]) == "some/model"
+    (file := tmp_path / "vllm.yaml").write_text("model: other/model\n")
+    assert named_model([f"--config={file}"]) == "other/model"
+
+
+def test_the_hint_has_the_right_answer() -> None:
+    answer = World(SEED).value("stock", "K4821")
+    assert f"What is the stock of K4821?   (the answer is {answer})" in hint()

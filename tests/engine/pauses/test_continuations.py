@@ -1,0 +1,130 @@
+"""Which finished requests are kept as pauses, and which requests continue them."""
+
+from collections.abc import Sequence
+
+import pytest
+from vllm.v1.request import Request, RequestStatus
+
+from caesura.endpoints import CLIENT
+from caesura.engine.config import KeepContexts
+from caesura.engine.pauses.continuations import MAX_ENDPOINTS, OTHER, Continuations
+from caesura.engine.protocol import OWNER_ARGUMENT
+from engine.virtual.engine import Shape
+from engine.virtual.stage import Stage
+
+
+def stage() -> Stage:
+    return Stage(Shape(options={"policy": "preserve", "keep_contexts": "all"}))
+
+
+def continuations(on: Stage, keep: KeepContexts, *tools: str) -> Continuations:
+    def tools_called(tokens: Sequence[int]) -> list[str]:
+        return list(tools)
+
+    return Continuations(on.scheduler.keeper, keep, tools_called if tools else None)
+
+
+def finished(
+    on: Stage, status: RequestStatus = RequestStatus.FINISHED_STOPPED, **options: object
+) -> Request:
+    request = on.engine.request("r", on.words(40), max_tokens=4, **options)
+    request.append_output_token_ids([1, 2])
+    request.status = status
+    return request
+
+
+def test_a_request_that_calls_a_tool_waits_for_it() -> None:
+    on = stage()
+    assert continuations(on, KeepContexts.AUTO, "search").endpoint_at_end(finished(on)) == "search"
+
+
+def test_tools_that_are_called_together_are_one_endpoint() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO, "search", "python", "search")
+    assert some.endpoint_at_end(finished(on)) == "python+search"
+
+
+def test_what_a_request_says_itself_counts_more_than_what_it_calls() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO, "search")
+    assert some.endpoint_at_end(finished(on, endpoint="human")) == "human"
+
+
+def test_requests_that_nobody_is_expected_to_continue_are_not_kept() -> None:
+    on = stage()
+    assert continuations(on, KeepContexts.AUTO).endpoint_at_end(finished(on)) is None
+    assert continuations(on, KeepContexts.ALL).endpoint_at_end(finished(on)) == CLIENT
+    none = continuations(on, KeepContexts.NONE, "search")
+    assert none.endpoint_at_end(finished(on)) is None
+
+
+def test_a_request_with_a_session_id_is_kept() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO)
+    assert some.endpoint_at_end(finished(on, session_id="s")) == CLIENT
+
+
+@pytest.mark.parametrize("keep", list(KeepContexts))
+def test_what_was_aborted_is_not_kept(keep: KeepContexts) -> None:
+    on = stage()
+    aborted = finished(on, RequestStatus.FINISHED_ABORTED, session_id="s", endpoint="search")
+    assert continuations(on, keep).endpoint_at_end(aborted) is None
+
+
+def test_a_session_in_place_is_no_finished_request() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.ALL, "search")
+    session = finished(on, resumable=True)
+    assert some.endpoint_at_end(session) is None
+    assert some.waits_for(session) == "search"
+    assert continuations(on, KeepContexts.ALL).waits_for(session) == CLIENT
+
+
+def test_what_was_announced_is_what_a_session_waits_for_next_and_once() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO, "search")
+    session = finished(on, resumable=True)
+    some.name_next("r", "human")
+    assert not some.is_empty()
+    assert some.waits_for(session) == "human"
+    assert some.waits_for(session) == "search"
+    assert some.is_empty()
+
+
+def test_a_model_cannot_invent_endpoints_without_end() -> None:
+    some = continuations(stage(), KeepContexts.AUTO)
+    names = [f"tool{number}" for number in range(MAX_ENDPOINTS)]
+    assert [some.limited(name) for name in names] == names
+    assert some.limited("one more") == OTHER
+    assert some.limited(names[0]) == names[0]
+
+
+def test_a_request_that_begins_with_a_paused_context_continues_it_and_is_kept_itself() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO)
+    player = on.request("first", 40, 3)
+    on.run()
+    tokens = [*player.transcript.tokens, 1, 2, 3]
+    pause = some.find(on.engine.request("second", tokens, max_tokens=1))
+    assert pause is not None
+    assert pause.id == "first"
+    second = finished(on)
+    second.request_id = "second"
+    assert some.endpoint_at_end(second) == CLIENT
+    some.discard("second")
+    assert some.is_empty()
+    assert some.endpoint_at_end(second) is None
+
+
+def test_others_do_not_continue_it() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO)
+    player = on.request("first", 40, 3, extra_args={OWNER_ARGUMENT: "me"})
+    on.run()
+    tokens = [*player.transcript.tokens, 1, 2, 3]
+    stranger = on.engine.request("s", tokens, max_tokens=1, extra_args={OWNER_ARGUMENT: "you"})
+    assert some.find(stranger) is None
+    other = on.engine.request("o", on.words(60), max_tokens=1, extra_args={OWNER_ARGUMENT: "me"})
+    assert some.find(other) is None
+    mine = on.engine.request("m", tokens, max_tokens=1, extra_args={OWNER_ARGUMENT: "me"})
+    assert some.find(mine) is not None
