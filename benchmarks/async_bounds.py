@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 
 from caesura.cml import Mode
 from caesura.lab.bench.function_calling.bfcl import BFCL_SUITES, Dependencies, load_bfcl
-from caesura.lab.bench.function_calling.cases import Suite
+from caesura.lab.bench.function_calling.cases import CaseSuite
 from caesura.lab.bench.function_calling.latencies import parse_latency
 from caesura.lab.bench.function_calling.latency_theory import CallTimes, bound_seconds
-from caesura.lab.bench.function_calling.plans import CallTokens, Order, TimedCall, timed_calls
+from caesura.lab.bench.function_calling.plans import CallTokens, IssueOrder, TimedCall, timed_calls
 from caesura.lab.bench.function_calling.suites import chosen_cases
 from caesura.lab.models.bench_tokenizer import save_tokenizer
 
@@ -47,19 +47,19 @@ def issue_order(known: list[TimedCall], generation: list[float]) -> list[int]:
 
 
 def ratios(
-    suite: Suite, tokens: CallTokens, latency: str, token_seconds: float, cases: int
+    suite: CaseSuite, tokens: CallTokens, latency: str, token_seconds: float, cases: int
 ) -> dict[str, float]:
     """Mean ratios over the cases of bounds to that of `async`, longest call first."""
-    found: dict[str, list[float]] = {Mode.SYNC: [], Mode.SYNC_PARALLEL: [], Order.RANDOM: []}
+    found: dict[str, list[float]] = {Mode.SYNC: [], Mode.SYNC_PARALLEL: [], IssueOrder.RANDOM: []}
     for case in chosen_cases(suite, cases, 0):
         calls, shuffled = (
             issued(timed_calls(case, parse_latency(latency), 0, order), tokens, token_seconds)
-            for order in Order
+            for order in IssueOrder
         )
         best = bound_seconds(Mode.ASYNC, calls)
         for mode in (Mode.SYNC, Mode.SYNC_PARALLEL):
             found[mode].append(bound_seconds(mode, calls) / best)
-        found[Order.RANDOM].append(bound_seconds(Mode.ASYNC, shuffled) / best)
+        found[IssueOrder.RANDOM].append(bound_seconds(Mode.ASYNC, shuffled) / best)
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 

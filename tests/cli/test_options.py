@@ -12,7 +12,7 @@ from caesura.cli.main import main
 from caesura.cli.pages import shown_default
 from caesura.cml import Mode
 from caesura.engine.config import CaesuraConfig, KeepContexts
-from caesura.lab.bench.function_calling.plans import Order
+from caesura.lab.bench.function_calling.plans import IssueOrder
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.calibrate.settings import CalibrationSettings, LoadCalibrationOptions
@@ -82,7 +82,7 @@ def test_options_are_named_without_units(command: str, field: str, names: tuple[
         (5.0, "5"),
         (0.006, "0.006"),
         ((0, 1, 2), "0,1,2"),
-        ((Order.LONGEST_FIRST,), "longest-first"),
+        ((IssueOrder.LONGEST_FIRST,), "longest-first"),
         (tuple(Mode), "sync,sync_parallel,async"),
         (KeepContexts.AUTO, "auto"),
         (Path("out/demo"), "out/demo"),

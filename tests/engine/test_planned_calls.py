@@ -13,8 +13,8 @@ from caesura.lab.bench.function_calling.call_plan import (
     ARGUMENT,
     CallPlan,
     MarkerTokens,
-    PlannedCall,
     PlannedWriter,
+    TokenizedCall,
 )
 from caesura.session import Sampling, Session, StopReason
 from support.draws import examples
@@ -28,7 +28,7 @@ EOS = 2
 MARKERS = MarkerTokens(call=CALL, interrupt=INTR, trap=TRAP, head=HEAD, end=END)
 # Two chains of two calls, and one call for itself.
 CALLS = tuple(
-    PlannedCall((700 + index,), tuple(range(400, 404 + index)), after)
+    TokenizedCall((700 + index,), tuple(range(400, 404 + index)), after)
     for index, after in enumerate(((), (0,), (), (2,), ()))
 )
 

@@ -11,61 +11,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from caesura.lab.bench.compare import plan_runs
-from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.run import run_bench
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.bench.workload import WorkloadError
-from support.engines.fakes import VOCAB_SIZE, FakeEngine
+from support.engines.fleet import FakeRunningEngine, Fleet
 
 names = st.lists(st.sampled_from("abcdef"), min_size=1, unique=True)
 rates_of = st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=1, unique=True)
 seeds_of = st.lists(st.integers(0, 5), min_size=1, unique=True)
-
-
-class FakeRunningEngine:
-    """Counts what the fake computed since the last reset, in place: nothing twice."""
-
-    vocab_size = VOCAB_SIZE
-
-    def __init__(self, policy: str, max_context_tokens: int = 10_000) -> None:
-        self.policy = policy
-        self.max_context_tokens = max_context_tokens
-        self.tokens = FakeEngine()
-        self.resets = 0
-        self.shutdowns = 0
-
-    async def reset(self) -> None:
-        assert not self.tokens.open_ids
-        self.resets += 1
-        self.tokens.streams.clear()
-
-    async def counters(self) -> EngineCounters:
-        streams = self.tokens.streams.values()
-        return EngineCounters(
-            scheduled_tokens=sum(len(stream.transcript) - 1 for stream in streams),
-            pauses=sum(len(stream.endpoints) - 1 for stream in streams),
-        )
-
-    async def shutdown(self) -> None:
-        self.shutdowns += 1
-
-
-class Fleet:
-    """A factory that remembers the engines it started."""
-
-    def __init__(self, max_context_tokens: int = 10_000, fail_at: str | None = None) -> None:
-        self.engines: dict[str, FakeRunningEngine] = {}
-        self._max_context_tokens = max_context_tokens
-        self._fail_at = fail_at
-
-    async def __call__(self, policy: str) -> FakeRunningEngine:
-        if policy == self._fail_at:
-            raise RuntimeError(f"{policy} cannot start")
-        engine = self.engines[policy] = FakeRunningEngine(policy, self._max_context_tokens)
-        return engine
-
-    def all_shut_down_once(self) -> bool:
-        return all(engine.shutdowns == 1 for engine in self.engines.values())
 
 
 @pytest.fixture

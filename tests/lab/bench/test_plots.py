@@ -5,7 +5,7 @@ import pytest
 
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.plots import ecdf_figure, latency_figure, run_figures, timeline_figure
-from caesura.lab.bench.replay import SessionRecord
+from caesura.lab.bench.replay import ReplayedSession
 from caesura.lab.bench.stats import RunOutcome, RunPlan, measure
 from caesura.lab.figures import save_figures
 from support.lab.bench_records import (
@@ -62,7 +62,7 @@ def test_the_timeline_has_a_panel_for_each_policy_and_names_what_is_waited_for()
 
 @pytest.mark.parametrize("session", [unstarted_session(0.0), cut_session(0.0)])
 def test_plots_of_runs_without_a_completed_session_are_drawn(
-    tmp_path: Path, session: SessionRecord
+    tmp_path: Path, session: ReplayedSession
 ) -> None:
     plan, replay = RunPlan("stock", 0, 1.0), replay_of(session)
     report = measure(plan, replay, EngineCounters())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from caesura.lab.bench.presets import PRESETS, load_workload
 from caesura.lab.bench.synthesis import INFERCEPT_CLASSES, InterceptClass, LogNormal, draw_count
-from caesura.lab.bench.workload import SessionSpec, WorkloadError
+from caesura.lab.bench.workload import WorkloadError, WorkloadSession
 
 NAMES = [preset.name for preset in PRESETS]
 
@@ -37,13 +37,13 @@ def test_the_mix_has_all_classes_alike() -> None:
 
 
 @pytest.fixture(scope="module")
-def mix() -> list[SessionSpec]:
+def mix() -> list[WorkloadSession]:
     return load_workload("infercept-mix", 3000, seed=0)
 
 
 @pytest.mark.parametrize("source", INFERCEPT_CLASSES, ids=lambda source: source.kind)
 def test_the_mix_has_the_moments_of_the_table(
-    mix: list[SessionSpec], source: InterceptClass
+    mix: list[WorkloadSession], source: InterceptClass
 ) -> None:
     sessions = [session for session in mix if session.kind == source.kind]
     seconds = [s.pause_seconds for session in sessions for s in session.segments[:-1]]

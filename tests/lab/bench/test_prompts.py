@@ -3,10 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caesura.lab.bench.prompts import Prompts
-from caesura.lab.bench.workload import Segment, SessionSpec, WorkloadError
+from caesura.lab.bench.workload import Segment, WorkloadError, WorkloadSession
 
-SESSION = SessionSpec("a", "math", (Segment(40, 5, 0.1), Segment(7, 5)))
-OTHER_KIND = SessionSpec("b", "qa", SESSION.segments)
+SESSION = WorkloadSession("a", "math", (Segment(40, 5, 0.1), Segment(7, 5)))
+OTHER_KIND = WorkloadSession("b", "qa", SESSION.segments)
 
 
 @given(
@@ -17,7 +17,7 @@ OTHER_KIND = SessionSpec("b", "qa", SESSION.segments)
 def test_prompts_have_the_asked_lengths_and_repeat(
     seed: int, index: int, appends: list[int]
 ) -> None:
-    spec = SessionSpec("a", "math", tuple(Segment(append, 1) for append in appends))
+    spec = WorkloadSession("a", "math", tuple(Segment(append, 1) for append in appends))
     prompts = Prompts(vocab_size=100, seed=seed).of(index, spec)
     assert [len(tokens) for tokens in prompts] == appends
     assert all(0 <= token < 100 for tokens in prompts for token in tokens)

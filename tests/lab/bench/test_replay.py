@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from caesura.lab.bench.prompts import Prompts
-from caesura.lab.bench.replay import Ending, ReplayError, ReplayProgress, ReplayRecord, replay
-from caesura.lab.bench.workload import Segment, SessionSpec
+from caesura.lab.bench.replay import ReplayEnding, ReplayError, ReplayProgress, ReplayRecord, replay
+from caesura.lab.bench.workload import Segment, WorkloadSession
 from caesura.session import Sampling
 from support.engines.fakes import VOCAB_SIZE, FakeEngine, FakeStream, continuation
 
@@ -14,15 +14,15 @@ PROMPTS = Prompts(vocab_size=VOCAB_SIZE, seed=1)
 AN_AGE_SECONDS = 3600.0
 
 
-def spec(name: str, *, turns: int = 3, pause_seconds: float = 1e-4) -> SessionSpec:
+def spec(name: str, *, turns: int = 3, pause_seconds: float = 1e-4) -> WorkloadSession:
     segments = [Segment(4 + turn, 2 + turn, pause_seconds, f"tool-{turn}") for turn in range(turns)]
     segments[-1] = replace(segments[-1], pause_seconds=None, endpoint=None)
-    return SessionSpec(name, "kind", tuple(segments))
+    return WorkloadSession(name, "kind", tuple(segments))
 
 
 def run(
     engine: FakeEngine,
-    sessions: Sequence[SessionSpec],
+    sessions: Sequence[WorkloadSession],
     arrivals_seconds: Sequence[float] | None = None,
     time_limit_seconds: float | None = None,
 ) -> ReplayRecord:
@@ -38,7 +38,7 @@ def test_every_turn_gets_the_tokens_that_were_asked_for() -> None:
     record = run(engine, sessions)
     for planned, played in zip(sessions, record.sessions, strict=True):
         assert played.id == planned.id
-        assert played.ending is Ending.COMPLETED
+        assert played.ending is ReplayEnding.COMPLETED
         assert [(t.append_tokens, t.output_tokens, t.endpoint) for t in played.turns] == [
             (s.append_tokens, s.output_tokens, s.endpoint) for s in planned.segments
         ]
@@ -87,8 +87,8 @@ def test_at_the_time_limit_unfinished_sessions_are_closed_and_not_completed() ->
     sessions = [spec("quick"), spec("slow", pause_seconds=AN_AGE_SECONDS), spec("late")]
     record = run(engine, sessions, [0.0, 0.0, AN_AGE_SECONDS], time_limit_seconds=0.5)
     quick, slow, late = record.sessions
-    assert quick.ending is Ending.COMPLETED
-    assert slow.ending is late.ending is Ending.TIME_LIMIT
+    assert quick.ending is ReplayEnding.COMPLETED
+    assert slow.ending is late.ending is ReplayEnding.TIME_LIMIT
     assert len(slow.turns) == 1
     assert late.turns == ()
     assert not engine.open_ids

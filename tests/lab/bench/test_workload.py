@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from caesura.lab.bench.workload import (
     Segment,
-    SessionSpec,
     WorkloadError,
+    WorkloadSession,
     clip_context,
     load_jsonl,
     parse_jsonl,
@@ -27,17 +27,17 @@ lengths = st.integers(1, 5000)
 
 
 @st.composite
-def session_specs(draw: st.DrawFn) -> SessionSpec:
+def session_specs(draw: st.DrawFn) -> WorkloadSession:
     paused = st.builds(Segment, lengths, lengths, st.floats(0, 1e4), st.sampled_from(["a", None]))
     segments = (*draw(st.lists(paused, max_size=6)), draw(st.builds(Segment, lengths, lengths)))
-    return SessionSpec(draw(st.uuids().map(str)), "kind", segments)
+    return WorkloadSession(draw(st.uuids().map(str)), "kind", segments)
 
 
-def workload_of(n: int) -> list[SessionSpec]:
-    return [SessionSpec(f"s{i}", "kind", (Segment(1, 1),)) for i in range(n)]
+def workload_of(n: int) -> list[WorkloadSession]:
+    return [WorkloadSession(f"s{i}", "kind", (Segment(1, 1),)) for i in range(n)]
 
 
-def as_line(session: SessionSpec) -> str:
+def as_line(session: WorkloadSession) -> str:
     segments: list[dict[str, object]] = []
     for segment in session.segments:
         line: dict[str, object] = {"append": segment.append_tokens, "output": segment.output_tokens}
@@ -57,7 +57,7 @@ def with_segment(index: int, **changes: object) -> str:
 
 def test_a_trace_becomes_sessions() -> None:
     (session,) = parse_jsonl(f"\n{json.dumps(GOOD)}\n\n", name="t.jsonl")
-    assert session == SessionSpec(
+    assert session == WorkloadSession(
         "a", "math", (Segment(9, 3, 0.5, "calculator"), Segment(2, 4, None, None))
     )
     assert session.context_tokens == 18
@@ -65,7 +65,7 @@ def test_a_trace_becomes_sessions() -> None:
 
 
 @given(st.lists(session_specs(), min_size=1, max_size=5, unique_by=lambda s: s.id))
-def test_what_is_written_is_loaded(sessions: list[SessionSpec]) -> None:
+def test_what_is_written_is_loaded(sessions: list[WorkloadSession]) -> None:
     assert parse_jsonl("\n".join(map(as_line, sessions)), name="t.jsonl") == sessions
 
 
@@ -112,7 +112,7 @@ def test_a_file_is_loaded_and_a_missing_one_is_named(tmp_path: Path) -> None:
 
 @given(st.lists(session_specs(), max_size=4), st.floats(1e-4, 10), st.floats(0, 10))
 def test_scaled_lengths_are_rounded_and_at_least_one(
-    sessions: list[SessionSpec], tokens: float, pauses: float
+    sessions: list[WorkloadSession], tokens: float, pauses: float
 ) -> None:
     for before, after in zip(sessions, scaled(sessions, tokens, pauses), strict=True):
         assert (after.id, after.kind) == (before.id, before.kind)
@@ -127,7 +127,7 @@ def test_scaled_lengths_are_rounded_and_at_least_one(
 
 
 @given(st.lists(session_specs(), max_size=4))
-def test_scaling_by_one_changes_nothing(sessions: list[SessionSpec]) -> None:
+def test_scaling_by_one_changes_nothing(sessions: list[WorkloadSession]) -> None:
     assert scaled(sessions, tokens=1, pauses=1) == sessions
 
 
@@ -139,7 +139,7 @@ def test_factors_that_make_no_sense_are_refused(tokens: float, pauses: float) ->
 
 @given(st.lists(session_specs(), max_size=8), st.integers(1, 30_000))
 def test_clipped_sessions_fit_and_are_as_long_as_can_be(
-    sessions: list[SessionSpec], max_context_tokens: int
+    sessions: list[WorkloadSession], max_context_tokens: int
 ) -> None:
     clipped = clip_context(sessions, max_context_tokens)
     whole = {session.id: session for session in sessions}

@@ -4,7 +4,7 @@ import time
 
 from caesura.cml import Call, Channel, Interrupt, Mode
 from caesura.lab.demo.agent.play import Recording
-from caesura.lab.demo.agent.questions import Question, WantedCall
+from caesura.lab.demo.agent.questions import AgentQuestion, WantedCall
 from caesura.lab.demo.agent.verdict import mistakes
 from caesura.session.calling import (
     Arrival,
@@ -23,7 +23,9 @@ from caesura.session.calling import (
 BEGAN = 100.0
 OWNER = WantedCall("owner", "K4821", "PQ27")
 STOCK = WantedCall("stock", "C0048", "3633")
-QUESTION = Question("two tools", "Who owns K4821, and how many of C0048 are there?", (OWNER, STOCK))
+QUESTION = AgentQuestion(
+    "two tools", "Who owns K4821, and how many of C0048 are there?", (OWNER, STOCK)
+)
 ANSWER = "owner1: PQ27. stock1: 3633."
 
 
@@ -35,7 +37,7 @@ def call(wanted: WantedCall) -> Call:
 class Play:
     """Notes events in a recording, at seconds after the question."""
 
-    def __init__(self, mode: Mode, question: Question = QUESTION) -> None:
+    def __init__(self, mode: Mode, question: AgentQuestion = QUESTION) -> None:
         self.recording = Recording(question, mode, Timeline(BEGAN))
         self._note(FirstToken(10, BEGAN + 0.01, None))
 

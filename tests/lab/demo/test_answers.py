@@ -6,7 +6,7 @@ from caesura.bundled.demo_tools import STATUSES, TOOLS
 from caesura.bundled.world import ARCHIVED, UnknownCode, World
 from caesura.cml import Mode
 from caesura.lab.bench.function_calling.latency_theory import CallTimes, bound_seconds
-from caesura.lab.demo.agent.questions import Question, questions
+from caesura.lab.demo.agent.questions import AgentQuestion, questions
 from caesura.lab.demo.agent.verdict import mistakes
 from caesura.lab.train.held_out import is_held_out
 from lab.demo.recordings import QUESTION, STOCK, Play, in_async, in_sync, in_sync_parallel
@@ -71,7 +71,7 @@ def test_a_chain_is_called_with_what_came_before_and_tells_its_end_only() -> Non
     assert (phone.tool, phone.code, phone.told) == ("phone", owner.value, True)
 
 
-def bounds(question: Question, world: World) -> dict[Mode, float]:
+def bounds(question: AgentQuestion, world: World) -> dict[Mode, float]:
     """What the modes take at best, with tokens of 5 ms and calls of 20 tokens."""
     issued = sorted(question.calls, key=lambda call: call.code not in question.text)
     times = [

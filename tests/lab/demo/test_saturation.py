@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from caesura.lab.bench.arrivals import Arrivals
-from caesura.lab.bench.replay import Ending, ReplayRecord, SessionRecord, TurnRecord
+from caesura.lab.bench.replay import ReplayedSession, ReplayedTurn, ReplayEnding, ReplayRecord
 from caesura.lab.bench.stats import RunPlan, RunReport
-from caesura.lab.bench.workload import Segment, SessionSpec
+from caesura.lab.bench.workload import Segment, WorkloadSession
 from caesura.lab.demo.measuring import load_of, output_probe, output_seconds, prompt_seconds
 from caesura.lab.demo.pauses import OURS, base_settings, outcome_sentences
 from caesura.lab.demo.saturation import (
@@ -29,8 +29,8 @@ from caesura.lab.sim.simulated_run import simulate
 from caesura.lab.sim.simulation import SimulatedRun, SimulatedRunReport, usable_kv_tokens
 from caesura.policy.profile import DeviceProfile
 
-TWO_TURNS = SessionSpec("a", "math", (Segment(100, 20, 3.0), Segment(10, 40)))
-ONE_TURN = SessionSpec("b", "math", (Segment(30, 20),))
+TWO_TURNS = WorkloadSession("a", "math", (Segment(100, 20, 3.0), Segment(10, 40)))
+ONE_TURN = WorkloadSession("b", "math", (Segment(30, 20),))
 WORK = SessionWork.of([TWO_TURNS, ONE_TURN])
 BASE = base_settings(Path("out"))
 
@@ -57,14 +57,16 @@ def test_a_machine_that_is_twice_as_fast_gets_twice_the_rate() -> None:
     assert saturating_rate(WORK, TokenCosts(0.001, 0.01)).per_second == pytest.approx(2 * slow)
 
 
-def probed(*turns: TurnRecord) -> ReplayRecord:
-    sessions = [SessionRecord("p", "probe", 0.0, (turn,), Ending.COMPLETED) for turn in turns]
+def probed(*turns: ReplayedTurn) -> ReplayRecord:
+    sessions = [
+        ReplayedSession("p", "probe", 0.0, (turn,), ReplayEnding.COMPLETED) for turn in turns
+    ]
     return ReplayRecord(tuple(sessions), started_at=0.0, finished_at=2.0)
 
 
 def test_probes_give_times_per_token() -> None:
-    assert prompt_seconds(probed(*4 * [TurnRecord(250, 1, 0, 1, 2, None, None)])) == 0.002
-    side_by_side = probed(*4 * [TurnRecord(9, 11, 0, 1.0, 2.0, None, None)])
+    assert prompt_seconds(probed(*4 * [ReplayedTurn(250, 1, 0, 1, 2, None, None)])) == 0.002
+    side_by_side = probed(*4 * [ReplayedTurn(9, 11, 0, 1.0, 2.0, None, None)])
     assert output_seconds(side_by_side) == pytest.approx(0.1 / 4)
     probe = output_probe(WORK, kv_tokens=450)
     assert len(probe) == 4
@@ -106,7 +108,7 @@ def measured(speed: float) -> MeasuredLoad:
     profile, some = machine(speed), settings(1.0, 1)
     kv_tokens = usable_kv_tokens(some, profile)
 
-    async def probe(sessions: Sequence[SessionSpec]) -> ReplayRecord:
+    async def probe(sessions: Sequence[WorkloadSession]) -> ReplayRecord:
         arrivals = Arrivals(tuple(sessions), (0.0,) * len(sessions))
         plan, model = RunPlan("stock", 0, 1.0), str(demo_model_path())
         return simulate(SimulatedRun(plan, some, profile, model, arrivals, kv_tokens)).replay

@@ -6,12 +6,12 @@ from itertools import pairwise
 import pytest
 
 from caesura.cml import Call, Interrupt, Marker, Mode, Piece, Text, Trap
-from caesura.lab.train.codec import VOCABULARY
 from caesura.lab.train.demo_tasks import CATEGORIES, FURTHER_CATEGORIES, TaskSource
 from caesura.lab.train.demo_tokenizer import DemoCodec
 from caesura.lab.train.judge import judge
 from caesura.lab.train.oracle import Oracle
 from caesura.lab.train.render import Sample, opening_of, sample_of, simulation_of
+from caesura.lab.train.session_codec import VOCABULARY
 from support.cml.transcript import read_transcript
 from support.draws import examples, seed
 

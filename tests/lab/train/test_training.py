@@ -17,7 +17,7 @@ from caesura.lab.train.demo_tokenizer import DemoCodec
 from caesura.lab.train.initial_weights import set_initial_weights
 from caesura.lab.train.render import sample_of
 from caesura.lab.train.settings import TrainingSettings
-from caesura.lab.train.trainer import Progress, Trainer
+from caesura.lab.train.trainer import Trainer, TrainingProgress
 
 CODEC = DemoCodec()
 SETTINGS = TrainingSettings(steps=8, tokens_per_step=512, warmup_steps=2, easy_share=1.0)
@@ -96,7 +96,7 @@ def test_batches_are_of_similar_lengths_and_cover_what_is_written() -> None:
 
 def test_training_lowers_the_loss_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    reports: list[Progress] = []
+    reports: list[TrainingProgress] = []
     trainer = Trainer(SETTINGS, tmp_path)
     trainer.run(reports.append, report_steps=4)
     assert [report.step for report in reports] == [4, 8]

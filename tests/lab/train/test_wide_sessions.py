@@ -21,17 +21,17 @@ from caesura.cml import (
     Trap,
     next_step,
 )
-from caesura.lab.train.codec import VOCABULARY
+from caesura.lab.train.session_codec import VOCABULARY
 from caesura.lab.train.tasks import Failure
 from caesura.lab.train.tuning.base import Base
-from caesura.lab.train.tuning.codec import HuggingFaceCodec
+from caesura.lab.train.tuning.hugging_face_codec import HuggingFaceCodec
 from caesura.lab.train.wide.draw import (
     CATEGORIES,
     GraphTasks,
     possible_categories,
 )
 from caesura.lab.train.wide.judge import judge
-from caesura.lab.train.wide.sessions import Session, written
+from caesura.lab.train.wide.sessions import WideSession, written
 from caesura.lab.train.wide.sources import MadeUpTools, OwnTools
 from caesura.lab.train.wide.tasks import GraphTask
 from caesura.lab.train.wide.tools import tool_of
@@ -50,7 +50,9 @@ def tasks(category: str, *, held_out: bool = False, count: int = 40) -> list[Gra
     return [drawn.draw(category) for _ in range(count)]
 
 
-def sessions(codec: HuggingFaceCodec, category: str, mode: Mode) -> list[tuple[GraphTask, Session]]:
+def sessions(
+    codec: HuggingFaceCodec, category: str, mode: Mode
+) -> list[tuple[GraphTask, WideSession]]:
     source = random.Random(f"{SEED} {category} {mode}")
     return [(task, written(task, mode, codec, source)) for task in tasks(category, count=CASES)]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from caesura.lab.bench.presets import load_scaled
 from caesura.lab.bench.workload import (
-    SessionSpec,
     WorkloadError,
+    WorkloadSession,
     clip_context,
     poisson_arrivals,
 )
@@ -22,7 +22,7 @@ class Arrivals:
         dropped: how many more were left out because not even one turn did.
     """
 
-    sessions: tuple[SessionSpec, ...]
+    sessions: tuple[WorkloadSession, ...]
     seconds: tuple[float, ...]
     truncated: int = 0
     dropped: int = 0
@@ -71,7 +71,7 @@ class ArrivalPlan:
         times = [seconds for seconds in times if seconds < horizon_seconds]
         return _count_clipped(drawn, fitting[: len(times)], times)
 
-    def _draw(self, sessions: int, seed: int) -> list[SessionSpec]:
+    def _draw(self, sessions: int, seed: int) -> list[WorkloadSession]:
         drawn = load_scaled(
             self.workload,
             sessions,
@@ -88,7 +88,7 @@ class ArrivalPlan:
 
 
 def _count_clipped(
-    drawn: Sequence[SessionSpec], kept: Sequence[SessionSpec], seconds: Sequence[float]
+    drawn: Sequence[WorkloadSession], kept: Sequence[WorkloadSession], seconds: Sequence[float]
 ) -> Arrivals:
     """What became of the sessions that were drawn up to the last one that arrives."""
     turns = {session.id: len(session.segments) for session in drawn}

@@ -16,8 +16,8 @@ from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.bench.stats import RunOutcome, RunPlan, measure
 from caesura.lab.bench.workload import (
     ClippedSessions,
-    SessionSpec,
     WorkloadError,
+    WorkloadSession,
     clip_context,
     poisson_arrivals,
     scaled,
@@ -35,7 +35,7 @@ def plan_runs(
     return [RunPlan(policy, seed, rate) for (seed, rate), policy in interleaved(rounds, policies)]
 
 
-def prepare_workloads(settings: BenchSettings) -> dict[int, list[SessionSpec]]:
+def prepare_workloads(settings: BenchSettings) -> dict[int, list[WorkloadSession]]:
     """The sessions of each seed, scaled, before any engine is started.
 
     Raises:
@@ -55,7 +55,7 @@ def prepare_workloads(settings: BenchSettings) -> dict[int, list[SessionSpec]]:
 
 async def compare(
     settings: BenchSettings,
-    workloads: Mapping[int, Sequence[SessionSpec]],
+    workloads: Mapping[int, Sequence[WorkloadSession]],
     engines: Mapping[str, RunningEngine],
     *,
     on_outcome: Callable[[RunOutcome], None],
@@ -119,7 +119,7 @@ async def started_engines(
 
 
 def _fit(
-    workloads: Mapping[int, Sequence[SessionSpec]],
+    workloads: Mapping[int, Sequence[WorkloadSession]],
     max_context_tokens: int,
     display: RunsDisplay,
 ) -> dict[int, ClippedSessions]:
@@ -138,7 +138,7 @@ def _fit(
 
 
 async def _warm_up(
-    engine: RunningEngine, settings: BenchSettings, sessions: Sequence[SessionSpec]
+    engine: RunningEngine, settings: BenchSettings, sessions: Sequence[WorkloadSession]
 ) -> None:
     """A few turns that are not counted, with tokens that no run has."""
     short = [s.ending_after(_WARM_UP_TURNS) for s in sessions[:_WARM_UP_SESSIONS]]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from caesura.lab.bench.replay import Ending, SessionRecord
+from caesura.lab.bench.replay import ReplayedSession, ReplayEnding
 from caesura.lab.bench.stats import RunOutcome, RunReport, normalized_latencies_ms
 from caesura.lab.figures import (
     BLACK,
@@ -210,7 +210,7 @@ def _draw_session(axes: Axes, row: int, spans: Sequence[_Span], zero: float) -> 
     )
 
 
-def _spans(session: SessionRecord, end: float, colours: dict[str, str]) -> Iterator[_Span]:
+def _spans(session: ReplayedSession, end: float, colours: dict[str, str]) -> Iterator[_Span]:
     """What a session did, up to the `end` of the replay if it was not over."""
     for index, turn in enumerate(session.turns):
         if turn.first_token_at is None:
@@ -223,7 +223,7 @@ def _spans(session: SessionRecord, end: float, colours: dict[str, str]) -> Itera
         yield _Span(turn.first_token_at, turn.finished_at, _GENERATING)
         if index + 1 < len(session.turns):
             resumed_at = session.turns[index + 1].submitted_at
-        elif session.ending is Ending.COMPLETED:
+        elif session.ending is ReplayEnding.COMPLETED:
             return
         else:
             resumed_at = end
@@ -237,7 +237,7 @@ def _endpoint(name: str | None) -> str:
 def _endpoint_colours(runs: Sequence[RunOutcome]) -> dict[str, str]:
     sessions = [session for run in runs for session in run.replay.sessions]
     paused = [turn for session in sessions for turn in session.turns[:-1]]
-    paused += [s.turns[-1] for s in sessions if s.turns and s.ending is not Ending.COMPLETED]
+    paused += [s.turns[-1] for s in sessions if s.turns and s.ending is not ReplayEnding.COMPLETED]
     paused = [turn for turn in paused if turn.finished_at is not None]
     names = sorted({_endpoint(turn.endpoint) for turn in paused})
     return dict(zip(names, islice(cycle(_PAUSE_COLOURS), len(names)), strict=True))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from caesura.lab.bench import synthesis
 from caesura.lab.bench.workload import (
-    SessionSpec,
     WorkloadError,
+    WorkloadSession,
     load_jsonl,
     parse_jsonl,
     sample,
@@ -24,10 +24,10 @@ class Preset:
 
     name: str
     summary: str
-    sessions: Callable[[int, int], list[SessionSpec]]
+    sessions: Callable[[int, int], list[WorkloadSession]]
 
 
-def _infercept_sample(n: int, seed: int) -> list[SessionSpec]:
+def _infercept_sample(n: int, seed: int) -> list[WorkloadSession]:
     file = resources.files("caesura.lab.bench").joinpath("data", _SAMPLE_FILE)
     return sample(parse_jsonl(file.read_text(encoding="utf-8"), name=_SAMPLE_FILE), n, seed)
 
@@ -54,12 +54,12 @@ PRESETS = (
 
 def load_scaled(
     workload: str, sessions: int, seed: int, *, tokens: float, pauses: float
-) -> list[SessionSpec]:
+) -> list[WorkloadSession]:
     """As `load_workload`, with lengths and pauses multiplied by factors; see `scaled`."""
     return scaled(load_workload(workload, sessions, seed), tokens=tokens, pauses=pauses)
 
 
-def load_workload(workload: str, sessions: int, seed: int) -> list[SessionSpec]:
+def load_workload(workload: str, sessions: int, seed: int) -> list[WorkloadSession]:
     """Sessions of a preset or of a JSONL trace.
 
     Args:

@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from caesura.lab.bench.workload import SessionSpec, WorkloadError
+from caesura.lab.bench.workload import WorkloadError, WorkloadSession
 
 
 class _Stream(IntEnum):
@@ -48,7 +48,7 @@ class Prompts:
             raise WorkloadError(f"all {self.vocab_size} token ids of the vocabulary are reserved")
         object.__setattr__(self, "_allowed", allowed)
 
-    def of(self, index: int, session: SessionSpec) -> list[list[int]]:
+    def of(self, index: int, session: WorkloadSession) -> list[list[int]]:
         """The appended tokens of each turn of the session that is number `index` of a run."""
         rng = np.random.default_rng((self.seed, _Stream.OWN, index))
         turns = [self._draw(rng, segment.append_tokens) for segment in session.segments]

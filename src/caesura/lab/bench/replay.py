@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from caesura.errors import CaesuraError
 from caesura.lab.bench.prompts import Prompts
-from caesura.lab.bench.workload import Segment, SessionSpec
+from caesura.lab.bench.workload import Segment, WorkloadSession
 from caesura.session import Sampling, Session, TokenEngine
 
 
@@ -20,7 +20,7 @@ class ReplayError(CaesuraError):
     """The engine did not do what was asked, so that nothing measured would mean anything."""
 
 
-class Ending(StrEnum):
+class ReplayEnding(StrEnum):
     """How a replayed session ended."""
 
     COMPLETED = "completed"
@@ -28,7 +28,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TurnRecord:
+class ReplayedTurn:
     """One turn as it went.
 
     Attributes:
@@ -51,21 +51,21 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRecord:
+class ReplayedSession:
     """One session as it went; `turns` has those that were submitted."""
 
     id: str
     kind: str
     arrived_at: float
-    turns: tuple[TurnRecord, ...]
-    ending: Ending
+    turns: tuple[ReplayedTurn, ...]
+    ending: ReplayEnding
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRecord:
     """A whole replay as it went, sessions in order of arrival."""
 
-    sessions: tuple[SessionRecord, ...]
+    sessions: tuple[ReplayedSession, ...]
     started_at: float
     finished_at: float
 
@@ -81,8 +81,8 @@ class ReplayProgress:
 
 
 @dataclass(slots=True)
-class Turn:
-    """A turn while it runs; fields as in `TurnRecord`."""
+class RunningTurn:
+    """A turn while it runs; fields as in `ReplayedTurn`."""
 
     segment: Segment
     submitted_at: float
@@ -97,9 +97,9 @@ class Turn:
             self.first_token_at = now
         self.output_tokens += tokens
 
-    def record(self) -> TurnRecord:
+    def record(self) -> ReplayedTurn:
         """The turn as it went so far."""
-        return TurnRecord(
+        return ReplayedTurn(
             self.segment.append_tokens,
             self.output_tokens,
             self.submitted_at,
@@ -122,18 +122,18 @@ class Player:
     """
 
     name: str
-    spec: SessionSpec
+    spec: WorkloadSession
     arrives_at: float
-    turns: list[Turn] = field(default_factory=list, init=False)
+    turns: list[RunningTurn] = field(default_factory=list, init=False)
 
     @property
     def completed(self) -> bool:
         """All turns are finished."""
         return len(self.turns) == len(self.spec.segments) and self.turns[-1].finished_at is not None
 
-    def begin_turn(self, now: float) -> Turn:
+    def begin_turn(self, now: float) -> RunningTurn:
         """The next turn is submitted."""
-        turn = Turn(self.spec.segments[len(self.turns)], submitted_at=now)
+        turn = RunningTurn(self.spec.segments[len(self.turns)], submitted_at=now)
         self.turns.append(turn)
         return turn
 
@@ -156,14 +156,14 @@ class Player:
             )
         turn.finished_at = now
 
-    def record(self) -> SessionRecord:
+    def record(self) -> ReplayedSession:
         """The session as it went so far."""
-        return SessionRecord(
+        return ReplayedSession(
             self.spec.id,
             self.spec.kind,
             self.arrives_at,
             tuple(turn.record() for turn in self.turns),
-            Ending.COMPLETED if self.completed else Ending.TIME_LIMIT,
+            ReplayEnding.COMPLETED if self.completed else ReplayEnding.TIME_LIMIT,
         )
 
 
@@ -197,7 +197,7 @@ class _Player(Player):
                 report()
                 pause_seconds = segment.pause_seconds
 
-    async def _receive(self, session: Session, turn: Turn) -> float:
+    async def _receive(self, session: Session, turn: RunningTurn) -> float:
         """Receive the outputs of a turn; returns when it finished."""
         now = turn.submitted_at
         async for delta in session:
@@ -211,7 +211,7 @@ class _Player(Player):
 
 async def replay(
     engine: TokenEngine,
-    sessions: Sequence[SessionSpec],
+    sessions: Sequence[WorkloadSession],
     arrivals_seconds: Sequence[float],
     prompts: Prompts,
     *,

@@ -11,7 +11,7 @@ import numpy as np
 
 from caesura.lab.bench.arms import BASELINE
 from caesura.lab.bench.engines import EngineCounters
-from caesura.lab.bench.replay import Ending, ReplayRecord, SessionRecord
+from caesura.lab.bench.replay import ReplayedSession, ReplayEnding, ReplayRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ def percentiles(values: Iterable[float]) -> Percentiles:
     return Percentiles(p50, statistics.fmean(known), p90)
 
 
-def normalized_latency_ms(session: SessionRecord) -> float | None:
+def normalized_latency_ms(session: ReplayedSession) -> float | None:
     """(end to end - pauses as they were) / output tokens in ms, None if not completed."""
     finished_at = session.turns[-1].finished_at if session.turns else None
-    if session.ending is not Ending.COMPLETED or finished_at is None:
+    if session.ending is not ReplayEnding.COMPLETED or finished_at is None:
         return None
     paused_seconds = sum(
         after.submitted_at - before.finished_at
@@ -156,7 +156,7 @@ def measure(
     `recomputed_tokens` is known only when the engine counts scheduled tokens, all sessions
     completed and no prompts were shared (prefix-cache hits would be subtracted from it).
     """
-    completed = [s for s in replay.sessions if s.ending is Ending.COMPLETED]
+    completed = [s for s in replay.sessions if s.ending is ReplayEnding.COMPLETED]
     necessary = necessary_tokens(replay)
     scheduled = counters.scheduled_tokens
     everything_completed = len(completed) == len(replay.sessions)
@@ -185,7 +185,9 @@ def measure(
     )
 
 
-def _completed_per_second(replay: ReplayRecord, completed: Sequence[SessionRecord]) -> float | None:
+def _completed_per_second(
+    replay: ReplayRecord, completed: Sequence[ReplayedSession]
+) -> float | None:
     completions = [s.turns[-1].finished_at for s in completed]
     moments = [moment for moment in completions if moment is not None]
     if not moments:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caesura.lab.bench.workload import Segment, SessionSpec, clip_context
+from caesura.lab.bench.workload import Segment, WorkloadSession, clip_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ INFERCEPT_CLASSES = (
 whose sessions are shorter in the trace, chosen to give turns of the trace's lengths."""
 
 
-def infercept_mix(n: int, seed: int) -> list[SessionSpec]:
+def infercept_mix(n: int, seed: int) -> list[WorkloadSession]:
     """`n` sessions of InferCept's six classes, equally many of each, in random order.
 
     Interception times and context lengths are log-normal (positive, skewed to the right);
@@ -145,7 +145,7 @@ def infercept_mix(n: int, seed: int) -> list[SessionSpec]:
 
 def _intercepted_session(
     rng: np.random.Generator, source: InterceptClass, session_id: str
-) -> SessionSpec:
+) -> WorkloadSession:
     pauses = draw_count(rng, source.pauses)
     context_tokens = LogNormal.matching(source.context_tokens).tokens(rng)
     duration = LogNormal.matching(source.pause_seconds)
@@ -180,14 +180,14 @@ def _session(
     outputs: Sequence[int],
     pause_seconds: Sequence[float],
     endpoints: Sequence[str],
-) -> SessionSpec:
+) -> WorkloadSession:
     pauses: list[tuple[float | None, str | None]] = list(zip(pause_seconds, endpoints, strict=True))
     pauses.append((None, None))
     segments = (
         Segment(append, output, seconds, endpoint)
         for append, output, (seconds, endpoint) in zip(appends, outputs, pauses, strict=True)
     )
-    return SessionSpec(session_id, kind, tuple(segments))
+    return WorkloadSession(session_id, kind, tuple(segments))
 
 
 _AGENT_TURNS = LogNormal(math.exp(3.667), 1.156)
@@ -204,7 +204,7 @@ _TOOL_MIXTURE = (
 _LONGEST_TOOL_SECONDS = 6 * 3600.0
 
 
-def coding_agent(n: int, seed: int) -> list[SessionSpec]:
+def coding_agent(n: int, seed: int) -> list[WorkloadSession]:
     """`n` coding-agent sessions from published statistics of 48,658 requests.
 
     Published: turns LogN(3.667, 1.156), output LogN(5.564, 0.895), appended after a tool
@@ -218,7 +218,7 @@ def coding_agent(n: int, seed: int) -> list[SessionSpec]:
     return list(clip_context(sessions, _AGENT_CONTEXT_TOKENS).sessions)
 
 
-def _coding_session(rng: np.random.Generator, session_id: str) -> SessionSpec:
+def _coding_session(rng: np.random.Generator, session_id: str) -> WorkloadSession:
     turns = _AGENT_TURNS.tokens(rng)
     first = min(_AGENT_FIRST_APPEND.tokens(rng), _AGENT_CONTEXT_TOKENS // 2)
     appends = [first, *(_AGENT_APPEND.tokens(rng) for _ in range(turns - 1))]
@@ -242,7 +242,7 @@ _TOOLS = (
 _SHORT_TOOL_SECONDS = 30.0
 
 
-def tools(n: int, seed: int) -> list[SessionSpec]:
+def tools(n: int, seed: int) -> list[WorkloadSession]:
     """`n` tool-calling sessions: short pauses, moderate context.
 
     Published: times per tool (median seconds, sigma) of TraceLab (arXiv 2606.30560): read
@@ -254,7 +254,7 @@ def tools(n: int, seed: int) -> list[SessionSpec]:
     return [_tool_session(rng, f"tools-{index:03d}") for index in range(n)]
 
 
-def _tool_session(rng: np.random.Generator, session_id: str) -> SessionSpec:
+def _tool_session(rng: np.random.Generator, session_id: str) -> WorkloadSession:
     pauses = int(rng.integers(1, 12))
     weights = [weight for _, weight, _ in _TOOLS]
     called = [_TOOLS[i] for i in rng.choice(len(_TOOLS), size=pauses, p=weights)]

@@ -40,7 +40,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionSpec:
+class WorkloadSession:
     """One session of a workload: its class of agent (`kind`) and its turns."""
 
     id: str
@@ -57,7 +57,7 @@ class SessionSpec:
         """Tokens generated in the whole session."""
         return sum(segment.output_tokens for segment in self.segments)
 
-    def ending_after(self, turns: int) -> "SessionSpec":
+    def ending_after(self, turns: int) -> "WorkloadSession":
         """The same session, over after its first `turns` turns."""
         *before, last = self.segments[:turns]
         last = replace(last, pause_seconds=None, endpoint=None)
@@ -94,12 +94,12 @@ class _SessionLine(BaseModel):
             raise ValueError(f"segments.{len(before)} is the last one and must not have a pause_s")
         return self
 
-    def spec(self) -> SessionSpec:
+    def spec(self) -> WorkloadSession:
         segments = (Segment(s.append, s.output, s.pause_s, s.endpoint) for s in self.segments)
-        return SessionSpec(self.id, self.kind, tuple(segments))
+        return WorkloadSession(self.id, self.kind, tuple(segments))
 
 
-def load_jsonl(path: Path) -> list[SessionSpec]:
+def load_jsonl(path: Path) -> list[WorkloadSession]:
     """Sessions of a trace file, see `parse_jsonl`.
 
     Raises:
@@ -112,7 +112,7 @@ def load_jsonl(path: Path) -> list[SessionSpec]:
     return parse_jsonl(text, name=str(path))
 
 
-def parse_jsonl(text: str, name: str) -> list[SessionSpec]:
+def parse_jsonl(text: str, name: str) -> list[WorkloadSession]:
     """Sessions of a trace, one JSON object per line; blank lines are skipped.
 
     A line is `{"id", "class", "segments": [{"append", "output", "pause_s", "endpoint"}]}`:
@@ -127,7 +127,7 @@ def parse_jsonl(text: str, name: str) -> list[SessionSpec]:
         WorkloadError: a line is wrong; the message has the file, the line and the reason.
     """
     line_of_id: dict[str, int] = {}
-    sessions: list[SessionSpec] = []
+    sessions: list[WorkloadSession] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -154,8 +154,8 @@ def _reasons(error: ValidationError) -> str:
 
 
 def scaled(
-    sessions: Iterable[SessionSpec], tokens: float = 0.5, pauses: float = 0.2
-) -> list[SessionSpec]:
+    sessions: Iterable[WorkloadSession], tokens: float = 0.5, pauses: float = 0.2
+) -> list[WorkloadSession]:
     """Sessions with lengths multiplied by `tokens` and pauses by `pauses`.
 
     Lengths are rounded, and at least 1.
@@ -189,14 +189,14 @@ class ClippedSessions:
         dropped: how many did not fit with even one turn.
     """
 
-    sessions: tuple[SessionSpec, ...]
+    sessions: tuple[WorkloadSession, ...]
     truncated: int
     dropped: int
 
 
-def clip_context(sessions: Iterable[SessionSpec], max_context_tokens: int) -> ClippedSessions:
+def clip_context(sessions: Iterable[WorkloadSession], max_context_tokens: int) -> ClippedSessions:
     """Truncate sessions at the last turn that fits `max_context_tokens`; drop the others."""
-    kept: list[SessionSpec] = []
+    kept: list[WorkloadSession] = []
     truncated = dropped = 0
     for session in sessions:
         lengths = accumulate(segment.tokens for segment in session.segments)
@@ -211,7 +211,7 @@ def clip_context(sessions: Iterable[SessionSpec], max_context_tokens: int) -> Cl
     return ClippedSessions(tuple(kept), truncated, dropped)
 
 
-def sample(sessions: Sequence[SessionSpec], n: int, seed: int) -> list[SessionSpec]:
+def sample(sessions: Sequence[WorkloadSession], n: int, seed: int) -> list[WorkloadSession]:
     """`n` sessions in random order: without replacement as far as they last, then with.
 
     A session that is drawn again gets an id of its own: `id~2`, `id~3` and so on.
@@ -227,7 +227,7 @@ def sample(sessions: Sequence[SessionSpec], n: int, seed: int) -> list[SessionSp
     return list(_with_unique_ids(drawn))
 
 
-def _with_unique_ids(sessions: Iterable[SessionSpec]) -> Iterator[SessionSpec]:
+def _with_unique_ids(sessions: Iterable[WorkloadSession]) -> Iterator[WorkloadSession]:
     times_seen: dict[str, int] = {}
     for session in sessions:
         times = times_seen[session.id] = times_seen.get(session.id, 0) + 1

@@ -49,7 +49,7 @@ class CopySample:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class RequestGroup:
     """Requests that start together."""
 
     requests: int
@@ -138,10 +138,10 @@ def warm_up(engine: TimedEngine) -> None:
     """Run every kernel and every size once, so that nothing is measured for the first time."""
     for load in prefills(engine):
         run(engine, load)
-    run(engine, Load(min(16, engine.settings.max_num_seqs, engine.num_blocks), 4, 4))
+    run(engine, RequestGroup(min(16, engine.settings.max_num_seqs, engine.num_blocks), 4, 4))
 
 
-def run(engine: TimedEngine, load: Load) -> list[IterationSample]:
+def run(engine: TimedEngine, load: RequestGroup) -> list[IterationSample]:
     """Compute the prompts; then, where there is more to generate, send them again.
 
     They are found in the prefix cache then, so that all requests decode together from the start.
@@ -179,30 +179,30 @@ def measure_iterations(
     return samples[True], samples[False]
 
 
-def prefills(engine: TimedEngine) -> Iterator[Load]:
+def prefills(engine: TimedEngine) -> Iterator[RequestGroup]:
     """Single chunks of 1 to `max_num_batched_tokens` tokens, smallest first."""
     longest = min(engine.settings.max_num_batched_tokens, engine.max_tokens - 2)
     sizes = {1, longest}
     for exponent in range(4, 20):
         sizes |= {2**exponent, 3 * 2 ** (exponent - 1)}
     for size in sorted(size for size in sizes if size <= longest):
-        yield Load(1, size, 1)
+        yield RequestGroup(1, size, 1)
 
 
-def decodings(engine: TimedEngine) -> Iterator[Load]:
+def decodings(engine: TimedEngine) -> Iterator[RequestGroup]:
     """Several batch sizes, each at the contexts for which there is room."""
     block_size = engine.settings.block_size
     for requests, context in itertools.product(DECODE_BATCHES, DECODE_CONTEXTS):
         tokens = context + DECODE_STEPS + 1
         fits = requests * -(-tokens // block_size) <= ROOM * engine.num_blocks
         if fits and requests <= engine.settings.max_num_seqs and tokens < engine.max_tokens:
-            yield Load(requests, context, DECODE_STEPS + 1)
+            yield RequestGroup(requests, context, DECODE_STEPS + 1)
 
 
-def longest_prompt(engine: TimedEngine) -> Load:
+def longest_prompt(engine: TimedEngine) -> RequestGroup:
     """Full chunks after longer and longer contexts."""
     chunks = CHUNKS_AFTER_CONTEXT * engine.settings.max_num_batched_tokens
-    return Load(1, min(engine.max_tokens - 2, chunks), 1)
+    return RequestGroup(1, min(engine.max_tokens - 2, chunks), 1)
 
 
 def measure_copies(engine: TimedEngine) -> list[CopySample]:
@@ -241,7 +241,7 @@ def copy_bandwidth(copies: Sequence[CopySample], out: bool) -> float:
     return 1 / per_byte
 
 
-def _kind(load: Load, timed: IterationSample) -> tuple[bool, int, int, int, float]:
+def _kind(load: RequestGroup, timed: IterationSample) -> tuple[bool, int, int, int, float]:
     """What iterations that are repeats of each other have in common; first, whether it is what
     the load is for: one prompt alone, or all of its requests decoding.
 

@@ -8,7 +8,7 @@ from caesura.lab.bench.engines import RunningEngine
 from caesura.lab.bench.presets import load_scaled
 from caesura.lab.bench.replay import ReplayRecord, replay
 from caesura.lab.bench.settings import BenchSettings
-from caesura.lab.bench.workload import Segment, SessionSpec
+from caesura.lab.bench.workload import Segment, WorkloadSession
 from caesura.lab.demo.saturation import MeasuredLoad, SessionWork, TokenCosts, saturating_rate
 
 _SAMPLE_SESSIONS = 60  # all that the sample has
@@ -17,7 +17,7 @@ _OUTPUT_TOKENS = 64
 _ROUNDS = 4  # the first one warms up
 _SEED = 2**32 - 1  # of tokens that no run has
 
-Probe = Callable[[Sequence[SessionSpec]], Awaitable[ReplayRecord]]
+Probe = Callable[[Sequence[WorkloadSession]], Awaitable[ReplayRecord]]
 """Runs sessions that all begin at once, with tokens that nobody has seen."""
 
 
@@ -29,7 +29,7 @@ async def measured_load(settings: BenchSettings, engine: RunningEngine) -> Measu
     """
     seeds = iter(range(_SEED, 0, -1))
 
-    async def probe(sessions: Sequence[SessionSpec]) -> ReplayRecord:
+    async def probe(sessions: Sequence[WorkloadSession]) -> ReplayRecord:
         await engine.reset()
         seed = next(seeds)
         prompts = prompts_for(engine, settings, seed)
@@ -64,13 +64,13 @@ async def load_of(settings: BenchSettings, kv_tokens: int, probe: Probe) -> Meas
     return MeasuredLoad(work, costs, saturating_rate(work, costs), kv_tokens)
 
 
-def prompt_probe(work: SessionWork) -> list[SessionSpec]:
+def prompt_probe(work: SessionWork) -> list[WorkloadSession]:
     """Prompts as long as the contexts that are lost, to be computed one after the other."""
     tokens = max(1, round(work.lost_tokens / work.resumptions))
     return _probe("prompt", _PROMPTS, Segment(tokens, 1))
 
 
-def output_probe(work: SessionWork, kv_tokens: int) -> list[SessionSpec]:
+def output_probe(work: SessionWork, kv_tokens: int) -> list[WorkloadSession]:
     """Sessions that generate side by side, as many as fit into memory."""
     tokens = max(1, round(work.context_tokens) - _OUTPUT_TOKENS // 2)
     segment = Segment(tokens, _OUTPUT_TOKENS)
@@ -94,5 +94,5 @@ def output_seconds(record: ReplayRecord) -> float:
     return statistics.mean(steps) / len(record.sessions)
 
 
-def _probe(kind: str, count: int, segment: Segment) -> list[SessionSpec]:
-    return [SessionSpec(f"{kind}{number}", kind, (segment,)) for number in range(count)]
+def _probe(kind: str, count: int, segment: Segment) -> list[WorkloadSession]:
+    return [WorkloadSession(f"{kind}{number}", kind, (segment,)) for number in range(count)]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from caesura.lab.bench.workload import SessionSpec
+from caesura.lab.bench.workload import WorkloadSession
 
 STOCK_LOAD = 1.2
 """Work that arrives for stock vLLM, in seconds per second: a fifth more than it can do, since
@@ -47,7 +47,7 @@ class SessionWork:
     resumptions: float
 
     @classmethod
-    def of(cls, sessions: Sequence[SessionSpec]) -> "SessionWork":
+    def of(cls, sessions: Sequence[WorkloadSession]) -> "SessionWork":
         """Means over these sessions."""
         prompts = outputs = lost = held = resumptions = 0
         paused = 0.0

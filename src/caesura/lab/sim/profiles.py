@@ -24,7 +24,7 @@ TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DataSheet:
     """What a data sheet says of one device. Rates are peaks, per second."""
 
     memory_bytes: int
@@ -55,12 +55,12 @@ class Model:
 
 DEVICES = {
     # NVIDIA A100 data sheet, 80GB SXM: 312 TFLOPS bf16, 2,039 GB/s; PCIe Gen4 64 GB/s both ways.
-    "a100-80gb": Device(80 * 10**9, 312e12, 2.039e12, 32e9),
+    "a100-80gb": DataSheet(80 * 10**9, 312e12, 2.039e12, 32e9),
     # NVIDIA H100 data sheet, SXM: 1,979 TFLOPS bf16 with sparsity, half of it dense; 3.35 TB/s;
     # PCIe Gen5 128 GB/s both ways.
-    "h100-80gb": Device(80 * 10**9, 989.5e12, 3.35e12, 64e9),
+    "h100-80gb": DataSheet(80 * 10**9, 989.5e12, 3.35e12, 64e9),
     # NVIDIA H200 data sheet, SXM: 141 GB, 4.8 TB/s; computes and is linked as the H100.
-    "h200": Device(141 * 10**9, 989.5e12, 4.8e12, 64e9),
+    "h200": DataSheet(141 * 10**9, 989.5e12, 4.8e12, 64e9),
 }
 
 MODELS = {
@@ -152,7 +152,7 @@ def usual_tensor_parallel(device: str, model: str) -> int:
     return _fewest_devices(device, model)
 
 
-def roofline(device_name: str, device: Device, model_name: str, model: Model) -> DeviceProfile:
+def roofline(device_name: str, device: DataSheet, model_name: str, model: Model) -> DeviceProfile:
     """What one device does with a model, from data sheets and the assumptions above.
 
     The saturation point is where computing takes as long as reading the weights.
@@ -230,7 +230,7 @@ def _fewest_devices(device: str, model: str) -> int:
     raise AssertionError("unreachable")
 
 
-def _find(device: str, model: str | None) -> tuple[Device, Model]:
+def _find(device: str, model: str | None) -> tuple[DataSheet, Model]:
     if device not in DEVICES:
         raise ValueError(
             f"unknown device {device!r}; choose {_listed(DEVICES)}, or give the path of a file "

@@ -16,7 +16,7 @@ from caesura.lab.bench.stats import (
     resume_ttfts_ms,
 )
 from caesura.lab.bench.traces import simulated_part
-from caesura.lab.bench.workload import SessionSpec
+from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.device import ModelledDevice
 from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.sim.simulation import (
@@ -189,7 +189,9 @@ class BlockNames:
     one token of its own.
     """
 
-    def __init__(self, settings: SimulationSettings, sessions: Mapping[str, SessionSpec]) -> None:
+    def __init__(
+        self, settings: SimulationSettings, sessions: Mapping[str, WorkloadSession]
+    ) -> None:
         self._kinds = {name: session.kind for name, session in sessions.items()}
         self._shared_blocks = {
             name: min(settings.shared_prefix_tokens, session.segments[0].append_tokens - 1)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from caesura.lab.bench.replay import Player, ReplayError, ReplayProgress, ReplayRecord
-from caesura.lab.bench.workload import SessionSpec
+from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.vllm_engine import HeadlessEngine
 
 STUCK_STEPS = 100_000
@@ -52,7 +52,7 @@ class _Player(Player):
 def virtual_replay(
     engine: HeadlessEngine,
     names: Sequence[str],
-    sessions: Sequence[SessionSpec],
+    sessions: Sequence[WorkloadSession],
     arrivals_seconds: Sequence[float],
     *,
     in_place: bool,

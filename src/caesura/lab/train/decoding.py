@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from caesura.cml import Marker
-from caesura.lab.train.codec import Codec
 from caesura.lab.train.demo_model import Block, DemoModel
-from caesura.lab.train.simulate import Simulation
+from caesura.lab.train.session_codec import SessionCodec
+from caesura.lab.train.session_simulation import Simulation
 
 
 class Cache:
@@ -95,7 +95,7 @@ _LIVE_SHARE = 0.8
 
 @torch.no_grad()
 def write_all(
-    model: DemoModel, codec: Codec, simulations: Sequence[Simulation], most_tokens: int
+    model: DemoModel, codec: SessionCodec, simulations: Sequence[Simulation], most_tokens: int
 ) -> None:
     """Let the model write all sessions, until they are over or have `most_tokens`."""
     start = min(len(simulation.tokens) for simulation in simulations) - 1

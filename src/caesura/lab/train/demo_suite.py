@@ -11,10 +11,10 @@ from caesura.lab.train.decoding import write_all
 from caesura.lab.train.demo_model import DemoModel, load
 from caesura.lab.train.demo_tasks import CATEGORIES, TaskSource
 from caesura.lab.train.demo_tokenizer import DemoCodec
-from caesura.lab.train.evaluate import Cell, Played
+from caesura.lab.train.evaluate import EvaluationCell, PlayedSession
 from caesura.lab.train.judge import judge
 from caesura.lab.train.render import opening_of, simulation_of
-from caesura.lab.train.simulate import Simulation
+from caesura.lab.train.session_simulation import Simulation
 from caesura.lab.train.tasks import Task
 
 _MOST_TOKENS = 480
@@ -38,11 +38,11 @@ class DemoSuite:
         return CATEGORIES
 
     def play(
-        self, category: str, cells: Sequence[Cell], cases: int, seed: int
-    ) -> dict[Cell, list[Played]]:
+        self, category: str, cells: Sequence[EvaluationCell], cases: int, seed: int
+    ) -> dict[EvaluationCell, list[PlayedSession]]:
         """See `caesura.lab.train.evaluate.Suite`."""
-        tasks: dict[Cell, list[Task]] = {}
-        simulations: dict[Cell, list[Simulation]] = {}
+        tasks: dict[EvaluationCell, list[Task]] = {}
+        simulations: dict[EvaluationCell, list[Simulation]] = {}
         for cell in cells:
             source = cell.source(category, seed)
             draw = TaskSource(source, cell.held_out).draw
@@ -61,7 +61,7 @@ class DemoSuite:
         write_all(self._model, self._codec, everything, _MOST_TOKENS)
         return {
             cell: [
-                Played(judge(task, simulation), self._codec.decode(simulation.tokens))
+                PlayedSession(judge(task, simulation), self._codec.decode(simulation.tokens))
                 for task, simulation in zip(tasks[cell], simulations[cell], strict=True)
             ]
             for cell in cells

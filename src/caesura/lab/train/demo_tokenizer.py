@@ -13,8 +13,8 @@ from tokenizers.pre_tokenizers import Split
 from caesura.bundled.demo_tools import BODY_TAIL, STATUSES, TOOLS
 from caesura.cml import Marker, Mode
 from caesura.lab.train import demo_phrases as phrases
-from caesura.lab.train.codec import Codec
 from caesura.lab.train.ids import RETRY_SUFFIX, id_of
+from caesura.lab.train.session_codec import SessionCodec
 
 PAD, UNK, EOS, USER, SYSTEM = "<|pad|>", "<|unk|>", "<|end|>", "<|user|>", "<|system|>"
 MODE_TOKENS = {mode: f"<|{mode.value}|>" for mode in Mode}
@@ -89,7 +89,7 @@ def build_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-class DemoCodec(Codec):
+class DemoCodec(SessionCodec):
     """The demo model's tokens.
 
     Args:
@@ -102,7 +102,7 @@ class DemoCodec(Codec):
         self._modes = {mode: self.token_id(token) for mode, token in MODE_TOKENS.items()}
 
     def prompt(self, question: str, mode: Mode) -> list[int]:
-        """See `Codec`. The chat template gives the same tokens."""
+        """See `SessionCodec`. The chat template gives the same tokens."""
         return [self._user, *self.tokenize(question), self._modes[mode]]
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from caesura.cml import Mode
-from caesura.lab.train.judge import Verdict
+from caesura.lab.train.judge import SessionVerdict
 
 _SHOWN_FAILURES = 3
 
@@ -58,7 +58,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class EvaluationCell:
     """What is counted together, in one category.
 
     Attributes:
@@ -75,7 +75,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PlayedSession:
     """A session that ended.
 
     Attributes:
@@ -83,7 +83,7 @@ class Played:
         transcript: all of it.
     """
 
-    verdict: Verdict
+    verdict: SessionVerdict
     transcript: str
 
 
@@ -96,8 +96,8 @@ class Suite(Protocol):
         ...
 
     def play(
-        self, category: str, cells: Sequence[Cell], cases: int, seed: int
-    ) -> dict[Cell, list[Played]]:
+        self, category: str, cells: Sequence[EvaluationCell], cases: int, seed: int
+    ) -> dict[EvaluationCell, list[PlayedSession]]:
         """Play sessions of a category, side by side: this many of each cell."""
         ...
 
@@ -125,7 +125,7 @@ class Evaluation:
     ) -> list[Score]:
         """Play all cases; by default of all categories."""
         scores = []
-        cells = [Cell(mode, held_out) for mode in modes for held_out in sides]
+        cells = [EvaluationCell(mode, held_out) for mode in modes for held_out in sides]
         for category in self._suite.categories if categories is None else categories:
             played = self._suite.play(category, cells, self._cases, self._seed)
             for cell in cells:
@@ -134,7 +134,7 @@ class Evaluation:
         return scores
 
 
-def _score(category: str, cell: Cell, played: Sequence[Played]) -> Score:
+def _score(category: str, cell: EvaluationCell, played: Sequence[PlayedSession]) -> Score:
     failed = [
         Failed(session.verdict.mistakes, session.transcript)
         for session in played

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from caesura.cml import Call
 from caesura.cml.frames import JsonObject, json_text
 from caesura.lab.train.ids import is_retry
-from caesura.lab.train.simulate import Simulation
+from caesura.lab.train.session_simulation import Simulation
 from caesura.lab.train.tasks import PlannedCall, Task
 
 FAILED = "failed"
@@ -15,7 +15,7 @@ _LINE = re.compile(r" (\w+): (\w+)\.")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SessionVerdict:
     """What is to be said of a session.
 
     Attributes:
@@ -32,7 +32,7 @@ class Verdict:
         return not self.mistakes
 
 
-def judge(task: Task, simulation: Simulation) -> Verdict:
+def judge(task: Task, simulation: Simulation) -> SessionVerdict:
     """Judge a session of this task that has ended, or was stopped for its length."""
     wanted = Counter({_key(call): len(call.outcomes) for call in task.calls})
     mistakes = mistakes_without_the_answer(simulation, wanted)
@@ -47,7 +47,7 @@ def judge(task: Task, simulation: Simulation) -> Verdict:
     )
     mistakes += [f"not told: {line}" for line in (expected - told).elements()]
     mistakes += [f"wrongly told: {line}" for line in (told - expected).elements()]
-    return Verdict(tuple(mistakes), _is_longest_first(task, simulation))
+    return SessionVerdict(tuple(mistakes), _is_longest_first(task, simulation))
 
 
 def mistakes_without_the_answer(simulation: Simulation, wanted: Counter[str]) -> list[str]:

@@ -14,9 +14,9 @@ ends with a trap, and what there is to tell comes after it.
 from collections.abc import Iterable
 
 from caesura.cml import USER_ID, Call, Interrupt, Mode, Text, Trap
-from caesura.lab.train.codec import Codec
 from caesura.lab.train.ids import id_of, is_retry, retry_of, tool_and_number
-from caesura.lab.train.simulate import Simulation
+from caesura.lab.train.session_codec import SessionCodec
+from caesura.lab.train.session_simulation import Simulation
 from caesura.lab.train.tasks import Failure, Task
 
 
@@ -30,7 +30,9 @@ class Oracle:
         used_ids: ids of the conversation's calls so far.
     """
 
-    def __init__(self, task: Task, mode: Mode, codec: Codec, used_ids: Iterable[str] = ()) -> None:
+    def __init__(
+        self, task: Task, mode: Mode, codec: SessionCodec, used_ids: Iterable[str] = ()
+    ) -> None:
         self._task = task
         self._mode = mode
         self._codec = codec

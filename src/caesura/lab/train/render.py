@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caesura.cml import Call, Interrupt, Mode, error_content
-from caesura.lab.train.codec import Codec
 from caesura.lab.train.oracle import Oracle
-from caesura.lab.train.simulate import Arrival, Simulation
+from caesura.lab.train.session_codec import SessionCodec
+from caesura.lab.train.session_simulation import SimulatedArrival, Simulation
 from caesura.lab.train.tasks import Failure, Planned, Task
 
 _UNKNOWN_SECONDS = 0.1
@@ -27,7 +27,7 @@ class Sample:
     written: list[bool]
 
 
-class World:
+class TaskWorld:
     """What a session's calls give and take: the outcomes of a task, in random times.
 
     Args:
@@ -77,7 +77,7 @@ class Opening:
 _NOTHING = Opening(Sample([], []), ())
 
 
-def opening_of(task: Task, mode: Mode, codec: Codec, source: random.Random) -> Opening:
+def opening_of(task: Task, mode: Mode, codec: SessionCodec, source: random.Random) -> Opening:
     """The turn before a task, as a perfect model writes it; as text, if the task says so."""
     if task.earlier is None:
         return _NOTHING
@@ -92,26 +92,26 @@ def opening_of(task: Task, mode: Mode, codec: Codec, source: random.Random) -> O
 
 
 def simulation_of(
-    task: Task, mode: Mode, codec: Codec, source: random.Random, opening: Opening = _NOTHING
+    task: Task, mode: Mode, codec: SessionCodec, source: random.Random, opening: Opening = _NOTHING
 ) -> Simulation:
     """A session of this task, in which nothing is written yet."""
     mean = math.exp(source.uniform(math.log(0.003), math.log(0.06)))
-    messages: tuple[Arrival, ...] = ()
+    messages: tuple[SimulatedArrival, ...] = ()
     if task.steering is not None:
         seconds = source.uniform(0, 60 * mean + 0.5)
-        messages = (Arrival(seconds, Interrupt.steering(task.steering)),)
+        messages = (SimulatedArrival(seconds, Interrupt.steering(task.steering)),)
     return Simulation(
         [*opening.sample.tokens, *codec.prompt(task.question, mode)],
         mode,
         codec,
-        World(task.calls, source).execute,
+        TaskWorld(task.calls, source).execute,
         lambda: mean * source.uniform(0.7, 1.3),
         messages,
         opening.used_ids,
     )
 
 
-def sample_of(task: Task, mode: Mode, codec: Codec, source: random.Random) -> Sample:
+def sample_of(task: Task, mode: Mode, codec: SessionCodec, source: random.Random) -> Sample:
     """A session of this task as a perfect model writes it."""
     opening = opening_of(task, mode, codec, source)
     simulation = _written(task, mode, codec, source, opening)
@@ -120,7 +120,7 @@ def sample_of(task: Task, mode: Mode, codec: Codec, source: random.Random) -> Sa
 
 
 def _written(
-    task: Task, mode: Mode, codec: Codec, source: random.Random, opening: Opening
+    task: Task, mode: Mode, codec: SessionCodec, source: random.Random, opening: Opening
 ) -> Simulation:
     simulation = simulation_of(task, mode, codec, source, opening)
     Oracle(task, mode, codec, opening.used_ids).write(simulation)

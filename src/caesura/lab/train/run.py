@@ -14,8 +14,8 @@ from caesura.lab.results_file import Origin, write_results
 from caesura.lab.train.demo_suite import DemoSuite
 from caesura.lab.train.evaluate import Evaluation, Score, Suite
 from caesura.lab.train.settings import EvaluationSettings, TrainingSettings
-from caesura.lab.train.trainer import Progress as TrainingProgress
 from caesura.lab.train.trainer import Trainer
+from caesura.lab.train.trainer import TrainingProgress as TrainingProgress
 from caesura.lab.train.tuning.settings import RECORD
 
 

@@ -33,7 +33,7 @@ _WEIGHTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingProgress:
     """Where training is.
 
     Attributes:
@@ -88,7 +88,7 @@ class Trainer:
         """Where the state of the run is kept."""
         return self._folder / "checkpoint.pt"
 
-    def run(self, report: Callable[[Progress], None], report_steps: int = 25) -> None:
+    def run(self, report: Callable[[TrainingProgress], None], report_steps: int = 25) -> None:
         """Train up to the last step; a checkpoint and an export every few minutes."""
         pad = self._codec.pad
         source = batches(self._draw, self._settings.tokens_per_step, pad, self._source, pool=1024)
@@ -114,7 +114,7 @@ class Trainer:
                 mean = sum(losses) / len(losses)
                 rate = tokens / (now - last_report)
                 accuracy = sum(hits) / len(hits)
-                report(Progress(self.step, self._settings.steps, mean, accuracy, rate))
+                report(TrainingProgress(self.step, self._settings.steps, mean, accuracy, rate))
                 last_report, tokens, losses, hits = now, 0, [], []
             if now - last_saved > self._settings.checkpoint_seconds:
                 self.save()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from caesura.lab.bench.function_calling.call_plan import (
     CallPlan,
     MarkerTokens,
-    PlannedCall,
     PlannedWriter,
+    TokenizedCall,
 )
 
 CALL, INTR, TRAP, HEAD, END, EOS = range(100, 106)
@@ -20,28 +20,28 @@ ANSWER = (50, 51, 52)
 
 @st.composite
 def plans(draw: st.DrawFn) -> CallPlan:
-    calls: list[PlannedCall] = []
+    calls: list[TokenizedCall] = []
     for index in range(draw(st.integers(1, 6))):
         after = draw(st.sets(st.integers(0, index - 1), max_size=2)) if index else set()
         body = tuple(draw(st.lists(st.integers(20, 40), min_size=1, max_size=4)))
-        calls.append(PlannedCall((10 + index,), body, tuple(sorted(after))))
+        calls.append(TokenizedCall((10 + index,), body, tuple(sorted(after))))
     order = draw(st.permutations(range(len(calls))))
     place = {index: position for position, index in enumerate(order)}
     preferred = tuple(
-        PlannedCall(call.id, call.body, tuple(place[needed] for needed in call.after))
+        TokenizedCall(call.id, call.body, tuple(place[needed] for needed in call.after))
         for call in (calls[index] for index in order)
     )
     markers = MarkerTokens(CALL, INTR, TRAP, HEAD, END)
     return CallPlan(len(PROMPT), markers, preferred, ANSWER, EOS, draw(st.booleans()))
 
 
-def interrupt(call: PlannedCall) -> list[int]:
+def interrupt(call: TokenizedCall) -> list[int]:
     return [INTR, *call.id, HEAD, 77, CALL + 50, END]
 
 
 def played(plan: CallPlan, random: Random) -> Iterator[list[int]]:
     """Contexts of a session whose results come at random, outside frames; the last has ended."""
-    context, pending, written = list(PROMPT), list[PlannedCall](), list[int]()
+    context, pending, written = list(PROMPT), list[TokenizedCall](), list[int]()
     while True:
         writer = PlannedWriter(plan)
         writer.read(context)

@@ -27,12 +27,12 @@ from caesura.lab.bench.function_calling.case_player import CasePlayer
 from caesura.lab.bench.function_calling.cases import Case, KnownCall
 from caesura.lab.bench.function_calling.plans import (
     CallTokens,
+    IssueOrder,
     ModeCase,
-    Order,
     TimedCall,
     timed_calls,
 )
-from caesura.lab.bench.function_calling.records import Played
+from caesura.lab.bench.function_calling.records import PlayedCase
 from caesura.lab.bench.function_calling.stage import Stage
 from caesura.lab.models.bench_tokenizer import EOS, SPECIAL_TOKENS, save_tokenizer
 from caesura.session import Sampling
@@ -121,7 +121,9 @@ class PlannedEngine(FakeEngine):
         return writer.next_token()
 
 
-async def play(model: Path, mode: Mode, known: Sequence[TimedCall], case: Case = CHAINS) -> Played:
+async def play(
+    model: Path, mode: Mode, known: Sequence[TimedCall], case: Case = CHAINS
+) -> PlayedCase:
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     end = tokenizer.token_to_id(EOS)
     tokens = CallTokens(model, end)
@@ -185,7 +187,7 @@ async def test_an_answer_that_lacks_a_call_is_not_correct(model: Path) -> None:
 
 def test_times_results_and_ids_do_not_depend_on_the_order() -> None:
     draw = lambda random: random.random()  # noqa: E731
-    longest, shuffled = (timed_calls(CHAINS, draw, 5, order) for order in Order)
+    longest, shuffled = (timed_calls(CHAINS, draw, 5, order) for order in IssueOrder)
     assert {(c.call.id, c.seconds, c.result) for c in longest} == {
         (c.call.id, c.seconds, c.result) for c in shuffled
     }

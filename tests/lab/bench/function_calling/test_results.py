@@ -14,9 +14,9 @@ from caesura import cli
 from caesura.cml import Mode
 from caesura.errors import CaesuraError
 from caesura.lab.bench.function_calling.cases import Case, KnownCall
-from caesura.lab.bench.function_calling.compare import planned_cases
-from caesura.lab.bench.function_calling.plans import Order
-from caesura.lab.bench.function_calling.records import CaseRun, Played
+from caesura.lab.bench.function_calling.compare_modes import planned_cases
+from caesura.lab.bench.function_calling.plans import IssueOrder
+from caesura.lab.bench.function_calling.records import CaseRun, PlayedCase
 from caesura.lab.bench.function_calling.report import FunctionCallingReport
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.function_calling.stats import compare, comparisons, makespans, summaries
@@ -52,15 +52,15 @@ SETTINGS = FunctionCallingSettings(
 )
 
 
-def played(run: CaseRun) -> Played:
-    return Played(run, Timeline(0.0), {})
+def played(run: CaseRun) -> PlayedCase:
+    return PlayedCase(run, Timeline(0.0), {})
 
 
 def test_the_file_has_what_scripts_depend_on(tmp_path: Path) -> None:
     path = tmp_path / "out" / "async.json"
     settings = SETTINGS.model_copy(update={"json_path": path})
     report = FunctionCallingReport(settings.suite, Counter({"no calls": 2}))
-    results = Results[Played](settings, Origin("caesura bench calls"), report)
+    results = Results[PlayedCase](settings, Origin("caesura bench calls"), report)
     for run in RUNS:
         results.add(played(run))
     written = json.loads(path.read_text())
@@ -127,23 +127,24 @@ def test_tables_and_report_say_what_was_measured() -> None:
 
 def test_arms_rotate_and_every_case_has_all_of_them() -> None:
     settings = SETTINGS.model_copy(
-        update={"repetitions": 2, "order": (Order.LONGEST_FIRST, Order.RANDOM)}
+        update={"repetitions": 2, "order": (IssueOrder.LONGEST_FIRST, IssueOrder.RANDOM)}
     )
     cases = [Case(f"c{i}", "?", (), (KnownCall("f", {}), KnownCall("g", {}))) for i in range(3)]
     planned = list(planned_cases(settings, cases))
     assert len(planned) == 2 * 3 * 4
     first_of_rounds = [(one.mode, one.order) for one in planned[::4]]
     assert first_of_rounds[:4] == [
-        (Mode.SYNC, Order.LONGEST_FIRST),
-        (Mode.SYNC_PARALLEL, Order.LONGEST_FIRST),
-        (Mode.ASYNC, Order.LONGEST_FIRST),
-        (Mode.ASYNC, Order.RANDOM),
+        (Mode.SYNC, IssueOrder.LONGEST_FIRST),
+        (Mode.SYNC_PARALLEL, IssueOrder.LONGEST_FIRST),
+        (Mode.ASYNC, IssueOrder.LONGEST_FIRST),
+        (Mode.ASYNC, IssueOrder.RANDOM),
     ]
     assert {(t.case.id, t.repetition, t.mode, t.order) for t in planned} == {
         (case.id, repetition, mode, order)
         for case in cases
         for repetition in range(2)
-        for mode, order in [(m, Order.LONGEST_FIRST) for m in Mode] + [(Mode.ASYNC, Order.RANDOM)]
+        for mode, order in [(m, IssueOrder.LONGEST_FIRST) for m in Mode]
+        + [(Mode.ASYNC, IssueOrder.RANDOM)]
     }
 
 

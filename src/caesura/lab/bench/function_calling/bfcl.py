@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 from caesura.cml.frames import JsonObject, JsonValue
-from caesura.lab.bench.function_calling.cases import Case, CaseError, KnownCall, Suite
+from caesura.lab.bench.function_calling.cases import Case, CaseError, CaseSuite, KnownCall
 
 PARALLEL = "bfcl-parallel"
 MULTI_STEP = "bfcl-multi-step"
@@ -53,7 +53,7 @@ class _Unusable(Exception):
 
 def load_bfcl(
     name: str, data: Path, *, dependencies: Dependencies = Dependencies.CALLS, seed: int = 0
-) -> Suite:
+) -> CaseSuite:
     """Read one suite.
 
     Args:
@@ -83,7 +83,7 @@ def load_bfcl(
             cases = _merged(cases, seed)
     if not cases:
         raise CaseError(f"{data} has no case of {name} that can be used: {dict(skipped)}")
-    return Suite(name, tuple(cases), skipped)
+    return CaseSuite(name, tuple(cases), skipped)
 
 
 def _samples(data: Path, category: str) -> Iterator[tuple[dict[str, Any], list[Any]]]:

@@ -22,7 +22,7 @@ ARGUMENT = "caesura_call_plan"
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedCall:
+class TokenizedCall:
     """One call of a plan, in tokens.
 
     Attributes:
@@ -62,7 +62,7 @@ class CallPlan:
 
     prompt_tokens: int
     markers: MarkerTokens
-    calls: tuple[PlannedCall, ...]
+    calls: tuple[TokenizedCall, ...]
     answer: tuple[int, ...]
     end_of_sequence: int
     traps: bool
@@ -75,7 +75,7 @@ class CallPlan:
     def of_argument(cls, argument: Mapping[str, Any]) -> Self:
         """Read `to_argument` back."""
         calls = tuple(
-            PlannedCall(tuple(call["id"]), tuple(call["body"]), tuple(call["after"]))
+            TokenizedCall(tuple(call["id"]), tuple(call["body"]), tuple(call["after"]))
             for call in argument["calls"]
         )
         return cls(

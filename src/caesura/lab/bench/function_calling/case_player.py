@@ -12,7 +12,7 @@ from caesura.lab.bench.function_calling.plans import (
     TimedCall,
     fitting_tools,
 )
-from caesura.lab.bench.function_calling.records import CaseJudge, Played, case_run
+from caesura.lab.bench.function_calling.records import CaseJudge, PlayedCase, case_run
 from caesura.lab.bench.function_calling.stage import Scene, Stage
 from caesura.session import Sampling
 
@@ -59,13 +59,13 @@ class CasePlayer:
         tools = fitting_tools(case.case, self._tokens, TOOL_TOKENS)
         return self._stage.prompt(case.case.question, case.mode, tools, expected)
 
-    async def play_alone(self, case: ModeCase) -> Played:
+    async def play_alone(self, case: ModeCase) -> PlayedCase:
         """Play a case whose prompt is in the prefix cache, but for its last block."""
         prompt = self.prompt(case)
         await self._stage.read_ahead(prompt)
         return await self.play(case, prompt)
 
-    async def play(self, case: ModeCase, prompt: Sequence[int]) -> Played:
+    async def play(self, case: ModeCase, prompt: Sequence[int]) -> PlayedCase:
         """Play a case to its end.
 
         Raises:
@@ -84,7 +84,7 @@ class CasePlayer:
         judge = CaseJudge(executions)
         timeline = await self._stage.play(scene, judge)
         run = case_run(case, timeline, judge, self._tokens)
-        return Played(run, timeline, executions.of_call)
+        return PlayedCase(run, timeline, executions.of_call)
 
     def _sampling(self, case: ModeCase, prompt: Sequence[int]) -> Sampling:
         if not case.case.is_forced:

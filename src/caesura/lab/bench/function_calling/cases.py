@@ -53,7 +53,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Suite:
+class CaseSuite:
     """Cases of one kind.
 
     Attributes:

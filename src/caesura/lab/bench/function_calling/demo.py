@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from caesura.bundled import CML_MODEL
-from caesura.lab.bench.function_calling.cases import Case, CaseError, KnownCall, Suite
+from caesura.lab.bench.function_calling.cases import Case, CaseError, CaseSuite, KnownCall
 from caesura.lab.train.demo_tasks import TaskSource
 from caesura.lab.train.tasks import Task
 
@@ -16,7 +16,7 @@ CATEGORIES = ("parallel", "same_tool", "same_value", "mixed", "chain", "chain_si
 """What has more than one call, and neither failures nor messages of the user in between."""
 
 
-def demo_suite(name: str, count: int, seed: int) -> Suite:
+def demo_suite(name: str, count: int, seed: int) -> CaseSuite:
     """So many tasks, of all categories in turn, with values that training never saw."""
     source = TaskSource(Random(seed), held_out=True)
     categories = islice(cycle(CATEGORIES), count)
@@ -24,7 +24,7 @@ def demo_suite(name: str, count: int, seed: int) -> Suite:
         _case(f"{category}-{number}", source.draw(category))
         for number, category in enumerate(categories)
     ]
-    return Suite(name, tuple(cases))
+    return CaseSuite(name, tuple(cases))
 
 
 def demo_model_folder() -> Path:

@@ -15,7 +15,7 @@ from caesura.cml import Call, Interrupt, Marker, Mode, Trap, encode_tokens
 from caesura.cml.frames import json_text
 from caesura.cml.markers import Symbol
 from caesura.errors import ConfigurationError
-from caesura.lab.bench.function_calling.call_plan import CallPlan, MarkerTokens, PlannedCall
+from caesura.lab.bench.function_calling.call_plan import CallPlan, MarkerTokens, TokenizedCall
 from caesura.lab.bench.function_calling.cases import Case, CaseError
 from caesura.lab.bench.function_calling.latencies import Draw
 
@@ -23,7 +23,7 @@ ANSWER = " Done."
 """What is written behind the last result: short, since the calls are what is measured."""
 
 
-class Order(StrEnum):
+class IssueOrder(StrEnum):
     """Which call is issued first, among those that can be."""
 
     LONGEST_FIRST = "longest-first"
@@ -95,10 +95,10 @@ class CallTokens:
             traps=mode is Mode.ASYNC,
         )
 
-    def _planned(self, call: Call, after: tuple[int, ...] = ()) -> PlannedCall:
+    def _planned(self, call: Call, after: tuple[int, ...] = ()) -> TokenizedCall:
         tokens = self.call(call)
         head = tokens.index(self._ids[Marker.HEAD])
-        return PlannedCall(tuple(tokens[1:head]), tuple(tokens[head + 1 : -1]), after)
+        return TokenizedCall(tuple(tokens[1:head]), tuple(tokens[head + 1 : -1]), after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class ModeCase:
     calls: Sequence[TimedCall]
     mode: Mode
     repetition: int = 0
-    order: Order = Order.LONGEST_FIRST
+    order: IssueOrder = IssueOrder.LONGEST_FIRST
     eager_bundles: bool = False
 
     @property
@@ -148,7 +148,7 @@ class ModeCase:
 
 
 def timed_calls(
-    case: Case, draw: Draw | None, seed: int, order: Order = Order.LONGEST_FIRST
+    case: Case, draw: Draw | None, seed: int, order: IssueOrder = IssueOrder.LONGEST_FIRST
 ) -> list[TimedCall]:
     """The calls of a case in the order in which they are preferred.
 
@@ -170,7 +170,7 @@ def timed_calls(
         call.result or json_text({"result": f"{random.randrange(10**6):06}"}) for call in case.calls
     ]
     preferred = list(range(len(case.calls)))
-    if order is Order.RANDOM:
+    if order is IssueOrder.RANDOM:
         random.shuffle(preferred)
     else:
         preferred.sort(key=lambda index: -seconds[index])

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from caesura.lab.bench.function_calling.records import CaseRun, Played
+from caesura.lab.bench.function_calling.records import CaseRun, PlayedCase
 from caesura.lab.bench.function_calling.stats import arm_name
 from caesura.lab.figures import BLACK, BLUE, GREY, ORANGE, new_figure, open_frame
 from caesura.session.calling import SpanKind
@@ -14,7 +14,7 @@ from caesura.session.calling import SpanKind
 _WRITING, _EXECUTING, _WAITING, _GENERATING = BLACK, BLUE, ORANGE, GREY
 
 
-def case_figures(played: Sequence[Played]) -> dict[str, Figure]:
+def case_figures(played: Sequence[PlayedCase]) -> dict[str, Figure]:
     """All plots; none without a correct run."""
     runs = [one.run for one in played if one.run.correct]
     if not runs:
@@ -59,11 +59,11 @@ def latency_figure(runs: Sequence[CaseRun]) -> Figure:
     return figure
 
 
-def timeline_figure(played: Sequence[Played]) -> Figure:
+def timeline_figure(played: Sequence[PlayedCase]) -> Figure:
     """The case with the most calls, mode by mode: when each call was written and executed."""
     correct = [one for one in played if one.run.correct]
     largest = max(correct, key=lambda one: one.run.calls).run
-    shown: dict[str, Played] = {}
+    shown: dict[str, PlayedCase] = {}
     for one in correct:
         if one.run.case == largest.case and one.run.repetition == largest.repetition:
             shown.setdefault(arm_name(one.run), one)
@@ -90,7 +90,7 @@ def timeline_figure(played: Sequence[Played]) -> Figure:
     return figure
 
 
-def _draw_case(axes: Axes, one: Played) -> None:
+def _draw_case(axes: Axes, one: PlayedCase) -> None:
     timeline, zero = one.timeline, one.timeline.began_at
     generating = [
         (span.began_at - zero, span.ended_at - span.began_at)

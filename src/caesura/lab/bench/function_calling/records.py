@@ -62,7 +62,7 @@ class CaseRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PlayedCase:
     """A run, and what it is a record of: executions by the ids of their calls."""
 
     run: CaseRun

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from matplotlib.figure import Figure
 
 from caesura.lab.bench.function_calling.plots import case_figures
-from caesura.lab.bench.function_calling.records import CaseRun, Played
+from caesura.lab.bench.function_calling.records import CaseRun, PlayedCase
 from caesura.lab.bench.function_calling.stats import (
     ArmSummary,
     Comparison,
@@ -57,16 +57,16 @@ class FunctionCallingReport:
     suite: str
     skipped: Mapping[str, int]
 
-    def entries(self, outcomes: Sequence[Played]) -> Mapping[str, object]:
+    def entries(self, outcomes: Sequence[PlayedCase]) -> Mapping[str, object]:
         """What was skipped, and the figures of all runs."""
         return {"skipped": dict(self.skipped), "runs": [asdict(played.run) for played in outcomes]}
 
-    def page(self, outcomes: Sequence[Played]) -> Page:
+    def page(self, outcomes: Sequence[PlayedCase]) -> Page:
         """Both tables, and what is in neither."""
         runs = [played.run for played in outcomes]
         return Page(f"Function calling: {self.suite}", (), grids(runs), [*self._remarks(runs)])
 
-    def figures(self, outcomes: Sequence[Played]) -> Mapping[str, Figure]:
+    def figures(self, outcomes: Sequence[PlayedCase]) -> Mapping[str, Figure]:
         """The plots."""
         return case_figures(outcomes)
 

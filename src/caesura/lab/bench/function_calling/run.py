@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from caesura.lab.bench.display import RunsDisplay
-from caesura.lab.bench.function_calling.compare import compare_modes
-from caesura.lab.bench.function_calling.crowd import compare_policies
-from caesura.lab.bench.function_calling.records import CaseRun, Played
+from caesura.lab.bench.function_calling.compare_modes import compare_modes
+from caesura.lab.bench.function_calling.compare_policies import compare_policies
+from caesura.lab.bench.function_calling.records import CaseRun, PlayedCase
 from caesura.lab.bench.function_calling.report import FunctionCallingReport
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.function_calling.suites import chosen_cases, load_suite
@@ -40,7 +40,7 @@ def run_function_calling(
     suite = load_suite(settings)
     display = RunsDisplay(console)
     report = FunctionCallingReport(settings.suite, suite.skipped)
-    results = Results[Played](settings, Origin(command), report)
+    results = Results[PlayedCase](settings, Origin(command), report)
     try:
         with display:
             if settings.sessions is None:

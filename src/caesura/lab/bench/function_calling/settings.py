@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from caesura.cml import Mode
 from caesura.lab.bench.function_calling.bfcl import BFCL_SUITES, Dependencies
 from caesura.lab.bench.function_calling.latencies import TYPICAL, Draw, parse_latency
-from caesura.lab.bench.function_calling.plans import Order
+from caesura.lab.bench.function_calling.plans import IssueOrder
 from caesura.lab.bench.settings import DEMO, ModelName, SettingsOfRuns
 from caesura.lab.settings import ENGINE, ByteSize, Distinct, Listed
 
@@ -61,7 +61,7 @@ class FunctionCallingSettings(SettingsOfRuns):
     repetitions: PositiveInt = 1
     seed: NonNegativeInt = 0
     latency: Annotated[str | None, AfterValidator(_known_latency)] = None
-    order: Annotated[Listed[Order], Field(min_length=1)] = (Order.LONGEST_FIRST,)
+    order: Annotated[Listed[IssueOrder], Field(min_length=1)] = (IssueOrder.LONGEST_FIRST,)
     dependencies: Dependencies = Dependencies.CALLS
     eager_bundles: Annotated[bool, Parameter(negative=())] = False
     sessions: PositiveInt | None = None

@@ -3,13 +3,13 @@
 from random import Random
 
 from caesura.lab.bench.function_calling.bfcl import load_bfcl
-from caesura.lab.bench.function_calling.cases import Case, CaseError, Suite
+from caesura.lab.bench.function_calling.cases import Case, CaseError, CaseSuite
 from caesura.lab.bench.function_calling.demo import demo_suite
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.settings import DEMO
 
 
-def load_suite(settings: FunctionCallingSettings) -> Suite:
+def load_suite(settings: FunctionCallingSettings) -> CaseSuite:
     """All usable cases of the suite of the settings.
 
     Raises:
@@ -28,7 +28,7 @@ def load_suite(settings: FunctionCallingSettings) -> Suite:
     )
 
 
-def chosen_cases(suite: Suite, count: int, seed: int) -> list[Case]:
+def chosen_cases(suite: CaseSuite, count: int, seed: int) -> list[Case]:
     """So many cases, drawn without replacement; all of them if there are no more."""
     shuffled = list(suite.cases)
     Random(seed).shuffle(shuffled)

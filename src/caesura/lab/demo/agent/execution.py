@@ -7,7 +7,7 @@ from caesura.cml.frames import json_text
 from caesura.tools import Answer, Executor, Question, ToolCall
 
 
-class Execution:
+class ToolExecution:
     """Runs the calls of one session. `session.calling.Execute`.
 
     Args:

@@ -7,8 +7,8 @@ from itertools import count
 
 from caesura.cml import Mode
 from caesura.lab.bench.function_calling.stage import Scene, Stage
-from caesura.lab.demo.agent.execution import Execution
-from caesura.lab.demo.agent.questions import Question
+from caesura.lab.demo.agent.execution import ToolExecution
+from caesura.lab.demo.agent.questions import AgentQuestion
 from caesura.lab.demo.agent.verdict import mistakes
 from caesura.session import Sampling
 from caesura.session.calling import (
@@ -40,7 +40,7 @@ class Recording:
         mistakes: what is wrong with the answer, once it is there.
     """
 
-    question: Question
+    question: AgentQuestion
     mode: Mode
     timeline: Timeline = field(default_factory=lambda: Timeline(time.perf_counter()))
     traps: list[float] = field(default_factory=list)
@@ -104,7 +104,7 @@ class AgentPlayer:
 
     async def play(
         self,
-        question: Question,
+        question: AgentQuestion,
         mode: Mode,
         on_event: Callable[[Recording], None] = lambda recording: None,
     ) -> Recording:
@@ -118,7 +118,7 @@ class AgentPlayer:
         Raises:
             SessionError: the engine failed.
         """
-        execution = Execution(self._executor, f"demo-{next(self._numbers)}")
+        execution = ToolExecution(self._executor, f"demo-{next(self._numbers)}")
         scene = Scene(
             self._stage.prompt(question.text, mode, self._definitions, self._expected),
             mode,

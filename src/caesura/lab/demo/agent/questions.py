@@ -27,7 +27,7 @@ class WantedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AgentQuestion:
     """A question with its answer.
 
     Attributes:
@@ -105,13 +105,13 @@ _FORMS = (
 )
 
 
-def questions(world: World, seed: int, count: int) -> list[Question]:
+def questions(world: World, seed: int, count: int) -> list[AgentQuestion]:
     """Draw questions; the first `len(_FORMS)` are of different kinds."""
     source = random.Random(f"{seed} questions")
     return [_question(_FORMS[index % len(_FORMS)], world, source) for index in range(count)]
 
 
-def _question(form: _Form, world: World, source: random.Random) -> Question:
+def _question(form: _Form, world: World, source: random.Random) -> AgentQuestion:
     codes: dict[int, str] = {}
     for (first, *_), place in form.calls:
         if place not in codes:
@@ -121,7 +121,7 @@ def _question(form: _Form, world: World, source: random.Random) -> Question:
     calls = tuple(
         call for tools, place in form.calls for call in _wanted(tools, codes[place], world)
     )
-    return Question(form.title, text, calls)
+    return AgentQuestion(form.title, text, calls)
 
 
 def _new_code(kind: Kind, source: random.Random, codes: dict[int, str], archived: bool) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from caesura.bundled.world import ARCHIVED, usual_seconds
 from caesura.cml import Mode
 from caesura.lab.demo.agent.play import Recording, token_milliseconds
-from caesura.lab.demo.agent.questions import Question
+from caesura.lab.demo.agent.questions import AgentQuestion
 from caesura.lab.results_file import Origin, write_results
 from caesura.session.calling import CallSpan
 
@@ -22,7 +22,7 @@ _EQUAL = 0.03  # latencies that differ less are called equal
 class Round:
     """One question in all modes."""
 
-    question: Question
+    question: AgentQuestion
     recordings: dict[Mode, Recording]
 
     @property

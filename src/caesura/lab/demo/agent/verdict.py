@@ -3,13 +3,13 @@
 import re
 from collections import Counter
 
-from caesura.lab.demo.agent.questions import Question
+from caesura.lab.demo.agent.questions import AgentQuestion
 from caesura.session.calling import CallSpan, Ending, Timeline
 
 _LINE = re.compile(r"(\w+): (\w+)\.")
 
 
-def mistakes(question: Question, timeline: Timeline) -> list[str]:
+def mistakes(question: AgentQuestion, timeline: Timeline) -> list[str]:
     """All that is wrong with an answer; nothing, if it is right.
 
     Args:

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from caesura.cml import Marker
 from caesura.errors import ConfigurationError
-from caesura.lab.train.tuning.codec import HuggingFaceCodec
+from caesura.lab.train.tuning.hugging_face_codec import HuggingFaceCodec
 from caesura.lab.train.tuning.markers import add_markers, begin_markers
 from caesura.lab.train.tuning.template import end_of_answer, extended, takes_system_message
 

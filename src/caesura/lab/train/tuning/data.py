@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from caesura.cml import Mode
 from caesura.errors import ConfigurationError
 from caesura.lab.train.render import Sample
-from caesura.lab.train.wide.codec import ToolCodec
 from caesura.lab.train.wide.draw import GraphTasks
 from caesura.lab.train.wide.sessions import MODE_WEIGHTS, written
 from caesura.lab.train.wide.sources import ToolSource
+from caesura.lab.train.wide.tool_codec import ToolCodec
 
 _TRIES = 50
 _WEIGHTS = {"no_call": 1, "single": 2, "follow_up": 2}

@@ -7,7 +7,7 @@ from rich.progress import Progress
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from caesura.lab.train.evaluate import Evaluation, Score
-from caesura.lab.train.tuning.codec import HuggingFaceCodec
+from caesura.lab.train.tuning.hugging_face_codec import HuggingFaceCodec
 from caesura.lab.train.tuning.settings import TuningSettings
 from caesura.lab.train.tuning.suite import TunedSuite, tool_source
 

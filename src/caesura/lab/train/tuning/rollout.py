@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from caesura.cml import Marker
-from caesura.lab.train.codec import Codec
-from caesura.lab.train.simulate import Simulation
+from caesura.lab.train.session_codec import SessionCodec
+from caesura.lab.train.session_simulation import Simulation
 
 
 @torch.no_grad()
 def write_all(
-    model: Any, codec: Codec, simulations: Sequence[Simulation], most_tokens: int
+    model: Any, codec: SessionCodec, simulations: Sequence[Simulation], most_tokens: int
 ) -> None:
     """Let the model write all sessions, until they are over or have written `most_tokens`.
 
@@ -38,7 +38,7 @@ def write_all(
 class _Rollout:
     """The sessions that go on, their cache, and how much of each was fed."""
 
-    def __init__(self, model: Any, codec: Codec, simulations: Sequence[Simulation]) -> None:
+    def __init__(self, model: Any, codec: SessionCodec, simulations: Sequence[Simulation]) -> None:
         self.live = list(simulations)
         self._model = model
         self._forbidden = codec.symbols[Marker.INTR]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caesura.lab.train.evaluate import Cell, Played
-from caesura.lab.train.simulate import Simulation
+from caesura.lab.train.evaluate import EvaluationCell, PlayedSession
+from caesura.lab.train.session_simulation import Simulation
 from caesura.lab.train.tuning.base import load_tuned
-from caesura.lab.train.tuning.codec import HuggingFaceCodec
+from caesura.lab.train.tuning.hugging_face_codec import HuggingFaceCodec
 from caesura.lab.train.tuning.rollout import write_all
 from caesura.lab.train.tuning.settings import TuningSettings, read_settings
 from caesura.lab.train.wide.draw import (
@@ -47,8 +47,8 @@ class TunedSuite:
         return self._categories
 
     def play(
-        self, category: str, cells: Sequence[Cell], cases: int, seed: int
-    ) -> dict[Cell, list[Played]]:
+        self, category: str, cells: Sequence[EvaluationCell], cases: int, seed: int
+    ) -> dict[EvaluationCell, list[PlayedSession]]:
         """See `caesura.lab.train.evaluate.Suite`."""
         drawn = [case for cell in cells for case in self._draw(category, cell, cases, seed)]
         # Prompts of like lengths are played together: less of a batch is padding.
@@ -58,13 +58,15 @@ class TunedSuite:
             most_tokens = max(case.needed_tokens for case in batch)
             simulations = [case.simulation for case in batch]
             write_all(self._model, self._codec, simulations, int(_LONGER * most_tokens))
-        played: dict[Cell, list[Played]] = {cell: [] for cell in cells}
+        played: dict[EvaluationCell, list[PlayedSession]] = {cell: [] for cell in cells}
         for case in drawn:
             transcript = self._codec.decode(case.simulation.tokens)
-            played[case.cell].append(Played(judge(case.task, case.simulation), transcript))
+            played[case.cell].append(PlayedSession(judge(case.task, case.simulation), transcript))
         return played
 
-    def _draw(self, category: str, cell: Cell, cases: int, seed: int) -> Iterator["_Case"]:
+    def _draw(
+        self, category: str, cell: EvaluationCell, cases: int, seed: int
+    ) -> Iterator["_Case"]:
         source = cell.source(category, seed)
         tasks = GraphTasks(self._tools, source, cell.held_out)
         for _ in range(cases):
@@ -79,7 +81,7 @@ class TunedSuite:
 class _Case:
     """A session to be played, and how many tokens a perfect model needs, or rather more."""
 
-    cell: Cell
+    cell: EvaluationCell
     task: GraphTask
     simulation: Simulation
     needed_tokens: int

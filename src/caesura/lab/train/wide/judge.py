@@ -3,12 +3,12 @@
 from collections import Counter
 
 from caesura.cml import Call
-from caesura.lab.train.judge import Verdict, call_key, mistakes_without_the_answer
-from caesura.lab.train.simulate import Simulation
+from caesura.lab.train.judge import SessionVerdict, call_key, mistakes_without_the_answer
+from caesura.lab.train.session_simulation import Simulation
 from caesura.lab.train.wide.tasks import GraphTask
 
 
-def judge(task: GraphTask, simulation: Simulation) -> Verdict:
+def judge(task: GraphTask, simulation: Simulation) -> SessionVerdict:
     """Judge a session of this task that has ended, or was stopped for its length.
 
     Right are exactly the calls of the task, each attempt that it needs, in any order; and an
@@ -20,7 +20,7 @@ def judge(task: GraphTask, simulation: Simulation) -> Verdict:
             wanted[call_key(planned.tool, planned.arguments)] += len(planned.outcomes)
     mistakes = mistakes_without_the_answer(simulation, wanted)
     mistakes += _wrong_answers(task, simulation.text.casefold())
-    return Verdict(tuple(mistakes), _is_longest_first(task, simulation.calls))
+    return SessionVerdict(tuple(mistakes), _is_longest_first(task, simulation.calls))
 
 
 def _wrong_answers(task: GraphTask, text: str) -> list[str]:

@@ -13,8 +13,8 @@
 from collections.abc import Iterable
 
 from caesura.cml import USER_ID, Call, Interrupt, Mode, Text, Trap
-from caesura.lab.train.codec import Codec
-from caesura.lab.train.simulate import Simulation
+from caesura.lab.train.session_codec import SessionCodec
+from caesura.lab.train.session_simulation import Simulation
 from caesura.lab.train.wide.ids import letter_id
 from caesura.lab.train.wide.tasks import GraphTask
 
@@ -30,7 +30,7 @@ class GraphOracle:
     """
 
     def __init__(
-        self, task: GraphTask, mode: Mode, codec: Codec, used_ids: Iterable[str] = ()
+        self, task: GraphTask, mode: Mode, codec: SessionCodec, used_ids: Iterable[str] = ()
     ) -> None:
         self._task = task
         self._mode = mode

@@ -5,17 +5,17 @@ import random
 from dataclasses import dataclass
 
 from caesura.cml import Interrupt, Mode
-from caesura.lab.train.render import Sample, World
-from caesura.lab.train.simulate import Arrival, Simulation
-from caesura.lab.train.wide.codec import ToolCodec
+from caesura.lab.train.render import Sample, TaskWorld
+from caesura.lab.train.session_simulation import SimulatedArrival, Simulation
 from caesura.lab.train.wide.oracle import GraphOracle
 from caesura.lab.train.wide.tasks import GraphTask
+from caesura.lab.train.wide.tool_codec import ToolCodec
 
 MODE_WEIGHTS = {Mode.SYNC: 1, Mode.SYNC_PARALLEL: 1, Mode.ASYNC: 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class WideSession:
     """A session to be played.
 
     Attributes:
@@ -35,7 +35,7 @@ class Session:
         return Sample(self.simulation.tokens, [*self.before, *rest])
 
 
-def session_of(task: GraphTask, mode: Mode, codec: ToolCodec, source: random.Random) -> Session:
+def session_of(task: GraphTask, mode: Mode, codec: ToolCodec, source: random.Random) -> WideSession:
     """A session of this task, in which nothing of its last turn is written yet."""
     used_ids: tuple[str, ...] = ()
     if task.earlier is None:
@@ -48,23 +48,23 @@ def session_of(task: GraphTask, mode: Mode, codec: ToolCodec, source: random.Ran
         before = [*before, *[False] * (len(prompt) - len(before))]
         used_ids = tuple(call.id for call in earlier.simulation.calls)
     mean = math.exp(source.uniform(math.log(0.003), math.log(0.06)))
-    messages: tuple[Arrival, ...] = ()
+    messages: tuple[SimulatedArrival, ...] = ()
     if task.steering is not None:
         seconds = source.uniform(0, 60 * mean + 0.5)
-        messages = (Arrival(seconds, Interrupt.steering(task.steering)),)
+        messages = (SimulatedArrival(seconds, Interrupt.steering(task.steering)),)
     simulation = Simulation(
         prompt,
         mode,
         codec,
-        World(task.calls, source).execute,
+        TaskWorld(task.calls, source).execute,
         lambda: mean * source.uniform(0.7, 1.3),
         messages,
         used_ids,
     )
-    return Session(simulation, tuple(before), used_ids)
+    return WideSession(simulation, tuple(before), used_ids)
 
 
-def written(task: GraphTask, mode: Mode, codec: ToolCodec, source: random.Random) -> Session:
+def written(task: GraphTask, mode: Mode, codec: ToolCodec, source: random.Random) -> WideSession:
     """A session of this task as a perfect model writes it."""
     session = session_of(task, mode, codec, source)
     GraphOracle(task, mode, codec, session.used_ids).write(session.simulation)

@@ -29,14 +29,14 @@ from caesura.cml import (
     next_step,
 )
 from caesura.cml.modes import Step
-from caesura.lab.train.codec import VOCABULARY, Codec
+from caesura.lab.train.session_codec import VOCABULARY, SessionCodec
 
 Execute = Callable[[Call], tuple[str, float]]
 """What a call gives, and after how many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class SimulatedArrival:
     """Something that will be injected.
 
     Attributes:
@@ -85,10 +85,10 @@ class Simulation:
         self,
         prompt: list[int],
         mode: Mode,
-        codec: Codec,
+        codec: SessionCodec,
         execute: Execute,
         token_seconds: Callable[[], float],
-        messages: tuple[Arrival, ...] = (),
+        messages: tuple[SimulatedArrival, ...] = (),
         used_ids: Iterable[str] = (),
     ) -> None:
         self.tokens = list(prompt)

@@ -13,10 +13,10 @@ from caesura.cml import Mode
 from caesura.lab.bench.arms import interleaved
 from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.function_calling.case_player import CasePlayer
-from caesura.lab.bench.function_calling.cases import Case, Suite
+from caesura.lab.bench.function_calling.cases import Case, CaseSuite
 from caesura.lab.bench.function_calling.engine import FunctionCallingEngine
 from caesura.lab.bench.function_calling.plans import ModeCase, timed_calls
-from caesura.lab.bench.function_calling.records import Played
+from caesura.lab.bench.function_calling.records import PlayedCase
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.function_calling.suites import chosen_cases
 
@@ -25,8 +25,8 @@ _WARM_UP_SESSIONS = 4
 
 async def compare_policies(
     settings: FunctionCallingSettings,
-    suite: Suite,
-    on_played: Callable[[Played], None],
+    suite: CaseSuite,
+    on_played: Callable[[PlayedCase], None],
     display: RunsDisplay,
 ) -> None:
     """Run all sessions at once under each policy with each seed.
@@ -58,7 +58,7 @@ async def compare_policies(
                     on_played(replace(played, run=run))
 
 
-def _cases(settings: FunctionCallingSettings, suite: Suite, seed: int) -> list[ModeCase]:
+def _cases(settings: FunctionCallingSettings, suite: CaseSuite, seed: int) -> list[ModeCase]:
     assert settings.sessions is not None
     cases = chosen_cases(suite, settings.sessions, seed)
     return [
@@ -81,7 +81,7 @@ def _mode_case(
     )
 
 
-async def _together(player: CasePlayer, planned: Sequence[ModeCase]) -> list[Played]:
+async def _together(player: CasePlayer, planned: Sequence[ModeCase]) -> list[PlayedCase]:
     prompts = [player.prompt(case) for case in planned]
     async with asyncio.TaskGroup() as group:
         playing = [
@@ -93,7 +93,7 @@ async def _together(player: CasePlayer, planned: Sequence[ModeCase]) -> list[Pla
 
 async def _warm_up(
     settings: FunctionCallingSettings,
-    suite: Suite,
+    suite: CaseSuite,
     engines: Mapping[str, FunctionCallingEngine],
     display: RunsDisplay,
 ) -> None:

@@ -4,15 +4,15 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 from caesura.cml import Mode
-from caesura.lab.train.codec import Codec
+from caesura.lab.train.session_codec import SessionCodec
 from caesura.lab.train.wide.tools import SchemaTool
 
 
-class ToolCodec(Codec):
+class ToolCodec(SessionCodec):
     """A codec whose prompts list tools."""
 
     def prompt(self, question: str, mode: Mode) -> list[int]:
-        """See `Codec`: a prompt without tools."""
+        """See `SessionCodec`: a prompt without tools."""
         return self.prompt_of(question, (), mode)
 
     @abstractmethod

@@ -13,7 +13,7 @@ from caesura.cml.markers import Symbol
 VOCABULARY = Vocabulary(reasoning=None)
 
 
-class Codec(ABC):
+class SessionCodec(ABC):
     """What training must know of a model's tokens.
 
     Args:

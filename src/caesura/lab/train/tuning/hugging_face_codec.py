@@ -5,9 +5,9 @@ from functools import cached_property
 from typing import Any
 
 from caesura.cml import IncrementalDecoder, Mode, escape
-from caesura.lab.train.codec import VOCABULARY
+from caesura.lab.train.session_codec import VOCABULARY
 from caesura.lab.train.tuning.template import MODE_VARIABLE, after_question, end_of_answer
-from caesura.lab.train.wide.codec import ToolCodec
+from caesura.lab.train.wide.tool_codec import ToolCodec
 from caesura.lab.train.wide.tools import SchemaTool
 
 _LONGEST_CHARACTER_TOKENS = 8
@@ -46,7 +46,7 @@ class HuggingFaceCodec(ToolCodec):
         return text
 
     def decoder(self) -> IncrementalDecoder:
-        """See `Codec`: characters of several tokens come when they are complete."""
+        """See `SessionCodec`: characters of several tokens come when they are complete."""
         return _StreamDecoder(self)
 
     def prompt_of(self, question: str, tools: Sequence[SchemaTool], mode: Mode) -> list[int]:

@@ -13,8 +13,8 @@ from caesura.lab.bench.arms import interleaved
 from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.function_calling.cases import Case
 from caesura.lab.bench.function_calling.engine import FunctionCallingEngine
-from caesura.lab.bench.function_calling.plans import ModeCase, Order, timed_calls
-from caesura.lab.bench.function_calling.records import Played
+from caesura.lab.bench.function_calling.plans import IssueOrder, ModeCase, timed_calls
+from caesura.lab.bench.function_calling.records import PlayedCase
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 
 POLICY = "min-waste"
@@ -26,7 +26,7 @@ class CallingArm:
     """What is compared: a mode with an order of issue."""
 
     mode: Mode
-    order: Order
+    order: IssueOrder
 
 
 def arms(settings: FunctionCallingSettings) -> list[CallingArm]:
@@ -48,7 +48,7 @@ def planned_cases(settings: FunctionCallingSettings, cases: Sequence[Case]) -> I
 async def compare_modes(
     settings: FunctionCallingSettings,
     cases: Sequence[Case],
-    on_played: Callable[[Played], None],
+    on_played: Callable[[PlayedCase], None],
     display: RunsDisplay,
 ) -> None:
     """Play all cases in all modes on one engine.
