@@ -162,6 +162,24 @@ async def test_a_session_whose_tool_is_gone_ends_with_an_error(tmp_path: Path) -
         assert call.result is not None
 
 
+async def test_nothing_waits_for_a_session_that_is_over(tmp_path: Path) -> None:
+    def risky() -> str:
+        """Do it."""
+        return "did it"
+
+    async with agents(tmp_path / "db", tool(risky, approve=True)) as all_agents:
+        agent = await all_agents.create(OWNER, spec("<<risky {}>>\nend"))
+        asked = await until(agent, EventType.ASKED)
+        await agent.steer("hurry")
+        store = store_of(all_agents)
+        assert [text for _, text in await store.messages(agent.id)] == ["hurry"]
+        await agent.cancel()
+        await events(agent)
+        assert await store.messages(agent.id) == []
+        question = await all_agents.approval(OWNER, asked.data["approval_id"])
+        assert question.state is ApprovalState.WITHDRAWN
+
+
 async def test_limits_of_open_sessions(tmp_path: Path) -> None:
     async with agents(tmp_path / "db", open_sessions_per_owner=2) as all_agents:
         first = await all_agents.create(OWNER, spec("one"))

@@ -203,6 +203,8 @@ async def test_a_result_that_does_not_fit_ends_the_session(tmp_path: Path, mode:
     assert told[-1].data["ending"] == SessionEnding.LIMIT
     assert "leaves no room" in told[-1].data["error"]
     assert record.state is CallState.DONE
+    turns = [e.data["turn"] for e in told if e.type is EventType.OUTPUT]
+    assert len(turns) == len(set(turns)) > 1, "each stretch is told once"
 
 
 async def test_a_model_without_markers_is_refused_with_advice(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ async def test_a_message_that_does_not_fit_ends_the_session(
         agent = await all_agents.create(OWNER, asked("hello", keep_open=True))
         await until(agent, EventType.PHASE, phase="idle")
         before = agent.transcript
+        await agent.hold(False)  # behind the end of the answer: the session is prompted in place
         await agent.steer("x" * 2000)
         told = await events(agent)
     assert told[-1].data["ending"] == SessionEnding.LIMIT

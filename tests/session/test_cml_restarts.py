@@ -42,6 +42,24 @@ async def test_a_restarted_session_goes_on_where_it_was(tmp_path: Path) -> None:
     assert gate.ran == [1, 2, 1, 2]
 
 
+async def test_a_result_that_is_stored_ends_a_pause_without_another(tmp_path: Path) -> None:
+    gate = Gate()
+    made = tool(gate.tool, idempotent=True)
+    async with running(tmp_path / "db", made) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'wait', x=1)}|?a|=a"))
+        await until(agent, EventType.TRAPPED)
+        await agent.hold(True)
+        gate[1].set()
+        await until(agent, EventType.RESULT)
+    async with running(tmp_path / "db", made) as all_agents:
+        (agent,) = all_agents.running
+        await agent.hold(False)
+        told = await events(agent)
+    assert texts(told) == "came 1"
+    assert sum(e.type is EventType.TRAPPED for e in told) == 1
+    assert gate.ran == [1]
+
+
 async def test_each_mistake_without_an_id_is_told_by_its_own_text(tmp_path: Path) -> None:
     store = Store(tmp_path / "db")
     settled = FORMATS.settled(asked("hello"))

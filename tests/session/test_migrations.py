@@ -1,5 +1,6 @@
 """Databases of earlier versions are opened, and their sessions go on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from caesura.cml import Interrupt, Mode, Point
@@ -62,8 +63,10 @@ async def test_the_course_of_an_earlier_version_is_gone_on_with(tmp_path: Path) 
     error = Interrupt("w", "no")
     expected = Course(position, Point.TRAPPED, len(generated), False, 2, ("w",), (error,))
     assert await store.course("s", position) == expected
-    await store.commit(store.set_course("s", expected))
-    assert await store.course("s", position) == expected
+    reasoning = replace(expected, point=Point.WRITING, reasoning=True)
+    for course_now in (reasoning, expected):
+        await store.commit(store.set_course("s", course_now))
+        assert await store.course("s", position) == course_now
     store.close()
     async with agents(tmp_path / "db", tool(look), engine=engine(), formats=FORMATS) as all_agents:
         (agent,) = all_agents.running

@@ -1,12 +1,13 @@
 """A server-run session of a model that spells the markers of CML, in all modes."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from caesura.cml import Call, Mode
-from caesura.session import Sampling
+from caesura.session import Sampling, SessionClosed
 from caesura.session.calling import CallingSession, CallIssued, Checkpoint
 from caesura.session.records import EventType, Phase, Protocol, SessionEnding
 from session.planned import call, send_off
@@ -82,6 +83,24 @@ async def test_a_restarted_session_goes_on_where_it_was(tmp_path: Path) -> None:
         told = await events(agent)
     assert texts(told) == " then  it came"
     assert told[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def test_a_session_that_is_paused_at_any_moment_tells_its_text_once(tmp_path: Path) -> None:
+    steps = [f"so {call(f'c{n}', 'look', x='1')} [and] {send_off('look', x='2')}" for n in range(9)]
+    plan = " ".join(steps)
+    async with agents(tmp_path / "db", tool(look), engine=engine(), formats=FORMATS) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan, "async"))
+        uninterrupted = texts(await events(agent))
+        assert uninterrupted.count("so  [and]") == 9
+        for turns in range(20):
+            agent = await all_agents.create(OWNER, asked(plan, "async"))
+            while not agent._stop and agent.phase is not Phase.ENDED:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                with contextlib.suppress(SessionClosed):
+                    await agent.hold(True)
+                    await agent.hold(False)
+            assert texts(await events(agent)) == uninterrupted
 
 
 async def test_a_call_begun_in_the_token_that_ended_one_survives_a_crash() -> None:

@@ -178,11 +178,11 @@ class Reading:
             awaits = bool(self._calls or self._arrivals)
             verdict = self._rules.judge(event, awaits=awaits)
             self.point = self.point.after(event)
-            error = next((one for one in (event, verdict) if isinstance(one, ProtocolError)), None)
-            if error is not None:
+            error = event if isinstance(event, ProtocolError) else verdict
+            if isinstance(error, ProtocolError):
                 self._blame(error)
             self._report(event, now)
-            if error is not None:
+            if isinstance(error, ProtocolError):
                 self.tell(Mistake(self.position, now, error))
             if isinstance(verdict, Violation):
                 self.violation = self.violation or verdict
