@@ -13,7 +13,7 @@ import pytest
 from caesura.bundled import CML_MODEL
 from caesura.bundled.world import World
 from caesura.cli.commands import application
-from caesura.cli.demo_server import SEED, demo_flags, demo_tools, hint
+from caesura.cli.demo_server import SEED, demo_flags, demo_tools, hint, with_host_memory
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.doctor import Verdict, examine
 from caesura.engine.serving.memory import check_memory, device_memory, usual_share
@@ -194,3 +194,11 @@ def test_a_model_is_named_first_or_in_vllms_ways(tmp_path: Path) -> None:
 def test_the_hint_has_the_right_answer() -> None:
     answer = World(SEED).value("stock", "K4821")
     assert f"What is the stock of K4821?   (the answer is {answer})" in hint()
+
+
+@pytest.mark.parametrize(("given", "host_memory"), [((), 128 * 2**20), (("--host-memory", "0"), 0)])
+def test_the_demo_has_host_memory_unless_it_is_switched_off(
+    given: tuple[str, ...], host_memory: int
+) -> None:
+    _, config = bound("demo", *given)
+    assert with_host_memory(config).host_memory == host_memory

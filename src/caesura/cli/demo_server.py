@@ -9,10 +9,11 @@ from pathlib import Path
 from caesura.bundled.demo_tools import TOOLS
 from caesura.bundled.services import running_services
 from caesura.bundled.world import World
+from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.serve import argument_value
 
 SEED = 0
-HOST_MEMORY_BYTES = 128 * 2**20
+_HOST_MEMORY_BYTES = 128 * 2**20
 _KV_MEMORY_BYTES = 64 * 2**20
 _PORT = "8000"  # vLLM's
 _SESSIONS = '[sessions]\nfunction_calling = "async"\n'
@@ -68,6 +69,13 @@ def demo_flags(arguments: Sequence[str]) -> list[str]:
     if all(argument_value(arguments, flag) is None for flag in eager):
         flags.append("--enforce-eager")
     return flags
+
+
+def with_host_memory(config: CaesuraConfig) -> CaesuraConfig:
+    """The options with host memory for copies, unless the user has said how much."""
+    if "host_memory" in config.model_fields_set:
+        return config
+    return config.model_copy(update={"host_memory": _HOST_MEMORY_BYTES})
 
 
 def _state_folder(port: str) -> Path:

@@ -92,12 +92,11 @@ def _model_and_flags(arguments: Sequence[str]) -> tuple[str | None, tuple[str, .
 
 def _serve_demo(config: CaesuraConfig, flags: Sequence[str]) -> None:
     from caesura.bundled import CML_MODEL
-    from caesura.cli.demo_server import HOST_MEMORY_BYTES, demo_flags, demo_tools, hint
+    from caesura.cli.demo_server import demo_flags, demo_tools, hint, with_host_memory
     from caesura.console import plain_console
     from caesura.engine.serving.serve import serve as run_server
 
-    memory = config.host_memory or HOST_MEMORY_BYTES
-    config = config.model_copy(update={"host_memory": memory})
+    config = with_host_memory(config)
     arguments = (*flags, *demo_flags(flags))
     if config.config_file is not None:  # other tools than those that it knows
         run_server(str(CML_MODEL), config, arguments)
