@@ -13,6 +13,7 @@ import pytest
 from hypothesis import is_hypothesis_test
 from xdist.scheduler import LoadFileScheduling
 
+import support.environment  # noqa: F401  (sets the number of threads)
 from caesura.lab.models.noise_model import demo_model_path
 from support import draws
 from support.models.small import MODEL
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 
 draws.load_profile()
-# Processes share the cores; and sums do not depend on how many there are. Before torch is imported.
-for threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(threads, "1")
 
 # What is slow to start, and shared by all files that name it.
 SHARED = ("engine_loop", "example_server", "server_with_keys", "--processes")
@@ -87,6 +85,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"skipped: {count} {'test' if count == 1 else 'tests'}: {reason}"
         )
+
+
+@pytest.fixture(autouse=True)
+def restored_environment() -> Iterator[None]:
+    """What a test sets in the environment is gone after it."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

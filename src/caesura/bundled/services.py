@@ -18,6 +18,7 @@ from caesura.bundled.demo_tools import TOOLS
 from caesura.bundled.world import SEED_VARIABLE
 from caesura.errors import CaesuraError
 from caesura.tools import Executor, load_configuration, open_toolbox
+from caesura.variables import environment
 
 _START_SECONDS = 60.0
 _END_SECONDS = 5.0
@@ -40,7 +41,7 @@ def running_services(seed: int, configuration: Path, more: str = "") -> Iterator
     Raises:
         ServiceError: the HTTP service did not start.
     """
-    with _seed_in_environment(seed), _directory_service() as url:
+    with environment({SEED_VARIABLE: str(seed)}), _directory_service() as url:
         _wait_until_it_answers(url)
         configuration.parent.mkdir(parents=True, exist_ok=True)
         configuration.write_text(f"{configuration_text(url, seed)}\n{more}", "utf-8")
@@ -75,20 +76,6 @@ def configuration_text(directory_url: str, seed: int) -> str:
         packages=json.dumps(_PACKAGES),
         seed=seed,
     )
-
-
-@contextmanager
-def _seed_in_environment(seed: int) -> Iterator[None]:
-    """For the Python functions in this process, and for the processes that it starts."""
-    before = os.environ.get(SEED_VARIABLE)
-    os.environ[SEED_VARIABLE] = str(seed)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[SEED_VARIABLE]
-        else:
-            os.environ[SEED_VARIABLE] = before
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import httpx
 import openai
 import pytest
 
+from support.environment import AT_START
 from support.waiting import poll
 
 TESTS = Path(__file__).parents[2]
@@ -66,13 +67,13 @@ def serving(
 ) -> Iterator[Server]:
     """Start `caesura serve` and stop it again; its modules include those of the tests."""
     port = port or free_port()
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(TESTS), AT_START.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "caesura.cli", "serve", model]
     command += ["--port", str(port), "--host", "127.0.0.1", *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=os.environ | {"PYTHONPATH": path} | environment,
+            env=AT_START | {"PYTHONPATH": path} | environment,
             stdout=output,
             stderr=output,
             cwd=log.parent,  # sessions are kept in the working directory

@@ -1,7 +1,7 @@
 """Start an engine in this program: Caesura under a policy, or stock vLLM."""
 
-import os
 from collections import Counter
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.flags import SCHEDULER_CLASS, additional_config, kv_transfer_config
 from caesura.engine.serving.token_engines import InPlaceEngine, ResubmittingEngine
 from caesura.session.protocol import TokenEngine
+from caesura.variables import environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def start_engine(settings: EngineSettings) -> Engine:
         counts.append(Counts(vllm_config, engine_index))
         return counts[-1]
 
-    with EngineEnvironment(settings):
+    with engine_environment(settings):
         args = AsyncEngineArgs(**engine_arguments(settings))
         llm = AsyncLLM.from_engine_args(args, stat_loggers=[make_counts])
     in_place = settings.caesura is not None
@@ -173,7 +174,9 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
     return arguments | settings.overrides
 
 
-class EngineEnvironment:
+def engine_environment(
+    settings: EngineSettings, *, in_process: bool = False
+) -> AbstractContextManager[None]:
     """Environment of an engine's start, put back afterwards.
 
     On CPU the worker runs in the engine's process: with vLLM's multiprocess executor a worker
@@ -183,25 +186,12 @@ class EngineEnvironment:
         settings: what is started.
         in_process: nothing runs outside the caller's process, on any device.
     """
-
-    def __init__(self, settings: EngineSettings, *, in_process: bool = False) -> None:
-        self._values = {}
-        on_cpu = not torch.cuda.is_available()
-        if on_cpu or in_process:
-            self._values["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        if on_cpu:
-            self._values["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-            if settings.compute_threads is not None:
-                self._values["OMP_NUM_THREADS"] = str(settings.compute_threads)
-        self._before: dict[str, str | None] = {}
-
-    def __enter__(self) -> None:
-        self._before = {name: os.environ.get(name) for name in self._values}
-        os.environ.update(self._values)
-
-    def __exit__(self, *exc: object) -> None:
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    values: dict[str, str] = {}
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu or in_process:
+        values["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    if on_cpu:
+        values["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        if settings.compute_threads is not None:
+            values["OMP_NUM_THREADS"] = str(settings.compute_threads)
+    return environment(values)

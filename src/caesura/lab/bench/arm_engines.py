@@ -19,6 +19,7 @@ from caesura.lab.models.noise_model import demo_model_path
 from caesura.logs import LEVEL_VARIABLE
 from caesura.policy import policy_options
 from caesura.session import TokenEngine
+from caesura.variables import environment
 
 FIT_MEMORY = -1  # vLLM: the longest context that the KV memory can hold
 
@@ -116,6 +117,13 @@ class EngineStartError(CaesuraError):
     """An engine of the comparison did not start."""
 
 
+_LOGGING = {
+    LEVEL_VARIABLE: "ERROR",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+}
+
+
 @contextlib.contextmanager
 def engine_log(name: str) -> Iterator[Path]:
     """Keep what the engine's process writes in a file, so that progress stays readable.
@@ -123,16 +131,16 @@ def engine_log(name: str) -> Iterator[Path]:
     The process inherits standard error as it is while it starts. If it does not start, the end
     of the file is part of the error.
     """
-    os.environ.setdefault(LEVEL_VARIABLE, "ERROR")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     path = Path(tempfile.gettempdir()) / f"caesura-engine-{name}-{os.getpid()}.log"
     sys.stderr.flush()
     saved = os.dup(2)
     try:
         with path.open("wb") as log:
             os.dup2(log.fileno(), 2)
-        yield path
+        with environment(
+            _LOGGING | {name: os.environ[name] for name in _LOGGING.keys() & os.environ.keys()}
+        ):
+            yield path
     except Exception as error:
         lines = path.read_text(errors="replace").splitlines()
         causes = [line for line in lines if "Error" in line][-3:] or lines[-5:]

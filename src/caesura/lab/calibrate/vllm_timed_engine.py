@@ -20,7 +20,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.copies.batch import CopyBatch
-from caesura.engine.serving.launch import EngineEnvironment, EngineSettings, engine_arguments
+from caesura.engine.serving.launch import EngineSettings, engine_arguments, engine_environment
 from caesura.engine.tracing.attention import attention_of
 from caesura.errors import ConfigurationError
 from caesura.lab.calibrate.iteration_fit import IterationSample
@@ -44,7 +44,7 @@ class TimedEngine:
         self.settings = settings
         if settings.compute_threads is not None and not torch.cuda.is_available():
             torch.set_num_threads(settings.compute_threads)
-        with EngineEnvironment(settings, in_process=True):
+        with engine_environment(settings, in_process=True):
             self._llm = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(settings)))
         self._scheduler = self._llm.engine_core.engine_core.scheduler
         self._connector: CaesuraConnector = get_kv_transfer_group()

@@ -4,10 +4,8 @@ Runs are spread over processes of their own. One other process imports vLLM, onc
 forks; this one does not.
 """
 
-import contextlib
 import logging
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -31,6 +29,7 @@ from caesura.lab.results_file import Origin
 from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.sim.simulation import SimulatedOutcome, SimulatedRun, usable_kv_tokens
 from caesura.policy.profile import FIGURES, DeviceProfile
+from caesura.variables import environment
 
 _POLL_SECONDS = 0.2
 _ENVIRONMENT = {
@@ -170,7 +169,7 @@ def _outcomes(
     context.set_forkserver_preload([_SIMULATED_RUN])
     progress: SimpleQueue[tuple[RunPlan, ReplayProgress]] = context.SimpleQueue()
     others = set(multiprocessing.active_children())
-    with _environment():
+    with environment(_ENVIRONMENT):
         executor = ProcessPoolExecutor(
             min(processes, len(runs)), context, initializer=_start_worker, initargs=(progress,)
         )
@@ -210,18 +209,3 @@ def _run(run: SimulatedRun) -> SimulatedOutcome:
     queue = _progress
     assert queue is not None
     return simulate(run, lambda progress: queue.put((run.plan, progress)))
-
-
-@contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """What workers inherit: one thread each, and no chatter; put back afterwards."""
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
