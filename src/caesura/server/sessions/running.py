@@ -10,10 +10,9 @@ from pathlib import Path
 import httpx
 
 from caesura.errors import ConfigurationError
-from caesura.server.configuration import database_path
 from caesura.server.sessions.service import Service
 from caesura.server.sessions.webhook import Webhook
-from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection
+from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection, database_path
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
@@ -70,11 +69,7 @@ async def running_sessions(
 
 
 def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
-    """The formats with what sessions use that do not say.
-
-    Raises:
-        ConfigurationError: the model cannot use that.
-    """
+    """The formats with the settings of sessions that do not say otherwise."""
     chosen = replace(
         formats,
         protocol=settings.protocol,
@@ -90,11 +85,7 @@ def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
 
 @contextmanager
 def _only_user(database: Path) -> Iterator[None]:
-    """Two servers on one database would both go on with its sessions.
-
-    Raises:
-        ConfigurationError: another server uses it.
-    """
+    """Two servers on one database would both go on with its sessions."""
     lock = database.with_name(f"{database.name}.lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +123,6 @@ def _open_store(path: Path) -> Iterator[Store]:
 async def _telling(
     settings: WebhookSection | None, store: Store, approvals: Approvals
 ) -> AsyncIterator[None]:
-    """The webhook, if there is one."""
     if settings is None:
         yield
         return
