@@ -64,6 +64,7 @@ class Served:
 
     Attributes:
         url: where it is.
+        app: its application.
         client: of anybody.
         work: what the sessions work with.
         agents: the sessions.
@@ -73,6 +74,7 @@ class Served:
     """
 
     url: str
+    app: FastAPI
     client: httpx.AsyncClient
     work: Workplace
     agents: Agents
@@ -132,6 +134,7 @@ async def served(
     engine: FakeEngine | None = None,
     keep_alive_seconds: float = 15.0,
     body_limit: int = 2**20,
+    context_tokens: int | None = None,
     formats: CallFormats | None = None,
     **limits: Any,
 ) -> AsyncIterator[Served]:
@@ -142,14 +145,15 @@ async def served(
         await agents.start()
         settings = ServerSection(keep_alive_seconds=keep_alive_seconds, body_limit=body_limit)
         models, keys = (MODEL, "other"), KEYS if has_keys else ()
-        service = Service(agents, work.store, work.executor, settings, models, path)
+        service = Service(agents, work.store, work.executor, settings, models, path, context_tokens)
         untouched: list[bytes] = []
         try:
-            async with listening(application(service, untouched, keys=keys)) as url:
+            app = application(service, untouched, keys=keys)
+            async with listening(app) as url:
                 async with AsyncExitStack() as clients:
                     client = httpx.AsyncClient(base_url=url, timeout=30)
                     await clients.enter_async_context(client)
-                    yield Served(url, client, work, agents, service, untouched, clients)
+                    yield Served(url, app, client, work, agents, service, untouched, clients)
                 # Streams of sessions end with the sessions, and the server with its streams.
                 await agents.stop()
         finally:

@@ -1,6 +1,7 @@
 """Messages to tokens and back: nothing that was generated is rendered again."""
 
 import json
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -151,3 +152,16 @@ def test_a_template_that_refuses_says_why(model_config: ModelConfig) -> None:
             ],
             [],
         )
+
+
+def test_a_short_text_does_not_wait_for_a_long_one(model_config: ModelConfig) -> None:
+    chat = chat_format(model_config)
+    text = "Hello <|im_end|>\n world, déjà vu"
+    assert chat.encode(text) == encode(model_config, text)
+    long = threading.Thread(target=chat.encode, args=("some words and numbers " * 100_000,))
+    long.start()
+    for _ in range(10):
+        chat.encode("short")
+    was_busy = long.is_alive()
+    long.join()
+    assert was_busy

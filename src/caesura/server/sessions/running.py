@@ -63,7 +63,10 @@ async def running_sessions(
             async with _telling(settings.webhook, store, approvals):
                 try:
                     await agents.start()
-                    yield Service(agents, store, executor, settings.server, models, path)
+                    context_tokens = dialogue.max_context_tokens
+                    yield Service(
+                        agents, store, executor, settings.server, models, path, context_tokens
+                    )
                 finally:
                     await agents.stop()
 

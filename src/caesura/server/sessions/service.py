@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from caesura.server.bodies import BodyLimits
 from caesura.server.errors import ApiError
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Agent
@@ -19,6 +20,8 @@ from caesura.tools.executor import Executor
 
 # Longer than any session needs to stop; a client is not kept waiting if one does not.
 _ENDING_SECONDS = 10.0
+MOST_CHARACTERS_PER_TOKEN = 16
+"""Of text that could fit the context; usual are 3 to 5."""
 _NO_EVENT = 2**63 - 1  # no event has a higher number
 
 
@@ -33,6 +36,7 @@ class Service:
         settings: of the HTTP side.
         models: names under which the model is served.
         database: the file of the store.
+        context_tokens: the model's longest context; None for any.
     """
 
     agents: Agents
@@ -41,6 +45,14 @@ class Service:
     settings: ServerSection
     models: tuple[str, ...]
     database: Path
+    context_tokens: int | None = None
+
+    @property
+    def body_limits(self) -> BodyLimits:
+        """What a request's body may hold."""
+        context = self.context_tokens
+        most = None if context is None else context * MOST_CHARACTERS_PER_TOKEN
+        return BodyLimits(self.settings.body_limit, most)
 
     async def create(self, owner: str, spec: SessionSpec) -> Agent:
         """Make a session.
