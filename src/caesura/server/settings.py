@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from caesura.cml import Mode
 from caesura.server.sessions.signatures import signing_key
 from caesura.session.agents import Limits
-from caesura.session.records import Protocol
+from caesura.session.records import AskedProtocol
 from caesura.tools.environment import EnvironmentText
 from caesura.tools.settings import Settings
 from caesura.units import parse_size
@@ -52,11 +52,11 @@ class SessionsSection(_Section):
         "or `async` ([guide](../how-to/run-tools.md#calls-that-run-while-the-model-writes)). By "
         "default as the model's own tool-call format has it.",
     )
-    protocol: Protocol | None = Field(
+    protocol: AskedProtocol | None = Field(
         default=None,
         description="How the model is told of calls in these modes: `cml`, markers that are "
-        "tokens; `prompted`, markers as text; `futures`, its own format; `native`, its own format "
-        "without `async`. By default `cml` if its tokenizer has the markers, else `futures`.",
+        "tokens; `futures`, its own format; `native`, its own format without `async`. By default "
+        "`cml` if its tokenizer has the markers, else `futures`.",
     )
     constrain_calls: bool = Field(
         default=False,

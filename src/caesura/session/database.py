@@ -80,6 +80,11 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE sessions ADD COLUMN course TEXT;
     ALTER TABLE calls ADD COLUMN label TEXT
     """,
+    # A protocol that was removed: no version can go on with these sessions.
+    """
+    UPDATE sessions SET spec = json_remove(spec, '$.protocol')
+    WHERE json_extract(spec, '$.protocol') = 'prompted'
+    """,
 )
 """What takes the schema from each version to the next; only ever appended to."""
 
