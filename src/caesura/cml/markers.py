@@ -1,5 +1,6 @@
 """The symbols of CML: its markers, and the edges of reasoning blocks."""
 
+from collections.abc import Collection
 from enum import Enum
 
 ESCAPE = "~"
@@ -34,3 +35,8 @@ Symbols = tuple[Symbol, ...]
 
 MARKERS: Symbols = tuple(Marker)
 ALL_SYMBOLS: Symbols = (*Marker, *ReasoningEdge)
+
+
+def has_markers(special_texts: Collection[str]) -> bool:
+    """Whether these special tokens of a tokenizer are those of a model trained for CML."""
+    return {marker.value for marker in Marker} <= set(special_texts)

@@ -23,7 +23,7 @@ from caesura.cml import (
     encode_tokens,
 )
 from caesura.cml.chat_quoting import quoted_message, quoted_value
-from caesura.cml.markers import Symbol, Symbols
+from caesura.cml.markers import Symbol, Symbols, has_markers
 from caesura.engine.model.call_grammar import call_grammar
 from caesura.engine.model.chat_format import ChatFormat
 from caesura.engine.model.data_tokens import MARKER_TOKENS, DataTokens, StreamDecoder
@@ -206,7 +206,7 @@ class CmlFormat:
 
 def knows_cml(chat: ChatFormat) -> bool:
     """Whether a model was trained for CML: the markers are special tokens of it."""
-    return _special_tokens(chat).keys() >= {marker.value for marker in Marker}
+    return has_markers(_special_tokens(chat))
 
 
 def cml_format(

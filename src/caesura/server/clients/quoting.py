@@ -7,13 +7,7 @@ CML a marker in a tool's result would be one.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from caesura.cml import Marker
 from caesura.cml.chat_quoting import quoted_message
-
-
-def has_markers(special_texts: Sequence[str]) -> bool:
-    """Whether these special tokens of a tokenizer are those of a model trained for CML."""
-    return {marker.value for marker in Marker} <= set(special_texts)
 
 
 def quoted_messages(messages: Sequence[Any]) -> list[Any]:

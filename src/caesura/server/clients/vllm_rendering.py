@@ -13,9 +13,10 @@ from vllm.renderers.chat_utils import ConversationMessage
 from vllm.renderers.online_renderer import OnlineRenderer
 
 from caesura.cml.chat_quoting import quoted_value
+from caesura.cml.markers import has_markers
 from caesura.server.clients.history import Message, digest, identity
 from caesura.server.clients.memory import TOKEN
-from caesura.server.clients.quoting import has_markers, quoted_messages
+from caesura.server.clients.quoting import quoted_messages
 from caesura.server.clients.tails import tail
 from caesura.server.clients.transcript_match import Asked, Continued, find_continued
 from caesura.server.clients.transcripts import Transcripts
