@@ -30,7 +30,8 @@ from vllm.version import __version__ as vllm_version
 from caesura.engine.config import CaesuraConfig, check_supported
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.copies.contexts import HostContexts
-from caesura.engine.copies.copied_contexts import CopiedContexts
+from caesura.engine.copies.host_pool import HostPool
+from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
 from caesura.engine.model.tool_names import tools_called
@@ -41,18 +42,15 @@ from caesura.engine.pauses.continuations import Continuations
 from caesura.engine.pauses.demands import Demands
 from caesura.engine.pauses.displacing import Displacing
 from caesura.engine.pauses.failed_loads import hide_failed_loads, hide_uncomputed, take_back
-from caesura.engine.pauses.gauges import Gauges
-from caesura.engine.pauses.interrupts import InterruptSteps
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.parking import Parking, SessionState
-from caesura.engine.pauses.queues import RankedQueue, move_to_rank
-from caesura.engine.pauses.ranks import SessionRanks
-from caesura.engine.pauses.steps import Steps
+from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, move_to_rank
+from caesura.engine.pauses.snapshots import Gauges
+from caesura.engine.pauses.steps import InterruptSteps, Steps
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
 from caesura.engine.protocol import INTERRUPTED
 from caesura.engine.serving.notifications import take_notifications
-from caesura.engine.tracing.engine_trace import trace_engine
-from caesura.engine.tracing.recorder import NO_TRACE, Trace
+from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
@@ -82,9 +80,11 @@ class InterceptScheduler(AsyncScheduler):
         self._connected = connector is not None
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
-        contexts = HostContexts()
-        if connector is not None and connector.num_slots:
-            contexts = CopiedContexts(connector.transfers, self.block_size, self.metrics)
+        if connector is None:
+            transfers = Transfers(self.kv_cache_manager.block_pool, HostPool(0), budget_blocks=0)
+        else:
+            transfers = connector.transfers
+        contexts = HostContexts(transfers, self.block_size, self.metrics)
         self.parking = Parking(self)
         self.keeper = PauseKeeper(
             policy=make_policy(config.policy, config.policy_options),
@@ -177,7 +177,7 @@ class InterceptScheduler(AsyncScheduler):
         self.displacing.limit_tokens()
         if self._copies_overlap:
             iteration_seconds = self.keeper.snapshots.costs().forward_seconds(len(self.running))
-            self.keeper.contexts.fit_budget(iteration_seconds)
+            self.keeper.contexts.transfers.fit_budget(iteration_seconds)
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         self.trace.scheduled(output, self.requests)

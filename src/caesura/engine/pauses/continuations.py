@@ -5,6 +5,7 @@ generated (a tool call), in a session id, or in the fact that it continued a pau
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from vllm.v1.request import Request, RequestStatus
 
@@ -19,36 +20,24 @@ OTHER = "other"
 MAX_ENDPOINTS = 64
 
 
+@dataclass(slots=True, eq=False)
 class Continuations:
-    """Recognises paused contexts by what is generated and by what is sent.
+    """Recognises paused contexts by what is generated and by what is sent."""
 
-    Args:
-        keeper: holds the pauses.
-        ranks: what sessions have had.
-        keep: which finished requests are kept.
-        tools_called: the names of the tools that output tokens call; None without a tool parser.
-    """
-
-    def __init__(
-        self,
-        keeper: PauseKeeper,
-        ranks: SessionRanks,
-        keep: KeepContexts,
-        tools_called: Callable[[Sequence[int]], list[str]] | None,
-    ) -> None:
-        self._keeper = keeper
-        self._ranks = ranks
-        self._keep = keep
-        self._tools_called = tools_called
-        self._continuing: set[str] = set()
-        self._upcoming: dict[str, str] = {}  # what a session in place will wait for
-        self._endpoints: set[str] = set()
+    keeper: PauseKeeper
+    ranks: SessionRanks
+    keep: KeepContexts
+    tools_called: Callable[[Sequence[int]], list[str]] | None
+    _continuing: set[str] = field(default_factory=set, init=False)
+    # What a session in place will wait for.
+    _upcoming: dict[str, str] = field(default_factory=dict, init=False)
+    _endpoints: set[str] = field(default_factory=set, init=False)
 
     def find(self, request: Request) -> Pause | None:
         """The pause that a new request continues."""
-        if len(self._keeper.table) == 0 or request.pooling_params is not None:
+        if len(self.keeper.table) == 0 or request.pooling_params is not None:
             return None
-        pause = self._keeper.table.find_continued(
+        pause = self.keeper.table.find_continued(
             request.session_id, owner_of(request), request.block_hashes, request.num_tokens
         )
         if pause is not None:
@@ -60,22 +49,22 @@ class Continuations:
         pause = self.find(request)
         if pause is None:
             return
-        self._keeper.claim(pause, request)
-        if self._ranks.order is not None:
+        self.keeper.claim(pause, request)
+        if self.ranks.order is not None:
             request.arrival_time = pause.service.arrival_seconds
-        self._ranks.returns(request.request_id, pause)
+        self.ranks.returns(request.request_id, pause)
 
     def endpoint_at_end(self, request: Request) -> str | None:
         """What a finished request's session waits for; None when it is not kept."""
         if request.resumable or request.pooling_params is not None:
             return None
-        if self._keep is KeepContexts.NONE or not _ended_by_itself(request):
+        if self.keep is KeepContexts.NONE or not _ended_by_itself(request):
             return None
         endpoint = self._named_endpoint(request)
         if endpoint is not None:
             return endpoint
         expected = request.session_id is not None or request.request_id in self._continuing
-        return CLIENT if expected or self._keep is KeepContexts.ALL else None
+        return CLIENT if expected or self.keep is KeepContexts.ALL else None
 
     def name_next(self, session_id: str, endpoint: str) -> None:
         """Note what a session in place that generates will wait for when it pauses next."""
@@ -95,9 +84,9 @@ class Continuations:
 
     def _tool_called(self, request: Request) -> str | None:
         """The tool that the request's output calls; several are joined with "+"."""
-        if self._tools_called is None or not request.num_output_tokens:
+        if self.tools_called is None or not request.num_output_tokens:
             return None
-        names = self._tools_called(list(request.output_token_ids))
+        names = self.tools_called(list(request.output_token_ids))
         return "+".join(sorted(set(names))) if names else None
 
     def limited(self, endpoint: str) -> str:
