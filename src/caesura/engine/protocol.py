@@ -25,6 +25,9 @@ ENDPOINT_ARGUMENT = "caesura_endpoint"
 FRAMES_ARGUMENT = "caesura_frames"
 """Key in `SamplingParams.extra_args` of a session in place: see `caesura.engine.model.frames`."""
 
+TOOLS_ARGUMENT = "caesura_tools"
+"""Key in `SamplingParams.extra_args`: whether the model was shown any tools; may be missing."""
+
 OWNER_ARGUMENT = "caesura_owner"
 """Key in `SamplingParams.extra_args`: whose request it is. Only its owner continues a pause."""
 
@@ -52,7 +55,12 @@ def wants_report(request: "Request") -> bool:
 def endpoint_of(request: "Request") -> str | None:
     """What the request says that its next pause waits for."""
     endpoint = _argument(request, ENDPOINT_ARGUMENT)
-    return str(endpoint) if endpoint else None
+    return endpoint if isinstance(endpoint, str) and endpoint else None
+
+
+def may_call_tools(request: "Request") -> bool:
+    """Whether the model may have been shown tools."""
+    return bool(_argument(request, TOOLS_ARGUMENT) is not False)
 
 
 CML_PARSER = "caesura_cml"

@@ -34,7 +34,7 @@ from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
-from caesura.engine.model.tool_names import tools_called
+from caesura.engine.model.tool_names import tool_names
 from caesura.engine.model.turn_grammars import begin_turn as begin_grammar_of_turn
 from caesura.engine.pauses.allocation import ReclaimingAllocator
 from caesura.engine.pauses.books import check_books
@@ -99,11 +99,12 @@ class InterceptScheduler(AsyncScheduler):
         if config.trace:
             self.trace = trace_engine(self, self.keeper, config.policy, self.clock, config.trace)
         self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
+        names = tool_names(self.vllm_config.model_config, config.tool_call_parser)
         self.continuations = Continuations(
             self.keeper,
             self.ranks,
             config.keep_contexts,
-            tools_called(self.vllm_config.model_config, config.tool_call_parser),
+            None if names is None else names.called,
         )
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
         self.interrupts = InterruptSteps(self.metrics)
@@ -155,13 +156,13 @@ class InterceptScheduler(AsyncScheduler):
     ) -> None:
         """How far what a paused session waits for has come; see `Waits.note_progress`."""
         if endpoint is not None:
-            self.keeper.waits.name_endpoint(request_id, self.continuations.limited(endpoint))
+            self.continuations.name_pause(request_id, endpoint)
         self.keeper.waits.note_progress(request_id, fraction, remaining_seconds)
 
     def name_next_pause(self, request_id: str, endpoint: str) -> None:
         """What a session will wait for when it pauses next; or does, if it has paused already."""
         if self.parking.parked(request_id) is not None:
-            self.keeper.waits.name_endpoint(request_id, self.continuations.limited(endpoint))
+            self.continuations.name_pause(request_id, endpoint)
         elif request_id in self.requests:
             self.continuations.name_next(request_id, endpoint)
 

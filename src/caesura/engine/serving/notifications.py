@@ -9,6 +9,8 @@ ignore it.
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core import EngineCore
 
+from caesura.endpoints import endpoint_name
+
 _PROGRESS = "caesura_report_progress"
 _NEXT_PAUSE = "caesura_name_next_pause"
 
@@ -35,12 +37,13 @@ async def report_progress(
         remaining_seconds: the time that is left.
         endpoint: what it waits for, when the pause began without saying so.
     """
+    name = None if endpoint is None else endpoint_name(endpoint)
     await llm.engine_core.call_utility_all_async(
-        _PROGRESS, request_id, fraction, remaining_seconds, endpoint
+        _PROGRESS, request_id, fraction, remaining_seconds, name
     )
 
 
 async def name_next_pause(llm: AsyncLLM, request_id: str, endpoint: str) -> None:
     """Tell the scheduler what a session (by the engine's own id of its request) will wait for
     when it pauses next."""
-    await llm.engine_core.call_utility_all_async(_NEXT_PAUSE, request_id, endpoint)
+    await llm.engine_core.call_utility_all_async(_NEXT_PAUSE, request_id, endpoint_name(endpoint))

@@ -16,6 +16,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from caesura.cml import FrameRules, TextRules
+from caesura.endpoints import endpoint_name
 from caesura.engine.model.frames import frames_argument
 from caesura.engine.protocol import (
     BUNDLE_ENDED,
@@ -43,7 +44,7 @@ def to_vllm(
     """vLLM's sampling parameters for a turn of tokens, and for engines that speculate."""
     extra: dict[str, Any] = dict(sampling.extra or {})
     if endpoint:
-        extra[ENDPOINT_ARGUMENT] = endpoint
+        extra[ENDPOINT_ARGUMENT] = endpoint_name(endpoint)
     frames = sampling.frames
     if frames is not None:
         extra[FRAMES_ARGUMENT] = frames_argument(frames, sampling.stop_token_ids)
