@@ -23,7 +23,8 @@ from caesura.cml import (
     encode_text,
     escape,
 )
-from caesura.engine.model.cml_format import CmlFormat, cml_format
+from caesura.engine.model.chat_format import ChatFormat
+from caesura.engine.model.cml_format import CmlFormat
 from caesura.engine.model.data_tokens import DataTokens, StreamDecoder
 from support.cml.transcript import read_transcript
 from support.models.marked import TOKENS, build_marked_model
@@ -56,7 +57,7 @@ def plain(model_path: str) -> CmlFormat:
 def format_of(path: str | Path, chat_template: str | None = None) -> CmlFormat:
     config = ModelConfig(model=str(path))
     tokenizer = cached_tokenizer_from_config(config)
-    return cml_format(config, tokenizer, chat_template=chat_template)
+    return CmlFormat(ChatFormat(config, tokenizer, None, chat_template))
 
 
 def decode(made: CmlFormat, tokens: list[int]) -> str:

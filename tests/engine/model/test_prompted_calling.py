@@ -18,7 +18,8 @@ from caesura.cml import (
     Trap,
     encode_text,
 )
-from caesura.engine.model.cml_format import CmlFormat, cml_format
+from caesura.engine.model.chat_format import ChatFormat
+from caesura.engine.model.cml_format import CmlFormat
 from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling, Session, StopReason
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending
@@ -49,7 +50,7 @@ written_texts = st.lists(
 @pytest.fixture(scope="module")
 def made(model_path: str) -> CmlFormat:
     config = ModelConfig(model=model_path)
-    made = cml_format(config, cached_tokenizer_from_config(config))
+    made = CmlFormat(ChatFormat(config, cached_tokenizer_from_config(config), None))
     assert not made.has_marker_tokens
     return made
 

@@ -3,10 +3,8 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 from pydantic import JsonValue
-from vllm.config import ModelConfig
 from vllm.logger import init_logger
 
 from caesura.cml import (
@@ -230,21 +228,6 @@ class CmlFormat:
         return definition | {
             "function": function | {"description": " ".join(filter(None, sentences))}
         }
-
-
-def cml_format(
-    model_config: ModelConfig,
-    tokenizer: Any,
-    *,
-    chat_template: str | None = None,
-    limits: Limits | None = None,
-) -> CmlFormat:
-    """The format of a model that is used without a server.
-
-    Raises:
-        ConfigurationError: the tokenizer is none of Hugging Face's.
-    """
-    return CmlFormat(ChatFormat(model_config, tokenizer, None, chat_template), limits)
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ sequence, and the text of tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
@@ -95,16 +95,12 @@ class TurnEnd:
     stop_reason: int | str
 
 
+@dataclass(slots=True, eq=False)
 class SessionFrames:
-    """The watches of all sessions that have frames. They outlive preemption and pauses.
+    """The watches of all sessions that have frames. They outlive preemption and pauses."""
 
-    Args:
-        texts: text of tokens.
-    """
-
-    def __init__(self, texts: TokenTexts) -> None:
-        self._texts = texts
-        self._watches: dict[str, FrameWatch | TextFrameWatch] = {}
+    texts: TokenTexts
+    _watches: dict[str, FrameWatch | TextFrameWatch] = field(default_factory=dict, init=False)
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._watches
@@ -135,9 +131,9 @@ class SessionFrames:
         self, rules: FrameRules | TextRules, end_tokens: frozenset[int], before: Sequence[int]
     ) -> FrameWatch | TextFrameWatch:
         if isinstance(rules, TextRules):
-            end = self._texts.decoder()(before[-MARKER_TOKENS:], final=True)
-            return TextFrameWatch(rules, end_tokens, self._texts.decoder, end)
-        return FrameWatch(rules, end_tokens, self._texts)
+            end = self.texts.decoder()(before[-MARKER_TOKENS:], final=True)
+            return TextFrameWatch(rules, end_tokens, self.texts.decoder, end)
+        return FrameWatch(rules, end_tokens, self.texts)
 
     def forget(self, request_id: str) -> None:
         """The request is gone."""
