@@ -30,10 +30,11 @@ from vllm.version import __version__ as vllm_version
 from caesura.engine.config import CaesuraConfig, check_supported
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.copies.contexts import HostContexts
-from caesura.engine.copies.copied_contexts import CopiedContexts
+from caesura.engine.copies.host_pool import HostPool
+from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
-from caesura.engine.model.tool_names import tools_called
+from caesura.engine.model.tool_names import tool_names
 from caesura.engine.model.turn_grammars import begin_turn as begin_grammar_of_turn
 from caesura.engine.pauses.allocation import ReclaimingAllocator
 from caesura.engine.pauses.books import check_books
@@ -41,18 +42,15 @@ from caesura.engine.pauses.continuations import Continuations
 from caesura.engine.pauses.demands import Demands
 from caesura.engine.pauses.displacing import Displacing
 from caesura.engine.pauses.failed_loads import hide_failed_loads, hide_uncomputed, take_back
-from caesura.engine.pauses.gauges import Gauges
-from caesura.engine.pauses.interrupts import InterruptSteps
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.parking import Parking, SessionState
-from caesura.engine.pauses.queues import RankedQueue, move_to_rank
-from caesura.engine.pauses.ranks import SessionRanks
-from caesura.engine.pauses.steps import Steps
+from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, move_to_rank
+from caesura.engine.pauses.snapshots import Gauges
+from caesura.engine.pauses.steps import InterruptSteps, Steps
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
 from caesura.engine.protocol import INTERRUPTED
 from caesura.engine.serving.notifications import take_notifications
-from caesura.engine.tracing.engine_trace import trace_engine
-from caesura.engine.tracing.recorder import NO_TRACE, Trace
+from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
@@ -82,9 +80,11 @@ class InterceptScheduler(AsyncScheduler):
         self._connected = connector is not None
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
-        contexts = HostContexts()
-        if connector is not None and connector.num_slots:
-            contexts = CopiedContexts(connector.transfers, self.block_size, self.metrics)
+        if connector is None:
+            transfers = Transfers(self.kv_cache_manager.block_pool, HostPool(0), budget_blocks=0)
+        else:
+            transfers = connector.transfers
+        contexts = HostContexts(transfers, self.block_size, self.metrics)
         self.parking = Parking(self)
         self.keeper = PauseKeeper(
             policy=make_policy(config.policy, config.policy_options),
@@ -99,11 +99,12 @@ class InterceptScheduler(AsyncScheduler):
         if config.trace:
             self.trace = trace_engine(self, self.keeper, config.policy, self.clock, config.trace)
         self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
+        names = tool_names(self.vllm_config.model_config, config.tool_call_parser)
         self.continuations = Continuations(
             self.keeper,
             self.ranks,
             config.keep_contexts,
-            tools_called(self.vllm_config.model_config, config.tool_call_parser),
+            None if names is None else names.called,
         )
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
         self.interrupts = InterruptSteps(self.metrics)
@@ -155,13 +156,13 @@ class InterceptScheduler(AsyncScheduler):
     ) -> None:
         """How far what a paused session waits for has come; see `Waits.note_progress`."""
         if endpoint is not None:
-            self.keeper.waits.name_endpoint(request_id, self.continuations.limited(endpoint))
+            self.continuations.name_pause(request_id, endpoint)
         self.keeper.waits.note_progress(request_id, fraction, remaining_seconds)
 
     def name_next_pause(self, request_id: str, endpoint: str) -> None:
         """What a session will wait for when it pauses next; or does, if it has paused already."""
         if self.parking.parked(request_id) is not None:
-            self.keeper.waits.name_endpoint(request_id, self.continuations.limited(endpoint))
+            self.continuations.name_pause(request_id, endpoint)
         elif request_id in self.requests:
             self.continuations.name_next(request_id, endpoint)
 
@@ -177,7 +178,7 @@ class InterceptScheduler(AsyncScheduler):
         self.displacing.limit_tokens()
         if self._copies_overlap:
             iteration_seconds = self.keeper.snapshots.costs().forward_seconds(len(self.running))
-            self.keeper.contexts.fit_budget(iteration_seconds)
+            self.keeper.contexts.transfers.fit_budget(iteration_seconds)
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         self.trace.scheduled(output, self.requests)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from vllm.v1.core.kv_cache_utils import KVCacheBlock
 
 from caesura.engine.copies.contexts import HostContexts, HostCopy, Link
-from caesura.engine.copies.copied_contexts import CopiedContexts
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PauseMetrics
@@ -13,7 +12,7 @@ from caesura.policy import Memory
 from support.engines.blocks import BLOCK_SIZE, computed, found, hashes, new_pool
 
 
-class Contexts(CopiedContexts):
+class Contexts(HostContexts):
     """Contexts on a device of 16 blocks."""
 
     def __init__(self, slots: int = 8) -> None:
@@ -43,9 +42,9 @@ def nobody(lacking: int) -> Iterable[str]:
 
 
 def test_without_host_memory_nothing_is_copied_and_nobody_has_to_ask() -> None:
-    contexts, pool = HostContexts(), new_pool(4)
-    copy = contexts.enter("p", hashes("ab"))
-    contexts.copy_out(copy, computed(pool, "ab"))
+    contexts = Contexts(slots=0)
+    copy, blocks = contexts.pause("p", "ab")
+    contexts.copy_out(copy, blocks)
     contexts.save("p", [], [], nobody)
     contexts.prefetch(copy, 0)
     contexts.claim(copy, "r")

@@ -24,7 +24,8 @@ from caesura.cml import (
     Trap,
     escape,
 )
-from caesura.engine.model.cml_format import CmlFormat, cml_format
+from caesura.engine.model.chat_format import ChatFormat
+from caesura.engine.model.cml_format import CmlFormat
 from caesura.engine.model.data_tokens import DataTokens, StreamDecoder
 from caesura.errors import ConfigurationError
 from support.cml.streams import encode_text
@@ -54,7 +55,7 @@ def marked(marked_path: Path) -> CmlFormat:
 def format_of(path: str | Path, chat_template: str | None = None) -> CmlFormat:
     config = ModelConfig(model=str(path))
     tokenizer = cached_tokenizer_from_config(config)
-    return cml_format(config, tokenizer, chat_template=chat_template)
+    return CmlFormat(ChatFormat(config, tokenizer, None, chat_template))
 
 
 def decode(made: CmlFormat, tokens: list[int]) -> str:

@@ -3,10 +3,8 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 from pydantic import JsonValue
-from vllm.config import ModelConfig
 from vllm.logger import init_logger
 
 from caesura.cml import (
@@ -207,18 +205,6 @@ class CmlFormat:
 def knows_cml(chat: ChatFormat) -> bool:
     """Whether a model was trained for CML: the markers are special tokens of it."""
     return has_markers(_special_tokens(chat))
-
-
-def cml_format(
-    model_config: ModelConfig, tokenizer: Any, *, chat_template: str | None = None
-) -> CmlFormat:
-    """The format of a model that is used without a server.
-
-    Raises:
-        ConfigurationError: the tokenizer is none of Hugging Face's, or the model was not trained
-            for CML.
-    """
-    return CmlFormat(ChatFormat(model_config, tokenizer, None, chat_template))
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,7 @@ its rules, which tokens end a sequence, and the text of tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vllm import SamplingParams
@@ -73,16 +73,12 @@ class TurnEnd:
     stop_reason: int | str
 
 
+@dataclass(slots=True, eq=False)
 class SessionFrames:
-    """The watches of all sessions that have frames. They outlive preemption and pauses.
+    """The watches of all sessions that have frames. They outlive preemption and pauses."""
 
-    Args:
-        texts: text of tokens.
-    """
-
-    def __init__(self, texts: TokenTexts) -> None:
-        self._texts = texts
-        self._watches: dict[str, FrameWatch] = {}
+    texts: TokenTexts
+    _watches: dict[str, FrameWatch] = field(default_factory=dict, init=False)
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._watches
@@ -101,7 +97,7 @@ class SessionFrames:
         rules, end_tokens = _rules(argument), _end_tokens(params, argument)
         watch = self._watches.get(session.request_id)
         if watch is None:
-            self._watches[session.request_id] = FrameWatch(rules, end_tokens, self._texts)
+            self._watches[session.request_id] = FrameWatch(rules, end_tokens, self.texts)
         else:
             watch.begin_turn(rules, end_tokens)
 

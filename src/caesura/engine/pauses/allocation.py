@@ -19,20 +19,10 @@ class ReclaimingAllocator:
 
     vLLM asks for slots for every request that it schedules, and gives up (or preempts) when
     there are none. This is the one place where holds are broken: right before that.
-
-    Args:
-        scheduler: vLLM's, with its running requests and its blocks.
-        keeper: the pauses.
-        demands: requests that lack blocks.
-        displacing: takes blocks from requests that wait.
     """
 
     def __init__(
-        self,
-        scheduler: Scheduler,
-        keeper: PauseKeeper,
-        demands: Demands,
-        displacing: Displacing,
+        self, scheduler: Scheduler, keeper: PauseKeeper, demands: Demands, displacing: Displacing
     ) -> None:
         self._scheduler = scheduler
         self._manager: KVCacheManager = scheduler.kv_cache_manager

@@ -67,6 +67,7 @@ class ContinuedRendering:
         turn = current_turn()
         if turn is None:
             return await self._vllm.preprocess_chat(request, messages, **options)
+        turn.has_tools = bool(options.get("tool_dicts"))
         turn.messages = None
         turn.continuation = Continuation.NONE
         params = self._chat_params(request, options)
