@@ -63,14 +63,13 @@ class Agents:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def start(self) -> int:
-        """Bring back every session that had not ended; how many there are."""
+    async def start(self) -> None:
+        """Bring back every session that had not ended."""
         records = await self._work.store.open_sessions()
         await self._work.left_calls.start()  # before sessions that go on leave others
         for record in records:
             await self._bring_back(record)
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="caesura-sweep")
-        return len(records)
 
     async def stop(self) -> None:
         """Stop all sessions where they are; `start` brings them back."""

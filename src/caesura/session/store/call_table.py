@@ -1,14 +1,16 @@
 """The table of calls and their results."""
 
-import json
 from dataclasses import asdict
+
+from pydantic import TypeAdapter
 
 from caesura.session.database import Row, Statement
 from caesura.session.records import CallRecord, CallState, Phase
 from caesura.session.store.table import Table, dump
-from caesura.tools.call import CallEnding, CallResult, ToolCall
+from caesura.tools.call import CallResult, ToolCall
 
 _COLUMNS = "id, session_id, turn, position, name, arguments, state, attempts, label"
+_RESULT = TypeAdapter(CallResult)
 
 
 class CallTable(Table):
@@ -93,13 +95,6 @@ class CallTable(Table):
 
 def _call(row: Row) -> CallRecord:
     call_id, session_id, turn, position, name, arguments, state, attempts, label, result = row
-    stored = json.loads(result) if result else None
-    return CallRecord(
-        ToolCall(call_id, name, arguments, session_id),
-        turn,
-        position,
-        CallState(state),
-        attempts,
-        CallResult(**stored | {"ending": CallEnding(stored["ending"])}) if stored else None,
-        label,
-    )
+    call = ToolCall(call_id, name, arguments, session_id)
+    given = _RESULT.validate_json(result) if result else None
+    return CallRecord(call, turn, position, CallState(state), attempts, given, label)

@@ -1,17 +1,20 @@
 """The table of sessions."""
 
 import json
+from dataclasses import fields
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from caesura.cml import Interrupt, Point
 from caesura.session.calling import Course
 from caesura.session.database import Row, Statement
-from caesura.session.records import Phase, SessionEnding, SessionRecord, SessionSpec
+from caesura.session.records import Phase, SessionEnding, SessionRecord
 from caesura.session.store.table import Table, dump
 
-_COLUMNS = (
-    "id, owner, spec, phase, held, turns, ending, error, next_event, created_seconds,"
-    " updated_seconds"
-)
+_NAMES = [field.name for field in fields(SessionRecord)]
+_COLUMNS = ", ".join(_NAMES)
+_RECORD = TypeAdapter(SessionRecord)
 
 
 class SessionTable(Table):
@@ -19,21 +22,11 @@ class SessionTable(Table):
 
     def add_session(self, record: SessionRecord) -> Statement:
         """A new session."""
+        columns = {name: getattr(record, name) for name in _NAMES}
+        columns["spec"] = record.spec.model_dump_json()
+        marks = ", ".join("?" * len(columns))
         return Statement(
-            f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                record.id,
-                record.owner,
-                record.spec.model_dump_json(),
-                record.phase,
-                int(record.held),
-                record.turns,
-                record.ending,
-                record.error,
-                record.next_event,
-                record.created_seconds,
-                record.updated_seconds,
-            ),
+            f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})", (*columns.values(),)
         )
 
     def set_phase(self, session_id: str, phase: Phase, turns: int) -> Statement:
@@ -139,17 +132,5 @@ def _course(position: int, stored: str) -> Course:
 
 
 def _session(row: Row) -> SessionRecord:
-    (session_id, owner, spec, phase, held, turns, ending, error, next_event, created, updated) = row
-    return SessionRecord(
-        session_id,
-        owner,
-        SessionSpec.model_validate_json(spec),
-        Phase(phase),
-        bool(held),
-        turns,
-        SessionEnding(ending) if ending else None,
-        error,
-        next_event,
-        created,
-        updated,
-    )
+    columns: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
+    return _RECORD.validate_python(columns | {"spec": json.loads(columns["spec"])})
