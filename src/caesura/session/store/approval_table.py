@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from caesura.session.database import Row, Statement
 from caesura.session.records import ApprovalRecord, ApprovalState
-from caesura.session.store.table import Table, dump
+from caesura.session.store.table import Table, dump, readable
 from caesura.tools.call import Answer, Question
 
 # `asked` are the approvals, `of` their sessions: both have a state and times of their own.
@@ -139,7 +139,7 @@ class ApprovalTable(Table):
         rows = await self._database.read(
             f"{_SELECT} WHERE {condition} {_IN_ORDER}", (*parameters, waiting, waiting, limit)
         )
-        return [_approval(row) for row in rows]
+        return readable(_approval, rows)
 
 
 def _approval(row: Row) -> ApprovalRecord:

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 from caesura.cml import Interrupt, Point
 from caesura.session.calling import Course
 from caesura.session.database import Row, Statement
-from caesura.session.records import Phase, SessionEnding, SessionRecord
-from caesura.session.store.table import Table, dump
+from caesura.session.records import Phase, SessionEnding, SessionRecord, SessionSpec
+from caesura.session.store.table import Table, dump, readable
 
 _NAMES = [field.name for field in fields(SessionRecord)]
 _COLUMNS = ", ".join(_NAMES)
@@ -90,15 +90,23 @@ class SessionTable(Table):
             " ORDER BY created_seconds DESC LIMIT ?",
             (owner, float("inf") if before_seconds is None else before_seconds, limit),
         )
-        return [_session(row) for row in rows]
+        return readable(_session, rows)
 
     async def open_sessions(self) -> list[SessionRecord]:
-        """All sessions that have not ended, the oldest first."""
+        """All sessions that have not ended, the oldest first.
+
+        One that cannot be read ends.
+        """
         rows = await self._database.read(
             f"SELECT {_COLUMNS} FROM sessions WHERE phase != ? ORDER BY created_seconds",
             (Phase.ENDED,),
         )
-        return [_session(row) for row in rows]
+        records = readable(_session, rows)
+        unreadable = {str(row[0]) for row in rows} - {record.id for record in records}
+        error = "what is stored of it is damaged, or was written by a newer version"
+        ended = [self.close_session(id_, SessionEnding.FAILED, error) for id_ in unreadable]
+        await self._database.write(*ended)
+        return records
 
     async def count_open(self, owner: str) -> int:
         """An owner's sessions that have not ended."""
@@ -133,4 +141,6 @@ def _course(position: int, stored: str) -> Course:
 
 def _session(row: Row) -> SessionRecord:
     columns: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
-    return _RECORD.validate_python(columns | {"spec": json.loads(columns["spec"])})
+    spec = json.loads(columns["spec"])
+    known = {name: spec[name] for name in SessionSpec.model_fields if name in spec}
+    return _RECORD.validate_python(columns | {"spec": known})
