@@ -10,11 +10,11 @@ from fastapi import FastAPI
 
 from caesura.errors import ConfigurationError
 from caesura.server.announcement import Announcement
-from caesura.server.configuration import server_configuration
 from caesura.server.owners import Owners
 from caesura.server.parts import Parts
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Service, Unavailable
+from caesura.server.settings import server_configuration
 from server.served import human, served
 from session.scripted import END, ByteDialogue, model
 from support.engines.fakes import FakeEngine
