@@ -10,11 +10,11 @@ from fastapi import FastAPI
 
 from caesura.errors import ConfigurationError
 from caesura.server.announcement import Announcement
-from caesura.server.configuration import server_configuration
 from caesura.server.owners import Owners
 from caesura.server.parts import Parts
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Service, Unavailable
+from caesura.server.settings import server_configuration
 from server.served import human, served
 from session.scripted import END, ByteDialogue, model
 from support.engines.fakes import FakeEngine
@@ -120,6 +120,7 @@ async def test_a_database_that_is_locked_is_warned_of(
         ):
             pass
     holder.close()
+    caplog.clear()
     lines = await announced(caplog, Unavailable(str(refused.value)))
     assert caplog.records[0].levelno == logging.WARNING
     assert lines[0].startswith("This server runs no sessions: cannot use the database")

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from caesura.errors import ConfigurationError
-from caesura.server.configuration import database_path, server_configuration
-from caesura.server.settings import ServerSettings
+from caesura.server.settings import ServerSettings, database_path, server_configuration
 from caesura.session.agents import Limits
 from caesura.tools.configuration import load_configuration
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from caesura.endpoints import HUMAN
 from caesura.session.call_format import CallFormats
 from caesura.session.records import CallState, EventType, Phase, SessionEnding
+from caesura.tools import Answer
 from session.cml_workplace import LONG, asked, look, prompt_end, running
 from session.planned import FORMATS, PlannedFormat, call, engine, read
 from session.workplace import (
@@ -213,3 +215,19 @@ async def test_a_model_without_markers_is_refused_with_advice(tmp_path: Path) ->
             await all_agents.create(OWNER, asked("x", protocol="cml"))
         with pytest.raises(ValueError, match="needs function_calling"):
             await all_agents.create(OWNER, spec("x", protocol="cml"))
+
+
+async def test_a_pause_waits_for_the_human_who_is_asked_and_then_for_the_tool(
+    tmp_path: Path,
+) -> None:
+    gate = Gate()
+    plan = f"{call('a', 'wait', x=1)} so |?a|=a"
+    async with running(tmp_path / "db", tool(gate.tool, approve=True)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(plan))
+        question = await until(agent, EventType.ASKED)
+        endpoints = all_agents._work.engine.streams[agent.id].endpoints
+        await eventually(lambda: endpoints[-1] == HUMAN)
+        await all_agents.answer(OWNER, question.data["approval_id"], Answer(True))
+        await eventually(lambda: endpoints[-1] == "wait")
+        gate[1].set()
+        assert texts(await events(agent)) == " so came 1"

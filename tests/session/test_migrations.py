@@ -1,5 +1,6 @@
 """Databases of earlier versions are opened, and their sessions go on."""
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from caesura.session.calling import Course
 from caesura.session.database import Statement
 from caesura.session.records import CallRecord, Phase, SessionEnding, SessionRecord
 from caesura.session.store import Store
+from caesura.session.store.schema import MIGRATIONS
 from caesura.tools.call import ToolCall
 from session.calling.byte_model import written
 from session.planned import FORMATS, PlannedFormat, call, engine, read
@@ -23,15 +25,29 @@ async def test_a_session_of_the_first_schema_goes_on(tmp_path: Path) -> None:
             return (await all_agents.get(OWNER, old.id)).phase == "idle"
 
         await stored(idle)
-        # What the first schema did not have.
-        for column in ("sessions DROP COLUMN course", "calls DROP COLUMN label"):
-            await store_of(all_agents).commit(Statement(f"ALTER TABLE {column}"))
-        await store_of(all_agents).commit(Statement("PRAGMA user_version = 1"))
+    as_of(1, path)
     async with agents(path, tool(look)) as all_agents:
         (agent,) = all_agents.running
         assert await store_of(all_agents).course(agent.id, 7) == Course(7)
         await agent.cancel()
         assert (await events(agent))[-1].data["ending"] == SessionEnding.CANCELLED
+
+
+def as_of(version: int, path: Path) -> None:
+    """Make the database one of an earlier schema, with what that one could store."""
+    path.rename(path.with_name("newer"))
+    old = sqlite3.connect(path, isolation_level=None)
+    for script in MIGRATIONS[:version]:
+        old.executescript(script)
+    old.execute(f"ATTACH '{path.with_name('newer')}' AS newer")
+    tables = old.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
+    for (table,) in tables:
+        if not table.startswith("sqlite_"):
+            columns = [row[1] for row in old.execute(f"PRAGMA main.table_info({table})")]
+            named = ", ".join(columns)
+            old.execute(f"INSERT INTO main.{table} SELECT {named} FROM newer.{table}")
+    old.execute(f"PRAGMA user_version = {version}")
+    old.close()
 
 
 def look(x: int) -> str:

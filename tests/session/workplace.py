@@ -1,6 +1,7 @@
 """Agents on the fake engine, with real tools."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -59,8 +60,9 @@ async def workplace(
     *tools: Endpoint,
     engine: FakeEngine | None = None,
     formats: CallFormats | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Workplace]:
-    store = Store(path)
+    store = Store(path, clock)
     toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
     try:
         yield Workplace(

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Group, Parameter
 
-from caesura.cli.options import FLATTENED, with_parameters
-from caesura.cli.pages import examples
+from caesura.cli.options import FLATTENED, examples, with_parameters
 from caesura.engine.config import CaesuraConfig
 
 _RARE = Parameter(group=Group("Rarely needed", sort_key=10))
@@ -108,6 +107,6 @@ def _serve_demo(config: CaesuraConfig, flags: Sequence[str]) -> None:
 
 def _checked(file: Path) -> Path:
     """The file as an absolute path; what is wrong in it is said before the model is loaded."""
-    from caesura.server.configuration import server_configuration
+    from caesura.server.settings import server_configuration
 
     return server_configuration(file).file.resolve()

@@ -22,9 +22,6 @@ _NAMED_TOOLS = 20
 class Announcement:
     """The part that writes it, last of all: behind the lines of vLLM's own start."""
 
-    def __init__(self) -> None:
-        self._lines: list[tuple[int, str]] = []
-
     def attach(self, app: FastAPI) -> None:
         """Wait for the application to be ready."""
         lifespan = app.router.lifespan_context
@@ -38,18 +35,19 @@ class Announcement:
 
         app.router.lifespan_context = announced
 
-    async def start(self, engine_client: object, state: State, args: Namespace) -> None:
+    @asynccontextmanager
+    async def running(
+        self, engine_client: object, state: State, args: Namespace
+    ) -> AsyncIterator[None]:
         """See what there is."""
         sessions: Service | Unavailable = state.caesura
-        self._lines = [
+        self._lines: list[tuple[int, str]] = [
             _sessions(sessions),
             (logging.INFO, _tools(sessions)),
             (logging.INFO, _access(state.caesura_owners, args)),
             (logging.INFO, _what_now(sessions, state.caesura_owners, args)),
         ]
-
-    async def stop(self) -> None:
-        """Nothing was begun."""
+        yield
 
 
 def _sessions(sessions: Service | Unavailable) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from starlette.datastructures import State
 
 from caesura.logs import configure_logging
 from caesura.server.announcement import Announcement
-from caesura.server.clients.clients import ClientTurns
+from caesura.server.clients.vllm_serving import ClientTurns
 from caesura.server.dashboard.dashboard import Dashboard
 from caesura.server.loop_lag import LoopLag
 from caesura.server.owners import Owners

@@ -1,19 +1,21 @@
 """The settings of the server, in the same configuration file as its tools."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from caesura.cml import Mode
 from caesura.server.sessions.signatures import signing_key
 from caesura.session.agents import Limits
 from caesura.session.records import Protocol
+from caesura.tools.configuration import Configuration, load_configuration
 from caesura.tools.environment import EnvironmentText
 from caesura.tools.settings import Settings
 from caesura.units import parse_size
 
 DATABASE_NAME = "caesura.db"
+Size = Annotated[int, BeforeValidator(lambda v: parse_size(v) if isinstance(v, str) else v)]
 
 
 class _Section(BaseModel):
@@ -40,7 +42,7 @@ class SessionsSection(_Section):
         ge=0,
         description="A session is forgotten this long after its end.",
     )
-    database_size: int = Field(
+    database_size: Size = Field(
         default=4 * 2**30,
         ge=2**20,
         description="Past this size, sessions that have ended are forgotten earlier, the oldest "
@@ -67,11 +69,6 @@ class SessionsSection(_Section):
         default=60.0, gt=0, description="How often these limits are looked after."
     )
 
-    @field_validator("database_size", mode="before")
-    @classmethod
-    def _parse_size(cls, value: object) -> object:
-        return parse_size(value) if isinstance(value, str) else value
-
     def limits(self) -> Limits:
         """The limits, as `Agents` takes them."""
         return Limits(
@@ -89,7 +86,7 @@ class ServerSection(_Section):
     keep_alive_seconds: float = Field(
         default=15.0, gt=0, description="A comment is sent on event streams that often."
     )
-    body_limit: int = Field(
+    body_limit: Size = Field(
         default=16 * 2**20,
         ge=1024,
         description="Larger requests of sessions, and those that name tools of the server, are "
@@ -100,11 +97,6 @@ class ServerSection(_Section):
         description="Requests to `/v1/chat/completions` and `/v1/responses` may name tools that "
         "the server runs (`caesura.tools` in their body).",
     )
-
-    @field_validator("body_limit", mode="before")
-    @classmethod
-    def _parse_size(cls, value: object) -> object:
-        return parse_size(value) if isinstance(value, str) else value
 
 
 class WebhookSection(_Section):
@@ -143,3 +135,20 @@ class ServerSettings(Settings):
     webhook: WebhookSection | None = Field(
         default=None, description="Who is told of questions to humans: `[webhook]`."
     )
+
+
+def server_configuration(file: Path | None) -> Configuration[ServerSettings]:
+    """What the file says; without a file there are no tools, and all else is as by default.
+
+    Raises:
+        ConfigurationError: the file cannot be read or does not fit; names every line.
+    """
+    if file is not None:
+        return load_configuration(file, form=ServerSettings)
+    return Configuration(Path.cwd() / "caesura.toml", ServerSettings(), {}, frozenset())
+
+
+def database_path(configuration: Configuration[ServerSettings]) -> Path:
+    """Where sessions are kept. A relative path begins at the configuration file; without one,
+    at the working directory."""
+    return configuration.file.resolve().parent / configuration.settings.sessions.database

@@ -1,7 +1,6 @@
 """One server-run session: its life, whatever way it generates and calls tools."""
 
 import asyncio
-import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from logging import getLogger
@@ -10,7 +9,13 @@ from pydantic import JsonValue
 
 from caesura.cml import AtEnd
 from caesura.session.database import Statement
-from caesura.session.errors import ContextFull, EngineDead, SessionClosed, SessionError
+from caesura.session.errors import (
+    ContextFull,
+    EngineDead,
+    SessionClosed,
+    SessionError,
+    StoreUnavailable,
+)
 from caesura.session.events import EventLog, Report
 from caesura.session.inbox import Inbox
 from caesura.session.journal import Journal
@@ -57,7 +62,9 @@ class Agent(ABC):
         self.events = EventLog(record.id, record.next_event, workplace.store)
         self._work = workplace
         over = record.phase is Phase.ENDED  # its tools may be gone
-        self._definitions = [] if over else workplace.executor.definitions(record.spec.tools)
+        self._definitions = (
+            [] if over else workplace.executor.definitions(record.spec.tools, awaited=True)
+        )
         self._transcript = list(transcript)  # what is stored; the engine may be ahead
         self._inbox = Inbox(record.id, workplace.store)
         self._stop: SessionEnding | None = None
@@ -176,7 +183,7 @@ class Agent(ABC):
                 try:
                     await self._go_on_or_end()
                     break
-                except sqlite3.Error:
+                except StoreUnavailable:
                     logger.exception("the store failed; session %s goes on from it", self.id)
                     await self._reload()
         except EngineDead:
@@ -191,7 +198,7 @@ class Agent(ABC):
             await self._go_on()
         except ContextFull as error:
             await self._end(SessionEnding.LIMIT, str(error))
-        except (EngineDead, sqlite3.Error):
+        except (EngineDead, StoreUnavailable):
             raise
         except SessionError as error:
             await self._end(SessionEnding.FAILED, str(error))
@@ -209,7 +216,7 @@ class Agent(ABC):
                 record = await self._work.store.session(self.id)
                 self._transcript = await self._work.store.transcript(self.id)
                 break
-            except sqlite3.Error:
+            except StoreUnavailable:
                 logger.warning("the store still fails; session %s waits", self.id)
         assert record is not None
         self.phase, self.turns = record.phase, record.turns
@@ -234,7 +241,7 @@ class Agent(ABC):
         """Until something has happened to the session.
 
         Raises:
-            sqlite3.Error: a result of a call could not be written.
+            StoreUnavailable: a result of a call could not be written.
         """
         await self._wake.wait()
         self._wake.clear()

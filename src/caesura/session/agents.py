@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from caesura.session.agent import Agent
-from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.errors import StoreUnavailable, TooManySessions, UnknownSession
 from caesura.session.kinds import agent_of, first_prompt
 from caesura.session.protocol import require_room
 from caesura.session.records import (
@@ -61,22 +62,23 @@ class Agents:
         self._limits = limits or Limits()
         self._running: dict[str, Agent] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._sweeper: asyncio.Task[None] | None = None
+        self._started_seconds = workplace.store.clock() - time.monotonic()
 
-    async def start(self) -> int:
-        """Bring back every session that had not ended; how many there are."""
+    async def start(self) -> None:
+        """Bring back every session that had not ended.
+
+        One that cannot be read or brought back ends, and keeps no other from going on.
+        """
         records = await self._work.store.open_sessions()
         await self._work.left_calls.start()  # before sessions that go on leave others
         for record in records:
             await self._bring_back(record)
-        self._sweeper = asyncio.create_task(self._sweep_forever(), name="caesura-sweep")
-        return len(records)
+        self._work.supervisor.start("sweep", self._sweep_forever)
 
     async def stop(self) -> None:
         """Stop all sessions where they are; `start` brings them back."""
+        await self._work.supervisor.stop("sweep")
         tasks = [*self._tasks.values()]
-        if self._sweeper is not None:
-            tasks.append(self._sweeper)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -98,7 +100,7 @@ class Agents:
         try:
             definitions = work.executor.definitions(spec.tools)
         except KeyError as error:
-            raise ValueError(f"there is no tool {error.args[0]!r}") from error
+            raise ValueError(work.executor.absence(str(error.args[0]))) from error
         spec = work.formats.settled(spec)
         # In a thread: a long conversation takes a while to tokenise.
         token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
@@ -179,6 +181,10 @@ class Agents:
         """How many questions of each session wait for a human."""
         return await self._work.store.waiting_questions()
 
+    def problems(self) -> list[str]:
+        """Which tasks in the background are down, and why."""
+        return self._work.supervisor.problems()
+
     def tool_names(self) -> list[str]:
         """The tools that sessions may call."""
         return self._work.executor.names()
@@ -192,10 +198,20 @@ class Agents:
     def _run(self, record: SessionRecord, transcript: Sequence[int]) -> Agent:
         agent = agent_of(record, transcript, self._work)
         self._running[record.id] = agent
-        task = asyncio.create_task(agent.run(), name=record.id)
+        task = asyncio.create_task(self._live(agent), name=record.id)
         self._tasks[record.id] = task
         task.add_done_callback(lambda _: self._gone(record.id))
         return agent
+
+    async def _live(self, agent: Agent) -> None:
+        try:
+            await agent.run()
+        except Exception as error:  # an agent ends its session itself; its own end has failed
+            logger.exception("session %s has died", agent.id)
+            record = await self._work.store.session(agent.id)
+            if record is not None and record.phase is not Phase.ENDED:
+                message = f"internal error ({type(error).__name__})"
+                await self._end(record, SessionEnding.FAILED, message)
 
     def _gone(self, session_id: str) -> None:
         self._running.pop(session_id, None)
@@ -205,14 +221,15 @@ class Agents:
         if record.spec.attached:
             await self._end(record, SessionEnding.CANCELLED, "the server was restarted")
             return
-        transcript = await self._work.store.transcript(record.id)
         try:
-            self._run(record, transcript)
+            self._run(record, await self._work.store.transcript(record.id))
         except KeyError as error:  # a tool was taken out of the configuration
             message = f"the tool {error.args[0]!r} is not configured any more"
             await self._end(record, SessionEnding.FAILED, message)
         except ValueError as error:  # another model is served, or other settings
             await self._end(record, SessionEnding.FAILED, str(error))
+        except StoreUnavailable:
+            logger.exception("session %s cannot be read; it waits for the next start", record.id)
 
     async def _end(self, record: SessionRecord, ending: SessionEnding, error: str) -> None:
         """End a session that does not run."""
@@ -240,9 +257,12 @@ class Agents:
                 raise TooManySessions("the session store is full: raise its limit, or end sessions")
 
     async def sweep(self) -> None:
-        """End sessions that were idle for too long, and forget those that ended long ago."""
+        """End sessions that were idle for too long, and forget those that ended long ago.
+
+        A clock that jumps ahead while the server runs makes none of them older.
+        """
         store, limits = self._work.store, self._limits
-        now = store.clock()
+        now = min(store.clock(), self._started_seconds + time.monotonic())
         for agent in self.running:
             if agent.phase is Phase.IDLE and now - agent.active_seconds > limits.idle_seconds:
                 await agent.cancel(SessionEnding.EXPIRED)
@@ -254,7 +274,4 @@ class Agents:
     async def _sweep_forever(self) -> None:
         while True:
             await asyncio.sleep(self._limits.sweep_seconds)
-            try:
-                await self.sweep()
-            except Exception:
-                logger.exception("looking after the session store failed; it is tried again")
+            await self.sweep()

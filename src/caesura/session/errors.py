@@ -37,6 +37,13 @@ class ContextFull(SessionError):
     """The tokens would fill the model's context: nothing could be generated."""
 
 
+class StoreUnavailable(SessionError):
+    """What is stored cannot be read or written now: the disk is full, the file is locked, ...
+
+    Nothing was written. It may be tried again.
+    """
+
+
 class TooManySessions(SessionError):
     """A limit of open sessions, or of what is stored, is reached."""
 

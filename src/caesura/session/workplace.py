@@ -9,6 +9,7 @@ from caesura.session.dialogue import Dialogue
 from caesura.session.left_calls import LeftCalls
 from caesura.session.protocol import TokenEngine
 from caesura.session.store import Store
+from caesura.session.supervisor import Supervisor
 from caesura.tools.executor import Executor
 
 
@@ -25,6 +26,7 @@ class Workplace:
         formats: how the model is told of calls, where it is not in its own format.
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
+        supervisor: runs what goes on in the background.
     """
 
     engine: TokenEngine
@@ -35,6 +37,7 @@ class Workplace:
     formats: CallFormats = field(default_factory=CallFormats)
     left_calls: LeftCalls = field(init=False)
     durations: dict[str, Durations] = field(default_factory=dict)
+    supervisor: Supervisor = field(default_factory=Supervisor)
 
     def __post_init__(self) -> None:
         left_calls = LeftCalls(self.executor, self.store, self.approvals)

@@ -198,7 +198,8 @@ class CmlFormat:
         if self.has_marker_tokens:
             definitions = [self._described(tool, expected) for tool in ordered]
             return self._chats[mode].prompt(quoted, definitions)
-        described = [_description(tool, expected) for tool in ordered]
+        plain = self.chat.without_control_tokens(ordered)  # they go into a system message
+        described = [_description(tool, expected) for tool in plain]
         told = system_prompt(mode, described, self._limits, self.vocabulary)
         return self._chats[mode].prompt(_with_system_prompt(told, quoted), ())
 

@@ -42,6 +42,11 @@ class Service:
     models: tuple[str, ...]
     database: Path
 
+    def health(self) -> list[str]:
+        """What does not work and should; empty if all is well."""
+        problem = self.store.problem()
+        return [*([] if problem is None else [problem]), *self.agents.problems()]
+
     async def create(self, owner: str, spec: SessionSpec) -> Agent:
         """Make a session.
 

@@ -22,7 +22,13 @@ from caesura.server.sessions.schemas import (
     Transcript,
 )
 from caesura.server.sessions.service import Service, ServiceOf
-from caesura.server.sessions.views import event_data, event_object, session_object, transcript
+from caesura.server.sessions.views import (
+    event_data,
+    event_object,
+    session_object,
+    session_objects,
+    transcript,
+)
 from caesura.session.events import EventLog
 from caesura.session.records import SessionRecord
 
@@ -64,7 +70,7 @@ async def list_sessions(
     """One's sessions, the newest first."""
     before_seconds = None if before is None else await _seconds(service, owner, before)
     records = await service.agents.sessions(owner, before_seconds, limit + 1)
-    shown = [await session_object(service, record) for record in records[:limit]]
+    shown = await session_objects(service, records[:limit])
     return Page(data=shown, has_more=len(records) > limit)
 
 

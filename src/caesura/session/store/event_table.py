@@ -4,7 +4,7 @@ import json
 
 from caesura.session.database import Row, Statement
 from caesura.session.records import Event, EventType
-from caesura.session.store.table import Table, dump
+from caesura.session.store.table import Table, dump, readable
 
 _COLUMNS = "number, type, data, created_seconds"
 
@@ -25,7 +25,7 @@ class EventTable(Table):
             f"SELECT {_COLUMNS} FROM events WHERE session_id = ? AND number > ? ORDER BY number",
             (session_id, after),
         )
-        return [_event(row) for row in rows]
+        return readable(_event, rows)
 
     async def last_event(self, session_id: str, kind: EventType) -> Event | None:
         """The latest event of a kind; None if there is none."""
@@ -47,7 +47,7 @@ class EventTable(Table):
             " ORDER BY number",
             (session_id, EventType.OUTPUT),
         )
-        return [_event(row) for row in rows]
+        return readable(_event, rows)
 
 
 def _event(row: Row) -> Event:
