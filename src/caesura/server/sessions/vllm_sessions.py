@@ -58,6 +58,7 @@ class ServerSessions:
                     chat := _chat_format(engine_client, state, args),
                     models=tuple(args.served_model_name or [args.model]),
                     formats=_call_formats(chat),
+                    owners=len(args.api_key or ()) or 1,
                 )
             )
         except ConfigurationError as error:
