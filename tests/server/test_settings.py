@@ -6,7 +6,7 @@ import pytest
 
 from caesura.errors import ConfigurationError
 from caesura.server.settings import ServerSettings, database_path, server_configuration
-from caesura.session.agents import Limits
+from caesura.session.limits import Limits
 from caesura.tools.configuration import load_configuration
 
 FILE = """\
@@ -34,7 +34,7 @@ def test_a_file_says_where_sessions_are_and_what_is_told(tmp_path: Path) -> None
     read = load_configuration(file, {"HOOK_SECRET": "a secret text"}, form=ServerSettings)
     settings = read.settings
     assert database_path(read) == tmp_path / "kept/sessions.db"
-    assert settings.sessions.limits() == Limits(database_bytes=2**30, idle_seconds=60)
+    assert settings.sessions.limits() == Limits(owner_bytes=2**30, idle_seconds=60)
     assert (settings.server.body_limit, settings.server.keep_alive_seconds) == (2**20, 5)
     assert settings.webhook is not None
     assert settings.webhook.secret.get_secret_value() == "a secret text"
