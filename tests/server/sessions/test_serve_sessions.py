@@ -212,8 +212,8 @@ def require_log(log: str, database: Path, url: str) -> None:
         for line in (
             f"Sessions are kept in {database} (going on: 1)",
             "Tools that the server runs: get_time, get_weather",
-            f"Open at {url}: /v1 to whoever has an API key; the dashboard's page, /metrics and "
-            "/health to everybody",
+            f"Open at {url} to whoever has an API key; /health, /ping and the dashboard's page "
+            "to everybody",
             f"Dashboard: {url}/dashboard/; now type `caesura chat --url {url} --api-key KEY`",
         )
     ]
