@@ -21,9 +21,11 @@ from caesura.server.gate import close_gate
 from caesura.server.owners import Owners
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.service import Service, Unavailable
+from caesura.server.sessions.streams import OpenStreams
 from caesura.server.settings import ServerSection
-from caesura.session.agents import Agents, Limits
+from caesura.session.agents import Agents
 from caesura.session.call_format import CallFormats
+from caesura.session.limits import Limits
 from caesura.session.workplace import Workplace
 from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Endpoint
@@ -139,13 +141,16 @@ async def served(
     **limits: Any,
 ) -> AsyncIterator[Served]:
     engine = engine or FakeEngine(END, model)
-    async with workplace(path, *tools, engine=engine) as parts:
+    async with workplace(path, *tools, engine=engine, limits=Limits(**limits)) as parts:
         work = replace(parts, dialogue=FlatDialogue(), formats=formats or CallFormats())
-        agents = Agents(work, Limits(**limits))
+        agents = Agents(work)
         await agents.start()
         settings = ServerSection(keep_alive_seconds=keep_alive_seconds, body_limit=body_limit)
         models, keys = (MODEL, "other"), KEYS if has_keys else ()
-        service = Service(agents, work.store, work.executor, settings, models, path, context_tokens)
+        streams = OpenStreams(work.limits.streams_per_owner)
+        service = Service(
+            agents, work.store, work.executor, settings, models, path, streams, context_tokens
+        )
         untouched: list[bytes] = []
         try:
             app = application(service, untouched, keys=keys)

@@ -126,6 +126,7 @@ async def test_a_database_that_is_locked_is_warned_of(
         ):
             pass
     holder.close()
+    caplog.clear()
     lines = await announced(caplog, Unavailable(str(refused.value)))
     assert caplog.records[0].levelno == logging.WARNING
     assert lines[0].startswith("This server runs no sessions: cannot use the database")

@@ -1,8 +1,6 @@
 """Caesura's options inside vLLM's configuration, and the checks at start."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -189,20 +187,6 @@ def check_supported(
         )
     if vllm_config.parallel_config.decode_context_parallel_size > 1:
         raise ConfigurationError("decode context parallelism is not supported yet")
-    check_host_memory(config.host_memory)
-
-
-_host_memory_is_modelled = ContextVar("host_memory_is_modelled", default=False)
-
-
-@contextmanager
-def modelled_host_memory() -> Iterator[None]:
-    """Within it host memory is a number in books, and may be more than the machine has."""
-    token = _host_memory_is_modelled.set(True)
-    try:
-        yield
-    finally:
-        _host_memory_is_modelled.reset(token)
 
 
 def check_host_memory(host_memory_bytes: int) -> None:
@@ -211,8 +195,6 @@ def check_host_memory(host_memory_bytes: int) -> None:
     Raises:
         ConfigurationError: it is larger than the machine's memory.
     """
-    if _host_memory_is_modelled.get():
-        return
     total_bytes = psutil.virtual_memory().total
     if host_memory_bytes > total_bytes:
         raise ConfigurationError(

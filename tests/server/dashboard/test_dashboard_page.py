@@ -330,7 +330,7 @@ async def test_a_question_is_answered_where_its_session_is_shown(
         await waiting(page).get_by_role("button", name="Show session").click()
         title = page.locator(".detail h3")
         await expect(title).to_have_text("Trip")
-        assert await title.evaluate(IS_SEEN)
+        await page.wait_for_function(IS_SEEN, arg=await title.element_handle())
         await page.locator(".questions").get_by_role("button", name="Approve").click()
         await until(agent, EventType.PHASE, phase="idle")
         await expect(page.locator(".approval")).to_have_count(0)

@@ -93,10 +93,6 @@ def test_an_asynchronous_session_goes_on_with_futures(server: Server) -> None:
         refused = client.post("/v1/sessions", json={**asked, "protocol": "cml"})
         assert refused.status_code == 400
         assert "caesura train" in refused.json()["error"]["message"]
-        prompted = client.post("/v1/sessions", json={**asked, "protocol": "prompted"}).json()
-        assert prompted.get("protocol") == "prompted", prompted
-        ended = follow(client, prompted["id"], "session.ended")
-        assert ended["ending"] == "completed", "it is told of CML, and answers without calls"
 
 
 def test_keys_are_checked_and_separate_owners(server: Server) -> None:

@@ -30,6 +30,7 @@ class ClientTurn:
         continuation: how its prompt came about.
         identity: of what the rendering depended on besides the messages.
         messages: digests of the messages rendered; None when the request is left to vLLM.
+        has_tools: the model is shown tools; None if that is not known.
         runs: how often the engine was asked to generate.
         prompt_tokens: the prompt, as the engine had it.
         output_tokens: the output so far.
@@ -42,6 +43,7 @@ class ClientTurn:
     continuation: Continuation = Continuation.NONE
     identity: bytes = b""
     messages: Sequence[MessageDigest] | None = None
+    has_tools: bool | None = None
     runs: int = 0
     prompt_tokens: Sequence[int] = ()
     output_tokens: list[int] = field(default_factory=list)

@@ -2,7 +2,7 @@
 
 import asyncio
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from pydantic import JsonValue
@@ -26,7 +26,7 @@ from caesura.session.records import (
     SessionRecord,
     SessionSpec,
 )
-from caesura.session.store import Store
+from caesura.session.store import Store, left_out_if_unreadable
 
 LONGEST_TITLE = 80
 LONGEST_TEXT = 2000
@@ -110,9 +110,20 @@ async def session_object(service: Service, record: SessionRecord) -> SessionObje
             )
             for call in calls
         ],
-        approvals=[_approval_object(approval, asked) for approval in waiting],
+        approvals=_approval_objects(waiting, {record.id: asked}),
         output_text="".join(str(output.data["text"]) for output in outputs) if outputs else None,
     )
+
+
+async def session_objects(
+    service: Service, records: Sequence[SessionRecord]
+) -> list[SessionObject]:
+    """Sessions as they are in lists."""
+    shown = []
+    for record in records:
+        with left_out_if_unreadable():
+            shown.append(await session_object(service, record))
+    return shown
 
 
 async def approval_objects(store: Store, records: Sequence[ApprovalRecord]) -> list[ApprovalObject]:
@@ -121,18 +132,29 @@ async def approval_objects(store: Store, records: Sequence[ApprovalRecord]) -> l
     asked = dict(
         zip(ids, await asyncio.gather(*(_asked_for(store, id_) for id_ in ids)), strict=True)
     )
-    return [_approval_object(record, asked[record.question.session_id]) for record in records]
+    return _approval_objects(records, asked)
 
 
 async def approval_object(store: Store, record: ApprovalRecord) -> ApprovalObject:
     """One of them."""
-    (shown,) = await approval_objects(store, [record])
-    return shown
+    return _approval_object(record, await _asked_for(store, record.question.session_id))
 
 
 async def _asked_for(store: Store, session_id: str) -> AskedFor:
-    record = await store.session(session_id)
-    return await asked_for(store, record) if record is not None else AskedFor()
+    with left_out_if_unreadable():
+        if (record := await store.session(session_id)) is not None:
+            return await asked_for(store, record)
+    return AskedFor()
+
+
+def _approval_objects(
+    records: Sequence[ApprovalRecord], asked: Mapping[str, AskedFor]
+) -> list[ApprovalObject]:
+    shown = []
+    for record in records:
+        with left_out_if_unreadable():
+            shown.append(_approval_object(record, asked[record.question.session_id]))
+    return shown
 
 
 def _approval_object(record: ApprovalRecord, asked: AskedFor) -> ApprovalObject:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -63,21 +62,18 @@ class Webhook:
         self._now = now
         self._sleep = sleep
         self._changed = asyncio.Event()
-        self._changed.set()  # there may be questions from before a restart
         self._retries: dict[str, _Retry] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""
         self._approvals.on_change.append(self._changed.set)
+        self._changed.set()  # there may be questions from before a restart
         try:
             while True:
                 await self._woken()
                 self._changed.clear()
-                try:
-                    await self._round()
-                except sqlite3.Error:
-                    logger.exception("the webhook cannot read what waits; it is tried later")
+                await self._round()
         finally:
             self._approvals.on_change.remove(self._changed.set)
 
@@ -109,9 +105,14 @@ class Webhook:
     async def _tell(self, record: ApprovalRecord) -> None:
         key = record.question.key
         async with self._slots:
-            problem = await self._post(record)
+            try:
+                problem = await self._post(record)
+                if problem is None:
+                    await self._store.commit(self._store.notified(key))
+            except Exception as error:  # one question is not to keep the others from being told
+                logger.exception("the webhook cannot tell of %s", key)
+                problem = f"{type(error).__name__}: {error}"
         if problem is None:
-            await self._store.commit(self._store.notified(key))
             self._retries.pop(key, None)
             return
         before = self._retries.get(key)
