@@ -46,8 +46,8 @@ def chat(
         api_key: Its API key. Sessions belong to the key that they were made with.
         model: Refuse to talk to another model than this.
         session: Go on with this session instead of a new one.
-        tools: Tools that the model may call in new sessions, or none. All that the server has by
-            default.
+        tools: Tools that the model may call in new sessions, or all, or none. By default as the
+            server is set up.
         message: Say only this, write the answer to stdout and all else to stderr, and leave. If
             the session waits for a human, this is the answer.
         function_calling: What happens at a call in new sessions: wait for it, run calls that
@@ -55,9 +55,14 @@ def chat(
     """
     from caesura.chat import ChatSettings, run_chat
 
-    chosen = None if tools is None else () if tools == "none" else tuple(_names(tools))
+    chosen = _chosen(tools)
     return run_chat(ChatSettings(url, api_key, model, session, chosen, message, function_calling))
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _chosen(tools: str | None) -> tuple[str, ...] | Literal["all"] | None:
+    match tools:
+        case None | "all":
+            return tools
+        case "none":
+            return ()
+    return tuple(name.strip() for name in tools.split(",") if name.strip())

@@ -74,7 +74,7 @@ class Agents:
             ValueError: a tool is not configured, the model does not know the protocol, the chat
                 template refuses the messages, or a setting is beyond the server's limits.
         """
-        work, limits = self._work, self._limits
+        work, limits = self._work, self._work.limits_of(owner)
         few = (
             work.store.require_few_open(owner, limits.open_sessions_per_owner),
             work.store.require_few_made(owner, limits.sessions_per_minute),

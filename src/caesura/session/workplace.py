@@ -1,5 +1,6 @@
 """What all server-run sessions share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from caesura.session.approvals import Approvals
@@ -26,6 +27,7 @@ class Workplace:
         approvals: what waits for a human.
         formats: how the model is told of calls, where it is not in its own format.
         limits: of what sessions may be and take.
+        owner_limits: those of owners that have their own.
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
         supervisor: runs what goes on in the background.
@@ -38,6 +40,12 @@ class Workplace:
     approvals: Approvals
     formats: CallFormats = field(default_factory=CallFormats)
     limits: Limits = field(default_factory=Limits)
+    owner_limits: Mapping[str, Limits] = field(default_factory=dict)
+
+    def limits_of(self, owner: str) -> Limits:
+        """The limits of an owner's sessions."""
+        return self.owner_limits.get(owner, self.limits)
+
     left_calls: LeftCalls = field(init=False)
     durations: dict[str, Durations] = field(default_factory=dict)
     supervisor: Supervisor = field(default_factory=Supervisor)

@@ -86,6 +86,7 @@ class Question:
         arguments: the call's arguments.
         choices: suggested answers, for `QuestionKind.QUESTION`.
         schema: JSON schema of the answer's content, for `QuestionKind.INPUT`.
+        by_operator: not whoever has made the session answers it, but an operator.
     """
 
     key: str
@@ -97,6 +98,7 @@ class Question:
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     schema: Mapping[str, JsonValue] | None = None
+    by_operator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,14 @@ class Answer:
         text: the answer to a question.
         content: the data that were asked for.
         reason: why it was refused; the model reads it.
+        by: the name of the API key that it was given with.
     """
 
     accepted: bool
     text: str | None = None
     content: JsonValue = None
     reason: str | None = None
+    by: str | None = None
 
 
 class CallJournal(Protocol):

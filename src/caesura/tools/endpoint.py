@@ -71,7 +71,7 @@ class Endpoint(ABC):
     @property
     def asks_human(self) -> bool:
         """Whether its settings put each call before a human, to approve or to answer it."""
-        return self.settings.approve
+        return bool(self.settings.approve)
 
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check arguments before anything is done with them.

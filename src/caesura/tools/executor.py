@@ -217,6 +217,7 @@ class Executor:
                 text=f"May {call.name} run?",
                 tool=call.name,
                 arguments=arguments,
+                by_operator=endpoint.settings.approve == "operator",
             )
             answer = await self._ask(journal, question)
             if not answer.accepted:

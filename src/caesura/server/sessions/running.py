@@ -59,11 +59,15 @@ async def running_sessions(
             approvals = Approvals(store)
             executor = Executor(toolbox)
             limits = settings.sessions.limits(owners)
-            work = Workplace(engine, dialogue, executor, store, approvals, formats, limits)
+            owner_limits = settings.owner_limits(limits)
+            work = Workplace(
+                engine, dialogue, executor, store, approvals, formats, limits, owner_limits
+            )
             agents = Agents(work)
             async with _telling(settings.webhook, work):
                 try:
                     await _start(agents, path)
+                    default_tools = settings.sessions.default_tools
                     yield Service(
                         agents,
                         store,
@@ -73,6 +77,7 @@ async def running_sessions(
                         path,
                         OpenStreams(limits.streams_per_owner),
                         dialogue.max_context_tokens,
+                        None if default_tools == "all" else default_tools,
                     )
                 finally:
                     await agents.stop()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from caesura.server.access import OwnerOf
+from caesura.server.access import CallerOf, OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
 from caesura.server.sessions.schemas import (
@@ -47,14 +47,15 @@ _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
         429: {**ERRORS[400], "description": "Too many sessions are open, or stored."},
     },
 )
-async def create_session(body: CreateSession, service: ServiceOf, owner: OwnerOf) -> Any:
+async def create_session(body: CreateSession, service: ServiceOf, caller: CallerOf) -> Any:
     """Make a session: the server generates, runs its tools, and waits for humans."""
+    owner, spec = caller.owner, caller.fitted(body.spec(), body.tools, service)
     if not body.stream:
-        agent = await service.create(owner, body.spec())
+        agent = await service.create(owner, spec)
         return await _session(service, owner, agent.id)
     service.streams.open(owner)
     try:
-        agent = await service.create(owner, body.spec())
+        agent = await service.create(owner, spec)
         record = await service.agents.get(owner, agent.id)
     except BaseException:
         await service.streams.close(owner)

@@ -59,7 +59,7 @@ class ServerSessions:
                         chat := _chat_format(engine_client, state, args),
                         models=tuple(args.served_model_name or [args.model]),
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
-                        owners=len(args.api_key or ()) or 1,
+                        owners=state.caesura_access.owners,
                     )
                 )
             except ConfigurationError as error:
