@@ -4,7 +4,9 @@ import hmac
 import ipaddress
 import os
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -243,6 +245,24 @@ def caller_of(request: Request) -> Caller:
     """Who makes a request that was admitted."""
     caller: Caller = request.scope[CALLER]
     return caller
+
+
+_current: ContextVar[Caller | None] = ContextVar("caesura_caller", default=None)
+
+
+def current_caller() -> Caller | None:
+    """Who makes the request that this task works for; None for what no request has begun."""
+    return _current.get()
+
+
+@contextmanager
+def serving_caller(caller: Caller) -> Iterator[None]:
+    """Within it, and in every task started there, `caller` is the current one."""
+    token = _current.set(caller)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def owner_of(request: Request) -> str:

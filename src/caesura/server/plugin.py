@@ -59,6 +59,7 @@ class CaesuraPlugin:
             return
         config = CaesuraConfig.from_vllm(engine_client.vllm_config)
         settings = server_configuration(config.config_file).settings
+        state.caesura_settings = settings
         state.caesura_access = access = Access.of_server(args, config.allowed_hosts, settings.keys)
         state.caesura_owners = Owners(access.has_keys)
         access.require_operators(settings)

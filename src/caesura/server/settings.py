@@ -146,6 +146,12 @@ class ServerSection(_Section):
         description="Larger requests of sessions, and those that name tools of the server, are "
         'refused with status 413. Bytes, or a size such as `"16MiB"`.',
     )
+    share_prefixes: bool = Field(
+        default=False,
+        description="Contexts that were computed for one owner serve all others, too: faster where "
+        "they begin alike, but whoever tries beginnings can find by the speed which others have "
+        "had. Without API keys there is one owner.",
+    )
     tools_in_openai_routes: bool = Field(
         default=True,
         description="Requests to `/v1/chat/completions` and `/v1/responses` may name tools that "

@@ -1,7 +1,7 @@
 """What all server-run sessions share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
@@ -9,7 +9,8 @@ from caesura.session.calling import Durations
 from caesura.session.dialogue import Dialogue
 from caesura.session.left_calls import LeftCalls
 from caesura.session.limits import Limits
-from caesura.session.protocol import TokenEngine
+from caesura.session.protocol import Sampling, TokenEngine
+from caesura.session.records import SessionSpec
 from caesura.session.store import Store
 from caesura.session.supervisor import Supervisor
 from caesura.tools.executor import Executor
@@ -28,6 +29,7 @@ class Workplace:
         formats: how the model is told of calls, where it is not in its own format.
         limits: of what sessions may be and take.
         owner_limits: those of owners that have their own.
+        separates_owners: no session finds by its speed what another owner's has computed.
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
         supervisor: runs what goes on in the background.
@@ -41,6 +43,12 @@ class Workplace:
     formats: CallFormats = field(default_factory=CallFormats)
     limits: Limits = field(default_factory=Limits)
     owner_limits: Mapping[str, Limits] = field(default_factory=dict)
+    separates_owners: bool = False
+
+    def sampling(self, spec: SessionSpec, owner: str) -> Sampling:
+        """How turns of an owner's session are generated."""
+        sampling = spec.sampling()
+        return replace(sampling, cache_salt=owner) if self.separates_owners else sampling
 
     def limits_of(self, owner: str) -> Limits:
         """The limits of an owner's sessions."""

@@ -35,6 +35,7 @@ async def running_sessions(
     models: tuple[str, ...],
     formats: CallFormats | None = None,
     owners: int = 1,
+    has_keys: bool = False,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -47,6 +48,7 @@ async def running_sessions(
         models: names under which the model is served.
         formats: what the model knows beside that; the settings say what is used of it.
         owners: how many share what may be stored.
+        has_keys: whether there are owners that must not learn of each other.
 
     Raises:
         ConfigurationError: a tool, the database or the way of calling cannot be used.
@@ -60,8 +62,17 @@ async def running_sessions(
             executor = Executor(toolbox)
             limits = settings.sessions.limits(owners)
             owner_limits = settings.owner_limits(limits)
+            separates_owners = has_keys and not settings.server.share_prefixes
             work = Workplace(
-                engine, dialogue, executor, store, approvals, formats, limits, owner_limits
+                engine,
+                dialogue,
+                executor,
+                store,
+                approvals,
+                formats,
+                limits,
+                owner_limits,
+                separates_owners,
             )
             agents = Agents(work)
             async with _telling(settings.webhook, work):

@@ -60,6 +60,7 @@ class ServerSessions:
                         models=tuple(args.served_model_name or [args.model]),
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
                         owners=state.caesura_access.owners,
+                        has_keys=state.caesura_access.has_keys,
                     )
                 )
             except ConfigurationError as error:
