@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 
 from caesura.session.errors import (
     ContextFull,
+    QuotaExceeded,
     SessionClosed,
     SessionError,
     StoreUnavailable,
@@ -70,6 +71,8 @@ def error_body(error: Exception) -> tuple[int, ErrorBody]:
             return _body(400, str(error), "messages", "context_length_exceeded")
         case TooManySessions():
             return _body(429, str(error), code="too_many_sessions")
+        case QuotaExceeded():
+            return _body(429, str(error), code="quota_exceeded")
         case StoreUnavailable():
             return _body(503, str(error), code="store_unavailable")
         case SessionError():
@@ -81,8 +84,16 @@ def error_body(error: Exception) -> tuple[int, ErrorBody]:
 def error_response(error: Exception) -> JSONResponse:
     """The same as a response."""
     status, body = error_body(error)
-    headers = {"Retry-After": "5"} if isinstance(error, StoreUnavailable) else None
-    return JSONResponse(body.model_dump(), status, headers)
+    return JSONResponse(body.model_dump(), status, _retry_header(error))
+
+
+def _retry_header(error: Exception) -> dict[str, str] | None:
+    match error:
+        case StoreUnavailable():
+            return {"Retry-After": "5"}
+        case QuotaExceeded(retry_seconds=float(seconds)):
+            return {"Retry-After": f"{seconds:.0f}"}
+    return None
 
 
 _TYPES = {

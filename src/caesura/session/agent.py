@@ -12,6 +12,7 @@ from caesura.session.database import Statement
 from caesura.session.errors import (
     ContextFull,
     EngineDead,
+    QuotaExceeded,
     SessionClosed,
     SessionError,
     StoreUnavailable,
@@ -89,6 +90,7 @@ class Agent(ABC):
             self.events,
             journal,
             self._wake.set,
+            workplace.limits.calls_per_turn,
         )
 
     @property
@@ -103,9 +105,15 @@ class Agent(ABC):
 
         Raises:
             SessionClosed: the session is over.
+            QuotaExceeded: too many wait, or the owner has too much already.
         """
         self._require_open()
-        await self._inbox.add(text)
+        store, limits = self._work.store, self._work.limits
+        await self._inbox.add(
+            text,
+            store.require_few_waiting(self.id, limits.waiting_messages),
+            *store.room(self.owner, limits.owner_bytes),
+        )
         self._wake.set()
 
     async def hold(self, held: bool) -> None:
@@ -196,7 +204,7 @@ class Agent(ABC):
     async def _go_on_or_end(self) -> None:
         try:
             await self._go_on()
-        except ContextFull as error:
+        except (ContextFull, QuotaExceeded) as error:
             await self._end(SessionEnding.LIMIT, str(error))
         except (EngineDead, StoreUnavailable):
             raise
@@ -301,6 +309,16 @@ class Agent(ABC):
     def _outliving(self, ending: SessionEnding) -> set[str]:
         """Ids of calls that go on after such an end; the others are cancelled."""
         return set(self._calls.unread) if ending in _OUTLIVED else set()
+
+    async def _require_room(self) -> None:
+        """Before more is generated: see that what its owner keeps is within the limit.
+
+        Raises:
+            QuotaExceeded: it is not, although none of the owner's ended sessions is left.
+        """
+        store, limit_bytes = self._work.store, self._work.limits.owner_bytes
+        if await store.owner_bytes(self.owner) > limit_bytes:
+            await store.commit(*store.room(self.owner, limit_bytes))
 
     # Writing down
 

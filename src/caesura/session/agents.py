@@ -5,12 +5,11 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from caesura.session.agent import Agent
-from caesura.session.errors import StoreUnavailable, TooManySessions, UnknownSession
+from caesura.session.errors import StoreUnavailable, UnknownSession
 from caesura.session.kinds import agent_of, first_prompt
 from caesura.session.protocol import require_room
 from caesura.session.records import (
@@ -29,37 +28,16 @@ from caesura.tools.call import Answer
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is kept, and for how long.
-
-    Attributes:
-        open_sessions_per_owner: sessions that have not ended, at most.
-        idle_seconds: a session that waits for its user longer than this is ended.
-        retention_seconds: a session is forgotten this long after its end.
-        database_bytes: past this, sessions that have ended are forgotten earlier, the oldest
-            first; if that is not enough, no new ones are made.
-        sweep_seconds: how often this is looked after.
-    """
-
-    open_sessions_per_owner: int = 1000
-    idle_seconds: float = 24 * 3600.0
-    retention_seconds: float = 7 * 24 * 3600.0
-    database_bytes: int = 4 * 2**30
-    sweep_seconds: float = 60.0
-
-
 class Agents:
     """The sessions of all owners.
 
     Args:
         workplace: what they work with.
-        limits: see `Limits`.
     """
 
-    def __init__(self, workplace: Workplace, limits: Limits | None = None) -> None:
+    def __init__(self, workplace: Workplace) -> None:
         self._work = workplace
-        self._limits = limits or Limits()
+        self._limits = workplace.limits
         self._running: dict[str, Agent] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._started_seconds = workplace.store.clock() - time.monotonic()
@@ -90,13 +68,19 @@ class Agents:
         """Make a session and let it run.
 
         Raises:
-            TooManySessions: the owner has too many, or the store is full.
+            QuotaExceeded: the owner has too much already.
+            StoreUnavailable: nothing can be stored now.
             ContextFull: the messages leave no room to generate.
-            ValueError: a tool is not configured, the model does not know the protocol, or the chat
-                template refuses the messages.
+            ValueError: a tool is not configured, the model does not know the protocol, the chat
+                template refuses the messages, or a setting is beyond the server's limits.
         """
-        await self._require_room(owner)
-        work = self._work
+        work, limits = self._work, self._limits
+        few = (
+            work.store.require_few_open(owner, limits.open_sessions_per_owner),
+            work.store.require_few_made(owner, limits.sessions_per_minute),
+        )
+        await work.store.require(*few)  # before much is done
+        spec = limits.fitted(spec)
         try:
             definitions = work.executor.definitions(spec.tools)
         except KeyError as error:
@@ -112,9 +96,11 @@ class Agents:
         )
         created = Event(1, EventType.CREATED, {"metadata": dict(spec.metadata)}, now)
         await work.store.commit(
+            *few,
             work.store.add_session(record),
             work.store.add_tokens(session_id, 0, token_ids),
             work.store.add_event(session_id, created),
+            *work.store.room(owner, limits.owner_bytes),
         )
         return self._run(record, token_ids)
 
@@ -168,9 +154,11 @@ class Agents:
 
         Raises:
             UnknownSession: no session of the owner asks it.
+            QuotaExceeded: the owner has too much already.
         """
         await self.approval(owner, key)
-        return await self._work.approvals.answer(key, answer)
+        room = self._work.store.room(owner, self._limits.owner_bytes)
+        return await self._work.approvals.answer(key, answer, *room)
 
     @property
     def running(self) -> Sequence[Agent]:
@@ -247,15 +235,6 @@ class Agents:
 
     # Limits
 
-    async def _require_room(self, owner: str) -> None:
-        limit = self._limits.open_sessions_per_owner
-        if await self._work.store.count_open(owner) >= limit:
-            raise TooManySessions(f"{limit} sessions are open: end some, or wait")
-        if await self._work.store.size_bytes() > self._limits.database_bytes:
-            await self.sweep()
-            if await self._work.store.size_bytes() > self._limits.database_bytes:
-                raise TooManySessions("the session store is full: raise its limit, or end sessions")
-
     async def sweep(self) -> None:
         """End sessions that were idle for too long, and forget those that ended long ago.
 
@@ -267,9 +246,8 @@ class Agents:
             if agent.phase is Phase.IDLE and now - agent.active_seconds > limits.idle_seconds:
                 await agent.cancel(SessionEnding.EXPIRED)
         await store.delete_ended(now - limits.retention_seconds)
-        while await store.size_bytes() > limits.database_bytes:
-            if not await store.delete_ended(now, limit=100):
-                break
+        for owner in await store.crowded_owners(limits.owner_bytes):
+            await store.commit(store.make_room(owner, limits.owner_bytes))
 
     async def _sweep_forever(self) -> None:
         while True:

@@ -44,8 +44,20 @@ class StoreUnavailable(SessionError):
     """
 
 
-class TooManySessions(SessionError):
-    """A limit of open sessions, or of what is stored, is reached."""
+class QuotaExceeded(SessionError):
+    """A limit of what one owner may have is reached.
+
+    Attributes:
+        retry_seconds: by then it may be different; None if that depends on the owner.
+    """
+
+    def __init__(self, message: str, retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class TooManySessions(QuotaExceeded):
+    """As many sessions are open as one owner may have."""
 
 
 class EngineFailed(SessionError):

@@ -69,6 +69,7 @@ class TurnAgent(Agent):
             limit = f"the session has had its {self.spec.max_turns} turns (max_turns)"
             await self._end(SessionEnding.LIMIT, limit)
             return
+        await self._require_room()
         session = await self._engine_session()
         turn = await self._start_turn(session)
         async for delta in session:

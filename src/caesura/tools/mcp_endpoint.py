@@ -45,7 +45,8 @@ class McpEndpoint(Endpoint):
         description = settings.description or tool.description or tool.title or ""
         if len(description) > _LONGEST_DESCRIPTION:
             description = description[:_LONGEST_DESCRIPTION] + " ..."
-        super().__init__(Definition(name, description, ArgumentSchema(tool.input_schema)), settings)
+        schema = ArgumentSchema(tool.input_schema, lenient=True)
+        super().__init__(Definition(name, description, schema), settings)
         self.slots = (*self.slots, *server_slots)
         self._name_there = tool.name
         self._call_tool = call_tool

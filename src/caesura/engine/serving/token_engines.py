@@ -5,7 +5,6 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, cast
 
-from transformers import PreTrainedTokenizerFast
 from vllm import SamplingParams
 from vllm.engine.protocol import StreamingInput
 from vllm.inputs import TokensPrompt
@@ -15,7 +14,6 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
-from caesura.cml import FrameRules, TextRules
 from caesura.endpoints import endpoint_name
 from caesura.engine.model.frames import frames_argument
 from caesura.engine.protocol import (
@@ -61,7 +59,7 @@ def to_vllm(
         ),
         extra_args=extra or None,
     )
-    if isinstance(frames, FrameRules):
+    if frames is not None:
         _mask(frames.interrupt, params, speculates=speculates)
     return params
 
@@ -282,13 +280,6 @@ class _InPlaceStream:
             raise ConfigurationError(
                 "CML frames need the model's tokenizer: start the engine without "
                 "--skip-tokenizer-init"
-            )
-        if isinstance(sampling.frames, TextRules) and not isinstance(
-            self._llm.tokenizer, PreTrainedTokenizerFast
-        ):
-            raise ConfigurationError(
-                "markers as text need one of Hugging Face's fast tokenizers: start the engine "
-                "without --tokenizer-mode, or leave function_calling out"
             )
         speculates = self._llm.vllm_config.speculative_config is not None
         return to_vllm(sampling, endpoint, speculates=speculates)

@@ -10,10 +10,10 @@ from pydantic import JsonValue
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from caesura.server.access import owner_of
 from caesura.server.answers.chat import create_chat_completion
 from caesura.server.answers.responses import create_response, stored_response
 from caesura.server.errors import ApiError, error_response
-from caesura.server.owners import owner_of
 from caesura.server.routing import require_size
 from caesura.server.sessions.service import Service, service_of
 from caesura.server.settings import ServerSection

@@ -12,8 +12,8 @@ from vllm.renderers import BaseRenderer, ChatParams, TokenizeParams, merge_kwarg
 from vllm.renderers.chat_utils import ConversationMessage
 from vllm.renderers.online_renderer import OnlineRenderer
 
-from caesura.cml import Marker
 from caesura.cml.chat_quoting import quoted_message, quoted_value
+from caesura.cml.markers import has_markers
 from caesura.server.clients.history import Message, digest, identity
 from caesura.server.clients.tails import tail
 from caesura.server.clients.transcripts import Asked, Continued, Transcripts, find_continued
@@ -187,11 +187,6 @@ def _is_left_to_vllm(request: Any, params: ChatParams) -> bool:
         or request.parallel_tool_calls is False
         or getattr(request, "truncation", None) not in (None, "disabled")
     )
-
-
-def has_markers(special_texts: Sequence[str]) -> bool:
-    """Whether these special tokens of a tokenizer are those of a model trained for CML."""
-    return {marker.value for marker in Marker} <= set(special_texts)
 
 
 def quoted_messages(messages: Sequence[Any]) -> list[Any]:

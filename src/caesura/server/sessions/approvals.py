@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from caesura.server.access import OwnerOf
 from caesura.server.errors import ApiError
-from caesura.server.owners import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, Page
 from caesura.server.sessions.service import Service, ServiceOf

@@ -9,6 +9,7 @@ import httpx
 
 from caesura.errors import ConfigurationError
 from caesura.server.sessions.service import Service
+from caesura.server.sessions.streams import OpenStreams
 from caesura.server.sessions.webhook import Webhook
 from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection, database_path
 from caesura.session.agents import Agents
@@ -33,6 +34,7 @@ async def running_sessions(
     *,
     models: tuple[str, ...],
     formats: CallFormats | None = None,
+    owners: int = 1,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -44,6 +46,7 @@ async def running_sessions(
         dialogue: the model's chat format.
         models: names under which the model is served.
         formats: what the model knows beside that; the settings say what is used of it.
+        owners: how many share what may be stored.
 
     Raises:
         ConfigurationError: a tool, the database or the way of calling cannot be used.
@@ -55,12 +58,14 @@ async def running_sessions(
         with _open_store(path) as store:
             approvals = Approvals(store)
             executor = Executor(toolbox)
-            work = Workplace(engine, dialogue, executor, store, approvals, formats)
-            agents = Agents(work, settings.sessions.limits())
+            limits = settings.sessions.limits(owners)
+            work = Workplace(engine, dialogue, executor, store, approvals, formats, limits)
+            agents = Agents(work)
             async with _telling(settings.webhook, work):
                 try:
                     await _start(agents, path)
-                    yield Service(agents, store, executor, settings.server, models, path)
+                    streams = OpenStreams(limits.streams_per_owner)
+                    yield Service(agents, store, executor, settings.server, models, path, streams)
                 finally:
                     await agents.stop()
 

@@ -13,7 +13,7 @@ from starlette.datastructures import State
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.chat_format import ChatFormat
-from caesura.engine.model.cml_format import CmlFormat
+from caesura.engine.model.cml_format import CmlFormat, knows_cml
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.serving.token_engines import InPlaceEngine
 from caesura.errors import ConfigurationError
@@ -58,7 +58,8 @@ class ServerSessions:
                         InPlaceEngine(engine_client),
                         chat := _chat_format(engine_client, state, args),
                         models=tuple(args.served_model_name or [args.model]),
-                        formats=_call_formats(chat),
+                        formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
+                        owners=len(args.api_key or ()) or 1,
                     )
                 )
             except ConfigurationError as error:
@@ -97,12 +98,6 @@ def _chat_format(engine_client: Any, state: State, args: Namespace) -> ChatForma
         chat.chat_template,
         chat.default_chat_template_kwargs,
     )
-
-
-def _call_formats(chat: ChatFormat) -> CallFormats:
-    """CML as the model knows it, by its tokens or as text."""
-    found = CmlFormat(chat)
-    return CallFormats(cml=found) if found.has_marker_tokens else CallFormats(prompted=found)
 
 
 def _stop_before(engine_client: Any, stop: Callable[[], Awaitable[None]]) -> None:

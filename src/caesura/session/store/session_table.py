@@ -108,13 +108,6 @@ class SessionTable(Table):
         await self._database.write(*ended)
         return records
 
-    async def count_open(self, owner: str) -> int:
-        """An owner's sessions that have not ended."""
-        rows = await self._database.read(
-            "SELECT COUNT(*) FROM sessions WHERE owner = ? AND phase != ?", (owner, Phase.ENDED)
-        )
-        return int(rows[0][0])
-
     async def delete_ended(self, before_seconds: float, limit: int = 1000) -> int:
         """Forget sessions that ended before a time, the oldest first; how many."""
         return await self._database.write(

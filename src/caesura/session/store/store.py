@@ -17,9 +17,18 @@ from caesura.session.store.message_table import MessageTable
 from caesura.session.store.schema import migrate
 from caesura.session.store.session_table import SessionTable
 from caesura.session.store.transcript_table import TranscriptTable
+from caesura.session.store.usage_table import UsageTable
 
 
-class Store(SessionTable, TranscriptTable, CallTable, MessageTable, EventTable, ApprovalTable):
+class Store(
+    SessionTable,
+    TranscriptTable,
+    CallTable,
+    MessageTable,
+    EventTable,
+    ApprovalTable,
+    UsageTable,
+):
     """All sessions, in one database.
 
     Args:
@@ -45,6 +54,10 @@ class Store(SessionTable, TranscriptTable, CallTable, MessageTable, EventTable, 
         """
         return await self._database.write(*changes)
 
+    async def require(self, *checks: Check) -> None:
+        """Raise the refusal of the first condition that does not hold now."""
+        await self._database.require(*checks)
+
     def problem(self) -> str | None:
         """What only a restart of the server can repair; None if there is no such thing."""
         return self._database.problem()
@@ -62,11 +75,3 @@ class Store(SessionTable, TranscriptTable, CallTable, MessageTable, EventTable, 
             self.drop_messages(session_id),
             self.withdraw_all_questions(session_id),
         )
-
-    async def size_bytes(self) -> int:
-        """Size of what is stored."""
-        rows = await self._database.read(
-            "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count,"
-            " pragma_freelist_count, pragma_page_size"
-        )
-        return int(rows[0][0])
