@@ -357,7 +357,7 @@ def test_no_name_that_a_model_writes_ends_the_server(
         httpx.post(f"{server.url}/v1/chat/completions", json=sent, headers=headers, timeout=60)
     assert alpha.chat(question("And now?")).json()["choices"]
     assert httpx.get(f"{server.url}/health").status_code == 200
-    shown = httpx.get(f"{server.url}/metrics").text
+    shown = httpx.get(f"{server.url}/metrics", headers=headers).text
     written = json.loads(f'"{name}"')
     assert f'endpoint="{endpoint_name(written)}"' in shown
 
