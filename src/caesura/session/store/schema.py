@@ -147,6 +147,24 @@ MIGRATIONS: tuple[str, ...] = (
             - length(CAST(COALESCE(old.answer, '') AS BLOB)) WHERE session_id = new.session_id;
     END
     """,
+    """
+    CREATE TABLE requests (
+        owner TEXT NOT NULL,
+        key TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+        expires_seconds REAL NOT NULL,
+        PRIMARY KEY (owner, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX requests_by_session ON requests (session_id);
+    CREATE INDEX requests_by_expiry ON requests (expires_seconds);
+    CREATE TRIGGER request_counts AFTER INSERT ON requests BEGIN
+        UPDATE usage SET bytes = bytes + 300 WHERE session_id = new.session_id;
+    END;
+    CREATE TRIGGER request_is_gone AFTER DELETE ON requests BEGIN
+        UPDATE usage SET bytes = bytes - 300 WHERE session_id = old.session_id;
+    END
+    """,
 )
 """What takes the schema from each version to the next; only ever appended to."""
 

@@ -14,6 +14,7 @@ from caesura.session.store.approval_table import ApprovalTable
 from caesura.session.store.call_table import CallTable
 from caesura.session.store.event_table import EventTable
 from caesura.session.store.message_table import MessageTable
+from caesura.session.store.request_table import RequestTable
 from caesura.session.store.schema import migrate
 from caesura.session.store.session_table import SessionTable
 from caesura.session.store.transcript_table import TranscriptTable
@@ -28,6 +29,7 @@ class Store(
     EventTable,
     ApprovalTable,
     UsageTable,
+    RequestTable,
 ):
     """All sessions, in one database.
 
