@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from caesura.errors import ConfigurationError
-from caesura.server.configuration import database_path, server_configuration
-from caesura.server.settings import ServerSettings
+from caesura.server.settings import ServerSettings, database_path, server_configuration
 from caesura.session.limits import Limits
 from caesura.tools.configuration import load_configuration
 
@@ -58,6 +57,7 @@ def test_without_a_file_sessions_are_in_the_working_directory(
     [
         (2, "[sessions]\ndatabase_sise = 1", "sessions.database_sise: is not a setting here"),
         (2, "[sessions]\nidle_seconds = 0", "sessions.idle_seconds: "),
+        (2, '[sessions]\nprotocol = "prompted"', "was removed: use the model's own tool calls"),
         (2, '[server]\nbody_limit = "16 elephants"', "server.body_limit: 'elephants'"),
         (1, '[webhook]\nsecret = "x"', "webhook.url: is missing"),
         (2, '[webhook]\nurl = "ftp://x"\nsecret = "x"', "webhook.url: "),

@@ -199,7 +199,7 @@ async def check(folder: Path, sessions: int, seed: int) -> Counter[str]:
             for call in calls:
                 counts.update(_checked(call, executions))
             transcript = await work.store.transcript(record.id)
-            if record.spec.protocol in (Protocol.CML, Protocol.PROMPTED):
+            if record.spec.protocol is Protocol.CML:
                 check_stream(transcript, calls)
             elif record.spec.protocol is Protocol.NATIVE:
                 assert transcript == uninterrupted(record, calls), f"session {record.id}"

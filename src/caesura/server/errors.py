@@ -39,7 +39,7 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(HTTPException):
-    """An error that a client is told of.
+    """An error that a client gets.
 
     Args:
         status: HTTP status.
@@ -57,7 +57,7 @@ class ApiError(HTTPException):
 
 
 def error_body(error: Exception) -> tuple[int, ErrorBody]:
-    """Status and body that tell a client of an error; one that nobody expected is logged."""
+    """Status and body of an error for its client; one that nobody expected is logged."""
     match error:
         case ApiError():
             return _body(error.status_code, error.detail, error.param, error.code)

@@ -64,7 +64,9 @@ class Agent(ABC):
         self.events = EventLog(record.id, record.next_event, workplace.store)
         self._work = workplace
         over = record.phase is Phase.ENDED  # its tools may be gone
-        self._definitions = [] if over else workplace.executor.definitions(record.spec.tools)
+        self._definitions = (
+            [] if over else workplace.executor.definitions(record.spec.tools, awaited=True)
+        )
         self._transcript = list(transcript)  # what is stored; the engine may be ahead
         self._inbox = Inbox(record.id, workplace.store)
         self._stop: SessionEnding | None = None

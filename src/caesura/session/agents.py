@@ -119,7 +119,7 @@ class Agents:
         try:
             definitions = work.executor.definitions(spec.tools)
         except KeyError as error:
-            raise ValueError(f"there is no tool {error.args[0]!r}") from error
+            raise ValueError(work.executor.absence(str(error.args[0]))) from error
         spec = work.formats.settled(spec)
         # In a thread: a long conversation takes a while to tokenise.
         token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)

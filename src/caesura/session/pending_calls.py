@@ -62,6 +62,7 @@ class PendingCalls:
     async def load(self) -> None:
         """Take them from the store; none is run yet."""
         self.records = await self._store.undelivered_calls(self._session_id, with_results=True)
+        self._executor.expect(record.call.name for record in self.unfinished)
 
     @property
     def unfinished(self) -> list[CallRecord]:

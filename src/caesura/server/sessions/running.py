@@ -8,11 +8,10 @@ from pathlib import Path
 import httpx
 
 from caesura.errors import ConfigurationError
-from caesura.server.configuration import database_path
 from caesura.server.sessions.service import Service
 from caesura.server.sessions.streams import OpenStreams
 from caesura.server.sessions.webhook import Webhook
-from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection
+from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection, database_path
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
@@ -72,11 +71,7 @@ async def running_sessions(
 
 
 def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
-    """The formats with what sessions use that do not say.
-
-    Raises:
-        ConfigurationError: the model cannot use that.
-    """
+    """The formats with the settings of sessions that do not say otherwise."""
     chosen = replace(
         formats,
         protocol=settings.protocol,

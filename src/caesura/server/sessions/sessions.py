@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from caesura.server.owners import OwnerOf
+from caesura.server.access import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
 from caesura.server.sessions.retries import IdempotencyKey, SessionId, request_keys

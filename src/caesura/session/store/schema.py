@@ -82,6 +82,11 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX sessions_open ON sessions (owner) WHERE phase != 'ended';
     CREATE INDEX events_by_type ON events (session_id, type, number)
     """,
+    # Sessions of a protocol that was removed: nothing can go on with them.
+    """
+    UPDATE sessions SET spec = json_remove(spec, '$.protocol')
+    WHERE CASE WHEN json_valid(spec) THEN json_extract(spec, '$.protocol') END = 'prompted'
+    """,
     """
     CREATE INDEX sessions_ended ON sessions (owner, updated_seconds) WHERE phase = 'ended';
     CREATE TABLE owners (owner TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;

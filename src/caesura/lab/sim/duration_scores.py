@@ -31,24 +31,24 @@ class DurationScore:
     below_median_share: float
 
 
-class DurationScores:
-    """Scores a model on each pause before the model learns from it.
+class ScoredDurations(DurationModel):
+    """A model that is scored on each pause that ended before it learns from it.
 
     Args:
-        model: the model; `observe` passes each duration on to it.
+        memory_observations: see `DurationModel`.
         elapsed_seconds: predictions are scored for pauses that have lasted this long.
-        max_endpoints: endpoints beyond this many are learned but not scored.
+        max_scored: endpoints beyond this many are learned but not scored.
     """
 
     def __init__(
         self,
-        model: DurationModel,
+        memory_observations: float = 256.0,
         elapsed_seconds: tuple[float, ...] = (0.0, 1.0, 10.0),
-        max_endpoints: int = 1024,
+        max_scored: int = 1024,
     ) -> None:
-        self._model = model
+        super().__init__(memory_observations)
         self._points = elapsed_seconds
-        self._max_scores = max_endpoints * len(elapsed_seconds)
+        self._max_scores = max_scored * len(elapsed_seconds)
         self._scores: dict[tuple[str, float], _Score] = {}
 
     def observe(self, endpoint: str, seconds: float) -> None:
@@ -56,7 +56,7 @@ class DurationScores:
         for elapsed in self._points:
             if elapsed <= seconds:
                 self._score(endpoint, elapsed, seconds - elapsed)
-        self._model.observe(endpoint, seconds)
+        super().observe(endpoint, seconds)
 
     def rows(self) -> list[DurationScore]:
         """One row per endpoint and elapsed time that occurred, sorted."""
@@ -72,9 +72,9 @@ class DurationScores:
                 return
             score = self._scores[endpoint, elapsed] = _Score()
         score.add(
-            self._model.expected_remaining_seconds(endpoint, elapsed),
+            self.expected_remaining_seconds(endpoint, elapsed),
             remaining,
-            below_median=self._model.survival(endpoint, elapsed, remaining) > 0.5,
+            below_median=self.survival(endpoint, elapsed, remaining) > 0.5,
         )
 
 
