@@ -6,6 +6,7 @@ import threading
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -59,7 +60,7 @@ class ServerSessions:
                         chat := _chat_format(engine_client, state, args),
                         models=tuple(args.served_model_name or [args.model]),
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
-                        owners=len(args.api_key or ()) or 1,
+                        owners=len(state.caesura_access.keys) or 1,
                     )
                 )
             except ConfigurationError as error:
@@ -70,6 +71,8 @@ class ServerSessions:
             else:
                 # Clients that come back at once would wait for a store that is closed.
                 running.callback(setattr, state, "caesura", Unavailable("it is stopping"))
+                secret = await state.caesura.store.secret()
+                state.caesura_owners = replace(state.caesura_owners, secret=secret)
                 _stop_before(engine_client, running.aclose)
             yield
 

@@ -44,6 +44,11 @@ class Store(
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         super().__init__(Database(path, migrate), clock)
 
+    async def secret(self) -> bytes:
+        """What the names of this installation's owners are made with (`keyed_owner`)."""
+        rows = await self._database.read("SELECT secret FROM installation")
+        return bytes(rows[0][0])
+
     async def commit(self, *changes: Statement | Check) -> int:
         """Write changes that belong together; on return they are on disk.
 
