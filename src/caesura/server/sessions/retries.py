@@ -1,21 +1,23 @@
 """Requests that clients may send again: by which headers they are recognised."""
 
 import json
+import re
 from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Header
+from fastapi import Header, Request
 from pydantic import BaseModel
 
+from caesura.server.errors import ApiError
 from caesura.session.store import RequestKey
+
+_KEY = r"^[\x20-\x7e]{1,255}$"
 
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x20-\x7e]+$",
+        pattern=_KEY,
         description="The same request with the same key is carried out once within 24 hours.",
     ),
 ]
@@ -27,6 +29,18 @@ SessionId = Annotated[
         "made once.",
     ),
 ]
+
+
+def idempotency_key_of(request: Request) -> str | None:
+    """The key of a request outside of FastAPI's routes.
+
+    Raises:
+        ApiError: it is none.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is not None and re.fullmatch(_KEY, key) is None:
+        raise ApiError(400, "Idempotency-Key: 1 to 255 printable characters of ASCII")
+    return key
 
 
 def request_keys(
