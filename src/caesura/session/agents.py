@@ -225,10 +225,6 @@ class Agents:
         """How many questions of each session wait for a human."""
         return await self._work.store.waiting_questions()
 
-    def problems(self) -> list[str]:
-        """Which tasks in the background are down, and why."""
-        return self._work.supervisor.problems()
-
     def tool_names(self) -> list[str]:
         """The tools that sessions may call."""
         return self._work.executor.names()

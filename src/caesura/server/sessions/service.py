@@ -47,11 +47,6 @@ class Service:
     database: Path
     streams: OpenStreams = field(default_factory=lambda: OpenStreams(Limits().streams_per_owner))
 
-    def health(self) -> list[str]:
-        """What does not work and should; empty if all is well."""
-        problem = self.store.problem()
-        return [*([] if problem is None else [problem]), *self.agents.problems()]
-
     async def create(
         self,
         owner: str,

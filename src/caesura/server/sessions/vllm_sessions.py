@@ -19,6 +19,7 @@ from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.serving.token_engines import InPlaceEngine
 from caesura.errors import ConfigurationError
 from caesura.server.answers.server_tools import ServerTools
+from caesura.server.health import Health
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Unavailable
@@ -38,6 +39,7 @@ class ServerSessions:
         app.include_router(sessions.router)
         app.include_router(approvals.router)
         app.add_middleware(ServerTools)
+        app.add_middleware(Health)
 
     @asynccontextmanager
     async def running(
@@ -60,6 +62,7 @@ class ServerSessions:
                         chat := _chat_format(engine_client, state, args),
                         models=tuple(args.served_model_name or [args.model]),
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
+                        supervisor=state.caesura_supervisor,
                         owners=len(state.caesura_access.keys) or 1,
                     )
                 )
