@@ -454,7 +454,7 @@ async def test_streams_of_an_owner_are_few(tmp_path: Path) -> None:
 
 async def test_requests_with_a_key_are_carried_out_once(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human(), has_keys=True) as server:
-        client, key = server.client, {"Authorization": "Bearer a", "Idempotency-Key": "1"}
+        client, key = server.client, {"Authorization": "Bearer anna", "Idempotency-Key": "1"}
         asking = body('<<ask {"question": "well?"}>>')
         answers = await asyncio.gather(
             *(client.post("/v1/sessions", json=asking, headers=key) for _ in range(5))
@@ -499,7 +499,7 @@ async def test_requests_with_a_key_are_carried_out_once(tmp_path: Path) -> None:
 async def test_a_session_id_that_the_client_gives_makes_one_session(tmp_path: Path) -> None:
     own = {"X-Session-ID": "123E4567-e89b-12d3-a456-426614174000"}
     async with served(tmp_path / "db", has_keys=True) as server:
-        headers = [{**own, "Authorization": f"Bearer {key}"} for key in "aab"]
+        headers = [{**own, "Authorization": f"Bearer {key}"} for key in ("anna", "anna", "bert")]
         made = [
             await server.client.post("/v1/sessions", json=body("hello"), headers=header)
             for header in headers
