@@ -86,6 +86,7 @@ class Question:
         arguments: the call's arguments.
         choices: suggested answers, for `QuestionKind.QUESTION`.
         schema: JSON schema of the answer's content, for `QuestionKind.INPUT`.
+        provider: who runs the tool; see `Endpoint.provider`.
     """
 
     key: str
@@ -97,6 +98,7 @@ class Question:
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     schema: Mapping[str, JsonValue] | None = None
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Runs tool calls: checks, cache, approval, slots, time limits, retries."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import JsonValue
 
 from caesura.cml import error_content
+from caesura.tools.arguments import Arguments, parse_arguments
 from caesura.tools.cache import Outcome, ResultCache, cache_key
 from caesura.tools.call import (
     Answer,
@@ -26,20 +27,18 @@ from caesura.tools.context import CallContext, refused
 from caesura.tools.deadline import Deadline
 from caesura.tools.endpoint import Endpoint
 from caesura.tools.environment import redacted
-from caesura.tools.failure import AttemptFailed, InvalidArguments
+from caesura.tools.failure import AttemptFailed
 from caesura.tools.metrics import tool_metrics
 from caesura.tools.result_text import clean_text, cut_text
 from caesura.tools.retry import Timing, retry_seconds
 from caesura.tools.toolbox import Toolbox
 
 _LOG = logging.getLogger(__name__)
-_LONGEST_ARGUMENTS = 2**20
 _NAMES_SHOWN = 20
 _LONGEST_ERROR = 4096
 # One label for names that a model made up, which would otherwise fill the metrics.
 _UNKNOWN = "(unknown)"
 
-Arguments = dict[str, JsonValue]
 AtEndOfAnswer = Literal["wait", "finish", "cancel"]
 
 
@@ -188,11 +187,11 @@ class Executor:
                 session_id=call.session_id,
                 call_id=call.id,
                 kind=QuestionKind.APPROVAL,
-                text=f"May {call.name} run?",
+                text=f"Run {call.name}?",
                 tool=call.name,
                 arguments=arguments,
             )
-            answer = await self._ask(journal, question)
+            answer = await self._ask(endpoint, journal, question)
             if not answer.accepted:
                 raise refused("A human refused this call", answer)
         return await self._attempts(call, endpoint, arguments, journal)
@@ -236,7 +235,7 @@ class Executor:
                     arguments,
                     attempt,
                     journal,
-                    ask=partial(self._ask, journal),
+                    ask=partial(self._ask, endpoint, journal),
                     execute_step=partial(self._execute_step, call.name),
                     deadline=deadline,
                 )
@@ -248,9 +247,9 @@ class Executor:
         self._metrics.fused_steps.labels(sequence).inc()
         return await self.execute(call, journal)
 
-    async def _ask(self, journal: CallJournal, question: Question) -> Answer:
+    async def _ask(self, endpoint: Endpoint, journal: CallJournal, question: Question) -> Answer:
         with self._metrics.waiting_for_human.track_inprogress():
-            return await journal.ask(question)
+            return await journal.ask(replace(question, provider=endpoint.provider))
 
     def _failed(self, failure: AttemptFailed, attempts: int) -> Outcome:
         message, _ = cut_text(
@@ -269,30 +268,3 @@ def _unknown_tool(name: str, names: Iterable[str]) -> AttemptFailed:
         f"there is no tool {name[:64]!r}; the tools are: {shown or 'none'}",
         ending=CallEnding.UNKNOWN_TOOL,
     )
-
-
-def parse_arguments(text: str) -> Arguments:
-    """The arguments of a call from the JSON that a model wrote.
-
-    Raises:
-        InvalidArguments: it is not a JSON object.
-    """
-    if len(text) > _LONGEST_ARGUMENTS:
-        raise InvalidArguments(f"the arguments are longer than {_LONGEST_ARGUMENTS} characters")
-    try:
-        arguments = json.loads(text.strip() or "{}", parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise InvalidArguments(
-            f"the arguments are not JSON: {error.msg} at character {error.pos}"
-        ) from None
-    except RecursionError:
-        raise InvalidArguments("the arguments are nested too deeply") from None
-    except ValueError as error:
-        raise InvalidArguments(f"the arguments are not JSON: {error}") from None
-    if not isinstance(arguments, dict):
-        raise InvalidArguments("the arguments must be a JSON object")
-    return arguments
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")

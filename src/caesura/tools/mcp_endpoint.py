@@ -44,6 +44,7 @@ class McpEndpoint(Endpoint):
         settings: how its calls are run.
         connection: the server.
         server_slots: the server's own, beside the tool's.
+        server: its name in the configuration.
 
     Raises:
         ValueError: its input schema cannot be used.
@@ -56,12 +57,19 @@ class McpEndpoint(Endpoint):
         settings: CommonSettings,
         connection: McpConnection,
         server_slots: tuple[asyncio.Semaphore, ...],
+        server: str,
     ) -> None:
         description = settings.description or tool.description or tool.title or ""
         super().__init__(Definition(name, description, ArgumentSchema(tool.input_schema)), settings)
         self.slots = (*self.slots, *server_slots)
         self._name_there = tool.name
         self._connection = connection
+        self._server = server
+
+    @property
+    def provider(self) -> str:
+        """The server."""
+        return f"MCP server {self._server}"
 
     async def call(self, arguments: Mapping[str, JsonValue], context: CallContext) -> str:
         """Call the tool on its server."""

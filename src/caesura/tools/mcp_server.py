@@ -275,7 +275,9 @@ class McpServer:
             else:
                 settings = self._settings.settings.get(tool.name, CommonSettings())
                 try:
-                    endpoints[name] = McpEndpoint(name, tool, settings, self, self._slots)
+                    endpoints[name] = McpEndpoint(
+                        name, tool, settings, self, self._slots, self.name
+                    )
                 except ValueError as error:
                     _LOG.warning("MCP server %s: tool %r: %s", self.name, tool.name, error)
         return endpoints

@@ -112,7 +112,7 @@ async def test_a_call_is_approved_and_its_session_goes_on(browser: Browser, tmp_
     async with opened(browser, tmp_path) as (page, agents):
         agent = await agents.create(ANONYMOUS, spec(BOOKING, metadata={"title": "Trip"}))
         card = waiting(page)
-        await expect(card).to_contain_text("May book run?")
+        await expect(card).to_contain_text("Run book?")
         await expect(card).to_contain_text('"hotel": "Alfama"')
         await card.get_by_role("button", name="Approve").click()
         await until(agent, EventType.PHASE, phase="idle")
@@ -204,7 +204,7 @@ async def test_the_timeline_has_a_bar_per_generation_and_call(
     async with opened(browser, tmp_path) as (page, agents):
         agent = await agents.create(ANONYMOUS, spec(BOOKING))
         waits = page.locator(".span.waits")
-        await expect(waits).to_have_attribute("aria-label", re.compile(r"^May book run\?, for "))
+        await expect(waits).to_have_attribute("aria-label", re.compile(r"^Run book\?, for "))
         await waiting(page).get_by_role("button", name="Approve").click()
         await until(agent, EventType.PHASE, phase="idle")
         await expect(waits).to_have_attribute("aria-label", re.compile("accepted$"))

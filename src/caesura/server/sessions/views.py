@@ -24,6 +24,7 @@ from caesura.session.records import (
     SessionRecord,
 )
 from caesura.session.store import Store
+from caesura.tools.arguments import shown_arguments
 
 
 async def session_object(service: Service, record: SessionRecord) -> SessionObject:
@@ -91,7 +92,9 @@ def _approval_object(record: ApprovalRecord, asked: AskedFor) -> ApprovalObject:
         kind=question.kind,
         text=question.text,
         tool=question.tool,
+        provider=question.provider,
         arguments=dict(question.arguments),
+        arguments_text=shown_arguments(question.arguments),
         choices=list(question.choices),
         schema_=None if question.schema is None else dict(question.schema),
         state=record.state,
