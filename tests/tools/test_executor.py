@@ -40,12 +40,9 @@ async def test_an_unknown_tool_is_told_which_there_are(tmp_path: Path) -> None:
     [
         ('{"a": 1', "the arguments are not JSON: Expecting ',' delimiter at character 7"),
         ("[1]", "the arguments must be a JSON object"),
-        ('{"a": NaN}', "the arguments cannot be used: NaN is not JSON"),
-        ('{"a": ' + "[" * 100_000, "the arguments cannot be used: nested deeper"),
-        ('{"a": ' + "1" * 5000 + "}", "the arguments cannot be used"),
-        ('{"a": 1, "b": 2, "a": 3}', "the arguments cannot be used: a name is given twice"),
-        ('{"a": 1e400}', "the arguments cannot be used: Out of range float"),
-        ('{"a": "\\ud800"}', "the arguments cannot be used: 'utf-8' codec can't encode"),
+        ('{"a": NaN}', "the arguments are not JSON: NaN is no JSON number"),
+        ('{"a": ' + "[" * 100_000, "the arguments are nested too deeply"),
+        ('{"a": ' + "1" * 5000 + "}", "the arguments are not JSON"),
         (" " * 2**20 + "{}", "the arguments are longer than 1048576 characters"),
     ],
 )

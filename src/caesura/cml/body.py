@@ -48,33 +48,23 @@ class KnownTools:
 
 
 def read_body(text: str, nesting: int) -> Invocation | ProtocolError:
-    """Read an unescaped body, nested at most `nesting` levels deep."""
-    try:
-        return _invocation(read_json(text, nesting))
-    except ValueError as error:
-        return _malformed(str(error))
+    """Read an unescaped body, nested at most `nesting` levels deep.
 
-
-def read_json(text: str, nesting: int) -> JsonValue:
-    """Read JSON that every reader takes for the same value.
-
-    Stricter than `json`: no names given twice, no infinite numbers, no text that is not Unicode,
-    at most `nesting` levels.
-
-    Raises:
-        ValueError: it is not such JSON; `json.JSONDecodeError` if it is none at all.
+    Stricter than `json`: no names given twice, no infinite numbers, no text that is not Unicode.
+    Different readers would take each of these for different values.
     """
-    too_deep = f"nested deeper than {nesting} levels"
     try:
         value: JsonValue = json.loads(
             text, object_pairs_hook=_object, parse_constant=_refuse_constant
         )
+        if _depth(value, limit=nesting) > nesting:
+            raise ValueError(f"nested deeper than {nesting} levels")
+        json_text(value).encode()
     except RecursionError:
-        raise ValueError(too_deep) from None
-    if _depth(value, limit=nesting) > nesting:
-        raise ValueError(too_deep)
-    json_text(value).encode()
-    return value
+        return _malformed(f"nested deeper than {nesting} levels")
+    except ValueError as error:
+        return _malformed(str(error))
+    return _invocation(value)
 
 
 def _invocation(value: JsonValue) -> Invocation | ProtocolError:

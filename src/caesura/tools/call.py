@@ -1,5 +1,6 @@
 """A tool call, how it ended, and what its caller keeps for it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -99,6 +100,11 @@ class Question:
     choices: tuple[str, ...] = ()
     schema: Mapping[str, JsonValue] | None = None
     provider: str = ""
+
+    @property
+    def arguments_text(self) -> str:
+        """The arguments as JSON for a human to read, a value a line, with all their digits."""
+        return json.dumps(self.arguments, indent=2, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Runs tool calls: checks, cache, approval, slots, time limits, retries."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -12,7 +13,6 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import JsonValue
 
 from caesura.cml import error_content
-from caesura.tools.arguments import Arguments, parse_arguments
 from caesura.tools.cache import Outcome, ResultCache, cache_key
 from caesura.tools.call import (
     Answer,
@@ -27,7 +27,7 @@ from caesura.tools.context import CallContext, refused
 from caesura.tools.deadline import Deadline
 from caesura.tools.endpoint import Definition, Endpoint
 from caesura.tools.environment import redacted
-from caesura.tools.failure import AttemptFailed
+from caesura.tools.failure import AttemptFailed, InvalidArguments
 from caesura.tools.metrics import tool_metrics
 from caesura.tools.result_text import clean_text, cut_text
 from caesura.tools.retry import Timing, retry_seconds
@@ -35,11 +35,13 @@ from caesura.tools.schema import ArgumentSchema
 from caesura.tools.toolbox import Toolbox
 
 _LOG = logging.getLogger(__name__)
+_LONGEST_ARGUMENTS = 2**20
 _NAMES_SHOWN = 20
 _LONGEST_ERROR = 4096
 # One label for names that a model made up, which would otherwise fill the metrics.
 _UNKNOWN = "(unknown)"
 
+Arguments = dict[str, JsonValue]
 AtEndOfAnswer = Literal["wait", "finish", "cancel"]
 
 
@@ -294,3 +296,30 @@ def _unknown_tool(name: str, names: Iterable[str]) -> AttemptFailed:
         f"there is no tool {name[:64]!r}; the tools are: {shown or 'none'}",
         ending=CallEnding.UNKNOWN_TOOL,
     )
+
+
+def parse_arguments(text: str) -> Arguments:
+    """The arguments of a call from the JSON that a model wrote.
+
+    Raises:
+        InvalidArguments: it is not a JSON object.
+    """
+    if len(text) > _LONGEST_ARGUMENTS:
+        raise InvalidArguments(f"the arguments are longer than {_LONGEST_ARGUMENTS} characters")
+    try:
+        arguments = json.loads(text.strip() or "{}", parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InvalidArguments(
+            f"the arguments are not JSON: {error.msg} at character {error.pos}"
+        ) from None
+    except RecursionError:
+        raise InvalidArguments("the arguments are nested too deeply") from None
+    except ValueError as error:
+        raise InvalidArguments(f"the arguments are not JSON: {error}") from None
+    if not isinstance(arguments, dict):
+        raise InvalidArguments("the arguments must be a JSON object")
+    return arguments
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

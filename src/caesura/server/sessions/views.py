@@ -27,7 +27,6 @@ from caesura.session.records import (
     SessionSpec,
 )
 from caesura.session.store import Store, left_out_if_unreadable
-from caesura.tools.arguments import shown_arguments
 
 LONGEST_TITLE = 80
 LONGEST_TEXT = 2000
@@ -171,7 +170,7 @@ def _approval_object(record: ApprovalRecord, asked: AskedFor) -> ApprovalObject:
         tool=question.tool,
         provider=question.provider,
         arguments=dict(question.arguments),
-        arguments_text=shown_arguments(question.arguments),
+        arguments_text=question.arguments_text,
         choices=list(question.choices),
         schema_=None if question.schema is None else dict(question.schema),
         state=record.state,
