@@ -17,8 +17,19 @@ _NEXT_PAUSE = "caesura_name_next_pause"
 
 def take_notifications() -> None:
     """Let the engine core of this process pass notifications on to its scheduler."""
-    setattr(EngineCore, _PROGRESS, lambda core, *told: core.scheduler.report_progress(*told))
-    setattr(EngineCore, _NEXT_PAUSE, lambda core, *told: core.scheduler.name_next_pause(*told))
+    # vLLM passes on no more arguments than a signature names.
+    setattr(
+        EngineCore,
+        _PROGRESS,
+        lambda core, request_id, fraction, remaining_seconds, endpoint: (
+            core.scheduler.report_progress(request_id, fraction, remaining_seconds, endpoint)
+        ),
+    )
+    setattr(
+        EngineCore,
+        _NEXT_PAUSE,
+        lambda core, request_id, endpoint: core.scheduler.name_next_pause(request_id, endpoint),
+    )
 
 
 async def report_progress(
