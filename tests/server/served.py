@@ -193,7 +193,7 @@ def application(
     """
     app = FastAPI()
     app.state.caesura = service
-    app.state.caesura_owners = Owners(bool(keys))
+    app.state.caesura_owners = Owners(bool(keys), b"a secret")
     app.include_router(sessions.router)
     app.include_router(approvals.router)
 

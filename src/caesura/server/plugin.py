@@ -22,6 +22,7 @@ from caesura.server.owners import Owners
 from caesura.server.parts import Part, Parts
 from caesura.server.sessions.vllm_sessions import ServerSessions
 from caesura.server.settings import server_configuration
+from caesura.session.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
@@ -61,6 +62,7 @@ class CaesuraPlugin:
         settings = server_configuration(config.config_file).settings
         state.caesura_settings = settings
         state.caesura_access = access = Access.of_server(args, config.allowed_hosts, settings.keys)
+        state.caesura_supervisor = Supervisor()
         state.caesura_owners = Owners(access.has_keys)
         access.require_operators(settings)
         if not access.has_keys:

@@ -62,7 +62,8 @@ async def create_chat_completion(
     max_tokens = asked.max_completion_tokens or asked.max_tokens
     spec = run_spec(asked, asked.messages, max_tokens, asked.seed)
     spec = caller_of(request).fitted(spec, asked.caesura.tools, service)
-    run = await Run.begin(service, owner, spec, kept=bool(asked.background or asked.store))
+    kept = bool(asked.background or asked.store)
+    run = await Run.begin(request, service, owner, spec, kept=kept)
     chat = ChatRun(
         run.agent.id,
         model,

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from caesura.server.access import Caller, CallerOf
 from caesura.server.errors import ApiError
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
+from caesura.server.sessions.retries import IdempotencyKey, request_keys
 from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, Page
 from caesura.server.sessions.service import Service, ServiceOf
 from caesura.server.sessions.views import approval_object, approval_objects
@@ -91,19 +92,24 @@ async def get_approval(approval_id: str, service: ServiceOf, caller: CallerOf) -
 
 @router.post("/{approval_id:path}", responses=CONFLICT)
 async def answer_approval(
-    approval_id: str, body: GivenAnswer, service: ServiceOf, caller: CallerOf
+    approval_id: str,
+    body: GivenAnswer,
+    service: ServiceOf,
+    caller: CallerOf,
+    idempotency_key: IdempotencyKey = None,
 ) -> ApprovalObject:
     """Answer a question; the session goes on."""
     record = await _record(service, caller, approval_id)
     owner = record.owner
+    await _require_right(service, caller, record)
+    keys = request_keys(f"answer to {approval_id}", body, idempotency_key)
     if record.state is ApprovalState.WAITING:
-        await _require_right(service, caller, record)
         _require_fit(record.question, body)
-        if await service.agents.answer(owner, approval_id, body.answer(caller.key)):
-            record = await service.agents.approval(owner, approval_id)
-            return await approval_object(service.store, record)
-        record = await service.agents.approval(owner, approval_id)
-    raise ApiError(409, f"it was {record.state} already", code=f"approval_{record.state}")
+    answered = await service.agents.answer(owner, approval_id, body.answer(caller.key), keys)
+    record = await service.agents.approval(owner, approval_id)
+    if not answered:
+        raise ApiError(409, f"it was {record.state} already", code=f"approval_{record.state}")
+    return await approval_object(service.store, record)
 
 
 async def _require_right(service: Service, caller: Caller, record: ApprovalRecord) -> None:

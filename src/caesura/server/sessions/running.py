@@ -20,6 +20,7 @@ from caesura.session.errors import StoreUnavailable
 from caesura.session.protocol import TokenEngine
 from caesura.session.records import SessionSpec
 from caesura.session.store import Store
+from caesura.session.supervisor import Supervisor
 from caesura.session.workplace import Workplace
 from caesura.tools.configuration import Configuration
 from caesura.tools.executor import Executor
@@ -35,6 +36,7 @@ async def running_sessions(
     models: tuple[str, ...],
     formats: CallFormats | None = None,
     owners: int = 1,
+    supervisor: Supervisor | None = None,
     has_keys: bool = False,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
@@ -48,6 +50,7 @@ async def running_sessions(
         models: names under which the model is served.
         formats: what the model knows beside that; the settings say what is used of it.
         owners: how many share what may be stored.
+        supervisor: runs what goes on in the background.
         has_keys: whether there are owners that must not learn of each other.
 
     Raises:
@@ -61,8 +64,6 @@ async def running_sessions(
             approvals = Approvals(store)
             executor = Executor(toolbox)
             limits = settings.sessions.limits(owners)
-            owner_limits = settings.owner_limits(limits)
-            separates_owners = has_keys and not settings.server.share_prefixes
             work = Workplace(
                 engine,
                 dialogue,
@@ -71,8 +72,9 @@ async def running_sessions(
                 approvals,
                 formats,
                 limits,
-                owner_limits,
-                separates_owners,
+                supervisor=supervisor or Supervisor(),
+                owner_limits=settings.owner_limits(limits),
+                separates_owners=has_keys and not settings.server.share_prefixes,
             )
             agents = Agents(work)
             async with _telling(settings.webhook, work):

@@ -187,7 +187,15 @@ class ApprovalObject(BaseModel):
     kind: QuestionKind
     text: str = Field(description="The question.")
     tool: str = Field(description="The tool that asks, or that wants to run.")
+    provider: str = Field(
+        description="Who runs the tool: an MCP server, a host, a function; empty if it is the "
+        "server itself."
+    )
     arguments: dict[str, JsonValue]
+    arguments_text: str = Field(
+        description="The same as JSON for a human to read, with the digits that the tool gets; "
+        "JavaScript rounds large numbers."
+    )
     choices: list[str] = Field(description="For a question: the answers to choose from, if any.")
     schema_: dict[str, JsonValue] | None = Field(
         serialization_alias="schema", description="For data: the JSON schema that they must fit."

@@ -1,6 +1,7 @@
 """What the routes of sessions work with."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +14,11 @@ from caesura.server.sessions.streams import OpenStreams
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Agent
 from caesura.session.agents import Agents
-from caesura.session.errors import SessionClosed
+from caesura.session.errors import RequestRepeated, SessionClosed
 from caesura.session.events import EventLog
 from caesura.session.limits import Limits
 from caesura.session.records import Phase, SessionRecord, SessionSpec
-from caesura.session.store import Store
+from caesura.session.store import RequestKey, Store
 from caesura.tools.executor import Executor
 
 # Longer than any session needs to stop; a client is not kept waiting if one does not.
@@ -60,22 +61,41 @@ class Service:
         most = None if context is None else context * MOST_CHARACTERS_PER_TOKEN
         return BodyLimits(self.settings.body_limit, most)
 
-    def health(self) -> list[str]:
-        """What does not work and should; empty if all is well."""
-        problem = self.store.problem()
-        return [*([] if problem is None else [problem]), *self.agents.problems()]
-
-    async def create(self, owner: str, spec: SessionSpec) -> Agent:
-        """Make a session.
+    async def create(
+        self,
+        owner: str,
+        spec: SessionSpec,
+        keys: Sequence[RequestKey] = (),
+        session_id: str | None = None,
+    ) -> Agent:
+        """Make a session, or find the one that the same request has made; see `Agents.create`.
 
         Raises:
             ApiError: a tool is not configured, or the chat template refuses the messages.
             SessionError: there is no room for it.
         """
         try:
-            return await self.agents.create(owner, spec)
+            return await self.agents.create(owner, spec, keys, session_id)
         except ValueError as error:
             raise ApiError(400, str(error)) from error
+
+    async def steer(
+        self, owner: str, session_id: str, text: str, keys: Sequence[RequestKey]
+    ) -> None:
+        """Say something in a session; once if the same request comes again.
+
+        Raises:
+            UnknownSession: the owner has no session of that id.
+            SessionClosed: it is over.
+            QuotaExceeded: too many messages wait, or the owner has too much already.
+            RequestConflict: one of the keys is that of another request.
+        """
+        if await self.store.repeated(owner, keys) is None:
+            agent = await self.open_agent(owner, session_id)
+            try:
+                await agent.steer(text, keys)
+            except RequestRepeated:
+                await self.store.repeated(owner, keys)
 
     async def open_agent(self, owner: str, session_id: str) -> Agent:
         """A session that can still be changed.
