@@ -18,7 +18,7 @@ from caesura.server.answers.run_request import (
     served_model,
 )
 from caesura.server.sessions.event_stream import encoded_event
-from caesura.server.sessions.schemas import Body, checked_messages
+from caesura.server.sessions.schemas import MOST_MESSAGES, Body, checked_messages
 from caesura.server.sessions.service import Service
 from caesura.session.records import Message
 
@@ -35,7 +35,7 @@ class StreamOptions(Body):
 class ChatRequest(RunRequest):
     """What Chat Completions accepts with `caesura.tools`."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)
     max_completion_tokens: Tokens = None
     max_tokens: Tokens = None
     seed: Seed = None

@@ -77,8 +77,16 @@ async def running_sessions(
             async with _telling(settings.webhook, work):
                 try:
                     await _start(agents, path)
-                    streams = OpenStreams(limits.streams_per_owner)
-                    yield Service(agents, store, executor, settings.server, models, path, streams)
+                    yield Service(
+                        agents,
+                        store,
+                        executor,
+                        settings.server,
+                        models,
+                        path,
+                        OpenStreams(limits.streams_per_owner),
+                        dialogue.max_context_tokens,
+                    )
                 finally:
                     await agents.stop()
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from caesura.server.bodies import BodyLimits
 from caesura.server.errors import ApiError
 from caesura.server.sessions.streams import OpenStreams
 from caesura.server.settings import ServerSection
@@ -22,6 +23,8 @@ from caesura.tools.executor import Executor
 
 # Longer than any session needs to stop; a client is not kept waiting if one does not.
 _ENDING_SECONDS = 10.0
+MOST_CHARACTERS_PER_TOKEN = 16
+"""Of text that could fit the context; usual are 3 to 5."""
 _NO_EVENT = 2**63 - 1  # no event has a higher number
 
 
@@ -37,6 +40,7 @@ class Service:
         models: names under which the model is served.
         database: the file of the store.
         streams: of events, that clients read now.
+        context_tokens: the model's longest context; None for any.
     """
 
     agents: Agents
@@ -46,6 +50,14 @@ class Service:
     models: tuple[str, ...]
     database: Path
     streams: OpenStreams = field(default_factory=lambda: OpenStreams(Limits().streams_per_owner))
+    context_tokens: int | None = None
+
+    @property
+    def body_limits(self) -> BodyLimits:
+        """What a request's body may hold."""
+        context = self.context_tokens
+        most = None if context is None else context * MOST_CHARACTERS_PER_TOKEN
+        return BodyLimits(self.settings.body_limit, most)
 
     async def create(
         self,
