@@ -88,7 +88,7 @@ class Display:
 
     def error(self, text: str) -> None:
         """Something that went wrong."""
-        self._line(text, "red")
+        self._told("!", text, "red")
 
     def question(self, approval: ApprovalView) -> None:
         """A question to a human in full, and how to answer it if the foot does not say so."""
