@@ -299,5 +299,5 @@ def test_no_text_looks_like_a_line_of_the_chat(has_foot: bool) -> None:
         "the session ha",
         "!",
         "› ? Run rm wit",
-        '› "? Run rm wi',
+        "›",
     ]

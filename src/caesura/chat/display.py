@@ -78,7 +78,7 @@ class Display:
     def message(self, role: str, content: str) -> None:
         """A message of the user, or of whoever else is named."""
         if role != "user":
-            self._line(f"› {named(role)}", "bold")
+            self._told("›", role, "bold")
         width = self._notes.width
         self._lines(quoted(content, width, "› " if role == "user" else "│ "), "bold")
 
