@@ -230,7 +230,7 @@ def test_a_pool_full_of_paused_sessions_lets_running_and_new_ones_on(
 
 async def first_delta(engine: Engine, token_ids: list[int], salt: str | None) -> int | None:
     """How many tokens of a context a new session found."""
-    sampling = replace(TEN, cache_salt=salt)
+    sampling = replace(TEN, salt=salt)
     session = await Session.open(engine.tokens, token_ids, sampling)
     async for delta in session:
         await session.close()

@@ -22,7 +22,7 @@ def noting(engine: FakeEngine) -> list[str | None]:
     opened = engine.open
 
     async def open_noted(*arguments: Any) -> Any:
-        salts.append(arguments[2].cache_salt)
+        salts.append(arguments[2].salt)
         return await opened(*arguments)
 
     engine.open = open_noted  # type: ignore[method-assign]

@@ -71,6 +71,12 @@ class SessionsSection(_Section):
         ge=0,
         description='Metadata of a session, at most; bytes, or a size such as `"16KiB"`.',
     )
+    share_prefixes: bool = Field(
+        default=False,
+        description="Sessions of different API keys may use the same cached contexts. It saves "
+        "memory where many have the same long beginning, and tells each how much of what it sends "
+        "others have had (`cached_tokens`, and the time to the first token).",
+    )
     idle_seconds: float = Field(
         default=24 * 3600.0,
         gt=0,
@@ -145,12 +151,6 @@ class ServerSection(_Section):
         ge=1024,
         description="Larger requests of sessions, and those that name tools of the server, are "
         'refused with status 413. Bytes, or a size such as `"16MiB"`.',
-    )
-    share_prefixes: bool = Field(
-        default=False,
-        description="Contexts that were computed for one owner serve all others, too: faster where "
-        "they begin alike, but whoever tries beginnings can find by the speed which others have "
-        "had. Without API keys there is one owner.",
     )
     tools_in_openai_routes: bool = Field(
         default=True,

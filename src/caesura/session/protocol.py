@@ -35,10 +35,10 @@ class Sampling:
         seed: seed of the sampler, when `temperature` is above 0.
         frames: how the session's CML frames end and guard its turns; None for none. Such a
             session's end-of-sequence token ends the turn and is not part of the output.
-        cache_salt: contexts are shared with sessions of the same one only; of a session's first
-            turn, and kept. None: with all that have none.
         grammar: what the turn may be, in a language of the engine; None: anything.
         extra: further arguments for the engine, as they are; for what only one engine knows.
+        salt: sessions of different salts use nothing of each other's contexts, though they have
+            the same tokens; the same in all turns of a session.
     """
 
     max_tokens: int
@@ -48,8 +48,8 @@ class Sampling:
     seed: int | None = None
     frames: FrameRules | None = None
     grammar: str | None = None
-    cache_salt: str | None = None
     extra: Mapping[str, object] | None = None
+    salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

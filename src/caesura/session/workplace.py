@@ -29,10 +29,11 @@ class Workplace:
         formats: how the model is told of calls, where it is not in its own format.
         limits: of what sessions may be and take.
         owner_limits: those of owners that have their own.
-        separates_owners: no session finds by its speed what another owner's has computed.
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
         supervisor: runs what goes on in the background.
+        separates_owners: sessions of different owners share no contexts: how much of one is found
+            would tell others what it says.
     """
 
     engine: TokenEngine
@@ -43,24 +44,23 @@ class Workplace:
     formats: CallFormats = field(default_factory=CallFormats)
     limits: Limits = field(default_factory=Limits)
     owner_limits: Mapping[str, Limits] = field(default_factory=dict)
-    separates_owners: bool = False
-
-    def sampling(self, spec: SessionSpec, owner: str) -> Sampling:
-        """How turns of an owner's session are generated."""
-        sampling = spec.sampling()
-        return replace(sampling, cache_salt=owner) if self.separates_owners else sampling
-
-    def limits_of(self, owner: str) -> Limits:
-        """The limits of an owner's sessions."""
-        return self.owner_limits.get(owner, self.limits)
-
     left_calls: LeftCalls = field(init=False)
     durations: dict[str, Durations] = field(default_factory=dict)
     supervisor: Supervisor = field(default_factory=Supervisor)
+    separates_owners: bool = False
 
     def __post_init__(self) -> None:
         left_calls = LeftCalls(self.executor, self.store, self.approvals)
         object.__setattr__(self, "left_calls", left_calls)
+
+    def sampling(self, owner: str, spec: SessionSpec) -> Sampling:
+        """How the turns of an owner's session are generated."""
+        salt = owner if self.separates_owners else None
+        return replace(spec.sampling(), salt=salt)
+
+    def limits_of(self, owner: str) -> Limits:
+        """The limits of an owner's sessions."""
+        return self.owner_limits.get(owner, self.limits)
 
     def durations_of(self, owner: str) -> Durations:
         """How long the calls of an owner's sessions take."""

@@ -44,7 +44,7 @@ class ClientTurns:
         config = CaesuraConfig.from_vllm(engine_client.vllm_config)
         transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
         renderer = continuing_renderer(state.online_renderer, transcripts)
-        if state.caesura_access.has_keys and not state.caesura_settings.server.share_prefixes:
+        if state.caesura_access.owners > 1 and not state.caesura_settings.sessions.share_prefixes:
             engine_client = put_before_all(engine_client, state)
         engine = ObservedEngine(engine_client)
         chats = (state.openai_serving_chat, state.anthropic_serving_messages)

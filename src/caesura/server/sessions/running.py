@@ -37,7 +37,6 @@ async def running_sessions(
     formats: CallFormats | None = None,
     owners: int = 1,
     supervisor: Supervisor | None = None,
-    has_keys: bool = False,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -51,7 +50,6 @@ async def running_sessions(
         formats: what the model knows beside that; the settings say what is used of it.
         owners: how many share what may be stored.
         supervisor: runs what goes on in the background.
-        has_keys: whether there are owners that must not learn of each other.
 
     Raises:
         ConfigurationError: a tool, the database or the way of calling cannot be used.
@@ -74,7 +72,7 @@ async def running_sessions(
                 limits,
                 supervisor=supervisor or Supervisor(),
                 owner_limits=settings.owner_limits(limits),
-                separates_owners=has_keys and not settings.server.share_prefixes,
+                separates_owners=owners > 1 and not settings.sessions.share_prefixes,
             )
             agents = Agents(work)
             async with _telling(settings.webhook, work):

@@ -64,7 +64,6 @@ class ServerSessions:
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
                         supervisor=state.caesura_supervisor,
                         owners=state.caesura_access.owners,
-                        has_keys=state.caesura_access.has_keys,
                     )
                 )
             except ConfigurationError as error:
