@@ -1,6 +1,7 @@
-"""Notifications reach the scheduler by the way that vLLM has for them."""
+"""Notifications reach the scheduler as vLLM passes calls of the engine core on."""
 
 from types import SimpleNamespace
+from typing import Any
 
 from vllm.v1.engine.core import EngineCore, EngineCoreProc
 
@@ -11,22 +12,37 @@ from caesura.engine.serving.notifications import (
 )
 
 
-async def test_what_is_told_arrives_at_the_scheduler() -> None:
-    told: list[tuple[object, ...]] = []
-    core = SimpleNamespace(
-        scheduler=SimpleNamespace(
-            report_progress=lambda *args: told.append(args),
-            name_next_pause=lambda *args: told.append(args),
-        )
-    )
+class NotedScheduler:
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
 
-    async def call(method: str, *args: object) -> None:
-        bound = getattr(EngineCore, method).__get__(core)
-        bound(*EngineCoreProc._convert_msgspec_args(bound, args))
+    def report_progress(self, *told: object) -> None:
+        self.heard.append(told)
 
+    def name_next_pause(self, *told: object) -> None:
+        self.heard.append(told)
+
+
+class Core:
+    """Calls a method as the process of vLLM's engine core does."""
+
+    def __init__(self) -> None:
+        self.scheduler = NotedScheduler()
+
+    async def call_utility_all_async(self, name: str, *args: object) -> None:
+        method = getattr(EngineCore, name).__get__(self)
+        method(*EngineCoreProc._convert_msgspec_args(method, args))
+
+
+async def test_what_is_told_reaches_the_scheduler() -> None:
     take_notifications()
-    llm = SimpleNamespace(engine_core=SimpleNamespace(call_utility_all_async=call))
-    await report_progress(llm, "a", 0.5, None, "look")
-    await report_progress(llm, "a", None, 2.0)
-    await name_next_pause(llm, "a", "look")
-    assert told == [("a", 0.5, None, "look"), ("a", None, 2.0, None), ("a", "look")]
+    core = Core()
+    llm: Any = SimpleNamespace(engine_core=core)
+    await report_progress(llm, "a", 0.5, None)
+    await report_progress(llm, "a", None, 3.0, "search")
+    await name_next_pause(llm, "a", "human")
+    assert core.scheduler.heard == [
+        ("a", 0.5, None, None),
+        ("a", None, 3.0, "search"),
+        ("a", "human"),
+    ]
