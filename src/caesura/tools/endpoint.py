@@ -60,8 +60,13 @@ class Endpoint(ABC):
 
     @property
     def timeout_seconds(self) -> float:
-        """Longest time of an attempt, 0 for no limit."""
+        """Longest time of an attempt without progress, 0 for no limit."""
         return self.settings.timeout_seconds
+
+    @property
+    def longest_seconds(self) -> float:
+        """Longest time of an attempt with progress, 0 for no limit."""
+        return self.settings.longest_seconds
 
     @property
     def has_own_effects(self) -> bool:
@@ -72,6 +77,12 @@ class Endpoint(ABC):
     def asks_human(self) -> bool:
         """Whether its settings put each call before a human, to approve or to answer it."""
         return self.settings.approve
+
+    @property
+    def provider(self) -> str:
+        """Who runs its calls, for a human who decides on one: an MCP server, a host, a function;
+        empty if it is this server itself."""
+        return ""
 
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check arguments before anything is done with them.

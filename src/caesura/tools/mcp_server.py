@@ -127,10 +127,10 @@ class McpServer:
                 self._disconnected()
                 self._ended.set()
             raise AttemptFailed(
-                "the connection to the tool's server was lost during the call; it may or may "
-                "not have had its effects",
+                "the connection to the tool's server was lost during the call",
                 error_type="connection_lost",
                 transient=True,
+                is_uncertain=True,
             ) from None
 
     async def _connected_client(self) -> Client:
@@ -267,7 +267,7 @@ class McpServer:
             _LOG.debug("MCP server %s does not tell changes of its tools", self.name)
 
     def _endpoint(self, name: str, tool: types.Tool, settings: CommonSettings) -> McpEndpoint:
-        return McpEndpoint(name, tool, settings, self.call_tool, self._slots)
+        return McpEndpoint(name, tool, settings, self.call_tool, self._slots, self.name)
 
     def _log(self, message: str) -> None:
         log_foreign(_LOG, f"MCP server {self.name} {message}", self._secrets)

@@ -68,12 +68,22 @@ class SequenceEndpoint(Endpoint):
             raise ValueError("idempotent = true, but not every step is; remove it, or mark them")
 
     @property
+    def provider(self) -> str:
+        """The tools of its steps."""
+        return f"sequence of {', '.join(step.tool for step in self._steps)}"
+
+    @property
     def is_idempotent(self) -> bool:
         """Whether all steps are."""
         return all(
             step.tool in self._endpoints and self._endpoints[step.tool].is_idempotent
             for step in self._steps
         )
+
+    @property
+    def longest_seconds(self) -> float:
+        """The limit on all steps: progress of one of them does not extend it."""
+        return self.timeout_seconds
 
     @property
     def has_own_effects(self) -> bool:
@@ -166,10 +176,12 @@ class _StepJournal:
 
     Attributes:
         index: the step that runs.
+        owner: see `CallJournal`.
     """
 
     def __init__(self, context: CallContext, steps: int) -> None:
         self.index = 0
+        self.owner = context.journal.owner
         self._context = context
         self._steps = steps
         self._is_dispatched = False
