@@ -38,7 +38,8 @@ MAY_USE = {
     "engine.config": frozenset({"policy"}),
     "engine.protocol": frozenset({"policy"}),
     "engine.flags": frozenset({"engine.config", "policy"}),
-    "engine.metrics": frozenset({"policy"}),
+    "engine.guard": frozenset[str](),
+    "engine.metrics": frozenset({"engine.guard", "policy"}),
     "engine.versions": frozenset[str](),
     # The rooms of `engine`.
     "engine.copies": frozenset({"engine.config", "engine.metrics", "engine.protocol", "policy"}),
@@ -46,13 +47,16 @@ MAY_USE = {
         {
             "engine.config",
             "engine.copies",
+            "engine.guard",
             "engine.metrics",
             "engine.protocol",
             "policy",
             "session.returns",
         }
     ),
-    "engine.tracing": frozenset({"engine.config", "engine.copies", "engine.pauses", "policy"}),
+    "engine.tracing": frozenset(
+        {"engine.config", "engine.copies", "engine.guard", "engine.pauses", "policy"}
+    ),
     "engine.model": frozenset({"cml", "engine.protocol", "session"}),
     "engine.serving": frozenset(
         {
@@ -77,6 +81,7 @@ MAY_USE = {
             "engine.config",
             "engine.connector",
             "engine.copies",
+            "engine.guard",
             "engine.metrics",
             "engine.model",
             "engine.pauses",
@@ -109,7 +114,9 @@ MAY_USE = {
     "lab": frozenset[str](),
 }
 # Modules at the root of the package that everybody may use and that use nothing of ours.
-ROOT_MODULES = frozenset({"__init__", "console", "endpoints", "errors", "logs", "units"})
+ROOT_MODULES = frozenset(
+    {"__init__", "console", "endpoints", "errors", "logs", "units", "variables"}
+)
 # Rooms that reach for nothing outside the standard library but these.
 OUTSIDE_ALLOWED = {"policy": frozenset({"numpy"}), "cml": frozenset[str]()}
 # vLLM is imported in `engine`, and in files that say so by their name.

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,23 +25,49 @@ except LookupError:
 """
 
 
-def said(before: str, **environment: str) -> tuple[str, str]:
-    """What a program prints that serves, and imports what vLLM's API server does."""
-    program = f"""
+# Imported once; each program that needs vLLM begins as a fork of the process that has.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(
+    ["caesura.server.plugin", "caesura.engine.serving.serve", "engine.virtual.engine"]
+)
+
+
+def program_of(before: str) -> str:
+    return f"""
 import logging, sys
 from caesura.logs import configure_logging
 {before}
 {SAY}
 """
+
+
+def said(before: str, **environment: str) -> tuple[str, str]:
+    """What a program prints that serves, and imports what vLLM's API server does."""
     clean = {name: text for name, text in os.environ.items() if "LOG" not in name}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program_of(before)],
         env=clean | environment,
         capture_output=True,
         text=True,
         check=True,
     )
     return done.stdout, done.stderr
+
+
+def run(program: str, outputs: tuple[Path, Path]) -> None:
+    for descriptor, output in enumerate(outputs, start=1):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), descriptor)
+    exec(program, {})
+
+
+def said_with_vllm(before: str, directory: Path) -> tuple[str, str]:
+    outputs = directory / "out", directory / "err"
+    process = FORKED.Process(target=run, args=(program_of(before), outputs))
+    process.start()
+    process.join()
+    shown, other = (output.read_text() for output in outputs)
+    assert process.exitcode == 0, other
+    return shown, other
 
 
 def lines(text: str, level: str, message: str) -> int:
@@ -119,14 +146,15 @@ def test_a_users_own_configuration_of_the_logger_stays() -> None:
     assert not shown
 
 
-def test_a_program_that_imports_caesura_keeps_its_logging() -> None:
+def test_a_program_that_imports_caesura_keeps_its_logging(tmp_path: Path) -> None:
     """The engine's part too: only processes that vLLM has started for it are configured."""
-    shown, other = said(
+    shown, other = said_with_vllm(
         "import caesura.server.plugin, caesura.engine.scheduler\n"
         "from caesura.logs import configure_engine_logging\n"
         "configure_engine_logging()\n"
         "log = logging.getLogger('caesura')\n"
-        "assert not log.handlers and log.level == logging.NOTSET and log.propagate"
+        "assert not log.handlers and log.level == logging.NOTSET and log.propagate",
+        tmp_path,
     )
     assert "caesura.tools.mcp_server" not in shown + other
 
@@ -139,8 +167,7 @@ def count_handlers_beside_an_engine() -> None:
 
 
 def test_a_process_of_vllms_engine_shows_it() -> None:
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=count_handlers_beside_an_engine, name="EngineCore_DP1")
+    process = FORKED.Process(target=count_handlers_beside_an_engine, name="EngineCore_DP1")
     process.start()
     process.join()
     assert process.exitcode == 1
@@ -158,8 +185,9 @@ def test_a_process_of_vllms_engine_shows_it() -> None:
         "except ConfigurationError: pass",
     ],
 )
-def test_a_process_that_serves_shows_it(serving: str) -> None:
-    shown, _ = said(f"{serving}\nassert len(logging.getLogger('caesura').handlers) == 1")
+def test_a_process_that_serves_shows_it(serving: str, tmp_path: Path) -> None:
+    one_handler = "assert len(logging.getLogger('caesura').handlers) == 1"
+    shown, _ = said_with_vllm(f"{serving}\n{one_handler}", tmp_path)
     assert lines(shown, "INFO", "a notice") == 1
 
 

@@ -1,7 +1,6 @@
 """One server-run session: its life, whatever way it generates and calls tools."""
 
 import asyncio
-import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from logging import getLogger
@@ -10,13 +9,21 @@ from pydantic import JsonValue
 
 from caesura.cml import AtEnd
 from caesura.session.database import Statement
-from caesura.session.errors import ContextFull, EngineDead, SessionClosed, SessionError
+from caesura.session.errors import (
+    ContextFull,
+    EngineDead,
+    QuotaExceeded,
+    SessionClosed,
+    SessionError,
+    StoreUnavailable,
+)
 from caesura.session.events import EventLog, Report
 from caesura.session.inbox import Inbox
 from caesura.session.journal import Journal
 from caesura.session.pending_calls import PendingCalls
 from caesura.session.records import CallRecord, EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.shapes import result_details
+from caesura.session.store import RequestKey
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
 
@@ -85,6 +92,7 @@ class Agent(ABC):
             self.events,
             journal,
             self._wake.set,
+            workplace.limits.calls_per_turn,
         )
 
     @property
@@ -94,14 +102,28 @@ class Agent(ABC):
 
     # What others may do
 
-    async def steer(self, text: str) -> None:
+    async def steer(self, text: str, keys: Sequence[RequestKey] = ()) -> None:
         """A message of the user: it interrupts what is generated, or waits for its place.
+
+        Args:
+            text: the message.
+            keys: names of the request.
 
         Raises:
             SessionClosed: the session is over.
+            QuotaExceeded: too many wait, or the owner has too much already.
+            RequestRepeated: the request was carried out before.
         """
         self._require_open()
-        await self._inbox.add(text)
+        store, limits = self._work.store, self._work.limits
+        await store.commit(
+            *store.refuse_repeated(self.owner, keys),
+            store.require_few_waiting(self.id, limits.waiting_messages),
+            store.add_message(self.id, text),
+            *store.add_requests(self.owner, keys, self.id),
+            *store.room(self.owner, limits.owner_bytes),
+        )
+        self._inbox.has_news = True
         self._wake.set()
 
     async def hold(self, held: bool) -> None:
@@ -179,7 +201,7 @@ class Agent(ABC):
                 try:
                     await self._go_on_or_end()
                     break
-                except sqlite3.Error:
+                except StoreUnavailable:
                     logger.exception("the store failed; session %s goes on from it", self.id)
                     await self._reload()
         except EngineDead:
@@ -192,9 +214,9 @@ class Agent(ABC):
     async def _go_on_or_end(self) -> None:
         try:
             await self._go_on()
-        except ContextFull as error:
+        except (ContextFull, QuotaExceeded) as error:
             await self._end(SessionEnding.LIMIT, str(error))
-        except (EngineDead, sqlite3.Error):
+        except (EngineDead, StoreUnavailable):
             raise
         except SessionError as error:
             await self._end(SessionEnding.FAILED, str(error))
@@ -212,7 +234,7 @@ class Agent(ABC):
                 record = await self._work.store.session(self.id)
                 self._transcript = await self._work.store.transcript(self.id)
                 break
-            except sqlite3.Error:
+            except StoreUnavailable:
                 logger.warning("the store still fails; session %s waits", self.id)
         assert record is not None
         self.phase, self.turns = record.phase, record.turns
@@ -237,7 +259,7 @@ class Agent(ABC):
         """Until something has happened to the session.
 
         Raises:
-            sqlite3.Error: a result of a call could not be written.
+            StoreUnavailable: a result of a call could not be written.
         """
         await self._wake.wait()
         self._wake.clear()
@@ -297,6 +319,16 @@ class Agent(ABC):
     def _outliving(self, ending: SessionEnding) -> set[str]:
         """Ids of calls that go on after such an end; the others are cancelled."""
         return set(self._calls.unread) if ending in _OUTLIVED else set()
+
+    async def _require_room(self) -> None:
+        """Before more is generated: see that what its owner keeps is within the limit.
+
+        Raises:
+            QuotaExceeded: it is not, although none of the owner's ended sessions is left.
+        """
+        store, limit_bytes = self._work.store, self._work.limits.owner_bytes
+        if await store.owner_bytes(self.owner) > limit_bytes:
+            await store.commit(*store.room(self.owner, limit_bytes))
 
     # Writing down
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -70,7 +71,14 @@ class LeftCalls:
             session_id,
         )
         return PendingCalls(
-            session_id, None, self._executor, self._store, events, journal, lambda: None
+            session_id,
+            None,
+            self._executor,
+            self._store,
+            events,
+            journal,
+            lambda: None,
+            sys.maxsize,  # as many as were run before
         )
 
 

@@ -68,6 +68,11 @@ class ModelEndpoint(Endpoint):
         self._client = HttpClient("the model's server")
         self.aclose = self._client.aclose
 
+    @property
+    def provider(self) -> str:
+        """The model."""
+        return f"model {self._model.model}"
+
     async def call(self, arguments: Mapping[str, JsonValue], context: CallContext) -> str:
         """Ask the model, and return its answer."""
         model = self._model

@@ -46,8 +46,14 @@ class PythonEndpoint(Endpoint):
             Definition(name, description, ArgumentSchema(self._schema.document)), settings
         )
         self._function = function
+        self._reference = settings.callable
         self._most_bytes = settings.max_result_bytes
         self._left_threads = 0
+
+    @property
+    def provider(self) -> str:
+        """The function's reference."""
+        return self._reference
 
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check arguments, converting them where a person would ("5" is a number)."""
