@@ -48,7 +48,7 @@ async def run(engine, seed: int) -> tuple[float, float]:
 
 async def main(rounds: int) -> dict[str, object]:
     """Measure, and return the figures."""
-    from caesura.engine.serving.token_engines import ResubmittingEngine
+    from caesura.lab.bench.vllm_resubmitting import ResubmittingEngine
 
     engines = {}
     children = set()

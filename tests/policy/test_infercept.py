@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caesura.lab.sim.profiles import GPT_J_6B_A100
 from caesura.policy import (
     Action,
     CopyOut,
@@ -19,7 +20,7 @@ from caesura.policy import (
     make_policy,
 )
 from caesura.policy.infercept import LOAD_TOLERANCE, InferCept
-from caesura.policy.waste import GPT_J_6B_A100, break_even_seconds, chunk_tokens
+from caesura.policy.waste import break_even_seconds, chunk_tokens
 from support.engines.fake_pauses import NO_MEMORY, FakeEngine, FakePause, demand
 from support.work import LINE_SECONDS, lines_run
 

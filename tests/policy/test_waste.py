@@ -4,11 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caesura.lab.sim.profiles import GPT_J_6B_A100, VICUNA_13B_2X_A100, ReleasedProfile
 from caesura.policy import CostModel, Disposition
 from caesura.policy.waste import (
-    GPT_J_6B_A100,
-    VICUNA_13B_2X_A100,
-    ReleasedProfile,
     break_even_seconds,
     chunk_tokens,
     chunked_discard_waste,

@@ -1,11 +1,11 @@
 """One API key is one owner, wherever it is used."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 
 from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.turns import current_turn
@@ -40,25 +40,6 @@ def test_a_key_that_is_not_checked_names_nobody() -> None:
     assert owner("Bearer alpha", has_keys=False) == ANONYMOUS
 
 
-@pytest.mark.parametrize(
-    ("option", "variable", "has_keys"),
-    [
-        (None, None, False),
-        (None, "", False),
-        (None, "alpha", True),
-        (["alpha"], None, True),
-        ([""], "alpha", False),  # vLLM does not look at the variable then
-    ],
-)
-def test_keys_are_asked_for_where_vllm_does(
-    monkeypatch: pytest.MonkeyPatch, option: list[str] | None, variable: str | None, has_keys: bool
-) -> None:
-    monkeypatch.delenv("VLLM_API_KEY", raising=False)
-    if variable is not None:
-        monkeypatch.setenv("VLLM_API_KEY", variable)
-    assert Owners.of_server(Namespace(api_key=option)) == Owners(has_keys)
-
-
 @pytest.mark.parametrize(("has_keys", "expected"), [(True, ALPHA), (False, ANONYMOUS)])
 async def test_a_key_is_one_owner_in_client_turns_sessions_and_approvals(
     tmp_path: Path, has_keys: bool, expected: str
@@ -68,7 +49,7 @@ async def test_a_key_is_one_owner_in_client_turns_sessions_and_approvals(
         agents = Agents(work)
         settings = ServerSection()
         service = Service(agents, work.store, work.executor, settings, (MODEL,), tmp_path / "db")
-        app = application(service, [], has_keys=has_keys)
+        app = application(service, [], keys=["alpha"] if has_keys else ())
 
         @app.post("/v1/messages")
         async def noted() -> None:
@@ -76,7 +57,7 @@ async def test_a_key_is_one_owner_in_client_turns_sessions_and_approvals(
             assert turn is not None
             turns.append(turn.owner)
 
-        app.add_middleware(TurnMiddleware)
+        app.user_middleware.append(Middleware(TurnMiddleware))  # behind the gate
         headers = {"Authorization": "Bearer alpha"}
         async with (
             listening(app) as url,

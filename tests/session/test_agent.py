@@ -1,7 +1,6 @@
 """One server-run session: calls, results, steering, holding, ending."""
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from caesura.endpoints import HUMAN
 from caesura.session import ContextFull, EngineDead, SessionClosed
 from caesura.session.database import Statement
+from caesura.session.errors import StoreUnavailable
 from caesura.session.journal import Journal
 from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
 from caesura.session.store import Store
@@ -337,7 +337,7 @@ async def test_a_paused_session_starts_no_tool(
         await all_agents.answer(OWNER, asked.data["approval_id"], Answer(True))
         await at_gate.wait()
         await agent.hold(True)  # behind whatever the call has begun
-        assert not any(e.type is EventType.DISPATCHED for e in await agent.events.since(0))
+        assert not any(e.type is EventType.DISPATCHED for e in (await agent.events.next_page(0))[0])
         assert not ran
         await agent.hold(False)
         await until(agent, EventType.OUTPUT, turn=2)
@@ -399,7 +399,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(
     async def sometimes(store: Store, *changes: Statement) -> None:
         if failures[0] and len(changes) > 1 and store.clock():
             failures[0] -= 1
-            raise sqlite3.OperationalError("database or disk is full")
+            raise StoreUnavailable("database or disk is full")
         await commit(store, *changes)
 
     plan = '<<add {"x": 1, "y": 2}>>\nend'

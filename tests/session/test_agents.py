@@ -1,13 +1,15 @@
 """All sessions: owners, limits, restarts."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
-from caesura.errors import ConfigurationError
-from caesura.session.database import MIGRATIONS, Database, Statement
-from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.agent import Agent
+from caesura.session.agents import Agents
+from caesura.session.database import Statement
+from caesura.session.errors import UnknownSession
 from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
 from caesura.tools.call import Answer, CallEnding
 from session.workplace import (
@@ -20,6 +22,7 @@ from session.workplace import (
     store_of,
     tool,
     until,
+    workplace,
 )
 
 
@@ -180,18 +183,6 @@ async def test_nothing_waits_for_a_session_that_is_over(tmp_path: Path) -> None:
         assert question.state is ApprovalState.WITHDRAWN
 
 
-async def test_limits_of_open_sessions(tmp_path: Path) -> None:
-    async with agents(tmp_path / "db", open_sessions_per_owner=2) as all_agents:
-        first = await all_agents.create(OWNER, spec("one"))
-        await all_agents.create(OWNER, spec("two"))
-        with pytest.raises(TooManySessions, match="2 sessions are open"):
-            await all_agents.create(OWNER, spec("three"))
-        await all_agents.create("somebody else", spec("three"))
-        await first.cancel()
-        await events(first)
-        await all_agents.create(OWNER, spec("three"))
-
-
 async def test_a_tool_that_does_not_exist_is_refused_at_once(tmp_path: Path) -> None:
     async with agents(tmp_path / "db") as all_agents:
         with pytest.raises(ValueError, match="'nothing'"):
@@ -212,42 +203,80 @@ async def test_the_sweep_ends_idle_sessions_and_forgets_ended_ones(tmp_path: Pat
             await all_agents.get(OWNER, agent.id)
 
 
-async def test_a_full_store_forgets_old_sessions_first(tmp_path: Path) -> None:
-    async with agents(tmp_path / "db", database_bytes=200_000) as all_agents:
-        for _ in range(40):
-            agent = await all_agents.create(OWNER, spec("x" * 2000, keep_open=False))
-            await events(agent)
-        kept = await all_agents.sessions(OWNER)
-        assert agent.id in {record.id for record in kept}
-        assert len(kept) < 40
+async def break_row(all_agents: Agents, table: str, column: str, value: str, key: str) -> None:
+    """Damage what is stored, as a newer version or a broken disk would."""
+    name = "key" if table == "approvals" else "id" if table == "sessions" else "session_id"
+    sql = f"UPDATE {table} SET {column} = ? WHERE {name} = ?"
+    assert await store_of(all_agents).commit(Statement(sql, (value, key)))
 
 
-async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    database = Database(tmp_path / "db")
-    await database.write(Statement(f"PRAGMA user_version = {len(MIGRATIONS) + 1}"))
-    database.close()
-    with pytest.raises(ConfigurationError, match="newer version"):
-        Database(tmp_path / "db")
+async def test_a_session_that_cannot_be_read_keeps_no_other_from_going_on(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    async with agents(path) as all_agents:
+        made = [await all_agents.create(OWNER, spec("hello")) for _ in range(4)]
+        for agent in made:
+            await until(agent, EventType.OUTPUT)
+        await break_row(all_agents, "sessions", "spec", "not JSON", made[0].id)
+        await break_row(all_agents, "sessions", "phase", "of a newer version", made[1].id)
+        newer = json.dumps(made[2].spec.model_dump(mode="json") | {"newer": True})
+        await break_row(all_agents, "sessions", "spec", newer, made[2].id)
+        await break_row(all_agents, "events", "type", "of.a.newer.version", made[3].id)
+    async with agents(path) as all_agents:
+        assert {agent.id for agent in all_agents.running} == {made[2].id, made[3].id}
+        listed = await all_agents.sessions(OWNER)
+        assert {record.id for record in listed} == {made[1].id, made[2].id, made[3].id}
+        assert await store_of(all_agents).events(made[3].id) == []
+        ended = await all_agents.get(OWNER, made[1].id)
+        assert ended.ending is SessionEnding.FAILED
+        assert "newer version" in str(ended.error)
 
 
-async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "db").write_bytes(b"not a database, but long enough to be looked at" * 100)
-    with pytest.raises(ConfigurationError, match="cannot use the database"):
-        Database(tmp_path / "db")
+async def test_a_transcript_that_cannot_be_read_ends_its_session_only(tmp_path: Path) -> None:
+    async with agents(tmp_path / "db") as all_agents:
+        made = [await all_agents.create(OWNER, spec("hello")) for _ in range(2)]
+        sql = "UPDATE transcript SET token_ids = X'00' WHERE session_id = ?"
+        await store_of(all_agents).commit(Statement(sql, (made[0].id,)))
+    async with agents(tmp_path / "db") as all_agents:
+        assert [agent.id for agent in all_agents.running] == [made[1].id]
+        assert (await all_agents.get(OWNER, made[0].id)).ending is SessionEnding.FAILED
 
 
-async def test_a_write_that_fails_does_not_take_others_with_it(tmp_path: Path) -> None:
-    database = Database(tmp_path / "db")
-    await database.write(Statement("CREATE TABLE t (x INTEGER PRIMARY KEY) STRICT"))
-    insert = "INSERT INTO t VALUES (?)"
-    outcomes = await asyncio.gather(
-        *[
-            database.write(Statement(insert, (i,)), Statement(insert, (100 if i % 3 else i,)))
-            for i in range(9)
-        ],
-        return_exceptions=True,
-    )
-    assert all(isinstance(outcome, Exception) for outcome in outcomes if outcome != 1)
-    rows = [row[0] for row in await database.read("SELECT x FROM t ORDER BY x")]
-    assert rows == [1, 100]
-    database.close()
+async def test_an_agent_that_dies_ends_its_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end(agent: Agent, *how: object) -> None:
+        raise RuntimeError("broken")
+
+    async with agents(tmp_path / "db") as all_agents:
+        monkeypatch.setattr(Agent, "_end", end)
+        agent = await all_agents.create(OWNER, spec("hello", keep_open=False))
+        await eventually(lambda: not all_agents.running)
+        assert (await all_agents.get(OWNER, agent.id)).ending is SessionEnding.FAILED
+
+
+async def test_a_clock_that_jumps_ends_and_deletes_nothing(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    async with workplace(tmp_path / "db", clock=lambda: now[0]) as work:
+        all_agents = Agents(work)
+        await all_agents.start()
+        idle = await all_agents.create(OWNER, spec("hello"))
+        await until(idle, EventType.OUTPUT)
+        ended = await all_agents.create(OWNER, spec("hello", keep_open=False))
+        await events(ended)
+        for jump in (8 * 24 * 3600.0, -16 * 24 * 3600.0):
+            now[0] += jump
+            await all_agents.sweep()
+            assert {record.id for record in await all_agents.sessions(OWNER)} == {idle.id, ended.id}
+            assert idle.phase is Phase.IDLE
+        await all_agents.stop()
+
+
+async def test_the_sweeper_is_supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sweep(all_agents: Agents) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Agents, "sweep", sweep)
+    async with agents(tmp_path / "db", sweep_seconds=0.001) as all_agents:
+        await eventually(all_agents.problems)
+        assert all_agents.problems() == ["sweep is down: MemoryError: "]
+    assert all_agents.problems() == []

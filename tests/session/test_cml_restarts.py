@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sqlite3
 import threading
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from caesura.cml import Interrupt, Mode
 from caesura.session.call_format import CallFormats
 from caesura.session.calling import Course
 from caesura.session.database import Statement
+from caesura.session.errors import StoreUnavailable
 from caesura.session.records import EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.store import Store
 from session.cml_workplace import LONG, asked, look, prompt_end, running
@@ -109,7 +109,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(
 
     async def sometimes(store: Store, *changes: Statement) -> None:
         if chance.random() < 0.3:
-            raise sqlite3.OperationalError("database or disk is full")
+            raise StoreUnavailable("database or disk is full")
         await commit(store, *changes)
 
     calls = [call(f"a{x}", "look", x=x) for x in range(5)]
@@ -134,7 +134,7 @@ async def test_a_result_that_cannot_be_written_ends_nothing(
         nonlocal failed
         if not failed and any("result = ?" in change.sql for change in changes):
             failed += 1
-            raise sqlite3.OperationalError("database or disk is full")
+            raise StoreUnavailable("database or disk is full")
         await commit(store, *changes)
 
     monkeypatch.setattr(Store, "commit", once_full)
@@ -163,7 +163,7 @@ async def test_a_result_that_cannot_be_written_at_an_answers_end_is_got_again(
         if not failed and any("result = ?" in change.sql for change in changes):
             failed += 1
             answered.set()
-            raise sqlite3.OperationalError("database or disk is full")
+            raise StoreUnavailable("database or disk is full")
         if not answered.is_set() and any(Phase.IDLE in change.parameters for change in changes):
             gate[1].set()
             await answered.wait()

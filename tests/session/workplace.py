@@ -1,6 +1,7 @@
 """Agents on the fake engine, with real tools."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,9 +11,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from caesura.session.agent import Agent
-from caesura.session.agents import Agents, Limits
+from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
+from caesura.session.limits import Limits
 from caesura.session.records import CallRecord, Event, EventType, SessionSpec
 from caesura.session.store import Store
 from caesura.session.workplace import Workplace
@@ -59,8 +61,10 @@ async def workplace(
     *tools: Endpoint,
     engine: FakeEngine | None = None,
     formats: CallFormats | None = None,
+    clock: Callable[[], float] = time.time,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Workplace]:
-    store = Store(path)
+    store = Store(path, clock)
     toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
     try:
         yield Workplace(
@@ -70,6 +74,7 @@ async def workplace(
             store,
             Approvals(store),
             formats or CallFormats(),
+            limits or Limits(),
         )
     finally:
         store.close()
@@ -83,8 +88,9 @@ async def agents(
     formats: CallFormats | None = None,
     **limits: Any,
 ) -> AsyncIterator[Agents]:
-    async with workplace(path, *tools, engine=engine, formats=formats) as work:
-        made = Agents(work, Limits(**limits))
+    made_limits = Limits(**limits)
+    async with workplace(path, *tools, engine=engine, formats=formats, limits=made_limits) as work:
+        made = Agents(work)
         await made.start()
         try:
             yield made

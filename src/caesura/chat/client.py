@@ -146,8 +146,13 @@ class SessionsClient:
 
     async def last_event(self, session_id: str) -> int:
         """The number of the latest event of a session; 0 if there is none."""
-        body = await self._call("GET", f"{_session_path(session_id)}/events?stream=false")
-        return max((int(event["id"]) for event in body["data"]), default=0)
+        last, has_more = 0, True
+        while has_more:
+            path = f"{_session_path(session_id)}/events?stream=false&after={last}"
+            body = await self._call("GET", path)
+            last = max((int(event["id"]) for event in body["data"]), default=last)
+            has_more = bool(body["has_more"])
+        return last
 
     async def events(
         self,

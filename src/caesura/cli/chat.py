@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from caesura.cli.pages import examples
+from caesura.cli.options import examples
 
 app = App(
     "chat",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from caesura.engine.config import CaesuraConfig, KeepContexts
     from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
-    from caesura.engine.serving.token_engines import InPlaceEngine, ResubmittingEngine
+    from caesura.engine.serving.token_engines import InPlaceEngine
 
 _HOMES = {
     "CaesuraConfig": "caesura.engine.config",
@@ -17,7 +17,6 @@ _HOMES = {
     "EngineSettings": "caesura.engine.serving.launch",
     "InPlaceEngine": "caesura.engine.serving.token_engines",
     "KeepContexts": "caesura.engine.config",
-    "ResubmittingEngine": "caesura.engine.serving.token_engines",
     "start_engine": "caesura.engine.serving.launch",
 }
 
@@ -27,7 +26,6 @@ __all__ = [
     "EngineSettings",
     "InPlaceEngine",
     "KeepContexts",
-    "ResubmittingEngine",
     "start_engine",
 ]
 

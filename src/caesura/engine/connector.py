@@ -5,6 +5,7 @@ host copy and plans copies (`copies/transfers.py`); in each worker it carries th
 (`copies/backend.py`). Copies out are selective: only what the policy asks for.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -63,27 +64,20 @@ class CopyReport(KVConnectorWorkerMetadata):
     """Workers to scheduler: number of ranks that completed, or failed, each batch, and the
     speed of copies: blocks, and the seconds that they took."""
 
-    completed: dict[int, int] = field(default_factory=dict)
-    failed: dict[int, int] = field(default_factory=dict)
+    completed: Counter[int] = field(default_factory=Counter)
+    failed: Counter[int] = field(default_factory=Counter)
     copied_blocks: int = 0
     copy_seconds: float = 0.0
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> "CopyReport":
         """Add another rank's report."""
         assert isinstance(other, CopyReport)
-        merged = CopyReport(
-            dict(self.completed),
-            dict(self.failed),
+        return CopyReport(
+            self.completed + other.completed,
+            self.failed + other.failed,
             self.copied_blocks + other.copied_blocks,
             self.copy_seconds + other.copy_seconds,
         )
-        for target, source in (
-            (merged.completed, other.completed),
-            (merged.failed, other.failed),
-        ):
-            for batch_id, ranks in source.items():
-                target[batch_id] = target.get(batch_id, 0) + ranks
-        return merged
 
 
 class CaesuraConnector(KVConnectorBase_V1):
@@ -102,7 +96,8 @@ class CaesuraConnector(KVConnectorBase_V1):
         self._block_bytes = block_bytes(kv_cache_config)
         self._block_size = vllm_config.cache_config.block_size
         world_size = vllm_config.parallel_config.world_size
-        check_host_memory(self.config.host_memory)
+        if role is KVConnectorRole.WORKER:
+            check_host_memory(self.config.host_memory)
         self._num_workers = world_size
         self.num_slots = self.config.host_memory // world_size // self._block_bytes
         self._budget_blocks = self.config.copy_budget // self._block_bytes

@@ -1,6 +1,6 @@
 """Names that cross between the API process and the scheduler."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line reads these names, and must not wait for vLLM
     from vllm.v1.request import Request
@@ -25,6 +25,9 @@ ENDPOINT_ARGUMENT = "caesura_endpoint"
 FRAMES_ARGUMENT = "caesura_frames"
 """Key in `SamplingParams.extra_args` of a session in place: see `caesura.engine.model.frames`."""
 
+TOOLS_ARGUMENT = "caesura_tools"
+"""Key in `SamplingParams.extra_args`: whether the model was shown any tools; may be missing."""
+
 OWNER_ARGUMENT = "caesura_owner"
 """Key in `SamplingParams.extra_args`: whose request it is. Only its owner continues a pause."""
 
@@ -33,28 +36,31 @@ REPORT = "caesura_report"
 the answer in what comes with its end."""
 
 
+def _argument(request: "Request", key: str) -> Any:
+    params = request.sampling_params
+    return (params.extra_args or {}).get(key) if params is not None else None
+
+
 def owner_of(request: "Request") -> str | None:
     """Whose request it is; None where owners are not told apart."""
-    params = request.sampling_params
-    if params is None or not params.extra_args:
-        return None
-    owner = params.extra_args.get(OWNER_ARGUMENT)
+    owner = _argument(request, OWNER_ARGUMENT)
     return str(owner) if owner is not None else None
 
 
 def wants_report(request: "Request") -> bool:
     """Whether whoever sent the request reads what became of its context."""
-    params = request.sampling_params
-    return params is not None and bool(params.extra_args and params.extra_args.get(REPORT))
+    return bool(_argument(request, REPORT))
 
 
 def endpoint_of(request: "Request") -> str | None:
     """What the request says that its next pause waits for."""
-    params = request.sampling_params
-    if params is None or not params.extra_args:
-        return None
-    endpoint = params.extra_args.get(ENDPOINT_ARGUMENT)
-    return str(endpoint) if endpoint else None
+    endpoint = _argument(request, ENDPOINT_ARGUMENT)
+    return endpoint if isinstance(endpoint, str) and endpoint else None
+
+
+def may_call_tools(request: "Request") -> bool:
+    """Whether the model may have been shown tools."""
+    return bool(_argument(request, TOOLS_ARGUMENT) is not False)
 
 
 CML_PARSER = "caesura_cml"

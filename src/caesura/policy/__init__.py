@@ -1,7 +1,6 @@
 """Pure decisions: what becomes of the KV context of a paused session."""
 
 from caesura.policy.costs import CostModel
-from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.order import (
     AttainedService,
     OriginalArrival,
@@ -31,6 +30,7 @@ from caesura.policy.types import (
     PauseView,
     Plan,
     Policy,
+    PolicyDefaults,
     Prefetch,
     Snapshot,
 )

@@ -5,10 +5,19 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
-from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.order import AttainedService, OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
-from caesura.policy.types import Action, CopyOut, Drop, Expire, Keep, PauseView, Plan, Snapshot
+from caesura.policy.types import (
+    Action,
+    CopyOut,
+    Drop,
+    Expire,
+    Keep,
+    PauseView,
+    Plan,
+    PolicyDefaults,
+    Snapshot,
+)
 
 
 @dataclass(frozen=True)

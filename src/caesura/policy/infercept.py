@@ -8,15 +8,12 @@ contexts; of the others those are discarded whose waste of discarding is the sma
 
 What differs here, since the engine does:
 
-* A pause is looked at from the iteration after its first on: at first it wastes nothing.
 * A swap is asked for while the iteration's copy budget has room. The engine copies the front
   first, over as many iterations as it takes, and releases the device blocks at the end.
-* Only a context's own blocks count: what others share is not freed by giving it up.
-* Contexts are not looked at in vain: `_Watched.due_seconds` is when preserving becomes the
-  greater waste. It is computed again when it comes, and for all when the load has fallen by
-  `LOAD_TOLERANCE`. So a decision falls in the iteration in which it is due or, under a load that
-  falls, at most this share later. Ranking those that may be swapped looks at all, so a ranking
-  is used for `RANK_SECONDS`.
+* Only blocks that no other context shares count.
+* A context is looked at when it is due (`_Watched.due_seconds`: when preserving becomes the
+  greater waste), and all are when the load has fallen by `LOAD_TOLERANCE`. So under a falling
+  load a decision is late by this share at most. A ranking of all is used for `RANK_SECONDS`.
 """
 
 from collections.abc import Callable
@@ -25,7 +22,6 @@ from heapq import heapify, heappop, heappush
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
-from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.order import OriginalArrival, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import (
@@ -36,6 +32,7 @@ from caesura.policy.types import (
     Keep,
     PauseView,
     Plan,
+    PolicyDefaults,
     Snapshot,
 )
 from caesura.policy.waste import (

@@ -29,9 +29,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
-from caesura.policy.defaults import PolicyDefaults
 from caesura.policy.duration import DurationModel
-from caesura.policy.duration_scores import DurationScores
 from caesura.policy.order import AttainedService
 from caesura.policy.prefetch import PrefetchRule
 from caesura.policy.progress import remaining_with_progress
@@ -45,6 +43,7 @@ from caesura.policy.types import (
     Keep,
     PauseView,
     Plan,
+    PolicyDefaults,
     Snapshot,
 )
 
@@ -68,8 +67,7 @@ class _Ranked:
 
 @dataclass
 class MinWaste(PolicyDefaults):
-    """See the module. Learns durations and returns per endpoint while it runs; `duration_scores`
-    has what it predicted beside what came.
+    """See the module. Learns durations and returns per endpoint while it runs.
 
     Attributes:
         handicap_seconds, displacement_margin_seconds: of `AttainedService`; a negative margin
@@ -95,7 +93,6 @@ class MinWaste(PolicyDefaults):
         margin = self.displacement_margin_seconds
         self.order = AttainedService(self.handicap_seconds, margin if margin >= 0 else None)
         self.durations = DurationModel()
-        self.duration_scores = DurationScores(self.durations)
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first
         self._prefetches = PrefetchRule(
@@ -116,7 +113,7 @@ class MinWaste(PolicyDefaults):
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """Learn how long pauses last, and whether they end."""
         if returned:
-            self.duration_scores.observe(endpoint, elapsed_seconds)
+            self.durations.observe(endpoint, elapsed_seconds)
         else:
             self.durations.observe_gone(endpoint, elapsed_seconds)
 

@@ -47,16 +47,13 @@ class SessionOrder(Protocol):
     @property
     def ranks_everyone(self) -> bool:
         """See above."""
-        ...
 
     @property
     def displacement_margin_seconds(self) -> float | None:
         """See above."""
-        ...
 
     def rank(self, service: Service) -> float:
         """A time on the clock of arrivals; must not decrease while the session is served."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +72,11 @@ class OriginalArrival:
 class AttainedService:
     """Least attained service first, per session, with a bounded handicap.
 
-    First come first served makes a session that wants a few tokens wait behind those that want
-    thousands, and nobody knows beforehand which is which. What a session has already had is
-    known: its rank is the time at which it arrived, not counting its pauses, plus a handicap
-    for every token generated for it (least attained service, as for programs in Autellix, arXiv
-    2502.13965, section 4; a handicap that grows with the service instead of levels keeps a
-    session from waiting for ever: newer ones overtake it for no longer than its handicap).
-
-    Whoever is overtaken has its context put aside and restored, which takes time in proportion
-    to the context, as generating takes time in proportion to the tokens. So what counts is the
-    one in relation to the other (`Service.output_tokens`): a session with a context of 50,000
-    tokens is not put aside for a newer one as lightly as one of 1,000.
+    A session's rank is the time at which it arrived, not counting its pauses, plus a handicap for
+    every token generated for it (as for programs in Autellix, arXiv 2502.13965, section 4).
+    Because the handicap grows with the service, newer sessions overtake an older one for no
+    longer than that, so none waits for ever. Tokens with a heavy context count less
+    (`Service.output_tokens`), since putting such a context aside takes longer.
 
     Attributes:
         handicap_seconds: per generated token of a light context. 0 is first come first served.

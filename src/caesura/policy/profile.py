@@ -209,26 +209,17 @@ def _read(document: Mapping[str, Any], key: str, kind: type) -> Any:
 def _read_figures(figures: object) -> tuple[dict[str, Any], frozenset[str]]:
     if not isinstance(figures, Mapping):
         raise ValueError('device profile: "figures" is missing')
-    unknown = sorted(set(figures).difference(FIGURES))
-    missing = sorted(set(FIGURES).difference(figures, _OPTIONAL))
-    if unknown or missing:
-        raise ValueError(
-            "device profile: "
-            + "; ".join(
-                f"{what} figures: {', '.join(names)}"
-                for what, names in (("unknown", unknown), ("missing", missing))
-                if names
-            )
-        )
-    values: dict[str, Any] = {}
-    defaults: set[str] = set()
+    for what, names in (
+        ("unknown", set(figures).difference(FIGURES)),
+        ("missing", set(FIGURES).difference(figures, _OPTIONAL)),
+    ):
+        if names:
+            raise ValueError(f"device profile: {what} figures: {', '.join(sorted(names))}")
     for name, entry in figures.items():
         if not isinstance(entry, Mapping) or entry.get("source") not in (MEASURED, DEFAULT):
             raise ValueError(
                 f'device profile: figure {name} must have a "value" and a "source", '
                 f'"{MEASURED}" or "{DEFAULT}"'
             )
-        values[name] = entry.get("value")
-        if entry["source"] == DEFAULT:
-            defaults.add(name)
-    return values, frozenset(defaults)
+    values = {name: entry.get("value") for name, entry in figures.items()}
+    return values, frozenset(n for n, entry in figures.items() if entry["source"] == DEFAULT)

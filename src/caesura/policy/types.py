@@ -71,7 +71,6 @@ class PauseView(Protocol):
 
     def freeable_tokens(self) -> int:
         """Tokens of device memory that only this hold keeps: what releasing it would free."""
-        ...
 
 
 class PauseIndex(Protocol):
@@ -82,15 +81,12 @@ class PauseIndex(Protocol):
 
     def undecided(self) -> Iterator[PauseView]:
         """Pauses that have no disposition yet, in the order in which they began."""
-        ...
 
     def held_latest_arrival_first(self) -> Iterator[PauseView]:
         """Pauses with blocks on the device, those of the latest sessions first."""
-        ...
 
     def held_longest_pause_first(self) -> Iterator[PauseView]:
         """Pauses with blocks on the device, those that began first first."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,87 +161,54 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
-    """Keep the hold as it is.
-
-    Attributes:
-        pause_id: which pause.
-    """
-
+class _OfPause:
     pause_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class CopyAhead:
+class Keep(_OfPause):
+    """Keep the hold as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyAhead(_OfPause):
     """Keep the hold and copy the context to host memory, so that the hold can be released at
-    once later (write-ahead).
-
-    Attributes:
-        pause_id: which pause.
-    """
-
-    pause_id: str
+    once later (write-ahead)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prefetch:
+class Prefetch(_OfPause):
     """Keep the hold, load what host memory has of the context and the device lacks into free
-    device memory, and hold that too.
-
-    Attributes:
-        pause_id: which pause.
-    """
-
-    pause_id: str
+    device memory, and hold that too."""
 
 
 @dataclass(frozen=True, slots=True)
-class CopyOut:
-    """Copy the context to host memory, and release the device blocks when the copy is complete.
-
-    Attributes:
-        pause_id: which pause.
-    """
-
-    pause_id: str
+class CopyOut(_OfPause):
+    """Copy the context to host memory, and release the device blocks when the copy is complete."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(_OfPause):
     """Release the device blocks now, or those of the tail only.
 
     Attributes:
-        pause_id: which pause.
         keep_tokens: leading tokens that stay held.
         forget: also remove the blocks that nobody else uses from the prefix cache, so that the
             resume computes them again even if they were not overwritten.
     """
 
-    pause_id: str
     keep_tokens: int = 0
     forget: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Expire:
-    """Release the device blocks, since the policy's own time limit is over.
-
-    Attributes:
-        pause_id: which pause.
-    """
-
-    pause_id: str
+class Expire(_OfPause):
+    """Release the device blocks, since the policy's own time limit is over."""
 
 
 @dataclass(frozen=True, slots=True)
-class DropCopy:
-    """Give up the host copy. What the device still has of the context stays there.
-
-    Attributes:
-        pause_id: which pause.
-    """
-
-    pause_id: str
+class DropCopy(_OfPause):
+    """Give up the host copy. What the device still has of the context stays there."""
 
 
 Action = Keep | CopyAhead | Prefetch | CopyOut | Drop | Expire | DropCopy
@@ -279,17 +242,14 @@ class Policy(Protocol):
     @property
     def order(self) -> SessionOrder | None:
         """See above."""
-        ...
 
     def iteration_tokens(self) -> int | None:
         """Query tokens per iteration at most while sessions pause, new prompts and contexts that
         are computed again together; None for the engine's own limit."""
-        ...
 
     def saves_contexts(self, costs: CostModel) -> bool:
         """Whether a context that has to give way (a preempted request's, or a hold that is
         broken) is copied to host memory, where there is any, instead of being lost."""
-        ...
 
     def copies_given_up(
         self, snapshot: Snapshot, tokens: int, pause: PauseView | None
@@ -302,17 +262,39 @@ class Policy(Protocol):
             tokens: how much is lacking.
             pause: whose context is to be copied; None for a request that waits to go on.
         """
-        ...
 
     def expected_seconds(self, endpoint: str) -> float | None:
         """How long a new pause is expected to last; None where nothing is estimated."""
-        ...
 
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """A pause is over: its session's tokens have arrived, or it will not come back."""
-        ...
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Decide from a snapshot. Called when a pause begins, when a review is due, and with
         `snapshot.demand` set when a request lacks device memory."""
-        ...
+
+
+class PolicyDefaults:
+    """The methods of `Policy` besides `plan`, as most policies have them: a base class for
+    policies that are to say only what they do differently."""
+
+    def iteration_tokens(self) -> int | None:
+        """The engine's limit: smaller ones pay the fixed part of an iteration more often."""
+        return None
+
+    def saves_contexts(self, costs: CostModel) -> bool:
+        """No: as in vLLM, what has to give way is computed again."""
+        return False
+
+    def copies_given_up(
+        self, snapshot: Snapshot, tokens: int, pause: PauseView | None
+    ) -> Iterable[str]:
+        """None: a copy stays until its session returns."""
+        return ()
+
+    def expected_seconds(self, endpoint: str) -> float | None:
+        """Nothing is estimated."""
+        return None
+
+    def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
+        """Nothing is learned from it."""

@@ -97,38 +97,6 @@ def chunk_tokens(saturation_tokens: int, running_query_tokens: int) -> int:
     return max(1, saturation_tokens - running_query_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class ReleasedProfile:
-    """Constants that the authors measured on one machine and released with their code.
-
-    Attributes:
-        costs: `T_fwd`.
-        swap_tokens_per_iteration: `N` of an iteration at saturation, both directions together.
-        saturation_tokens: `S`.
-    """
-
-    costs: CostModel
-    swap_tokens_per_iteration: int
-    saturation_tokens: int
-
-    def swap_seconds(self, tokens: int) -> float:
-        """`T_swap`, linear, with `T_swap(N) = T_fwd(S)`."""
-        iteration_seconds = self.costs.forward_seconds(self.saturation_tokens)
-        return iteration_seconds * tokens / self.swap_tokens_per_iteration
-
-
-GPT_J_6B_A100 = ReleasedProfile(
-    CostModel(seconds_per_token=0.0463e-3, seconds_per_iteration=10e-3, measured=True),
-    swap_tokens_per_iteration=605,
-    saturation_tokens=384,
-)
-VICUNA_13B_2X_A100 = ReleasedProfile(
-    CostModel(seconds_per_token=0.0279e-3, seconds_per_iteration=15.4e-3, measured=True),
-    swap_tokens_per_iteration=319,
-    saturation_tokens=384,
-)
-
-
 def _even_chunks(context_tokens: int, chunk_tokens: int) -> tuple[tuple[int, int], ...]:
     """`ceil(C / chunk)` chunks that differ by one token at most, as (count, tokens) pairs."""
     count = -(-context_tokens // max(1, chunk_tokens))

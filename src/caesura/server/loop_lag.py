@@ -2,6 +2,8 @@
 
 import asyncio
 from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
@@ -20,26 +22,27 @@ class LoopLag:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
-        self._task: asyncio.Task[None] | None = None
 
     def attach(self, app: FastAPI) -> None:
         """There are no routes."""
 
-    async def start(self, engine_client: object, state: State, args: Namespace) -> None:
-        """Begin to measure."""
+    @asynccontextmanager
+    async def running(
+        self, engine_client: object, state: State, args: Namespace
+    ) -> AsyncIterator[None]:
+        """Measure."""
         lag = Histogram(
             "caesura_event_loop_lag_seconds",
             "Delay of the server's event loop.",
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        self._task = asyncio.create_task(_measure(lag), name="caesura-loop-lag")
-
-    async def stop(self) -> None:
-        """Stop measuring."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        task = asyncio.create_task(_measure(lag), name="caesura-loop-lag")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _measure(lag: Histogram) -> None:

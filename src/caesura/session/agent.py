@@ -1,7 +1,6 @@
 """One server-run session: its life, whatever way it generates and calls tools."""
 
 import asyncio
-import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from logging import getLogger
@@ -10,7 +9,14 @@ from pydantic import JsonValue
 
 from caesura.cml import AtEnd
 from caesura.session.database import Statement
-from caesura.session.errors import ContextFull, EngineDead, SessionClosed, SessionError
+from caesura.session.errors import (
+    ContextFull,
+    EngineDead,
+    QuotaExceeded,
+    SessionClosed,
+    SessionError,
+    StoreUnavailable,
+)
 from caesura.session.events import EventLog, Report
 from caesura.session.inbox import Inbox
 from caesura.session.journal import Journal
@@ -57,7 +63,9 @@ class Agent(ABC):
         self.events = EventLog(record.id, record.next_event, workplace.store)
         self._work = workplace
         over = record.phase is Phase.ENDED  # its tools may be gone
-        self._definitions = [] if over else workplace.executor.definitions(record.spec.tools)
+        self._definitions = (
+            [] if over else workplace.executor.definitions(record.spec.tools, awaited=True)
+        )
         self._transcript = list(transcript)  # what is stored; the engine may be ahead
         self._inbox = Inbox(record.id, workplace.store)
         self._stop: SessionEnding | None = None
@@ -82,6 +90,7 @@ class Agent(ABC):
             self.events,
             journal,
             self._wake.set,
+            workplace.limits.calls_per_turn,
         )
 
     @property
@@ -96,9 +105,15 @@ class Agent(ABC):
 
         Raises:
             SessionClosed: the session is over.
+            QuotaExceeded: too many wait, or the owner has too much already.
         """
         self._require_open()
-        await self._inbox.add(text)
+        store, limits = self._work.store, self._work.limits
+        await self._inbox.add(
+            text,
+            store.require_few_waiting(self.id, limits.waiting_messages),
+            *store.room(self.owner, limits.owner_bytes),
+        )
         self._wake.set()
 
     async def hold(self, held: bool) -> None:
@@ -176,7 +191,7 @@ class Agent(ABC):
                 try:
                     await self._go_on_or_end()
                     break
-                except sqlite3.Error:
+                except StoreUnavailable:
                     logger.exception("the store failed; session %s goes on from it", self.id)
                     await self._reload()
         except EngineDead:
@@ -189,9 +204,9 @@ class Agent(ABC):
     async def _go_on_or_end(self) -> None:
         try:
             await self._go_on()
-        except ContextFull as error:
+        except (ContextFull, QuotaExceeded) as error:
             await self._end(SessionEnding.LIMIT, str(error))
-        except (EngineDead, sqlite3.Error):
+        except (EngineDead, StoreUnavailable):
             raise
         except SessionError as error:
             await self._end(SessionEnding.FAILED, str(error))
@@ -209,7 +224,7 @@ class Agent(ABC):
                 record = await self._work.store.session(self.id)
                 self._transcript = await self._work.store.transcript(self.id)
                 break
-            except sqlite3.Error:
+            except StoreUnavailable:
                 logger.warning("the store still fails; session %s waits", self.id)
         assert record is not None
         self.phase, self.turns = record.phase, record.turns
@@ -234,7 +249,7 @@ class Agent(ABC):
         """Until something has happened to the session.
 
         Raises:
-            sqlite3.Error: a result of a call could not be written.
+            StoreUnavailable: a result of a call could not be written.
         """
         await self._wake.wait()
         self._wake.clear()
@@ -294,6 +309,16 @@ class Agent(ABC):
     def _outliving(self, ending: SessionEnding) -> set[str]:
         """Ids of calls that go on after such an end; the others are cancelled."""
         return set(self._calls.unread) if ending in _OUTLIVED else set()
+
+    async def _require_room(self) -> None:
+        """Before more is generated: see that what its owner keeps is within the limit.
+
+        Raises:
+            QuotaExceeded: it is not, although none of the owner's ended sessions is left.
+        """
+        store, limit_bytes = self._work.store, self._work.limits.owner_bytes
+        if await store.owner_bytes(self.owner) > limit_bytes:
+            await store.commit(*store.room(self.owner, limit_bytes))
 
     # Writing down
 

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from caesura.session.agent import Agent
-from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.errors import StoreUnavailable, UnknownSession
 from caesura.session.kinds import agent_of, first_prompt
 from caesura.session.protocol import require_room
 from caesura.session.records import (
@@ -28,55 +28,35 @@ from caesura.tools.call import Answer
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is kept, and for how long.
-
-    Attributes:
-        open_sessions_per_owner: sessions that have not ended, at most.
-        idle_seconds: a session that waits for its user longer than this is ended.
-        retention_seconds: a session is forgotten this long after its end.
-        database_bytes: past this, sessions that have ended are forgotten earlier, the oldest
-            first; if that is not enough, no new ones are made.
-        sweep_seconds: how often this is looked after.
-    """
-
-    open_sessions_per_owner: int = 1000
-    idle_seconds: float = 24 * 3600.0
-    retention_seconds: float = 7 * 24 * 3600.0
-    database_bytes: int = 4 * 2**30
-    sweep_seconds: float = 60.0
-
-
 class Agents:
     """The sessions of all owners.
 
     Args:
         workplace: what they work with.
-        limits: see `Limits`.
     """
 
-    def __init__(self, workplace: Workplace, limits: Limits | None = None) -> None:
+    def __init__(self, workplace: Workplace) -> None:
         self._work = workplace
-        self._limits = limits or Limits()
+        self._limits = workplace.limits
         self._running: dict[str, Agent] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._sweeper: asyncio.Task[None] | None = None
+        self._started_seconds = workplace.store.clock() - time.monotonic()
 
-    async def start(self) -> int:
-        """Bring back every session that had not ended; how many there are."""
+    async def start(self) -> None:
+        """Bring back every session that had not ended.
+
+        One that cannot be read or brought back ends, and keeps no other from going on.
+        """
         records = await self._work.store.open_sessions()
         await self._work.left_calls.start()  # before sessions that go on leave others
         for record in records:
             await self._bring_back(record)
-        self._sweeper = asyncio.create_task(self._sweep_forever(), name="caesura-sweep")
-        return len(records)
+        self._work.supervisor.start("sweep", self._sweep_forever)
 
     async def stop(self) -> None:
         """Stop all sessions where they are; `start` brings them back."""
+        await self._work.supervisor.stop("sweep")
         tasks = [*self._tasks.values()]
-        if self._sweeper is not None:
-            tasks.append(self._sweeper)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -88,17 +68,23 @@ class Agents:
         """Make a session and let it run.
 
         Raises:
-            TooManySessions: the owner has too many, or the store is full.
+            QuotaExceeded: the owner has too much already.
+            StoreUnavailable: nothing can be stored now.
             ContextFull: the messages leave no room to generate.
-            ValueError: a tool is not configured, the model does not know the protocol, or the chat
-                template refuses the messages.
+            ValueError: a tool is not configured, the model does not know the protocol, the chat
+                template refuses the messages, or a setting is beyond the server's limits.
         """
-        await self._require_room(owner)
-        work = self._work
+        work, limits = self._work, self._limits
+        few = (
+            work.store.require_few_open(owner, limits.open_sessions_per_owner),
+            work.store.require_few_made(owner, limits.sessions_per_minute),
+        )
+        await work.store.require(*few)  # before much is done
+        spec = limits.fitted(spec)
         try:
             definitions = work.executor.definitions(spec.tools)
         except KeyError as error:
-            raise ValueError(f"there is no tool {error.args[0]!r}") from error
+            raise ValueError(work.executor.absence(str(error.args[0]))) from error
         spec = work.formats.settled(spec)
         # In a thread: a long conversation takes a while to tokenise.
         token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
@@ -110,9 +96,11 @@ class Agents:
         )
         created = Event(1, EventType.CREATED, {"metadata": dict(spec.metadata)}, now)
         await work.store.commit(
+            *few,
             work.store.add_session(record),
             work.store.add_tokens(session_id, 0, token_ids),
             work.store.add_event(session_id, created),
+            *work.store.room(owner, limits.owner_bytes),
         )
         return self._run(record, token_ids)
 
@@ -166,9 +154,11 @@ class Agents:
 
         Raises:
             UnknownSession: no session of the owner asks it.
+            QuotaExceeded: the owner has too much already.
         """
         await self.approval(owner, key)
-        return await self._work.approvals.answer(key, answer)
+        room = self._work.store.room(owner, self._limits.owner_bytes)
+        return await self._work.approvals.answer(key, answer, *room)
 
     @property
     def running(self) -> Sequence[Agent]:
@@ -178,6 +168,10 @@ class Agents:
     async def waiting_questions(self) -> dict[str, int]:
         """How many questions of each session wait for a human."""
         return await self._work.store.waiting_questions()
+
+    def problems(self) -> list[str]:
+        """Which tasks in the background are down, and why."""
+        return self._work.supervisor.problems()
 
     def tool_names(self) -> list[str]:
         """The tools that sessions may call."""
@@ -192,10 +186,20 @@ class Agents:
     def _run(self, record: SessionRecord, transcript: Sequence[int]) -> Agent:
         agent = agent_of(record, transcript, self._work)
         self._running[record.id] = agent
-        task = asyncio.create_task(agent.run(), name=record.id)
+        task = asyncio.create_task(self._live(agent), name=record.id)
         self._tasks[record.id] = task
         task.add_done_callback(lambda _: self._gone(record.id))
         return agent
+
+    async def _live(self, agent: Agent) -> None:
+        try:
+            await agent.run()
+        except Exception as error:  # an agent ends its session itself; its own end has failed
+            logger.exception("session %s has died", agent.id)
+            record = await self._work.store.session(agent.id)
+            if record is not None and record.phase is not Phase.ENDED:
+                message = f"internal error ({type(error).__name__})"
+                await self._end(record, SessionEnding.FAILED, message)
 
     def _gone(self, session_id: str) -> None:
         self._running.pop(session_id, None)
@@ -205,14 +209,15 @@ class Agents:
         if record.spec.attached:
             await self._end(record, SessionEnding.CANCELLED, "the server was restarted")
             return
-        transcript = await self._work.store.transcript(record.id)
         try:
-            self._run(record, transcript)
+            self._run(record, await self._work.store.transcript(record.id))
         except KeyError as error:  # a tool was taken out of the configuration
             message = f"the tool {error.args[0]!r} is not configured any more"
             await self._end(record, SessionEnding.FAILED, message)
         except ValueError as error:  # another model is served, or other settings
             await self._end(record, SessionEnding.FAILED, str(error))
+        except StoreUnavailable:
+            logger.exception("session %s cannot be read; it waits for the next start", record.id)
 
     async def _end(self, record: SessionRecord, ending: SessionEnding, error: str) -> None:
         """End a session that does not run."""
@@ -230,31 +235,21 @@ class Agents:
 
     # Limits
 
-    async def _require_room(self, owner: str) -> None:
-        limit = self._limits.open_sessions_per_owner
-        if await self._work.store.count_open(owner) >= limit:
-            raise TooManySessions(f"{limit} sessions are open: end some, or wait")
-        if await self._work.store.size_bytes() > self._limits.database_bytes:
-            await self.sweep()
-            if await self._work.store.size_bytes() > self._limits.database_bytes:
-                raise TooManySessions("the session store is full: raise its limit, or end sessions")
-
     async def sweep(self) -> None:
-        """End sessions that were idle for too long, and forget those that ended long ago."""
+        """End sessions that were idle for too long, and forget those that ended long ago.
+
+        A clock that jumps ahead while the server runs makes none of them older.
+        """
         store, limits = self._work.store, self._limits
-        now = store.clock()
+        now = min(store.clock(), self._started_seconds + time.monotonic())
         for agent in self.running:
             if agent.phase is Phase.IDLE and now - agent.active_seconds > limits.idle_seconds:
                 await agent.cancel(SessionEnding.EXPIRED)
         await store.delete_ended(now - limits.retention_seconds)
-        while await store.size_bytes() > limits.database_bytes:
-            if not await store.delete_ended(now, limit=100):
-                break
+        for owner in await store.crowded_owners(limits.owner_bytes):
+            await store.commit(store.make_room(owner, limits.owner_bytes))
 
     async def _sweep_forever(self) -> None:
         while True:
             await asyncio.sleep(self._limits.sweep_seconds)
-            try:
-                await self.sweep()
-            except Exception:
-                logger.exception("looking after the session store failed; it is tried again")
+            await self.sweep()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from caesura.session.database import Check, Statement
 from caesura.session.store import Store
 from caesura.tools.call import Answer, Question
 
@@ -34,9 +35,15 @@ class Approvals:
         finally:
             self._waiting.pop(question.key, None)
 
-    async def answer(self, key: str, answer: Answer) -> bool:
-        """Give an answer; False if the question does not wait any more."""
-        if not await self._store.answer(key, answer):
+    async def answer(self, key: str, answer: Answer, *others: Statement | Check) -> bool:
+        """Give an answer; False if the question does not wait any more.
+
+        Args:
+            key: the question.
+            answer: the answer.
+            others: what is written with it, or must hold.
+        """
+        if not await self._store.answer(key, answer, *others):
             return False
         future = self._waiting.get(key)
         if future is not None and not future.done():

@@ -42,7 +42,7 @@ class EngineSide:
         inbox: Inbox,
     ) -> None:
         self.session: CallingSession | None = None
-        self._format = workplace.formats.of(record.spec.protocol)
+        self._format = workplace.formats.for_cml()
         self._mode = record.spec.function_calling or Mode.ASYNC
         self._record = record
         self._definitions = definitions

@@ -37,8 +37,27 @@ class ContextFull(SessionError):
     """The tokens would fill the model's context: nothing could be generated."""
 
 
-class TooManySessions(SessionError):
-    """A limit of open sessions, or of what is stored, is reached."""
+class StoreUnavailable(SessionError):
+    """What is stored cannot be read or written now: the disk is full, the file is locked, ...
+
+    Nothing was written. It may be tried again.
+    """
+
+
+class QuotaExceeded(SessionError):
+    """A limit of what one owner may have is reached.
+
+    Attributes:
+        retry_seconds: by then it may be different; None if that depends on the owner.
+    """
+
+    def __init__(self, message: str, retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class TooManySessions(QuotaExceeded):
+    """As many sessions are open as one owner may have."""
 
 
 class EngineFailed(SessionError):

@@ -19,7 +19,7 @@ from caesura.session.protocol import StopReason
 from caesura.session.records import CallRecord, EventType, Message, Phase, SessionRecord
 from caesura.session.session import Session
 from caesura.session.shapes import injected_details, read_details, said_by_tool, trapped_details
-from caesura.session.turn import Turn
+from caesura.session.stretch import Turn
 from caesura.session.turn_agent import TurnAgent
 from caesura.session.workplace import Workplace
 from caesura.tools.call import CallEnding, CallResult

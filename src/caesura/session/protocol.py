@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from caesura.cml import FrameRules, TextRules
+from caesura.cml import FrameRules
 from caesura.session.errors import ContextFull
 
 
@@ -44,7 +44,7 @@ class Sampling:
     ignore_eos: bool = False
     temperature: float = 0.0
     seed: int | None = None
-    frames: FrameRules | TextRules | None = None
+    frames: FrameRules | None = None
     grammar: str | None = None
     extra: Mapping[str, object] | None = None
 
@@ -77,7 +77,7 @@ class EngineStream(Protocol):
         Exactly one delta has `stop` set for the prompt and for each call of `extend`. When
         tokens were appended while the session generated, the turn that they ended has
         `StopReason.INTERRUPTED`, unless it stopped by itself at that moment. With
-        `Sampling.frames` they end it where `caesura.cml.TurnWatch` allows it.
+        `Sampling.frames` they end it where `caesura.cml.FrameWatch` allows it.
         """
         ...
 

@@ -1,10 +1,11 @@
-"""What a CML session's model writes between two things that are written down."""
+"""What a session's model writes between two things that are written down."""
 
 from pydantic import JsonValue
 
 from caesura.cml import Channel
+from caesura.session.dialogue import OutputReader, WrittenCall
 from caesura.session.events import EventLog, Report
-from caesura.session.protocol import StopReason
+from caesura.session.protocol import Delta, StopReason
 from caesura.session.records import EventType
 
 
@@ -54,3 +55,38 @@ class Stretch:
             "cached_tokens": self.cached_tokens,
         }
         return EventType.OUTPUT, data
+
+
+class Turn(Stretch):
+    """One generation in the model's own format, until it stops or is interrupted.
+
+    Args:
+        number, events: see `Stretch`.
+        reader: reads its tokens.
+    """
+
+    def __init__(self, number: int, events: EventLog, reader: OutputReader) -> None:
+        super().__init__(number, events)
+        self._reader = reader
+        self._output_tokens = 0
+
+    @property
+    def inside_call(self) -> bool:
+        """Whether a tool call has begun: nothing may be injected now."""
+        return self._reader.inside_call
+
+    def take(self, delta: Delta) -> None:
+        """Take what was generated, and report it."""
+        self._output_tokens += len(delta.token_ids)
+        if delta.cached_tokens is not None:
+            self.cached_tokens = delta.cached_tokens
+        part = self._reader.feed(delta.token_ids)
+        for channel, text in ((Channel.REASONING, part.reasoning), (Channel.ANSWER, part.text)):
+            if text:
+                self.add(text, channel)
+
+    def end(self, stop: StopReason) -> tuple[tuple[WrittenCall, ...], Report]:
+        """The calls that it made, and what is reported of it."""
+        output = self._reader.finish()
+        self._texts = {Channel.ANSWER: output.text, Channel.REASONING: output.reasoning}
+        return output.calls, self.finish(stop, self._output_tokens, continues=False)

@@ -22,7 +22,7 @@ from caesura.session.records import (
 )
 from caesura.session.session import Session, SessionState
 from caesura.session.shapes import call_details, tool_message, user_message
-from caesura.session.turn import Turn
+from caesura.session.stretch import Turn
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
 
@@ -69,6 +69,7 @@ class TurnAgent(Agent):
             limit = f"the session has had its {self.spec.max_turns} turns (max_turns)"
             await self._end(SessionEnding.LIMIT, limit)
             return
+        await self._require_room()
         session = await self._engine_session()
         turn = await self._start_turn(session)
         async for delta in session:
@@ -104,7 +105,7 @@ class TurnAgent(Agent):
         await self.events.commit(
             phase, reports=[self._phase_report()], pieces=2 * self.spec.max_tokens
         )
-        return Turn(self.turns, reader, self.events)
+        return Turn(self.turns, self.events, reader)
 
     async def _inject(self, session: Session) -> None:
         """Interrupt what is generated with the user's messages."""
@@ -123,7 +124,7 @@ class TurnAgent(Agent):
         """A turn has ended: by itself, or since messages of the user were injected."""
         goes_on = session.state is SessionState.GENERATING
         injected = self._injected.popleft() if goes_on and self._injected else []
-        written, report = turn.finish(stop)
+        written, report = turn.end(stop)
         calls = self._add_calls(written)
         if not goes_on:
             self.phase = self._phase_after_turn()
@@ -133,7 +134,7 @@ class TurnAgent(Agent):
         return Phase.CALLING if self._calls.records else Phase.IDLE
 
     async def _keep_partial(self, session: Session, turn: Turn) -> None:
-        written, report = turn.finish(StopReason.INTERRUPTED)
+        written, report = turn.end(StopReason.INTERRUPTED)
         calls = self._add_calls(written)
         self._begun = True
         self._injected.clear()

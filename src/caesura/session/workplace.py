@@ -7,8 +7,10 @@ from caesura.session.call_format import CallFormats
 from caesura.session.calling import Durations
 from caesura.session.dialogue import Dialogue
 from caesura.session.left_calls import LeftCalls
+from caesura.session.limits import Limits
 from caesura.session.protocol import TokenEngine
 from caesura.session.store import Store
+from caesura.session.supervisor import Supervisor
 from caesura.tools.executor import Executor
 
 
@@ -23,8 +25,10 @@ class Workplace:
         store: what is written down.
         approvals: what waits for a human.
         formats: how the model is told of calls, where it is not in its own format.
+        limits: of what sessions may be and take.
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
+        supervisor: runs what goes on in the background.
     """
 
     engine: TokenEngine
@@ -33,8 +37,10 @@ class Workplace:
     store: Store
     approvals: Approvals
     formats: CallFormats = field(default_factory=CallFormats)
+    limits: Limits = field(default_factory=Limits)
     left_calls: LeftCalls = field(init=False)
     durations: dict[str, Durations] = field(default_factory=dict)
+    supervisor: Supervisor = field(default_factory=Supervisor)
 
     def __post_init__(self) -> None:
         left_calls = LeftCalls(self.executor, self.store, self.approvals)

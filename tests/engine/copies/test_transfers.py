@@ -2,9 +2,8 @@
 
 import pytest
 
-from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.batch import CopyBatch, CopyListener
 from caesura.engine.copies.host_pool import HostPool
-from caesura.engine.copies.listener import CopyListener
 from caesura.engine.copies.transfers import Transfers
 from support.engines.blocks import computed, hashes, new_pool
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 from vllm.v1.request import Request, RequestStatus
 
-from caesura.endpoints import CLIENT
+from caesura.endpoints import CLIENT, NAMES_PER_OWNER, OTHER, endpoint_name
 from caesura.engine.config import KeepContexts
-from caesura.engine.pauses.continuations import MAX_ENDPOINTS, OTHER, Continuations
-from caesura.engine.protocol import OWNER_ARGUMENT
+from caesura.engine.pauses.continuations import Continuations
+from caesura.engine.protocol import OWNER_ARGUMENT, TOOLS_ARGUMENT
 from engine.virtual.engine import Shape
 from engine.virtual.stage import Stage
 
@@ -93,12 +93,51 @@ def test_what_was_announced_is_what_a_session_waits_for_next_and_once() -> None:
     assert some.is_empty()
 
 
-def test_a_model_cannot_invent_endpoints_without_end() -> None:
-    some = continuations(stage(), KeepContexts.AUTO)
-    names = [f"tool{number}" for number in range(MAX_ENDPOINTS)]
-    assert [some.limited(name) for name in names] == names
-    assert some.limited("one more") == OTHER
-    assert some.limited(names[0]) == names[0]
+def test_what_was_announced_counts_more_than_what_a_request_says_and_calls() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO, "search")
+    some.name_next("r", "human")
+    assert some.endpoint_at_end(finished(on, endpoint="other")) == "human"
+    assert some.is_empty()
+
+
+def test_outputs_of_requests_without_tools_are_not_looked_at() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO, "search")
+    without = finished(on, extra_args={TOOLS_ARGUMENT: False})
+    assert some.endpoint_at_end(without) is None
+    for told in (True, None):
+        assert some.endpoint_at_end(finished(on, extra_args={TOOLS_ARGUMENT: told})) == "search"
+
+
+@pytest.mark.parametrize("text", ["a|b", "\ud800", 'x"\ny', "z" * 2**20])
+def test_a_name_is_safe_wherever_it_comes_from(text: str) -> None:
+    on = stage()
+    name = endpoint_name(text)
+    assert name != text
+    assert continuations(on, KeepContexts.AUTO, text).endpoint_at_end(finished(on)) == name
+    said = continuations(on, KeepContexts.AUTO)
+    assert said.endpoint_at_end(finished(on, endpoint=text)) == name
+    said.name_next("r", text)
+    assert said.waits_for(finished(on, resumable=True)) == name
+
+
+def test_what_is_no_text_is_no_name() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO)
+    assert some.endpoint_at_end(finished(on, endpoint=["x"] * 1000)) is None
+
+
+def test_an_owner_that_invents_names_takes_none_from_others() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO)
+
+    def named(name: str, owner: str) -> str | None:
+        return some.endpoint_at_end(finished(on, endpoint=name, extra_args={OWNER_ARGUMENT: owner}))
+
+    names = [named(f"n{number}", "one") for number in range(NAMES_PER_OWNER + 1)]
+    assert names.count(OTHER) == 1
+    assert named("search", "two") == "search"
 
 
 def test_a_request_that_begins_with_a_paused_context_continues_it_and_is_kept_itself() -> None:

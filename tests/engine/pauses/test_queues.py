@@ -2,7 +2,7 @@
 
 from vllm.v1.request import Request
 
-from caesura.engine.pauses.queues import RankedQueue, move_to_rank
+from caesura.engine.pauses.ranks import RankedQueue, move_to_rank
 from support.engines.blocks import new_request
 
 RANKS: dict[str, float] = {"zero": 0.0, "two": 2.0, "five": 5.0, "other five": 5.0}

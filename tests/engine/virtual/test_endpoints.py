@@ -1,5 +1,6 @@
 """What pauses wait for: named before they begin, and renamed while they last."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -44,7 +45,7 @@ class Scene(Stage):
         stats = self.scheduler.metrics.take()
         counts: Counter[str] = Counter()
         for key, count in (stats.data["counters"] if stats is not None else {}).items():
-            name, endpoint = [*key.split("|"), ""][:2]
+            name, endpoint = [*json.loads(key), ""][:2]
             if name in ("pauses", "pause_endings"):
                 counts[endpoint] += int(count if name == "pauses" else -count)
         return dict(counts)

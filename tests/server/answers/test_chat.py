@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from server.served import Served, human, served
+from server.served import JSON, Served, human, served
 from session.workplace import tool
 
 ADD = 'first <<add {"x": 1, "y": 2}>>\nthat is it'
@@ -206,7 +206,7 @@ async def test_a_client_that_leaves_ends_its_session_unless_it_is_stored(
 async def test_other_requests_reach_vllm_as_they_came(tmp_path: Path, body: bytes) -> None:
     async with served(tmp_path / "db", body_limit=8192) as server:
         for place in ("/v1/chat/completions", "/v1/responses"):
-            answer = await server.client.post(place, content=body)
+            answer = await server.client.post(place, content=body, headers=JSON)
             assert answer.json() == {"from": "vllm"}
         assert server.untouched == [body, body]
 

@@ -14,6 +14,14 @@ CALL = {
 ANSWER = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 
 
+def said(content: object, role: str = "assistant", **more: object) -> dict[str, object]:
+    return {"role": role, "content": content, **more}
+
+
+def text(content: str, kind: str = "text", **more: object) -> dict[str, object]:
+    return {"type": kind, "text": content, **more}
+
+
 def with_call(**changes: object) -> dict[str, object]:
     return {**ANSWER, "tool_calls": [{**CALL, "function": {**CALL["function"], **changes}}]}
 
@@ -32,6 +40,41 @@ def with_call(**changes: object) -> dict[str, object]:
         (
             {"role": "user", "content": "Hello"},
             {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+        ),
+        (ANSWER, {**ANSWER, "provider_specific_fields": {"reasoning": None}}),
+        (ANSWER, {**ANSWER, "function_call": {"name": "x"}, "tool_call_id": "not a result"}),
+        (ANSWER, {**ANSWER, "tool_calls": [{"index": 0, "extra_content": {}, **CALL}]}),
+        (ANSWER, {name: value for name, value in ANSWER.items() if name != "content"}),
+        (ANSWER, {**ANSWER, "content": []}),
+        (ANSWER, {**ANSWER, "content": [text("")]}),
+        (ANSWER, {**ANSWER, "content": [text("\n")]}),
+        (with_call(arguments=""), with_call(arguments="{}")),
+        (with_call(arguments=None), with_call(arguments={})),
+        (said(""), said(None)),
+        (said("Hi."), said([text("Hi.\n", "output_text", annotations=[], logprobs=None)])),
+        (said("No."), said([{"type": "refusal", "refusal": "No."}])),
+        (said("Hi.", tool_calls=[]), said("Hi.", tool_calls=None)),
+        (said("Hi.", "user"), said([text("Hi.", "input_text")], "user")),
+        (said("Hi.", "user"), said("Hi.", "user", cache_control={"type": "ephemeral"}, id="m1")),
+        (
+            said([text("A."), text("B.")], "system"),
+            said([text("A."), text("B.", cache_control={"type": "ephemeral"})], "system"),
+        ),
+        (
+            said([{"type": "image_url", "image_url": {"url": "u"}}], "user"),
+            said([{"type": "image_url", "image_url": {"url": "u"}, "cache_control": {}}], "user"),
+        ),
+        (
+            said("x-anthropic-billing-header: cch=aaaa;\nYou are kind.", "system"),
+            said("x-anthropic-billing-header: cch=bbbb;\nYou are kind.", "system"),
+        ),
+        (
+            said([text("x-anthropic-billing-header: cch=aaaa;"), text("Be kind.")], "system"),
+            said("Be kind.", "system"),
+        ),
+        (
+            said("12 degrees", "tool", tool_call_id="call-1"),
+            said([text("12 degrees")], "tool", tool_call_id="call-1", is_error=False),
         ),
     ],
 )
@@ -53,6 +96,17 @@ def test_what_a_client_may_write_differently(
         ({"role": "user", "content": "Hello"}, {"role": "system", "content": "Hello"}),
         ({"role": "user", "content": "Hello"}, {"role": "user", "content": "Hello", "name": "A"}),
         (with_call(arguments="{"), with_call(arguments="{ ")),
+        (with_call(arguments="[" * 5000), with_call(arguments="[" * 5001)),
+        (with_call(arguments='{"x": "\\ud800"}'), with_call(arguments='{"x": "\\ud801"}')),
+        (said("Hi.", "user"), said("Hi.", "user", task="search")),
+        (said("12", "tool", tool_call_id="a"), said("12", "tool", tool_call_id="b")),
+        (said("Hi.", "developer"), said("Hi.", "developer", tools=[{"type": "function"}])),
+        (said([text("A."), text("B.")], "user"), said([text("B."), text("A.")], "user")),
+        (said("Hi.", "user"), said([text("Hi."), {"type": "image_url"}], "user")),
+        (
+            said("x-anthropic-billing-header: cch=aaaa;", "user"),
+            said("x-anthropic-billing-header: cch=bbbb;", "user"),
+        ),
     ],
 )
 def test_what_a_client_has_edited(one: dict[str, object], other: dict[str, object]) -> None:
@@ -64,6 +118,13 @@ def test_reasoning_may_be_left_out_but_not_changed() -> None:
     assert digest(ANSWER).may_be(kept)
     assert digest({**ANSWER, "reasoning_content": "Berlin is a city."}).may_be(kept)
     assert not digest({**ANSWER, "reasoning": "Berlin is a lake."}).may_be(kept)
+
+
+@pytest.mark.parametrize("kept", ["\nBerlin is a city.\n", "Berlin is a city."])
+@pytest.mark.parametrize("sent", [" Berlin is a city.", "", "\n", None])
+def test_the_white_space_around_reasoning_does_not_count(kept: str, sent: str | None) -> None:
+    remembered = digest({**ANSWER, "reasoning": kept})
+    assert digest({**ANSWER, "reasoning": sent}).may_be(remembered)
 
 
 def test_a_digest_leaves_the_message_as_it_is() -> None:

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from fastapi import FastAPI, Request, Response
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright, expect
 from prometheus_client import CollectorRegistry, Gauge
-from starlette.middleware.base import RequestResponseEndpoint
-from starlette.responses import JSONResponse
 
 from caesura.server.owners import ANONYMOUS
 from caesura.session.agents import Agents
@@ -70,9 +67,7 @@ async def opened(
     tools = (tool(book, approve=True), tool(number_of_nights), HumanEndpoint("ask", HUMAN))
     async with workplace(folder / "db", *tools) as work:
         agents = Agents(work)
-        app = make_app(work, agents, registry, has_keys=key is not None)
-        if key is not None:
-            require_key(app, key)
+        app = make_app(work, agents, registry, keys=() if key is None else (key,))
         async with served(app) as url:
             page = await browser.new_page(
                 viewport={"width": width, "height": 800}, color_scheme=scheme
@@ -94,18 +89,6 @@ def complaint(said: ConsoleMessage) -> list[str]:
     if said.type != "error" or any(expected in said.text for expected in EXPECTED):
         return []
     return [said.text]
-
-
-def require_key(app: FastAPI, key: str) -> None:
-    """As vLLM does: for the API, and not for the page."""
-
-    @app.middleware("http")
-    async def check(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        if request.url.path.startswith("/v1") and request.headers.get("authorization") != (
-            f"Bearer {key}"
-        ):
-            return JSONResponse({"error": "Unauthorized"}, status_code=401)
-        return await call_next(request)
 
 
 async def test_a_call_is_approved_and_its_session_goes_on(browser: Browser, tmp_path: Path) -> None:

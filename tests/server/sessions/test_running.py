@@ -1,9 +1,6 @@
 """Everything that sessions need, opened from a configuration file and closed again."""
 
 import asyncio
-import errno
-import fcntl
-import os
 from pathlib import Path
 
 import pytest
@@ -77,18 +74,6 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=r"sessions\.database"):
         async with running(tmp_path, '[sessions]\ndatabase = "file/caesura.db"'):
-            pass
-
-
-async def test_a_disk_without_locks_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(file: object, operation: int) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))  # as some network file systems do
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(ConfigurationError, match=r"cannot lock .*No locks available.*local disk"):
-        async with running(tmp_path, ""):
             pass
 
 

@@ -93,10 +93,6 @@ def test_an_asynchronous_session_goes_on_with_futures(server: Server) -> None:
         refused = client.post("/v1/sessions", json={**asked, "protocol": "cml"})
         assert refused.status_code == 400
         assert "caesura train" in refused.json()["error"]["message"]
-        prompted = client.post("/v1/sessions", json={**asked, "protocol": "prompted"}).json()
-        assert prompted.get("protocol") == "prompted", prompted
-        ended = follow(client, prompted["id"], "session.ended")
-        assert ended["ending"] == "completed", "it is told of CML, and answers without calls"
 
 
 def test_keys_are_checked_and_separate_owners(server: Server) -> None:
@@ -216,8 +212,8 @@ def require_log(log: str, database: Path, url: str) -> None:
         for line in (
             f"Sessions are kept in {database} (going on: 1)",
             "Tools that the server runs: get_time, get_weather",
-            f"Open at {url}: /v1 to whoever has an API key; the dashboard's page, /metrics and "
-            "/health to everybody",
+            f"Open at {url} to whoever has an API key; /health, /ping and the dashboard's page "
+            "to everybody",
             f"Dashboard: {url}/dashboard/; now type `caesura chat --url {url} --api-key KEY`",
         )
     ]

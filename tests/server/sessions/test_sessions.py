@@ -11,7 +11,7 @@ import pytest
 from caesura.server.sessions.service import Unavailable
 from caesura.session.database import Statement
 from server.served import application, body, events, human, served, streamed
-from session.workplace import tool
+from session.workplace import eventually, stored, tool
 
 ANNA = {"Authorization": "Bearer anna"}
 BERT = {"Authorization": "Bearer bert"}
@@ -361,3 +361,93 @@ async def test_a_server_without_sessions_says_so(tmp_path: Path) -> None:
                 assert answer.json()["error"]["code"] == "no_sessions"
             stored = await client.get(f"/v1/responses/resp_{'0' * 32}")
             assert stored.json() == {"from": "vllm"}
+
+
+async def test_a_list_leaves_out_what_cannot_be_read(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", human()) as server:
+        good, bad = [await server.session('<<ask {"question": "well?"}>>') for _ in range(2)]
+        for made in (good, bad):
+            await server.until(made["id"], phase="calling")
+
+        async def asked() -> bool:
+            return len(await server.work.store.unnotified()) == 2
+
+        await stored(asked)
+        deep = '{"a":' * 300 + "1" + "}" * 300
+        sql = "UPDATE approvals SET question = json_set(question, '$.arguments', json(?)) WHERE"
+        await server.work.store.commit(
+            Statement(f"{sql} session_id = ?", (deep, bad["id"])),
+            Statement("UPDATE calls SET state = 'new' WHERE session_id = ?", (bad["id"],)),
+        )
+        approvals = (await server.client.get("/v1/approvals")).json()["data"]
+        assert [one["session_id"] for one in approvals] == [good["id"]]
+        sessions = (await server.client.get("/v1/sessions")).json()["data"]
+        assert {one["id"]: len(one["approvals"]) for one in sessions} == {
+            good["id"]: 1,
+            bad["id"]: 0,
+        }
+        assert (await server.client.get(f"/v1/sessions/{bad['id']}")).status_code == 200
+
+
+async def test_a_store_that_fails_is_503_and_passes(tmp_path: Path) -> None:
+    async with served(tmp_path / "db") as server:
+        await server.session("hello")
+        ((pages,),) = await server.work.store._database.read("PRAGMA page_count")
+        await server.work.store.commit(Statement(f"PRAGMA max_page_count = {pages + 4}"))
+        answer = await server.client.post("/v1/sessions", json=body("x" * 200_000))
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "store_unavailable"
+        assert int(answer.headers["retry-after"]) > 0
+        await server.work.store.commit(Statement("PRAGMA max_page_count = 1000000"))
+        await server.session("hello")
+        assert server.service.health() == []
+        server.work.store.close()
+        assert (await server.client.get("/v1/sessions")).status_code == 503
+
+
+async def test_limits_are_answered_with_429_and_400(tmp_path: Path) -> None:
+    limits = {"open_sessions_per_owner": 2, "waiting_messages": 1, "max_turns": 5}
+    async with served(tmp_path / "db", **limits) as server:
+        made = await server.session("hello")
+        await server.until(made["id"], phase="idle")
+        path = f"/v1/sessions/{made['id']}"
+        await server.client.post(f"{path}/pause")
+        codes = [
+            (await server.client.post(f"{path}/messages", json={"content": "x"})).status_code
+            for _ in range(2)
+        ]
+        assert codes == [202, 429]
+        refused = await server.client.post("/v1/sessions", json=body("hello", max_turns=6))
+        assert refused.status_code == 400
+        assert "sessions.max_turns" in refused.json()["error"]["message"]
+        await server.session("hello")
+        refused = await server.client.post("/v1/sessions", json=body("hello"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_sessions")
+        assert "retry-after" not in refused.headers
+    async with served(tmp_path / "other", sessions_per_minute=1) as server:
+        await server.session("hello")
+        refused = await server.client.post("/v1/sessions", json=body("hello"))
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+
+
+async def test_streams_of_an_owner_are_few(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", streams_per_owner=2) as server:
+        made = await server.session("hello")
+        path = f"/v1/sessions/{made['id']}/events"
+        waiting = {"stream": "false", "after": 10**6, "wait_seconds": 300}
+        polling = asyncio.create_task(server.client.get(path, params=waiting))
+        await eventually(lambda: server.service.streams.of("anonymous") == 1)
+        async with server.client.stream("GET", path) as stream:
+            assert stream.status_code == 200
+            for attempt in (
+                server.client.get(path),
+                server.client.get(path, params={"stream": "false"}),
+                server.client.post("/v1/sessions", json=body("hello", stream=True)),
+            ):
+                refused = await attempt
+                assert (refused.status_code, "streams" in refused.text) == (429, True)
+        assert len((await server.client.get("/v1/sessions")).json()["data"]) == 1
+        await server.client.post(f"/v1/sessions/{made['id']}/cancel")
+        assert (await polling).status_code == 200
+        await eventually(lambda: server.service.streams.of("anonymous") == 0)
+        assert (await server.client.get(path)).status_code == 200

@@ -1,6 +1,6 @@
 """The server's routes and its dashboard over HTTP, on the fake engine and with real tools."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,11 +21,11 @@ def make_app(
     agents: Agents,
     registry: CollectorRegistry | None = None,
     *,
-    has_keys: bool = False,
+    keys: Sequence[str] = (),
 ) -> FastAPI:
     settings = ServerSection()
     service = Service(agents, work.store, work.executor, settings, (MODEL,), Path())
-    app = application(service, [], has_keys=has_keys)
+    app = application(service, [], keys=keys)
     Dashboard().attach(app)
     app.state.caesura_overviews = Overviews(agents, registry or CollectorRegistry())
     return app

@@ -29,24 +29,19 @@ class CopyBackend(Protocol):
     def save(self, batch: CopyBatch) -> None:
         """Copy what is overwritten from now on (the urgent stores). Called before anything of the
         iteration is computed or loaded, and in effect for all of that."""
-        ...
 
     def start_loads(self, batch: CopyBatch) -> None:
         """Start the host-to-device copies of a batch. Urgent ones are in effect on return, for
         whatever is computed on the current stream from then on."""
-        ...
 
     def start_stores(self, batch: CopyBatch) -> None:
         """Start the device-to-host copies of a batch; always called after `start_loads`."""
-        ...
 
     def poll(self) -> FinishedBatches:
         """Batches that finished since the last call, without waiting."""
-        ...
 
     def shutdown(self) -> None:
         """Wait for copies under way and free what the backend holds."""
-        ...
 
 
 def device_regions(

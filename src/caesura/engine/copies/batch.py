@@ -1,6 +1,8 @@
-"""The copies of one iteration, as the scheduler sends them to the workers."""
+"""The copies of one iteration, as the scheduler sends them to the workers, and what they are of."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 
 @dataclass(slots=True)
@@ -43,3 +45,57 @@ class FinishedBatches:
     failed: list[int] = field(default_factory=list)
     copied_blocks: int = 0
     copy_seconds: float = 0.0
+
+
+Item = TypeVar("Item")
+
+
+class CopyKind(ABC, Generic[Item]):
+    """Puts copies into the batches of iterations, and ends them when their batches are over.
+
+    An item is what a batch has to be remembered for: a block, or the load of a request.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[int, list[Item]] = {}  # by batch
+
+    def launch(self, batch: CopyBatch, budget_blocks: int) -> None:
+        """Add copies to an iteration's batch, up to so many blocks in all."""
+        items = self._take(batch, budget_blocks)
+        if items:
+            self._under_way[batch.id] = items
+
+    def finish(self, batch_id: int, succeeded: bool) -> None:
+        """All workers have reported a batch."""
+        for item in self._under_way.pop(batch_id, ()):
+            self._finish(item, succeeded)
+
+    @property
+    def pending(self) -> bool:
+        """Whether any copies are queued or under way."""
+        return bool(self._under_way) or self._has_queued()
+
+    @abstractmethod
+    def _take(self, batch: CopyBatch, budget_blocks: int) -> list[Item]:
+        """Move copies from the queue to the batch."""
+
+    @abstractmethod
+    def _finish(self, item: Item, succeeded: bool) -> None:
+        """The item's copies in one batch are over."""
+
+    @abstractmethod
+    def _has_queued(self) -> bool:
+        """Whether copies wait for a batch."""
+
+
+class CopyListener:
+    """Receives the events of `Transfers`. This one ignores them."""
+
+    def copies_launched(self, batch: CopyBatch) -> None:
+        """An iteration's copies were handed to the workers."""
+
+    def copies_finished(self, batch_id: int, succeeded: bool) -> None:
+        """All workers have reported a batch."""
+
+
+NO_COPY_LISTENER = CopyListener()

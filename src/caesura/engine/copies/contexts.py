@@ -1,15 +1,14 @@
-"""What host memory has of paused contexts, and what is on its way there or back.
-
-`HostContexts` is for engines without host memory: it has nothing and starts nothing.
-`CopiedContexts` is for those with some. Whoever uses them need not know which it is.
-"""
+"""What host memory has of paused contexts, and what is on its way there or back."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
 
-from caesura.engine.copies.listener import CopyListener
+from caesura.engine.copies.blocks import full_blocks
+from caesura.engine.copies.prefetches import Prefetch, PrefetchEnding
+from caesura.engine.copies.transfers import Transfers
+from caesura.engine.metrics import PauseMetrics
 from caesura.policy import Memory
 
 
@@ -75,29 +74,52 @@ CopiesGivenUp = Callable[[int], Iterable[str]]
 """Host memory lacks so many blocks: the ids of the contexts whose copies are dropped for them."""
 
 
+@dataclass(slots=True, eq=False)
 class HostContexts:
-    """Host copies of paused contexts on an engine without host memory: there are none."""
+    """Host copies of paused contexts. Without host memory there are none, and none is started."""
+
+    transfers: Transfers
+    block_size: int
+    metrics: PauseMetrics
+    _copies: dict[str, HostCopy] = field(default_factory=dict, init=False)
+    _counted_blocks: int = field(default=0, init=False)
 
     def memory(self) -> Memory:
         """Host memory for copies, in tokens."""
-        return Memory(0, 0)
+        host = self.transfers.host
+        return Memory(host.num_slots * self.block_size, host.available_slots * self.block_size)
 
     def used_tokens(self) -> int:
         """Tokens that host memory holds or receives a copy of."""
-        return 0
+        return self.transfers.host.used_slots * self.block_size
 
     def link(self) -> Link:
         """How fast and how busy the link to host memory is."""
-        return Link()
+        if not self.transfers.host.num_slots:
+            return Link()
+        per_block = self.transfers.seconds_per_block
+        return Link(
+            None if per_block is None else per_block / self.block_size,
+            self.transfers.backlog_blocks * self.block_size,
+            self.transfers.budget_blocks * self.block_size,
+        )
 
     def enter(self, context_id: str, block_hashes: list[BlockHash]) -> HostCopy:
         """A context is paused. Its record is kept until `end`."""
-        return HostCopy(context_id, block_hashes)
+        copy = self._copies[context_id] = HostCopy(context_id, block_hashes)
+        return copy
 
     # Out
 
     def copy_out(self, copy: HostCopy, blocks: Sequence[KVCacheBlock]) -> None:
         """Start to copy a context's full blocks, front first, unless that was started before."""
+        if not self.transfers.host.num_slots:
+            return
+        full = full_blocks(blocks)
+        if full and self.transfers.copies_out.progress(copy.context_id) is None:
+            self.transfers.copies_out.start(copy.context_id, full, copy.block_hashes)
+            copy.requested = True
+        self._refresh(copy)
 
     def save(
         self,
@@ -114,48 +136,107 @@ class HostContexts:
             block_hashes: their hashes; there may be more.
             given_up: chooses the copies that are dropped if host memory is full.
         """
+        lacking = len(blocks) - self.transfers.host.available_slots
+        if lacking > 0:
+            for context_id in given_up(lacking):
+                other = self._copies.get(context_id)
+                if other is not None:
+                    self.drop(other)
+        self.transfers.saves.save(owner, blocks, block_hashes)
+        copy = self._copies.get(owner)
+        if copy is not None:
+            copy.saved_blocks = self.transfers.saves.saved_blocks(owner)
 
     def shorten(self, copy: HostCopy, keep_blocks: int) -> None:
         """The device is about to give back all but the first blocks of a context: copy no others,
         and load none ahead."""
+        self.transfers.copies_out.keep_only(copy.context_id, keep_blocks)
+        while copy.prefetched and copy.prefetched[-1] >= keep_blocks:
+            copy.prefetched.pop()
+            self._count(PrefetchEnding.WASTED)
 
     def take_progressed(self) -> list[HostCopy]:
         """Contexts whose copies out have got further since the last call."""
-        return []
+        progressed = []
+        for context_id in self.transfers.writes.take_progressed():
+            copy = self._copies.get(context_id)
+            if copy is not None:
+                self._refresh(copy)
+                progressed.append(copy)
+        return progressed
+
+    def _refresh(self, copy: HostCopy) -> None:
+        progress = self.transfers.copies_out.progress(copy.context_id)
+        if progress is not None:
+            copy.copied_blocks, copy.complete = progress.copied_blocks, progress.complete
 
     def drop(self, copy: HostCopy) -> None:
         """Give up a context's copies."""
+        self._rely_no_longer(copy, forget=True)
+        copy.copied_blocks = copy.saved_blocks = 0
+        copy.requested = copy.complete = False
+
+    def _rely_no_longer(self, copy: HostCopy, *, forget: bool) -> None:
+        self.transfers.saves.release(copy.context_id)
+        self.transfers.copies_out.end(copy.context_id, forget=forget)
 
     def count_copies(self) -> None:
         """Count the tokens copied out since the last call."""
-
-    def fit_budget(self, iteration_seconds: float) -> None:
-        """Copy as much per iteration as the link moves in the time of one."""
+        copied = self.transfers.writes.copied_blocks
+        self.metrics.count("copied_tokens", (copied - self._counted_blocks) * self.block_size)
+        self._counted_blocks = copied
 
     # In
 
     def prefetch(self, copy: HostCopy, first: int) -> None:
         """Start to load blocks from position `first` on that the device lacks."""
+        if self.transfers.host.num_slots:
+            self.transfers.prefetches.start(copy.context_id, copy.block_hashes, first)
 
     def stop_prefetch(self, copy: HostCopy) -> None:
         """Load no more of a context ahead of its session's return."""
-
-    def cut_prefetches_short(self) -> None:
-        """A request lacks device memory: take no more of it than loads under way need."""
+        if self.transfers.prefetches.stop(copy.context_id):
+            self._count(PrefetchEnding.WASTED)
 
     def take_prefetched(self) -> Iterator[Prefetched]:
         """Prefetches that are over. Their blocks can be found by their hashes from now on, and
         are free again unless the caller references them before it asks for the next."""
-        return iter(())
+        for prefetch in self.transfers.prefetches.take_finished():
+            copy = self._copies[prefetch.context_id]
+            brought = self._brought(copy, prefetch)
+            if brought is None:
+                self._count(PrefetchEnding.WASTED)
+            else:
+                copy.prefetched.append(brought.first)
+                self.metrics.count("prefetched_tokens", brought.loaded_tokens)
+                yield brought
+            self.transfers.prefetches.release(prefetch)
+
+    def _brought(self, copy: HostCopy, prefetch: Prefetch) -> Prefetched | None:
+        if prefetch.failed:
+            copy.load_failed = True
+            return None
+        self.transfers.prefetches.enter(prefetch, self.block_size)
+        blocks = full_blocks(prefetch.blocks)
+        if not blocks:
+            return None
+        loaded_tokens = len(prefetch.block_hashes) * self.block_size
+        return Prefetched(copy.context_id, prefetch.first, blocks, loaded_tokens)
 
     # Returns
 
     def claim(self, copy: HostCopy, request_id: str) -> None:
         """A session returns with this request: copy no more of its context out, and begin no
         more loads ahead of it."""
+        self.transfers.copies_out.keep_only(copy.context_id, 0)
+        self.transfers.prefetches.cut_short(copy.context_id, awaited_by=request_id)
 
     def found(self, copy: HostCopy, found_tokens: int) -> None:
         """A returning session has found this much of its context on the device."""
+        for first in copy.prefetched:
+            used = found_tokens > first * self.block_size
+            self._count(PrefetchEnding.USED if used else PrefetchEnding.WASTED)
+        copy.prefetched.clear()
 
     def end(self, copy: HostCopy, *, forget: bool) -> None:
         """A pause is over.
@@ -164,17 +245,24 @@ class HostContexts:
             copy: its record.
             forget: the session will not come back, so its copies are the first to be replaced.
         """
+        self._rely_no_longer(copy, forget=forget)
+        del self._copies[copy.context_id]
 
     # Books
 
     @property
     def pending(self) -> bool:
         """Whether any copies are queued or under way."""
-        return False
-
-    def report_to(self, listener: CopyListener) -> None:
-        """Tell a listener of the copies."""
+        return self.transfers.pending
 
     def is_empty(self) -> bool:
         """Whether nothing is left of any pause (integrity check)."""
-        return True
+        transfers = self.transfers
+        if self._copies or not (transfers.copies_out.is_empty() and transfers.saves.is_empty()):
+            return False
+        if transfers.pending:
+            return True  # copies under way have pins and blocks of their own
+        return transfers.prefetches.is_empty() and not transfers.host.pinned_slots
+
+    def _count(self, ending: PrefetchEnding) -> None:
+        self.metrics.count("prefetches", labels=(ending,))

@@ -5,19 +5,14 @@ from dataclasses import dataclass
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
 
-from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.batch import CopyBatch, CopyKind
 from caesura.engine.copies.host_writes import HostWrites, Run
-from caesura.engine.copies.kind import CopyKind
 
 
 @dataclass(frozen=True, slots=True)
 class CopiedContext:
-    """Progress of one context's copy.
-
-    Attributes:
-        copied_blocks: leading blocks of the context with a readable host copy.
-        complete: nothing more will be copied for it.
-    """
+    """The leading blocks of a context with a readable host copy, and whether that is all there
+    will be."""
 
     copied_blocks: int
     complete: bool

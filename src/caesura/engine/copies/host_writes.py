@@ -5,7 +5,7 @@ run   | kept: pinned, some still being written | to be kept |
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vllm.v1.core.kv_cache_utils import BlockHash
 
@@ -39,22 +39,21 @@ class Run:
         self.kept = min(self.kept, end)
 
 
+@dataclass(slots=True, eq=False)
 class HostWrites:
     """Pins the copies of runs, and ends runs where a copy fails.
 
     Attributes:
         copied_blocks: blocks written so far.
-
-    Args:
-        host: the slots.
     """
 
-    def __init__(self, host: HostPool) -> None:
-        self.copied_blocks = 0
-        self._host = host
-        self._runs: dict[Run, None] = {}
-        self._awaiting: dict[BlockHash, list[Run]] = {}  # copies that others make
-        self._progressed: dict[str, None] = {}  # owners, in the order of the events
+    host: HostPool
+    copied_blocks: int = field(default=0, init=False)
+    _runs: dict[Run, None] = field(default_factory=dict, init=False)
+    # Copies that others make.
+    _awaiting: dict[BlockHash, list[Run]] = field(default_factory=dict, init=False)
+    # Owners, in the order of the events.
+    _progressed: dict[str, None] = field(default_factory=dict, init=False)
 
     def open(self, run: Run) -> None:
         """Keep blocks for a run until it is closed."""
@@ -63,7 +62,7 @@ class HostWrites:
     def close(self, run: Run, *, forget: bool = False) -> None:
         """Rely on a run no longer. With `forget` its copies are the first to be replaced."""
         del self._runs[run]
-        self._host.unpin(run.block_hashes[: run.kept], forget=forget)
+        self.host.unpin(run.block_hashes[: run.kept], forget=forget)
         run.kept = 0
         run.closed = True
 
@@ -76,14 +75,14 @@ class HostWrites:
             others rely on, where the run ends.
         """
         block_hash, slot = run.block_hashes[run.kept], None
-        if block_hash not in self._host:
-            slot = self._host.reserve(block_hash)
+        if block_hash not in self.host:
+            slot = self.host.reserve(block_hash)
             if slot is None:
                 run.cut(run.kept)
                 return None
-        elif not self._host.is_filled(block_hash):
+        elif not self.host.is_filled(block_hash):
             self._awaiting.setdefault(block_hash, []).append(run)
-        self._host.pin(block_hash)
+        self.host.pin(block_hash)
         run.kept += 1
         return slot
 
@@ -92,20 +91,20 @@ class HostWrites:
         self.note_progress(self._awaiting.pop(block_hash, ()))
         if succeeded:
             self.copied_blocks += 1
-            self._host.fill(block_hash)
-            self._host.unpin([block_hash], forget=forget)
+            self.host.fill(block_hash)
+            self.host.unpin([block_hash], forget=forget)
             return
         for run in self._runs:
             if block_hash in run.block_hashes[: run.kept]:
                 # Without the block, those behind it are of no use.
                 position = run.block_hashes.index(block_hash)
-                self._host.unpin(run.block_hashes[position + 1 : run.kept])
+                self.host.unpin(run.block_hashes[position + 1 : run.kept])
                 run.cut(position)
-        self._host.drop(block_hash)
+        self.host.drop(block_hash)
 
     def readable_blocks(self, run: Run) -> int:
         """How many leading blocks of a run can be read."""
-        return self._host.filled_run(run.block_hashes, 0, run.kept)
+        return self.host.filled_run(run.block_hashes, 0, run.kept)
 
     def note_progress(self, runs: Iterable[Run]) -> None:
         """Runs have got further, or are at their end."""

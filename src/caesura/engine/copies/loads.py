@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from vllm.v1.core.kv_cache_utils import BlockHash
 
-from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.batch import CopyBatch, CopyKind
 from caesura.engine.copies.host_pool import HostPool
-from caesura.engine.copies.kind import CopyKind
 
 
 @dataclass(slots=True, eq=False)

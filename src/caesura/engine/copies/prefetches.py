@@ -18,9 +18,8 @@ from enum import StrEnum
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock, make_block_hash_with_group_id
 
-from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.batch import CopyBatch, CopyKind
 from caesura.engine.copies.host_pool import HostPool
-from caesura.engine.copies.kind import CopyKind
 
 KV_CACHE_GROUP = 0
 """There is one: `config.check_supported`."""

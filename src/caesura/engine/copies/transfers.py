@@ -8,12 +8,10 @@ from typing import Any
 
 from vllm.v1.core.block_pool import BlockPool
 
-from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.batch import NO_COPY_LISTENER, CopyBatch, CopyKind, CopyListener
 from caesura.engine.copies.copies_out import CopiesOut, Saves
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.host_writes import HostWrites
-from caesura.engine.copies.kind import CopyKind
-from caesura.engine.copies.listener import NO_COPY_LISTENER, CopyListener
 from caesura.engine.copies.loads import Loads, UrgentLoads
 from caesura.engine.copies.prefetches import Prefetches
 

@@ -15,7 +15,6 @@ class Book(Protocol):
 
     def is_empty(self) -> bool:
         """Whether nothing is left of those that have ended."""
-        ...
 
 
 def check_books(

@@ -5,50 +5,36 @@ generated (a tool call), in a session id, or in the fact that it continued a pau
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from vllm.v1.request import Request, RequestStatus
 
-from caesura.endpoints import CLIENT
+from caesura.endpoints import CLIENT, EndpointNames, endpoint_name
 from caesura.engine.config import KeepContexts
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.pause import Pause
 from caesura.engine.pauses.ranks import SessionRanks
-from caesura.engine.protocol import endpoint_of, owner_of
-
-OTHER = "other"
-MAX_ENDPOINTS = 64
+from caesura.engine.protocol import endpoint_of, may_call_tools, owner_of
 
 
+@dataclass(slots=True, eq=False)
 class Continuations:
-    """Recognises paused contexts by what is generated and by what is sent.
+    """Recognises paused contexts by what is generated and by what is sent."""
 
-    Args:
-        keeper: holds the pauses.
-        ranks: what sessions have had.
-        keep: which finished requests are kept.
-        tools_called: the names of the tools that output tokens call; None without a tool parser.
-    """
-
-    def __init__(
-        self,
-        keeper: PauseKeeper,
-        ranks: SessionRanks,
-        keep: KeepContexts,
-        tools_called: Callable[[Sequence[int]], list[str]] | None,
-    ) -> None:
-        self._keeper = keeper
-        self._ranks = ranks
-        self._keep = keep
-        self._tools_called = tools_called
-        self._continuing: set[str] = set()
-        self._upcoming: dict[str, str] = {}  # what a session in place will wait for
-        self._endpoints: set[str] = set()
+    keeper: PauseKeeper
+    ranks: SessionRanks
+    keep: KeepContexts
+    tools_called: Callable[[Sequence[int]], list[str]] | None
+    _continuing: set[str] = field(default_factory=set, init=False)
+    # What a session in place will wait for.
+    _upcoming: dict[str, str] = field(default_factory=dict, init=False)
+    names: EndpointNames = field(default_factory=EndpointNames, init=False)
 
     def find(self, request: Request) -> Pause | None:
         """The pause that a new request continues."""
-        if len(self._keeper.table) == 0 or request.pooling_params is not None:
+        if len(self.keeper.table) == 0 or request.pooling_params is not None:
             return None
-        pause = self._keeper.table.find_continued(
+        pause = self.keeper.table.find_continued(
             request.session_id, owner_of(request), request.block_hashes, request.num_tokens
         )
         if pause is not None:
@@ -60,52 +46,50 @@ class Continuations:
         pause = self.find(request)
         if pause is None:
             return
-        self._keeper.claim(pause, request)
-        if self._ranks.order is not None:
+        self.keeper.claim(pause, request)
+        if self.ranks.order is not None:
             request.arrival_time = pause.service.arrival_seconds
-        self._ranks.returns(request.request_id, pause)
+        self.ranks.returns(request.request_id, pause)
 
     def endpoint_at_end(self, request: Request) -> str | None:
         """What a finished request's session waits for; None when it is not kept."""
         if request.resumable or request.pooling_params is not None:
             return None
-        if self._keep is KeepContexts.NONE or not _ended_by_itself(request):
+        if self.keep is KeepContexts.NONE or not _ended_by_itself(request):
             return None
         endpoint = self._named_endpoint(request)
         if endpoint is not None:
             return endpoint
         expected = request.session_id is not None or request.request_id in self._continuing
-        return CLIENT if expected or self._keep is KeepContexts.ALL else None
+        return CLIENT if expected or self.keep is KeepContexts.ALL else None
 
     def name_next(self, session_id: str, endpoint: str) -> None:
-        """Note what a session in place that generates will wait for when it pauses next."""
-        self._upcoming[session_id] = endpoint
+        """Note what a request or a session in place will wait for when it pauses next."""
+        self._upcoming[session_id] = endpoint_name(endpoint)
+
+    def name_pause(self, pause_id: str, endpoint: str) -> None:
+        """Name what a paused session waits for; see `Waits.name_endpoint`."""
+        pause = self.keeper.table.get(pause_id)
+        if pause is not None:
+            self.keeper.waits.name_endpoint(pause_id, self.names.admit(endpoint, pause.owner))
 
     def waits_for(self, session: Request) -> str:
         """What a session in place waits for when its turn has stopped."""
-        named = self._upcoming.pop(session.request_id, None)
-        if named is not None:
-            return self.limited(named)
         return self._named_endpoint(session) or CLIENT
 
     def _named_endpoint(self, request: Request) -> str | None:
-        """What the request says that it waits for, or the tool that its output calls."""
-        endpoint = endpoint_of(request) or self._tool_called(request)
-        return None if endpoint is None else self.limited(endpoint)
+        """What was said that the request waits for, or the tool that its output calls."""
+        endpoint = self._upcoming.pop(request.request_id, None) or endpoint_of(request)
+        if endpoint is None:
+            endpoint = self._tools_called(request)
+        return None if endpoint is None else self.names.admit(endpoint, owner_of(request))
 
-    def _tool_called(self, request: Request) -> str | None:
+    def _tools_called(self, request: Request) -> str | None:
         """The tool that the request's output calls; several are joined with "+"."""
-        if self._tools_called is None or not request.num_output_tokens:
+        if self.tools_called is None or not may_call_tools(request):
             return None
-        names = self._tools_called(list(request.output_token_ids))
+        names = self.tools_called(request.output_token_ids)
         return "+".join(sorted(set(names))) if names else None
-
-    def limited(self, endpoint: str) -> str:
-        """The endpoint, or "other" past a number of names: a model may invent any."""
-        if endpoint not in self._endpoints and len(self._endpoints) >= MAX_ENDPOINTS:
-            return OTHER
-        self._endpoints.add(endpoint)
-        return endpoint
 
     def discard(self, request_id: str) -> None:
         """The request is gone."""

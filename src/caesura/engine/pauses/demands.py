@@ -1,7 +1,7 @@
 """Requests that lack blocks, until they get them: how long they have waited, and for how many."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.request import Request
@@ -30,24 +30,15 @@ class _Unmet:
     missing_blocks: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class Demands:
-    """Breaks holds for requests that lack blocks, as the policy ranks them.
+    """Breaks holds for requests that lack blocks, as the policy ranks them."""
 
-    Args:
-        keeper: the pauses and the policy.
-        pool: the device's blocks.
-        block_size: tokens per block.
-        clock: monotonic seconds.
-    """
-
-    def __init__(
-        self, keeper: PauseKeeper, pool: BlockPool, block_size: int, clock: Callable[[], float]
-    ) -> None:
-        self._keeper = keeper
-        self._pool = pool
-        self._block_size = block_size
-        self._clock = clock
-        self._unmet: dict[str, _Unmet] = {}  # by request
+    keeper: PauseKeeper
+    pool: BlockPool
+    block_size: int
+    clock: Callable[[], float]
+    _unmet: dict[str, _Unmet] = field(default_factory=dict, init=False)  # by request
 
     def reclaim(self, request: Request, missing_blocks: int, *, running: bool, idle: bool) -> bool:
         """Free blocks for a request.
@@ -61,17 +52,17 @@ class Demands:
         Returns:
             Whether enough was freed to try again. The demand lasts until `forget`.
         """
-        wanted = self._pool.get_num_free_blocks() + missing_blocks
-        self._keeper.contexts.cut_prefetches_short()
-        if self._pool.get_num_free_blocks() >= wanted:
+        wanted = self.pool.get_num_free_blocks() + missing_blocks
+        self.keeper.contexts.transfers.prefetches.cut_all_short()
+        if self.pool.get_num_free_blocks() >= wanted:
             return True
-        now = self._clock()
+        now = self.clock()
         unmet = self._unmet.setdefault(request.request_id, _Unmet(now, now))
         if now < unmet.retry_seconds and not running:
             return False
         demand = Demand(
             request_id=request.request_id,
-            tokens=missing_blocks * self._block_size,
+            tokens=missing_blocks * self.block_size,
             running=running,
             arrival_seconds=request.arrival_time,
             waited_seconds=now - unmet.since_seconds,
@@ -80,23 +71,23 @@ class Demands:
         if self._break_holds(demand, wanted):
             return True
         unmet.retry_seconds = now + RETRY_SECONDS
-        unmet.missing_blocks = wanted - self._pool.get_num_free_blocks()
+        unmet.missing_blocks = wanted - self.pool.get_num_free_blocks()
         return False
 
     def _break_holds(self, demand: Demand, wanted_blocks: int) -> bool:
-        own = self._keeper.table.claimed_by(demand.request_id)
+        own = self.keeper.table.claimed_by(demand.request_id)
         own_action = None
-        for action in self._keeper.policy.plan(self._keeper.snapshots.take(demand)).actions:
+        for action in self.keeper.policy.plan(self.keeper.snapshots.take(demand)).actions:
             if own is not None and action.pause_id == own.id:
                 own_action = action
                 continue
-            self._keeper.act(action, HoldEnding.RELEASED)
-            if self._pool.get_num_free_blocks() >= wanted_blocks:
+            self.keeper.act(action, HoldEnding.RELEASED)
+            if self.pool.get_num_free_blocks() >= wanted_blocks:
                 return True
         if own_action is not None and own is not None and isinstance(own.hold, References):
             # Everything else is gone. The hold may be on blocks that the prefix cache has twice,
             # and gives the request the other ones: it must not wait for its own hold.
-            self._keeper.act(own_action, HoldEnding.RELEASED)
+            self.keeper.act(own_action, HoldEnding.RELEASED)
             return True
         return False
 

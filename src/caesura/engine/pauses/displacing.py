@@ -1,6 +1,7 @@
 """Running and waiting requests that make room for others, and the limit on an iteration."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
@@ -14,83 +15,67 @@ from caesura.engine.pauses.ranks import SessionRanks
 from caesura.policy import displacement_pays
 
 
+@dataclass(slots=True, eq=False)
 class Displacing:
-    """Takes blocks from requests that do not pause.
+    """Takes blocks from requests that do not pause."""
 
-    Args:
-        scheduler: vLLM's, with its queues.
-        keeper: the pauses and the policy.
-        demands: requests that lack blocks.
-        parking: gives blocks back.
-        ranks: of sessions.
-        metrics: counts.
-        clock: monotonic seconds.
-    """
+    scheduler: Scheduler
+    keeper: PauseKeeper
+    demands: Demands
+    parking: Parking
+    ranks: SessionRanks
+    metrics: PauseMetrics
+    clock: Callable[[], float]
+    _engine_token_limit: int = field(init=False)
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        keeper: PauseKeeper,
-        demands: Demands,
-        parking: Parking,
-        ranks: SessionRanks,
-        metrics: PauseMetrics,
-        clock: Callable[[], float],
-    ) -> None:
-        self._scheduler = scheduler
-        self._keeper = keeper
-        self._demands = demands
-        self._parking = parking
-        self._ranks = ranks
-        self._metrics = metrics
-        self._clock = clock
-        self._engine_token_limit: int = scheduler.max_num_scheduled_tokens
+    def __post_init__(self) -> None:
+        self._engine_token_limit = self.scheduler.max_num_scheduled_tokens
 
     def limit_tokens(self) -> None:
         """Apply the policy's limit on an iteration while sessions pause; running ones go on."""
         limit = None
-        if len(self._keeper.table) > 0:
-            limit = self._keeper.policy.iteration_tokens()
+        if len(self.keeper.table) > 0:
+            limit = self.keeper.policy.iteration_tokens()
         tokens = self._engine_token_limit
         if limit is not None:
-            tokens = min(tokens, max(limit, len(self._scheduler.running) + 1))
-        self._scheduler.max_num_scheduled_tokens = tokens
+            tokens = min(tokens, max(limit, len(self.scheduler.running) + 1))
+        self.scheduler.max_num_scheduled_tokens = tokens
 
     def displace(self) -> None:
         """Preempt running requests that rank far behind the first waiting one.
 
         Only if that gives it enough room, and only where copying out what they give up is worth it.
         """
-        queue = self._scheduler.kv_holding_waiting or self._scheduler.waiting
+        queue = self.scheduler.kv_holding_waiting or self.scheduler.waiting
         needy = queue.peek_request() if queue else None
-        missing = self._demands.missing_blocks(needy.request_id) if needy is not None else 0
-        if needy is None or missing <= 0 or not self._keeper.holding.saves_contexts():
+        missing = self.demands.missing_blocks(needy.request_id) if needy is not None else 0
+        if needy is None or missing <= 0 or not self.keeper.holding.saves_contexts():
             return
         victims = self._victims(needy, missing)
-        self._metrics.count("displacements", len(victims))
+        self.metrics.count("displacements", len(victims))
         for request in victims:
-            self._scheduler.running.remove(request)
-            self._scheduler._preempt_request(request, self._clock())
+            self.scheduler.running.remove(request)
+            self.scheduler._preempt_request(request, self.clock())
 
     def _victims(self, needy: Request, missing_blocks: int) -> list[Request]:
         victims: list[Request] = []
         freed = 0
-        running = self._scheduler.running
-        costs = self._keeper.snapshots.costs()
-        for request in self._ranks.make_room_for(needy, running):
+        running = self.scheduler.running
+        costs = self.keeper.snapshots.costs()
+        for request in self.ranks.make_room_for(needy, running):
             turn, context = request.num_output_tokens, request.num_computed_tokens
             if not displacement_pays(turn, context, len(running), costs):
                 continue
-            if freed < missing_blocks and self._parking.can_free(request):
+            if freed < missing_blocks and self.parking.can_free(request):
                 victims.append(request)
                 freed += self._freeable_blocks(request)
-        room_tokens = self._keeper.contexts.memory().free_tokens
+        room_tokens = self.keeper.contexts.memory().free_tokens
         enough = missing_blocks <= freed
-        return victims if enough and freed * self._scheduler.block_size <= room_tokens else []
+        return victims if enough and freed * self.scheduler.block_size <= room_tokens else []
 
     def _freeable_blocks(self, request: Request) -> int:
         """Blocks that nobody else has: what preempting the request would free."""
-        blocks = self._scheduler.kv_cache_manager.get_blocks(request.request_id).blocks[0]
+        blocks = self.scheduler.kv_cache_manager.get_blocks(request.request_id).blocks[0]
         return len(sole_blocks(blocks))
 
     def release_waiting(self, needy: Request) -> bool:
@@ -100,7 +85,7 @@ class Displacing:
         requests whose host copies were loaded, wait with blocks of their own and are not pauses.
         If each of them needs more, none would start.
         """
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         for request in scheduler.kv_holding_waiting:
             if request.status == RequestStatus.WAITING_FOR_REMOTE_KVS:
                 # vLLM notes that a load is complete when it comes to the request: behind one
@@ -112,12 +97,12 @@ class Displacing:
             if request is not needy
             and request.num_computed_tokens > 0
             and request.status in (RequestStatus.WAITING, RequestStatus.PREEMPTED)
-            and self._keeper.table.claimed_by(request.request_id) is None
-            and self._parking.can_free(request)
+            and self.keeper.table.claimed_by(request.request_id) is None
+            and self.parking.can_free(request)
         ]
         if not holders:
             return False
         last = max(holders, key=lambda request: (request.priority, request.arrival_time))
-        self._parking.free(last)
+        self.parking.free(last)
         scheduler._inflight_prefills.discard(last)
         return True

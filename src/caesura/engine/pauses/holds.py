@@ -19,11 +19,9 @@ class Hold(Protocol):
     @property
     def tokens(self) -> int:
         """Leading tokens of the context whose KV the hold keeps."""
-        ...
 
     def blocks(self) -> list[KVCacheBlock]:
         """The held blocks in context order."""
-        ...
 
 
 class References:

@@ -5,6 +5,7 @@ of queues or steps: those are the scheduler's.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import assert_never
 
@@ -16,9 +17,14 @@ from caesura.engine.copies.contexts import HostContexts
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.costs import StepTimer, profiled_costs
 from caesura.engine.pauses.holding import Holding
-from caesura.engine.pauses.listener import NO_PAUSE_LISTENER, PauseListener
 from caesura.engine.pauses.parking import Parking
-from caesura.engine.pauses.pause import HoldEnding, Pause, PauseEnding
+from caesura.engine.pauses.pause import (
+    NO_PAUSE_LISTENER,
+    HoldEnding,
+    Pause,
+    PauseEnding,
+    PauseListener,
+)
 from caesura.engine.pauses.returns import Returns
 from caesura.engine.pauses.snapshots import Snapshots
 from caesura.engine.pauses.table import PauseTable
@@ -39,50 +45,32 @@ from caesura.policy import (
 )
 
 
+@dataclass(eq=False)
 class PauseKeeper:
-    """Pauses of one engine.
+    """Pauses of one engine."""
 
-    Args:
-        policy: decides.
-        config: limits.
-        scheduler: vLLM's, for its blocks.
-        parking: sessions in place.
-        contexts: host copies of paused contexts.
-        metrics: counts.
-        clock: monotonic seconds.
-    """
+    policy: Policy
+    config: CaesuraConfig
+    scheduler: Scheduler
+    parking: Parking
+    contexts: HostContexts
+    metrics: PauseMetrics
+    clock: Callable[[], float]
 
-    def __init__(
-        self,
-        policy: Policy,
-        config: CaesuraConfig,
-        scheduler: Scheduler,
-        parking: Parking,
-        contexts: HostContexts,
-        metrics: PauseMetrics,
-        clock: Callable[[], float],
-    ) -> None:
-        self.table = PauseTable()
-        self.timer = StepTimer(profiled_costs(config.profile))
-        self.policy = policy
-        self.waits = Waits(self.table, policy, metrics, clock)
+    def __post_init__(self) -> None:
+        table, policy, contexts, metrics = PauseTable(), self.policy, self.contexts, self.metrics
+        self.table = table
+        self.timer = StepTimer(profiled_costs(self.config.profile))
+        self.waits = Waits(table, policy, metrics, self.clock)
         self.returns = Returns(policy.name)
-        self.clock = clock
-        self._config = config
-        self.contexts = contexts
-        self.snapshots = Snapshots(scheduler, self.table, contexts, self.timer, clock)
+        snapshots = Snapshots(self.scheduler, table, contexts, self.timer, self.clock)
+        self.snapshots = snapshots
         self.holding = Holding(
-            self.table, policy, self.snapshots, scheduler, parking, contexts, metrics
+            table, policy, snapshots, self.scheduler, self.parking, contexts, metrics
         )
-        self._block_size: int = scheduler.block_size
-        self._parking = parking
         self.listener: PauseListener = NO_PAUSE_LISTENER
-        self._metrics = metrics
+        self._block_size: int = self.scheduler.block_size
         self._review_seconds: float | None = None
-
-    def report_to(self, listener: PauseListener) -> None:
-        """Tell a listener of the pauses and their holds."""
-        self.listener = self.holding.listener = listener
 
     # Beginnings
 
@@ -164,7 +152,7 @@ class PauseKeeper:
             return False
         disposition = _disposition_after(action, pause)
         if pause.disposition != disposition:
-            self._metrics.count("dispositions", labels=(pause.endpoint, disposition))
+            self.metrics.count("dispositions", labels=(pause.endpoint, disposition))
             self.listener.decided(pause, action, disposition)
         self.table.decided(pause, disposition)
         match action:
@@ -195,9 +183,9 @@ class PauseKeeper:
         """A session is scheduled again, with this much of its context found or loaded."""
         found = min(local_tokens, pause.context_tokens)
         loaded = min(loaded_tokens, pause.context_tokens - found)
-        self._metrics.count("held_tokens", found)
-        self._metrics.count("loaded_tokens", loaded)
-        self._metrics.count("recomputed_tokens", pause.context_tokens - found - loaded)
+        self.metrics.count("held_tokens", found)
+        self.metrics.count("loaded_tokens", loaded)
+        self.metrics.count("recomputed_tokens", pause.context_tokens - found - loaded)
         self.contexts.found(pause.copy, found)
         self.listener.resumed(pause, found, loaded)
         self.returns.note(pause, found, loaded)
@@ -226,8 +214,8 @@ class PauseKeeper:
 
     def _forget_surplus(self) -> None:
         """Forget pauses that are too many, and finished requests' that are too old."""
-        too_old = self.clock() - self._config.forget_after_seconds
-        surplus = len(self.table) - self._config.max_pauses
+        too_old = self.clock() - self.config.forget_after_seconds
+        surplus = len(self.table) - self.config.max_pauses
         for pause in self.table.oldest_first(max(surplus, 0), too_old):
             if pause.returning:
                 continue
@@ -235,7 +223,7 @@ class PauseKeeper:
                 self._forget(pause)
             elif surplus > 0:
                 self._forget(pause)
-                self._parking.let_go(pause.request)
+                self.parking.let_go(pause.request)
             surplus -= 1
 
     def _forget(self, pause: Pause) -> None:

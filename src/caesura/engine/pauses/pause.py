@@ -1,4 +1,4 @@
-"""One paused context, and how pauses and holds end."""
+"""One paused context, how pauses and holds end, and who is told of it."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,7 +10,7 @@ from caesura.endpoints import HUMAN
 from caesura.engine.copies.blocks import sole_blocks
 from caesura.engine.copies.contexts import HostCopy
 from caesura.engine.pauses.holds import Hold
-from caesura.policy import Disposition, Service
+from caesura.policy import Action, Disposition, Service
 from caesura.policy.progress import Progress
 
 
@@ -154,3 +154,31 @@ class Pause:
         end of its prompt (for clients that render the last turn differently)."""
         ends = {len(self.block_hashes), self.prompt_tokens // self.block_size}
         return {self.block_hashes[end - 1] for end in ends if 0 < end <= len(self.block_hashes)}
+
+
+class PauseListener:
+    """Receives the events of `PauseKeeper`. This one ignores them."""
+
+    def pause_began(self, pause: Pause) -> None:
+        """A session paused."""
+
+    def decided(self, pause: Pause, action: Action, disposition: Disposition) -> None:
+        """The policy changed its mind about a paused context."""
+
+    def hold_broken(self, pause: Pause, ending: HoldEnding, freed_tokens: int) -> None:
+        """A hold ended, or lost its tail."""
+
+    def prefetched(self, pause: Pause, loaded_tokens: int) -> None:
+        """Context was loaded ahead of the session, and is held."""
+
+    def claimed(self, pause: Pause) -> None:
+        """The session's tokens have arrived."""
+
+    def resumed(self, pause: Pause, held_tokens: int, loaded_tokens: int) -> None:
+        """The session is scheduled; that much of its context was held, and that much loaded."""
+
+    def pause_ended(self, pause: Pause, ending: PauseEnding) -> None:
+        """The pause is over."""
+
+
+NO_PAUSE_LISTENER = PauseListener()

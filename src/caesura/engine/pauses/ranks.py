@@ -1,32 +1,24 @@
-"""Ranks of requests: what each session has had, and who makes room for whom."""
+"""Ranks of requests: what each session has had, who makes room for whom, and who waits where."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
+from vllm.v1.core.sched.request_queue import FCFSRequestQueue
 from vllm.v1.request import Request
 
 from caesura.engine.pauses.pause import Pause
 from caesura.policy import Service, SessionOrder
 
 
+@dataclass(slots=True, eq=False)
 class SessionRanks:
-    """What sessions have had so far, and their ranks by the policy's order.
+    """What sessions have had so far, and their ranks by the policy's order."""
 
-    Args:
-        order: the policy's; None leaves all requests where vLLM puts them.
-        pauses_in_use: whether anything pauses here, seen from a request that has not.
-        clock: monotonic seconds.
-    """
-
-    def __init__(
-        self,
-        order: SessionOrder | None,
-        pauses_in_use: Callable[[Request], bool],
-        clock: Callable[[], float],
-    ) -> None:
-        self.order = order
-        self._pauses_in_use = pauses_in_use
-        self._clock = clock
-        self._services: dict[str, Service] = {}  # by request; of sessions that have paused
+    order: SessionOrder | None
+    pauses_in_use: Callable[[Request], bool]
+    clock: Callable[[], float]
+    # By request; of sessions that have paused.
+    _services: dict[str, Service] = field(default_factory=dict, init=False)
 
     def __contains__(self, request_id: str) -> bool:
         """Whether the request's session has paused, or was interrupted."""
@@ -39,7 +31,7 @@ class SessionRanks:
     def returns(self, request_id: str, pause: Pause) -> None:
         """A session's pause is over: it goes on as this request."""
         if self.order is not None:
-            elapsed = self._clock() - pause.paused_seconds
+            elapsed = self.clock() - pause.paused_seconds
             self._services[request_id] = pause.service.paused(elapsed)
 
     def turns(self, request: Request) -> None:
@@ -62,7 +54,7 @@ class SessionRanks:
         if order is None:
             return None
         ranked = request.request_id in self._services
-        if not ranked and not (order.ranks_everyone and self._pauses_in_use(request)):
+        if not ranked and not (order.ranks_everyone and self.pauses_in_use(request)):
             return None
         return order.rank(self.service(request))
 
@@ -80,3 +72,70 @@ class SessionRanks:
         ]
         ranked.sort(key=lambda pair: pair[0], reverse=True)
         return [request for _, request in ranked]
+
+
+class RankedQueue(FCFSRequestQueue):
+    """vLLM's queue, in which requests that have a rank are put where it belongs.
+
+    Requests without a rank are queued exactly as stock vLLM queues them; others are put before
+    the first request of a higher rank (for requests without one: of a later arrival).
+
+    Args:
+        rank: a request's rank, None if it has none. It does not change while the request waits.
+    """
+
+    def __init__(self, rank: Callable[[Request], float | None]) -> None:
+        super().__init__()
+        self._rank = rank
+
+    def add_request(self, request: Request) -> None:
+        """Queue a request: at the end, or by its rank."""
+        rank = self._rank(request)
+        if rank is None:
+            self.append(request)
+        else:
+            self._insert(request, rank)
+
+    def prepend_request(self, request: Request) -> None:
+        """Queue a preempted request: by its rank, or first, but behind ranked ones before it."""
+        rank = self._rank(request)
+        if rank is not None:
+            self._insert(request, rank)
+            return
+        index = 0
+        for queued in self:
+            ahead = self._rank(queued)
+            if ahead is None or ahead > request.arrival_time:
+                break
+            index += 1
+        self.insert(index, request)
+
+    def _insert(self, request: Request, rank: float) -> None:
+        for index, queued in enumerate(self):
+            other = self._rank(queued)
+            if (queued.arrival_time if other is None else other) > rank:
+                self.insert(index, request)
+                return
+        self.append(request)
+
+
+def move_to_rank(
+    running: list[Request], request: Request, rank: Callable[[Request], float | None]
+) -> None:
+    """Move a session that was just admitted to its place by rank among the running.
+
+    The last of the running requests is preempted first, so an old session that has just
+    resumed must not stay there.
+    """
+
+    def place_of(other: Request) -> float:
+        found = rank(other)
+        return other.arrival_time if found is None else found
+
+    running.remove(request)
+    own = place_of(request)
+    for index, other in enumerate(running):
+        if place_of(other) > own:
+            running.insert(index, request)
+            return
+    running.append(request)

@@ -4,7 +4,7 @@ The report travels with the end of the request, in the dictionary that vLLM pass
 connectors, and only to whoever asked for it: nobody else has to take it out again.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vllm.v1.request import Request
@@ -14,16 +14,12 @@ from caesura.engine.protocol import REPORT, wants_report
 from caesura.session.returns import ContextReturn
 
 
+@dataclass(slots=True, eq=False)
 class Returns:
-    """Reports by request.
+    """Reports by request."""
 
-    Args:
-        policy: name of the policy that decides.
-    """
-
-    def __init__(self, policy: str) -> None:
-        self._policy = policy
-        self._by_request: dict[str, ContextReturn] = {}
+    policy: str
+    _by_request: dict[str, ContextReturn] = field(default_factory=dict, init=False)
 
     def note(self, pause: Pause, held_tokens: int, loaded_tokens: int) -> None:
         """A client's request goes on with a paused context. A session in place has no request of
@@ -32,7 +28,7 @@ class Returns:
             return
         self._by_request[pause.claimed_by] = ContextReturn(
             endpoint=pause.endpoint,
-            policy=self._policy,
+            policy=self.policy,
             disposition=pause.disposition,
             context_tokens=pause.context_tokens,
             held_tokens=held_tokens,

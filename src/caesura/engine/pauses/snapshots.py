@@ -1,48 +1,34 @@
-"""The state that the policy decides from."""
+"""The state of an engine: what the policy decides from, and what is shown of it."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from caesura.engine.copies.contexts import HostContexts
+from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.costs import StepTimer
 from caesura.engine.pauses.table import PauseTable
 from caesura.policy import CostModel, Demand, Load, Memory, Snapshot
 
 
+@dataclass(slots=True, eq=False)
 class Snapshots:
-    """Takes snapshots of an engine.
+    """Takes snapshots of an engine."""
 
-    Args:
-        scheduler: vLLM's, with its queues and its blocks.
-        table: the pauses.
-        contexts: host copies of them.
-        timer: measures iterations.
-        clock: monotonic seconds.
-    """
-
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        table: PauseTable,
-        contexts: HostContexts,
-        timer: StepTimer,
-        clock: Callable[[], float],
-    ) -> None:
-        self._scheduler = scheduler
-        self._table = table
-        self._contexts = contexts
-        self._timer = timer
-        self._clock = clock
+    scheduler: Scheduler
+    table: PauseTable
+    contexts: HostContexts
+    timer: StepTimer
+    clock: Callable[[], float]
 
     def take(self, demand: Demand | None = None) -> Snapshot:
         """The state now, for a request that lacks memory or for nobody."""
         return Snapshot(
-            now_seconds=self._clock(),
-            pauses=self._table,
+            now_seconds=self.clock(),
+            pauses=self.table,
             device=self.device_memory(),
-            host=self._contexts.memory(),
+            host=self.contexts.memory(),
             costs=self.costs(),
             load=self._load(),
             demand=demand,
@@ -50,7 +36,7 @@ class Snapshots:
 
     def device_memory(self) -> Memory:
         """Device memory for KV caches, in tokens."""
-        pool, block_size = self._scheduler.kv_cache_manager.block_pool, self._scheduler.block_size
+        pool, block_size = self.scheduler.kv_cache_manager.block_pool, self.scheduler.block_size
         return Memory(
             total_tokens=(pool.num_gpu_blocks - 1) * block_size,  # without vLLM's null block
             free_tokens=pool.get_num_free_blocks() * block_size,
@@ -58,18 +44,54 @@ class Snapshots:
 
     def costs(self) -> CostModel:
         """What computing and copying cost, as measured so far."""
-        costs = self._timer.costs()
-        per_token = self._contexts.link().seconds_per_token
+        costs = self.timer.costs()
+        per_token = self.contexts.link().seconds_per_token
         if per_token is None:
             return costs
         return replace(costs, seconds_per_copied_token=per_token, link_measured=True)
 
     def _load(self) -> Load:
-        running, link = self._scheduler.running, self._contexts.link()
+        running, link = self.scheduler.running, self.contexts.link()
         return Load(
             running_requests=len(running),
             running_tokens=sum(request.num_computed_tokens for request in running),
-            waiting_requests=len(self._scheduler.waiting) + len(self._scheduler.kv_holding_waiting),
+            waiting_requests=len(self.scheduler.waiting) + len(self.scheduler.kv_holding_waiting),
             link_backlog_tokens=link.backlog_tokens,
             copy_budget_tokens=link.budget_tokens,
+        )
+
+
+INTERVAL_SECONDS = 0.2
+
+
+@dataclass(slots=True, eq=False)
+class Gauges:
+    """Reads gauges now and then: it takes a look at every pause."""
+
+    table: PauseTable
+    contexts: HostContexts
+    snapshots: Snapshots
+    metrics: PauseMetrics
+    clock: Callable[[], float]
+    _read_seconds: float = field(default=0.0, init=False)
+
+    def read(self, *, idle: bool) -> None:
+        """Refresh the gauges, if they are old or nothing may refresh them for a long time."""
+        now = self.clock()
+        if not idle and now - self._read_seconds < INTERVAL_SECONDS:
+            return
+        self._read_seconds = now
+        holding = [pause for pause in self.table if pause.hold is not None]
+        copied = [pause for pause in self.table if pause.hold is None and pause.copied_tokens]
+        self.metrics.set_gauges(
+            {
+                "pauses_now": len(self.table),
+                "holding_now": len(holding),
+                "copied_now": len(copied),
+                "held_tokens_now": sum(pause.held_tokens for pause in holding),
+                "host_tokens_now": self.contexts.used_tokens(),
+                "device_tokens": self.snapshots.device_memory().total_tokens,
+                "host_tokens": self.contexts.memory().total_tokens,
+                "returning_now": self.table.returning_count(),
+            }
         )

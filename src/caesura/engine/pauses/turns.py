@@ -1,6 +1,6 @@
 """Turns of sessions in place: how one ends, and how the next begins."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
@@ -18,47 +18,30 @@ Outputs = dict[int, EngineCoreOutputs]
 """A step's outputs by client."""
 
 
+@dataclass(slots=True, eq=False)
 class Turns:
-    """Takes sessions in place from one turn to the next.
+    """Takes sessions in place from one turn to the next."""
 
-    Args:
-        scheduler: begins turns (`_update_request_as_session`) and ends requests.
-        parking: where sessions are.
-        keeper: their pauses.
-        ranks: what they have had.
-        continuations: what they wait for.
-        metrics: counts.
-    """
-
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        parking: Parking,
-        keeper: PauseKeeper,
-        ranks: SessionRanks,
-        continuations: Continuations,
-        metrics: PauseMetrics,
-    ) -> None:
-        self._scheduler = scheduler
-        self._parking = parking
-        self._keeper = keeper
-        self._ranks = ranks
-        self._continuations = continuations
-        self._metrics = metrics
+    scheduler: Scheduler
+    parking: Parking
+    keeper: PauseKeeper
+    ranks: SessionRanks
+    continuations: Continuations
+    metrics: PauseMetrics
 
     def extend(self, session: Request, update: StreamingUpdate | None) -> None:
         """A parked session gets more tokens, or is closed (None)."""
         if update is None:
             self._close(session)
             return
-        pause = self._keeper.table.get(session.request_id)
+        pause = self.keeper.table.get(session.request_id)
         assert pause is not None
-        self._keeper.claim(pause, session)
-        if self._ranks.order is None:
+        self.keeper.claim(pause, session)
+        if self.ranks.order is None:
             session.arrival_time = update.arrival_time
-        self._ranks.returns(session.request_id, pause)
-        self._scheduler._update_request_as_session(session, update)
-        self._parking.queue(session)
+        self.ranks.returns(session.request_id, pause)
+        self.scheduler._update_request_as_session(session, update)
+        self.parking.queue(session)
 
     def stop(self, session: Request) -> None:
         """A session's turn has stopped. What steps in flight compute for it is void: it goes on
@@ -70,26 +53,26 @@ class Turns:
         session.num_stale_output_tokens = session.num_in_flight_tokens
         session.num_output_placeholders = 0
         session.status = RequestStatus.WAITING
-        self._parking.stop(session)
+        self.parking.stop(session)
 
     def settle(self, outputs: Outputs) -> None:
         """At the end of a step: go on with sessions whose turn stopped, and let go of those that
         cannot go on. Their clients are told in the step's outputs."""
-        for session in self._parking.in_state(SessionState.STOPPED):
+        for session in self.parking.in_state(SessionState.STOPPED):
             self._settle_stopped(session, outputs)
-        for session in self._parking.in_state(SessionState.FULL):
+        for session in self.parking.in_state(SessionState.FULL):
             # A full context ends a turn before its first token, and nothing can follow it here.
             _report_end(outputs, session, FinishReason.LENGTH)
-            self._parking.let_go(session)
-        for session in self._parking.take_detached():
+            self.parking.let_go(session)
+        for session in self.parking.take_detached():
             _report_end(outputs, session, FinishReason.ABORT, DETACHED)
 
     def _settle_stopped(self, session: Request, outputs: Outputs) -> None:
         """Go on with the tokens that wait for a session, or park it."""
-        if self._scheduler.use_v2_model_runner:
+        if self.scheduler.use_v2_model_runner:
             # Give the model runner's slot back: others may be admitted before the session,
             # and it is sent as a new request then.
-            self._scheduler.reset_preempted_req_ids.add(session.request_id)
+            self.scheduler.reset_preempted_req_ids.add(session.request_id)
         appended = 0
         assert session.streaming_queue is not None
         while session.streaming_queue:
@@ -98,23 +81,23 @@ class Turns:
                 self._close(session)
                 _report_end(outputs, session, FinishReason.ABORT)
                 return
-            self._ranks.turns(session)
-            self._scheduler._update_request_as_session(session, update)
+            self.ranks.turns(session)
+            self.scheduler._update_request_as_session(session, update)
             appended += 1
             if appended > 1:
                 # Every appended piece ends the turn before it, also one without output.
                 _report_end(outputs, session, FinishReason.STOP, INTERRUPTED)
         if appended:
-            self._metrics.count("interrupts", appended)
-            self._parking.queue(session)
+            self.metrics.count("interrupts", appended)
+            self.parking.queue(session)
             return
-        self._parking.park(session)
-        service, computed = self._ranks.service(session), session.num_computed_tokens
-        endpoint = self._continuations.waits_for(session)
-        self._keeper.begin(session, endpoint, computed, service, in_place=True)
+        self.parking.park(session)
+        service, computed = self.ranks.service(session), session.num_computed_tokens
+        endpoint = self.continuations.waits_for(session)
+        self.keeper.begin(session, endpoint, computed, service, in_place=True)
 
     def _close(self, session: Request) -> None:
-        self._scheduler.finish_requests(session.request_id, RequestStatus.FINISHED_ABORTED)
+        self.scheduler.finish_requests(session.request_id, RequestStatus.FINISHED_ABORTED)
 
 
 def stop_turn(request: Request, reason: int | str) -> None:

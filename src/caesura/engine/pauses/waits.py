@@ -1,8 +1,10 @@
 """What paused sessions wait for, how far that has come, and how long it took."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from caesura.endpoints import HUMAN
+from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.pause import Pause, PauseEnding
 from caesura.engine.pauses.table import PauseTable
@@ -10,28 +12,15 @@ from caesura.policy import Policy
 from caesura.policy.progress import Progress
 
 
+@dataclass(slots=True, eq=False)
 class Waits:
-    """Names, counts and learns from the waits of pauses.
+    """Names, counts and learns from the waits of pauses."""
 
-    Args:
-        table: the pauses.
-        policy: predicts how long waits last, and learns.
-        metrics: counts.
-        clock: monotonic seconds.
-    """
-
-    def __init__(
-        self,
-        table: PauseTable,
-        policy: Policy,
-        metrics: PauseMetrics,
-        clock: Callable[[], float],
-    ) -> None:
-        self._table = table
-        self._policy = policy
-        self._metrics = metrics
-        self._clock = clock
-        self._changed = False
+    table: PauseTable
+    policy: Policy
+    metrics: PauseMetrics
+    clock: Callable[[], float]
+    _changed: bool = field(default=False, init=False)
 
     @property
     def changed(self) -> bool:
@@ -45,8 +34,8 @@ class Waits:
 
     def begin(self, pause: Pause) -> None:
         """A session pauses."""
-        pause.predicted_seconds = self._policy.expected_seconds(pause.endpoint)
-        self._metrics.count("pauses", labels=(pause.endpoint,))
+        pause.predicted_seconds = self._expected_seconds(pause.endpoint)
+        self.metrics.count("pauses", labels=(pause.endpoint,))
 
     def name_endpoint(self, pause_id: str, endpoint: str) -> None:
         """Name what a session waits for: it paused without a name, or its call waits for a human
@@ -56,10 +45,10 @@ class Waits:
         begun. A human who has answered is learned from, and their time is not the tool's.
         Ignored when the pause is over, or the session returns already.
         """
-        pause = self._table.get(pause_id)
+        pause = self.table.get(pause_id)
         if pause is None or pause.returning or pause.endpoint == endpoint:
             return
-        now = self._clock()
+        now = self.clock()
         if pause.endpoint == HUMAN:
             self._learn(pause, now)
         self.end(pause, PauseEnding.RENAMED)
@@ -74,40 +63,47 @@ class Waits:
 
         Ignored when the pause is over, or the session returns already.
         """
-        pause = self._table.get(pause_id)
+        pause = self.table.get(pause_id)
         if pause is None or pause.returning or (fraction is None and remaining_seconds is None):
             return
-        elapsed = self._clock() - pause.endpoint_since_seconds
+        elapsed = self.clock() - pause.endpoint_since_seconds
         if remaining_seconds is not None:
             pause.progress = Progress.from_remaining(elapsed, remaining_seconds)
         elif fraction is not None:
             pause.progress = Progress.from_fraction(elapsed, fraction)
-        self._metrics.count("progress_reports", labels=(pause.endpoint,))
+        self.metrics.count("progress_reports", labels=(pause.endpoint,))
         self._changed = True
 
     def returned(self, pause: Pause) -> None:
         """The tokens that a session waited for have arrived."""
-        now = self._clock()
+        now = self.clock()
         pause.lasted_seconds = now - pause.paused_seconds
         self._learn(pause, now)
 
     def given_up(self, pause: Pause) -> None:
         """A session that has not returned will not come back."""
-        waited_seconds = self._clock() - pause.endpoint_since_seconds
-        self._policy.ended(pause.endpoint, waited_seconds, returned=False)
+        waited_seconds = self.clock() - pause.endpoint_since_seconds
+        with self.metrics.guard(Aside.LEARNING):
+            self.policy.ended(pause.endpoint, waited_seconds, returned=False)
 
     def end(self, pause: Pause, ending: PauseEnding) -> None:
         """A pause is over, or its wait for one endpoint: count it."""
-        self._metrics.count("pause_endings", labels=(pause.endpoint, ending))
-        waited_seconds = self._clock() - pause.named_seconds
-        self._metrics.count("paused_seconds", waited_seconds, labels=(pause.endpoint,))
+        self.metrics.count("pause_endings", labels=(pause.endpoint, ending))
+        waited_seconds = self.clock() - pause.named_seconds
+        self.metrics.count("paused_seconds", waited_seconds, labels=(pause.endpoint,))
 
     def _learn(self, pause: Pause, now: float) -> None:
         """Compare the time that a wait took with what was expected, then let the policy learn."""
         endpoint, waited_seconds = pause.endpoint, now - pause.endpoint_since_seconds
-        expected_seconds = self._policy.expected_seconds(endpoint)
+        expected_seconds = self._expected_seconds(endpoint)
         if expected_seconds is not None:
-            self._metrics.count("returns", labels=(endpoint,))
-            self._metrics.count("predicted_seconds", expected_seconds, labels=(endpoint,))
-            self._metrics.count("returned_seconds", waited_seconds, labels=(endpoint,))
-        self._policy.ended(endpoint, waited_seconds, returned=True)
+            self.metrics.count("returns", labels=(endpoint,))
+            self.metrics.count("predicted_seconds", expected_seconds, labels=(endpoint,))
+            self.metrics.count("returned_seconds", waited_seconds, labels=(endpoint,))
+        with self.metrics.guard(Aside.LEARNING):
+            self.policy.ended(endpoint, waited_seconds, returned=True)
+
+    def _expected_seconds(self, endpoint: str) -> float | None:
+        with self.metrics.guard(Aside.LEARNING):
+            return self.policy.expected_seconds(endpoint)
+        return None

@@ -1,6 +1,8 @@
-"""Start an engine in this program: Caesura under a policy, or stock vLLM."""
+"""Start an engine in this program."""
 
+import json
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +16,7 @@ from vllm.v1.metrics.stats import IterationStats, MultiModalCacheStats, Schedule
 
 from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.flags import SCHEDULER_CLASS, additional_config, kv_transfer_config
-from caesura.engine.serving.token_engines import InPlaceEngine, ResubmittingEngine
+from caesura.engine.serving.token_engines import InPlaceEngine
 from caesura.session.protocol import TokenEngine
 from caesura.variables import environment
 
@@ -74,9 +76,9 @@ class Counts(StatLoggerBase):
             self.totals["scheduled_tokens"] += details.num_generation_tokens
         stats = scheduler_stats.kv_connector_stats or {}
         for key, amount in stats.get("counters", {}).items():
-            name, *labels = key.split("|")
+            name, *labels = json.loads(key)
             self.totals[name] += amount
-            if any(labels):
+            if labels:
                 self.totals[key] += amount
         self.gauges.update(stats.get("gauges", {}))
 
@@ -126,8 +128,14 @@ class Engine:
         self.llm.shutdown()
 
 
-def start_engine(settings: EngineSettings) -> Engine:
+def start_engine(
+    settings: EngineSettings, sessions: Callable[[AsyncLLM], TokenEngine] = InPlaceEngine
+) -> Engine:
     """Start an engine in a process of its own and wait until it serves.
+
+    Args:
+        settings: what to start.
+        sessions: makes sessions on it; those in place need Caesura's scheduler.
 
     Raises:
         ConfigurationError: Caesura's options do not fit the machine.
@@ -144,9 +152,7 @@ def start_engine(settings: EngineSettings) -> Engine:
     with engine_environment(settings):
         args = AsyncEngineArgs(**engine_arguments(settings))
         llm = AsyncLLM.from_engine_args(args, stat_loggers=[make_counts])
-    in_place = settings.caesura is not None
-    tokens: TokenEngine = InPlaceEngine(llm) if in_place else ResubmittingEngine(llm)
-    return Engine(llm, tokens, counts[0])
+    return Engine(llm, sessions(llm), counts[0])
 
 
 def engine_arguments(settings: EngineSettings) -> dict[str, Any]:

@@ -1,14 +1,10 @@
-"""`TokenEngine` on vLLM, twice: sessions in place, and stock vLLM with a request per turn.
-
-Both feed one `AsyncLLM`, so that whatever runs on a `TokenEngine` can be compared on both.
-"""
+"""`TokenEngine` on vLLM: sessions in place."""
 
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, cast
 
-from transformers import PreTrainedTokenizerFast
 from vllm import SamplingParams
 from vllm.engine.protocol import StreamingInput
 from vllm.inputs import TokensPrompt
@@ -18,7 +14,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
-from caesura.cml import FrameRules, TextRules
+from caesura.endpoints import endpoint_name
 from caesura.engine.model.frames import frames_argument
 from caesura.engine.protocol import (
     BUNDLE_ENDED,
@@ -46,7 +42,7 @@ def to_vllm(
     """vLLM's sampling parameters for a turn of tokens, and for engines that speculate."""
     extra: dict[str, Any] = dict(sampling.extra or {})
     if endpoint:
-        extra[ENDPOINT_ARGUMENT] = endpoint
+        extra[ENDPOINT_ARGUMENT] = endpoint_name(endpoint)
     frames = sampling.frames
     if frames is not None:
         extra[FRAMES_ARGUMENT] = frames_argument(frames, sampling.stop_token_ids)
@@ -63,7 +59,7 @@ def to_vllm(
         ),
         extra_args=extra or None,
     )
-    if isinstance(frames, FrameRules):
+    if frames is not None:
         _mask(frames.interrupt, params, speculates=speculates)
     return params
 
@@ -112,7 +108,7 @@ def _delta(output: RequestOutput, first: bool) -> Delta:
     )
 
 
-class _Outputs:
+class Outputs:
     """All outputs of a request, one by one.
 
     vLLM's collector merges outputs that the consumer has not taken yet; the ends of turns
@@ -137,6 +133,7 @@ class _Outputs:
 
     @property
     def request_id(self) -> str:
+        """The engine's own id of it."""
         return self._collector.request_id
 
     async def next_delta(self) -> Delta | None:
@@ -192,7 +189,7 @@ class InPlaceEngine:
         """
         if session_id in self._open:
             raise DuplicateSession(f"session {session_id} is open already")
-        _require_room(self._llm, len(token_ids))
+        require_room(len(token_ids), self._llm.model_config.max_model_len)
         stream = _InPlaceStream(self._llm, session_id, self._open)
         await stream.start(token_ids, sampling, endpoint)
         return stream
@@ -204,7 +201,7 @@ class _InPlaceStream:
         self._session_id = session_id
         self._open = open_sessions
         self._inputs: asyncio.Queue[StreamingInput] = asyncio.Queue()
-        self._outputs: _Outputs | None = None
+        self._outputs: Outputs | None = None
         self._tokens = 0
         self._closed = False
 
@@ -219,7 +216,7 @@ class _InPlaceStream:
         except EngineDeadError as error:
             self._open.discard(self._session_id)
             raise EngineDead(str(error)) from error
-        self._outputs = _Outputs(collector)
+        self._outputs = Outputs(collector)
 
     async def deltas(self) -> AsyncIterator[Delta]:
         """Yield deltas until the session is closed."""
@@ -246,7 +243,7 @@ class _InPlaceStream:
         assert self._outputs is not None
         if self._outputs.detached:
             raise SessionDetached(f"session {self._session_id} was let go while it was paused")
-        _require_room(self._llm, self._tokens + len(token_ids))
+        require_room(self._tokens + len(token_ids), self._llm.model_config.max_model_len)
         self._put(token_ids, self._params(sampling, endpoint))
 
     async def progress(
@@ -284,13 +281,6 @@ class _InPlaceStream:
                 "CML frames need the model's tokenizer: start the engine without "
                 "--skip-tokenizer-init"
             )
-        if isinstance(sampling.frames, TextRules) and not isinstance(
-            self._llm.tokenizer, PreTrainedTokenizerFast
-        ):
-            raise ConfigurationError(
-                "markers as text need one of Hugging Face's fast tokenizers: start the engine "
-                "without --tokenizer-mode, or leave function_calling out"
-            )
         speculates = self._llm.vllm_config.speculative_config is not None
         return to_vllm(sampling, endpoint, speculates=speculates)
 
@@ -303,104 +293,3 @@ class _InPlaceStream:
     async def _chunks(self) -> AsyncGenerator[StreamingInput, None]:
         while True:
             yield await self._inputs.get()
-
-
-class ResubmittingEngine:
-    """Sessions as users run them on stock vLLM: each turn is a new request with all tokens.
-
-    Interrupts are what such clients can do: stop reading, and submit again.
-    """
-
-    def __init__(self, llm: AsyncLLM) -> None:
-        self._llm = llm
-
-    async def open(
-        self,
-        session_id: str,
-        token_ids: Sequence[int],
-        sampling: Sampling,
-        endpoint: str | None = None,
-    ) -> EngineStream:
-        """Start a session; see `TokenEngine.open`."""
-        _require_room(self._llm, len(token_ids))
-        stream = _ResubmittingStream(self._llm, session_id)
-        await stream.extend(token_ids, sampling, endpoint)
-        return stream
-
-
-class _ResubmittingStream:
-    def __init__(self, llm: AsyncLLM, session_id: str) -> None:
-        self._llm = llm
-        self._session_id = session_id
-        self._transcript: list[int] = []
-        self._turns: asyncio.Queue[SamplingParams | None] = asyncio.Queue()
-        self._pending: list[tuple[int, ...]] = []
-        self._request_id: str | None = None
-        self._turn = 0
-        self._closed = False
-
-    async def extend(
-        self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None = None
-    ) -> None:
-        """Queue a turn with more tokens.
-
-        Raises:
-            ConfigurationError: it is to have CML frames, which a request cannot be held at.
-        """
-        if sampling.frames is not None:
-            raise ConfigurationError("stock vLLM has no CML frames: use Caesura's scheduler")
-        if self._closed:
-            raise SessionClosed(f"session {self._session_id} is closed")
-        _require_room(self._llm, len(self._transcript) + len(token_ids))
-        self._pending.append(tuple(token_ids))
-        self._turns.put_nowait(to_vllm(sampling, None))
-
-    async def deltas(self) -> AsyncIterator[Delta]:
-        """Yield deltas until the session is closed."""
-        while not self._closed:
-            params = await self._turns.get()
-            if params is None:
-                return
-            self._transcript.extend(self._pending.pop(0))
-            self._turn += 1
-            prompt = TokensPrompt(prompt_token_ids=list(self._transcript))
-            request_id = f"{self._session_id}-turn-{self._turn}"
-            outputs = _Outputs(await self._llm.add_request(request_id, prompt, params))
-            self._request_id = outputs.request_id
-            while True:
-                delta = await outputs.next_delta()
-                if delta is None or self._closed:
-                    return
-                self._transcript.extend(delta.token_ids)
-                if delta.stop is None and self._pending:
-                    await self._llm.abort(outputs.request_id, internal=True)
-                    delta = Delta(delta.token_ids, StopReason.INTERRUPTED)
-                yield delta
-                if delta.stop is not None:
-                    break
-            self._request_id = None
-
-    async def progress(
-        self,
-        *,
-        fraction: float | None = None,
-        remaining_seconds: float | None = None,
-        endpoint: str | None = None,
-    ) -> None:
-        """Stock vLLM knows of no pause, and expects nobody back."""
-
-    async def name_next_pause(self, endpoint: str) -> None:
-        """Stock vLLM knows of no pause."""
-
-    async def close(self) -> None:
-        """Abort the turn that runs, if any."""
-        if self._closed:
-            return
-        self._closed = True
-        self._turns.put_nowait(None)
-        if self._request_id is not None:
-            await self._llm.abort(self._request_id, internal=True)
-
-
-def _require_room(llm: AsyncLLM, tokens: int) -> None:
-    require_room(tokens, llm.model_config.max_model_len)

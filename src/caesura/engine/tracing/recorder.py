@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
-from caesura.engine.copies.batch import CopyBatch
-from caesura.engine.copies.listener import CopyListener
-from caesura.engine.pauses.listener import PauseListener
-from caesura.engine.pauses.pause import HoldEnding, Pause, PauseEnding
-from caesura.engine.tracing.attention import attention_of, computed_before
+from caesura.engine.config import block_bytes
+from caesura.engine.copies.batch import CopyBatch, CopyListener
+from caesura.engine.guard import Aside
+from caesura.engine.pauses.keeper import PauseKeeper
+from caesura.engine.pauses.pause import HoldEnding, Pause, PauseEnding, PauseListener
 from caesura.engine.tracing.trace_events import MAX_EVENTS, Args, TraceEvents, section_path
 from caesura.policy import Action, Disposition, Drop, Expire
+from caesura.policy.profile import attention_pairs
 
 ITERATIONS = "iterations"
 COPIES_OUT, COPIES_IN, COPIES_URGENT = "copies out", "copies in", "urgent copies"
@@ -47,6 +49,7 @@ class Trace(PauseListener, CopyListener):
 
 
 NO_TRACE = Trace()
+_EVENTS = [name for name in dir(Trace) if not name.startswith("_")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,3 +294,63 @@ class TraceRecorder(Trace):
             self._events.write(section_path(self._path, self._section))
         self._section += 1
         self._begin_section()
+
+
+def computed_before(output: SchedulerOutput) -> dict[str, int]:
+    """Tokens of each request of an iteration that were computed before it."""
+    cached = output.scheduled_cached_reqs
+    computed = dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
+    computed.update((data.req_id, data.num_computed_tokens) for data in output.scheduled_new_reqs)
+    return computed
+
+
+def attention_of(output: SchedulerOutput) -> tuple[int, int]:
+    """Tokens of context that an iteration's attention reads, with those that it computes, and
+    its pairs of prefill attention."""
+    scheduled, tokens = output.num_scheduled_tokens, output.total_num_scheduled_tokens
+    context = sum(output.scheduled_cached_reqs.num_computed_tokens) + tokens
+    context += sum(data.num_computed_tokens for data in output.scheduled_new_reqs)
+    if tokens == len(scheduled):
+        return context, 0  # one token each: decoding, and a simulation does mostly that
+    computed = computed_before(output)
+    return context, sum(attention_pairs(n, computed[name]) for name, n in scheduled.items())
+
+
+def trace_engine(
+    scheduler: Scheduler, keeper: PauseKeeper, name: str, clock: Callable[[], float], path: Path
+) -> Trace:
+    """Record what a scheduler and its keeper do, from now on.
+
+    Args:
+        scheduler: any scheduler of vLLM's.
+        keeper: its pauses; its listeners are replaced.
+        name: what is traced, for people.
+        clock: the scheduler's, in monotonic seconds.
+        path: file of the first section.
+    """
+    trace = TraceRecorder(
+        path,
+        name,
+        clock,
+        lambda: levels_of(scheduler, keeper),
+        block_bytes(scheduler.kv_cache_config),
+    )
+    for name in _EVENTS:
+        setattr(trace, name, keeper.metrics.guard.wrap(Aside.TRACE, getattr(trace, name), None))
+    keeper.listener = keeper.holding.listener = trace
+    keeper.contexts.transfers.listener = trace
+    return trace
+
+
+def levels_of(scheduler: Scheduler, keeper: PauseKeeper | None) -> Levels:
+    """Lengths of queues, and memory."""
+    running, waiting = scheduler.get_request_counts()
+    requests = {"running": running, "waiting": waiting}
+    block_size = scheduler.block_size
+    free_blocks = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+    levels = {"requests": requests, "device tokens": {"free": free_blocks * block_size}}
+    if keeper is not None:
+        requests["paused"] = len(keeper.table) - keeper.table.returning_count()
+        if keeper.contexts.memory().total_tokens:
+            levels["host tokens"] = {"used": keeper.contexts.used_tokens()}
+    return levels

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
+from caesura.engine.serving.token_engines import InPlaceEngine
 from caesura.errors import CaesuraError
 from caesura.lab.bench.arms import Arm, Variant, arm
 from caesura.lab.bench.engines import EngineCounters, RunningEngine
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.bench.traces import engine_part
+from caesura.lab.bench.vllm_resubmitting import ResubmittingEngine
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.logs import LEVEL_VARIABLE
 from caesura.policy import policy_options
@@ -53,7 +55,9 @@ class ArmEngines:
             dtype=self._settings.dtype,
         )
         with engine_log(name) as log:
-            engine = start_engine(settings)
+            engine = start_engine(
+                settings, ResubmittingEngine if chosen.policy is None else InPlaceEngine
+            )
         return ArmEngine(chosen, engine, log, self._settings.trace_path)
 
     def _config(self, policy: str) -> CaesuraConfig:

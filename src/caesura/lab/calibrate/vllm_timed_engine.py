@@ -21,7 +21,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.copies.batch import CopyBatch
 from caesura.engine.serving.launch import EngineSettings, engine_arguments, engine_environment
-from caesura.engine.tracing.attention import attention_of
+from caesura.engine.tracing.recorder import attention_of
 from caesura.errors import ConfigurationError
 from caesura.lab.calibrate.iteration_fit import IterationSample
 

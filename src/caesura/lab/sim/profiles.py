@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from caesura.policy import CostModel
 from caesura.policy.profile import DeviceProfile
-from caesura.policy.waste import GPT_J_6B_A100, VICUNA_13B_2X_A100, ReleasedProfile
 
 # Assumptions. With them Llama-3.1-8B on an H100 takes 0.027 ms per token and 5.2 ms per iteration.
 COMPUTE_UTILISATION = 0.6  # of peak operations, large matrix products of a prefill
@@ -69,6 +69,38 @@ MODELS = {
     "gpt-j-6b": Model(6_050_882_784, 28, 4096, 4096),
     "vicuna-13b": Model(13_015_864_320, 40, 5120, 5120),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedProfile:
+    """Constants that the authors measured on one machine and released with their code.
+
+    Attributes:
+        costs: `T_fwd`.
+        swap_tokens_per_iteration: `N` of an iteration at saturation, both directions together.
+        saturation_tokens: `S`.
+    """
+
+    costs: CostModel
+    swap_tokens_per_iteration: int
+    saturation_tokens: int
+
+    def swap_seconds(self, tokens: int) -> float:
+        """`T_swap`, linear, with `T_swap(N) = T_fwd(S)`."""
+        iteration_seconds = self.costs.forward_seconds(self.saturation_tokens)
+        return iteration_seconds * tokens / self.swap_tokens_per_iteration
+
+
+GPT_J_6B_A100 = ReleasedProfile(
+    CostModel(seconds_per_token=0.0463e-3, seconds_per_iteration=10e-3, measured=True),
+    swap_tokens_per_iteration=605,
+    saturation_tokens=384,
+)
+VICUNA_13B_2X_A100 = ReleasedProfile(
+    CostModel(seconds_per_token=0.0279e-3, seconds_per_iteration=15.4e-3, measured=True),
+    swap_tokens_per_iteration=319,
+    saturation_tokens=384,
+)
 
 
 def _published(model: str, gpus: int, released: ReleasedProfile) -> DeviceProfile:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from caesura.lab.bench.arrivals import Arrivals
 from caesura.lab.bench.stats import RunOutcome, RunPlan, RunReport
+from caesura.lab.sim.duration_scores import DurationScore
 from caesura.lab.sim.settings import SimulationSettings
-from caesura.policy.duration_scores import DurationScore
 from caesura.policy.profile import DeviceProfile
 
 

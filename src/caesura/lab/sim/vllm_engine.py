@@ -6,6 +6,7 @@ books and the policies are the ones that serve.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,17 +26,16 @@ from vllm.v1.simple_kv_offload.metadata import (
 )
 from vllm.v1.structured_output import StructuredOutputManager
 
-from caesura.engine.config import SECTION, CaesuraConfig, modelled_host_memory
+from caesura.engine.config import SECTION, CaesuraConfig
 from caesura.engine.connector import CaesuraConnector, CopyMetadata, CopyReport
 from caesura.engine.flags import additional_config, kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
-from caesura.engine.tracing.attention import attention_of
-from caesura.engine.tracing.engine_trace import levels_of
-from caesura.engine.tracing.recorder import NO_TRACE, Trace, TraceRecorder
+from caesura.engine.tracing.recorder import NO_TRACE, Trace, TraceRecorder, attention_of, levels_of
+from caesura.lab.sim.duration_scores import DurationScore, ScoredDurations
 from caesura.lab.sim.vllm_config import kv_cache_config, scheduler_config
 from caesura.lab.sim.vllm_decodes import ShortcutScheduler
-from caesura.policy.duration_scores import DurationScore, DurationScores
+from caesura.policy.min_waste import MinWaste
 
 TOKEN = 0
 """What the modelled device samples: contents play no part in scheduling."""
@@ -209,12 +209,16 @@ class HeadlessEngine:
         self._block_bytes = cache_config.kv_cache_groups[0].kv_cache_spec.page_size_bytes
         config = _vllm_config(settings, cache_config)
         arguments = (config, cache_config, StructuredOutputManager(config), settings.block_size)
-        with modelled_host_memory():
-            self.scheduler: AsyncScheduler = (
-                ShortcutScheduler(*arguments)
-                if settings.caesura is None
-                else _HeadlessScheduler(*arguments, clock=lambda: self.now_seconds)
-            )
+        self.scheduler: AsyncScheduler = (
+            ShortcutScheduler(*arguments)
+            if settings.caesura is None
+            else _HeadlessScheduler(*arguments, clock=lambda: self.now_seconds)
+        )
+        self._durations = ScoredDurations()
+        if isinstance(self.scheduler, InterceptScheduler):
+            policy = self.scheduler.keeper.policy
+            if isinstance(policy, MinWaste):
+                policy.durations = self._durations
         self._trace = self._stock_trace()
         self._device = device
         self._hash_block = hash_block
@@ -391,7 +395,7 @@ class HeadlessEngine:
 
     def _finished_copies(self) -> KVConnectorOutput:
         output = KVConnectorOutput(finished_recving=set())
-        completed: dict[int, int] = {}
+        completed: Counter[int] = Counter()
         stored: dict[int, int] = {}
         while self._copies and self._copies[0][0] <= self.now_seconds:
             _, _, copies = heapq.heappop(self._copies)
@@ -412,10 +416,7 @@ class HeadlessEngine:
     def duration_rows(self) -> list[DurationScore]:
         """Durations of pauses, as the policy predicted them and as they were; empty for policies
         that predict none."""
-        if not isinstance(self.scheduler, InterceptScheduler):
-            return []
-        scores = getattr(self.scheduler.keeper.policy, "duration_scores", None)
-        return scores.rows() if isinstance(scores, DurationScores) else []
+        return self._durations.rows()
 
     def counts(self) -> dict[str, int | float]:
         """What the scheduler counted of pauses and copies, over all labels; empty for stock."""

@@ -10,7 +10,7 @@ from caesura.cml import AtEnd, Mode
 from caesura.server.errors import ApiError
 from caesura.server.sessions.schemas import LARGEST_INTEGER, MOST_TOKENS, Body, Text
 from caesura.server.sessions.service import Service
-from caesura.session.records import Message, Protocol, SessionSpec
+from caesura.session.records import AskedProtocol, Message, SessionSpec
 
 
 class CaesuraField(Body):
@@ -21,7 +21,7 @@ class CaesuraField(Body):
     function_calling: Mode | None = Field(
         None, description="What happens at a call; by default as the server's settings say."
     )
-    protocol: Protocol | None = Field(None, description="How the model is told of calls.")
+    protocol: AskedProtocol | None = Field(None, description="How the model is told of calls.")
     at_end: AtEnd | None = Field(
         None, description="Whether results that come after the answer are read."
     )

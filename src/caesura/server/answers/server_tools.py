@@ -10,10 +10,10 @@ from pydantic import JsonValue
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from caesura.server.access import owner_of
 from caesura.server.answers.chat import create_chat_completion
 from caesura.server.answers.responses import create_response, stored_response
 from caesura.server.errors import ApiError, error_response
-from caesura.server.owners import owner_of
 from caesura.server.routing import require_size
 from caesura.server.sessions.service import Service, service_of
 from caesura.server.settings import ServerSection
@@ -29,6 +29,12 @@ _STORED = re.compile(r"/v1/responses/resp_(?P<hex>[0-9a-f]{32})(?P<cancel>/cance
 # The field in raw JSON. Its longest match bounds what must be kept of one part for the next.
 _FIELD = re.compile(rb'"caesura"\s{0,32}:')
 _LONGEST_FIELD_BYTES = len(b'"caesura":') + 32
+_OFF = ApiError(
+    403,
+    "server-run tools are turned off here (server.tools_in_openai_routes); use /v1/sessions",
+    param="caesura",
+    code="server_tools_off",
+)
 
 
 class ServerTools:
@@ -69,7 +75,8 @@ class ServerTools:
             return
         try:
             service = service_of(request)
-            _require_on(service)
+            if not service.settings.tools_in_openai_routes:
+                raise _OFF
             response = await handler(request, service, owner_of(request), asked)
         except Exception as error:
             response = error_response(error)
@@ -93,22 +100,6 @@ class ServerTools:
             await self._app(scope, receive, send)
         else:
             await response(scope, receive, send)
-
-
-def _require_on(service: Service) -> None:
-    """See that requests may name tools of the server.
-
-    Raises:
-        ApiError: they may not.
-    """
-    if not service.settings.tools_in_openai_routes:
-        raise ApiError(
-            403,
-            "server-run tools are turned off here (server.tools_in_openai_routes); use "
-            "/v1/sessions",
-            param="caesura",
-            code="server_tools_off",
-        )
 
 
 async def _stored_response(request: Request, session_id: str, *, cancel: bool) -> Response:

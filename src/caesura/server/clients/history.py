@@ -1,8 +1,10 @@
 """Whether two histories of messages are the same, by a digest of each message.
 
-Two messages are the same if a chat template cannot be meant to tell them apart: fields without
-a value do not count, nor does the white space around what an assistant says or in the JSON of
-a tool call's arguments. Reasoning is digested apart, since most clients do not send it back.
+Two messages are the same if a chat template cannot be meant to tell them apart. Only what vLLM
+hands to the template counts: a client may add fields of its own, or hints such as `cache_control`.
+Nor does the white space around what an assistant says or thinks count, or in the JSON of a tool
+call's arguments; and no text is the same however it is written. Reasoning is digested apart, since
+most clients do not send it back.
 """
 
 import json
@@ -17,6 +19,23 @@ Message = Mapping[str, object]
 
 DIGEST_BYTES = 16
 _REASONING = ("reasoning", "reasoning_content")
+_ALWAYS = ("role", "content", "name", "task")
+_BY_ROLE = {
+    "assistant": ("tool_calls",),
+    "tool": ("tool_call_id",),
+    "developer": ("tools",),
+}
+_TEXTS = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "refusal": "refusal",
+    "thinking": "thinking",
+}
+"""The field that has the text, by the type of a part."""
+_HINTS = frozenset({"cache_control"})
+# A line that changes with each request of a client; vLLM takes it out of system messages.
+_BILLING = "x-anthropic-billing-header"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +59,15 @@ class MessageDigest:
 
 def digest(message: Message) -> MessageDigest:
     """The digest of one message."""
-    of_assistant = message.get("role") == "assistant"
+    role = message.get("role")
+    of_assistant = role == "assistant"
     reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
-    body = {name: value for name, value in message.items() if name not in _REASONING}
-    body["content"] = _content(message.get("content"), strip=of_assistant)
-    body["tool_calls"] = [_tool_call(call) for call in _items(message.get("tool_calls"))]
+    if isinstance(reasoning, str):
+        reasoning = reasoning.strip()
+    body = {name: message.get(name) for name in (*_ALWAYS, *_BY_ROLE.get(str(role), ()))}
+    body["content"] = _content(message.get("content"), role)
+    if "tool_calls" in body:
+        body["tool_calls"] = [_tool_call(call) for call in _items(body["tool_calls"])]
     return MessageDigest(
         body=_digest_of({name: value for name, value in body.items() if value not in _EMPTY}),
         reasoning=_digest_of(reasoning) if reasoning else None,
@@ -81,12 +104,31 @@ def _digest_of(value: object) -> bytes:
     return blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
-def _content(content: object, *, strip: bool) -> object:
-    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], Mapping):
-        (part,) = content
-        if part.get("type") == "text":
-            content = part.get("text")
-    return content.strip() if strip and isinstance(content, str) else content
+def _content(content: object, role: object) -> object:
+    """A text, or the list of parts if there are several or other parts than text."""
+    parts = [content] if isinstance(content, str) else [_part(part) for part in _items(content)]
+    if role == "system":
+        parts = [part for part in map(_without_billing, parts) if part is not None]
+    if len(parts) > 1 or not all(isinstance(part, str) for part in parts):
+        return parts
+    text = str(parts[0]) if parts else ""
+    return text.strip() if role == "assistant" else text
+
+
+def _part(part: object) -> object:
+    if not isinstance(part, Mapping):
+        return part
+    text = part.get(_TEXTS.get(str(part.get("type")), ""))
+    if isinstance(text, str):
+        return text
+    return {name: value for name, value in part.items() if name not in _HINTS}
+
+
+def _without_billing(part: object) -> object:
+    """The part as vLLM renders it; None where it renders nothing."""
+    if isinstance(part, str) and part.startswith(_BILLING):
+        return part.partition("\n")[2] or None
+    return part
 
 
 def _items(value: object) -> Iterable[object]:
@@ -100,12 +142,12 @@ def _tool_call(call: object) -> object:
     function = call.get("function")
     if not isinstance(function, Mapping):
         return dict(call)
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        with suppress(ValueError):  # else it is compared as text
-            arguments = json.loads(arguments)
-    return {
-        "id": call.get("id"),
-        "name": function.get("name"),
-        "arguments": arguments or {},
-    }
+    arguments = function.get("arguments") or {}
+    with suppress(ValueError, RecursionError):  # else they are compared as they are written
+        arguments = _canonical(json.loads(arguments) if isinstance(arguments, str) else arguments)
+    return {"id": call.get("id"), "name": function.get("name"), "arguments": arguments}
+
+
+def _canonical(value: object) -> str:
+    """One text for all spellings of an object; no arguments are an empty one."""
+    return json.dumps(value or {}, sort_keys=True, separators=(",", ":"))

@@ -8,7 +8,7 @@ from vllm.engine.protocol import EngineClient
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from caesura.engine.protocol import OWNER_ARGUMENT, REPORT
+from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
 from caesura.server.clients.turns import ClientTurn, current_turn
 from caesura.session.returns import ContextReturn
 
@@ -33,7 +33,7 @@ class ObservedEngine:
         turn = current_turn()
         if turn is None:
             return self._engine.generate(prompt, sampling_params, request_id, **options)
-        told = {OWNER_ARGUMENT: turn.owner, REPORT: True}
+        told = {OWNER_ARGUMENT: turn.owner, REPORT: True, TOOLS_ARGUMENT: turn.has_tools}
         sampling_params.extra_args = {**(sampling_params.extra_args or {}), **told}
         turn.runs += 1
         outputs = self._engine.generate(prompt, sampling_params, request_id, **options)

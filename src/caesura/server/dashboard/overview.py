@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,6 @@ from caesura.server.dashboard.engine_numbers import (
     read_engine,
     read_tools,
 )
-from caesura.server.dashboard.overview_history import OverviewHistory, Point
 from caesura.session.agent import Agent
 from caesura.session.agents import Agents
 from caesura.session.records import Phase
@@ -24,6 +23,60 @@ from caesura.session.records import Phase
 logger = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
+
+
+Point = tuple[float | None, ...]
+"""A time, then a value per field; None where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """How much is kept.
+
+    Attributes:
+        interval_seconds: points are at least this far apart.
+        points: so many at most, the newest.
+    """
+
+    interval_seconds: float
+    points: int
+
+
+FIFTEEN_MINUTES = Tier(interval_seconds=1.0, points=900)
+SIX_HOURS = Tier(interval_seconds=10.0, points=2160)
+_JITTER_SECONDS = 0.5
+
+
+class OverviewHistory:
+    """Points in time, in memory.
+
+    Args:
+        tiers: from fine to coarse. The finest takes every point.
+    """
+
+    def __init__(self, tiers: Sequence[Tier] = (FIFTEEN_MINUTES, SIX_HOURS)) -> None:
+        self._tiers = tiers
+        self._rings: list[deque[Point]] = [deque(maxlen=tier.points) for tier in tiers]
+
+    def add(self, time_seconds: float, values: Sequence[float | None]) -> None:
+        """Take the newest point. Coarser tiers leave points out and average none, so that totals
+        stay totals."""
+        point: Point = (time_seconds, *values)
+        for position, (tier, ring) in enumerate(zip(self._tiers, self._rings, strict=True)):
+            due_seconds = tier.interval_seconds - _JITTER_SECONDS
+            if position == 0 or not ring or time_seconds - (ring[-1][0] or 0.0) >= due_seconds:
+                ring.append(point)
+
+    def since(self, time_seconds: float) -> list[Point]:
+        """Points from a time on, the oldest first, each from the finest tier that has it."""
+        found: list[Point] = []
+        oldest_seconds = float("inf")
+        for ring in self._rings:
+            older = [p for p in ring if time_seconds <= (p[0] or 0.0) < oldest_seconds]
+            found = [*older, *found]
+            if ring:
+                oldest_seconds = min(oldest_seconds, ring[0][0] or 0.0)
+        return found
 
 
 class Activity(StrEnum):
@@ -193,7 +246,6 @@ def _activity(agent: Agent, waiting: Mapping[str, int]) -> Activity:
 
 
 def _values(overview: Overview) -> list[float | None]:
-    """The values of `FIELDS`."""
     engine = overview.engine
     in_engine = [getattr(engine, field) if engine is not None else None for field in _ENGINE_FIELDS]
     return [overview.approvals_waiting, *overview.sessions.by_activity.values(), *in_engine]

@@ -1,23 +1,22 @@
 """Sessions that run: everything opened in order, and closed in the reverse order."""
 
-import asyncio
-import fcntl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 
 from caesura.errors import ConfigurationError
-from caesura.server.configuration import database_path
 from caesura.server.sessions.service import Service
+from caesura.server.sessions.streams import OpenStreams
 from caesura.server.sessions.webhook import Webhook
-from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection
+from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection, database_path
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
 from caesura.session.dialogue import Dialogue
+from caesura.session.errors import StoreUnavailable
 from caesura.session.protocol import TokenEngine
 from caesura.session.records import SessionSpec
 from caesura.session.store import Store
@@ -35,6 +34,7 @@ async def running_sessions(
     *,
     models: tuple[str, ...],
     formats: CallFormats | None = None,
+    owners: int = 1,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -46,6 +46,7 @@ async def running_sessions(
         dialogue: the model's chat format.
         models: names under which the model is served.
         formats: what the model knows beside that; the settings say what is used of it.
+        owners: how many share what may be stored.
 
     Raises:
         ConfigurationError: a tool, the database or the way of calling cannot be used.
@@ -54,27 +55,23 @@ async def running_sessions(
     formats = _chosen(formats or CallFormats(), settings.sessions)
     path = database_path(configuration)
     async with open_toolbox(configuration) as toolbox:
-        with _only_user(path), _open_store(path) as store:
+        with _open_store(path) as store:
             approvals = Approvals(store)
             executor = Executor(toolbox)
-            agents = Agents(
-                Workplace(engine, dialogue, executor, store, approvals, formats),
-                settings.sessions.limits(),
-            )
-            async with _telling(settings.webhook, store, approvals):
+            limits = settings.sessions.limits(owners)
+            work = Workplace(engine, dialogue, executor, store, approvals, formats, limits)
+            agents = Agents(work)
+            async with _telling(settings.webhook, work):
                 try:
-                    await agents.start()
-                    yield Service(agents, store, executor, settings.server, models, path)
+                    await _start(agents, path)
+                    streams = OpenStreams(limits.streams_per_owner)
+                    yield Service(agents, store, executor, settings.server, models, path, streams)
                 finally:
                     await agents.stop()
 
 
 def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
-    """The formats with what sessions use that do not say.
-
-    Raises:
-        ConfigurationError: the model cannot use that.
-    """
+    """The formats with the settings of sessions that do not say otherwise."""
     chosen = replace(
         formats,
         protocol=settings.protocol,
@@ -88,35 +85,19 @@ def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
     return chosen
 
 
-@contextmanager
-def _only_user(database: Path) -> Iterator[None]:
-    """Two servers on one database would both go on with its sessions.
+async def _start(agents: Agents, database: Path) -> None:
+    """Go on with the sessions that had not ended.
 
     Raises:
-        ConfigurationError: another server uses it.
+        ConfigurationError: they cannot be read.
     """
-    lock = database.with_name(f"{database.name}.lock")
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a")
-    except OSError as error:
+        await agents.start()
+    except StoreUnavailable as error:
         raise ConfigurationError(
-            f"cannot use the database {database}: {error.strerror}; choose another with "
-            "sessions.database"
+            f"cannot use the database {database}: {error}; restore it from a copy, or choose "
+            "another with sessions.database"
         ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f"the database {database} is used by another server: stop it, or choose another "
-                "with sessions.database"
-            ) from None
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot lock {lock} ({error.strerror}): choose a local disk with sessions.database"
-            ) from error
-        yield
 
 
 @contextmanager
@@ -129,18 +110,15 @@ def _open_store(path: Path) -> Iterator[Store]:
 
 
 @asynccontextmanager
-async def _telling(
-    settings: WebhookSection | None, store: Store, approvals: Approvals
-) -> AsyncIterator[None]:
+async def _telling(settings: WebhookSection | None, work: Workplace) -> AsyncIterator[None]:
     """The webhook, if there is one."""
     if settings is None:
         yield
         return
     async with httpx.AsyncClient(follow_redirects=False) as client:
-        task = asyncio.create_task(Webhook(settings, store, approvals, client).run())
+        webhook = Webhook(settings, work.store, work.approvals, client)
+        work.supervisor.start("webhook", webhook.run)
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await work.supervisor.stop("webhook")

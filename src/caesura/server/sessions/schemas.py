@@ -124,7 +124,7 @@ class CreateSession(SessionSpec):
 
     def spec(self) -> SessionSpec:
         """What the session is made with."""
-        return SessionSpec.model_validate(self.model_dump(exclude={"stream"}))
+        return SessionSpec.model_validate(self.model_dump(exclude={"stream"}, exclude_unset=True))
 
 
 class NewMessage(Body):

@@ -1,18 +1,20 @@
 """What the routes of sessions work with."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from caesura.server.errors import ApiError
+from caesura.server.sessions.streams import OpenStreams
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Agent
 from caesura.session.agents import Agents
 from caesura.session.errors import SessionClosed
 from caesura.session.events import EventLog
+from caesura.session.limits import Limits
 from caesura.session.records import Phase, SessionRecord, SessionSpec
 from caesura.session.store import Store
 from caesura.tools.executor import Executor
@@ -33,6 +35,7 @@ class Service:
         settings: of the HTTP side.
         models: names under which the model is served.
         database: the file of the store.
+        streams: of events, that clients read now.
     """
 
     agents: Agents
@@ -41,6 +44,12 @@ class Service:
     settings: ServerSection
     models: tuple[str, ...]
     database: Path
+    streams: OpenStreams = field(default_factory=lambda: OpenStreams(Limits().streams_per_owner))
+
+    def health(self) -> list[str]:
+        """What does not work and should; empty if all is well."""
+        problem = self.store.problem()
+        return [*([] if problem is None else [problem]), *self.agents.problems()]
 
     async def create(self, owner: str, spec: SessionSpec) -> Agent:
         """Make a session.

@@ -1,13 +1,14 @@
 """The table of questions to humans and their answers."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from caesura.session.database import Row, Statement
+from pydantic import TypeAdapter
+
+from caesura.session.database import Check, Row, Statement
 from caesura.session.records import ApprovalRecord, ApprovalState
-from caesura.session.store.table import Table, dump
-from caesura.tools.call import Answer, Question, QuestionKind
+from caesura.session.store.table import Table, dump, readable
+from caesura.tools.call import Answer, Question
 
 # `asked` are the approvals, `of` their sessions: both have a state and times of their own.
 _SELECT = (
@@ -15,10 +16,16 @@ _SELECT = (
     " asked.answered_seconds FROM approvals AS asked JOIN sessions AS of"
     " ON of.id = asked.session_id"
 )
+_QUESTION = TypeAdapter(Question)
+_ANSWER = TypeAdapter(Answer)
 _IN_ORDER = (
     "ORDER BY asked.state != ?, CASE asked.state WHEN ? THEN asked.created_seconds"
     " ELSE -asked.created_seconds END LIMIT ?"
 )
+
+
+class _NotWaitingError(Exception):
+    """The question was answered or withdrawn before."""
 
 
 class ApprovalTable(Table):
@@ -45,35 +52,41 @@ class ApprovalTable(Table):
 
     def withdraw_questions(self, call_id: str) -> Statement:
         """What the call asked humans does not wait any more."""
-        return Statement(
-            "UPDATE approvals SET state = ?, answered_seconds = ? WHERE call_id = ? AND state = ?",
-            (ApprovalState.WITHDRAWN, self.clock(), call_id, ApprovalState.WAITING),
-        )
+        return self._withdraw("call_id", call_id)
 
     def withdraw_all_questions(self, session_id: str) -> Statement:
         """What the session asked humans does not wait any more."""
+        return self._withdraw("session_id", session_id)
+
+    def _withdraw(self, column: str, of: str) -> Statement:
         return Statement(
-            "UPDATE approvals SET state = ?, answered_seconds = ? WHERE session_id = ?"
-            " AND state = ?",
-            (ApprovalState.WITHDRAWN, self.clock(), session_id, ApprovalState.WAITING),
+            "UPDATE approvals SET state = ?, answered_seconds = ?"
+            f" WHERE {column} = ? AND state = ?",
+            (ApprovalState.WITHDRAWN, self.clock(), of, ApprovalState.WAITING),
         )
 
-    async def answer(self, key: str, answer: Answer) -> bool:
-        """Write a human's answer; False if the question does not wait any more."""
-        changed = await self._database.write(
-            Statement(
-                "UPDATE approvals SET state = ?, answer = ?, answered_seconds = ? WHERE key = ?"
-                " AND state = ?",
-                (
-                    ApprovalState.ANSWERED,
-                    dump(asdict(answer)),
-                    self.clock(),
-                    key,
-                    ApprovalState.WAITING,
-                ),
-            )
+    async def answer(self, key: str, answer: Answer, *others: Statement | Check) -> bool:
+        """Write a human's answer; False if the question does not wait any more.
+
+        Args:
+            key: the question.
+            answer: the answer.
+            others: what is written with it, or must hold.
+        """
+        waits = Check(
+            "SELECT COUNT(*) FROM approvals WHERE key = ? AND state = ?",
+            (key, ApprovalState.WAITING),
+            _NotWaitingError(),
         )
-        return changed == 1
+        given = Statement(
+            "UPDATE approvals SET state = ?, answer = ?, answered_seconds = ? WHERE key = ?",
+            (ApprovalState.ANSWERED, dump(asdict(answer)), self.clock(), key),
+        )
+        try:
+            await self._database.write(waits, given, *others)
+        except _NotWaitingError:
+            return False
+        return True
 
     async def approval(self, key: str) -> ApprovalRecord | None:
         """One question; None if there is none of that key."""
@@ -136,18 +149,11 @@ class ApprovalTable(Table):
         rows = await self._database.read(
             f"{_SELECT} WHERE {condition} {_IN_ORDER}", (*parameters, waiting, waiting, limit)
         )
-        return [_approval(row) for row in rows]
+        return readable(_approval, rows)
 
 
 def _approval(row: Row) -> ApprovalRecord:
     question, owner, state, answer, created, answered = row
-    asked = json.loads(question)
-    asked |= {"kind": QuestionKind(asked["kind"]), "choices": tuple(asked["choices"])}
-    return ApprovalRecord(
-        Question(**asked),
-        owner,
-        ApprovalState(state),
-        Answer(**json.loads(answer)) if answer else None,
-        created,
-        answered,
-    )
+    given = _ANSWER.validate_json(answer) if answer else None
+    asked = _QUESTION.validate_json(question)
+    return ApprovalRecord(asked, owner, ApprovalState(state), given, created, answered)

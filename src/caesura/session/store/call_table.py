@@ -1,14 +1,16 @@
 """The table of calls and their results."""
 
-import json
 from dataclasses import asdict
+
+from pydantic import TypeAdapter
 
 from caesura.session.database import Row, Statement
 from caesura.session.records import CallRecord, CallState, Phase
-from caesura.session.store.table import Table, dump
-from caesura.tools.call import CallEnding, CallResult, ToolCall
+from caesura.session.store.table import Table, dump, readable
+from caesura.tools.call import CallResult, ToolCall
 
 _COLUMNS = "id, session_id, turn, position, name, arguments, state, attempts, label"
+_RESULT = TypeAdapter(CallResult)
 
 
 class CallTable(Table):
@@ -56,7 +58,8 @@ class CallTable(Table):
     ) -> list[CallRecord]:
         """A session's calls whose results the model does not have, in order.
 
-        Results may be long: they are left out, unless they are asked for.
+        Results may be long: they are left out, unless they are asked for; then no call may be
+        missing.
         """
         result = "result" if with_results else "NULL"
         rows = await self._database.read(
@@ -64,7 +67,7 @@ class CallTable(Table):
             " FROM calls WHERE session_id = ? AND state != ? ORDER BY turn, position",
             (session_id, CallState.DELIVERED),
         )
-        return [_call(row) for row in rows]
+        return [_call(row) for row in rows] if with_results else readable(_call, rows)
 
     async def labels(self, session_id: str) -> dict[str, str]:
         """The calls that the model of a session has named: their ids by its names."""
@@ -81,7 +84,7 @@ class CallTable(Table):
             " (SELECT id FROM sessions WHERE phase = ?) ORDER BY created_seconds",
             (CallState.ISSUED, CallState.DISPATCHED, Phase.ENDED),
         )
-        return [_call(row) for row in rows]
+        return readable(_call, rows)
 
     async def call(self, call_id: str) -> CallRecord | None:
         """One call, with its result; None if there is none of that id."""
@@ -93,13 +96,6 @@ class CallTable(Table):
 
 def _call(row: Row) -> CallRecord:
     call_id, session_id, turn, position, name, arguments, state, attempts, label, result = row
-    stored = json.loads(result) if result else None
-    return CallRecord(
-        ToolCall(call_id, name, arguments, session_id),
-        turn,
-        position,
-        CallState(state),
-        attempts,
-        CallResult(**stored | {"ending": CallEnding(stored["ending"])}) if stored else None,
-        label,
-    )
+    call = ToolCall(call_id, name, arguments, session_id)
+    given = _RESULT.validate_json(result) if result else None
+    return CallRecord(call, turn, position, CallState(state), attempts, given, label)

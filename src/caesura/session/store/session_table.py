@@ -1,17 +1,20 @@
 """The table of sessions."""
 
 import json
+from dataclasses import fields
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from caesura.cml import Interrupt, Point
 from caesura.session.calling import Course
 from caesura.session.database import Row, Statement
 from caesura.session.records import Phase, SessionEnding, SessionRecord, SessionSpec
-from caesura.session.store.table import Table, dump
+from caesura.session.store.table import Table, dump, readable
 
-_COLUMNS = (
-    "id, owner, spec, phase, held, turns, ending, error, next_event, created_seconds,"
-    " updated_seconds"
-)
+_NAMES = [field.name for field in fields(SessionRecord)]
+_COLUMNS = ", ".join(_NAMES)
+_RECORD = TypeAdapter(SessionRecord)
 
 
 class SessionTable(Table):
@@ -19,21 +22,11 @@ class SessionTable(Table):
 
     def add_session(self, record: SessionRecord) -> Statement:
         """A new session."""
+        columns = {name: getattr(record, name) for name in _NAMES}
+        columns["spec"] = record.spec.model_dump_json()
+        marks = ", ".join("?" * len(columns))
         return Statement(
-            f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                record.id,
-                record.owner,
-                record.spec.model_dump_json(),
-                record.phase,
-                int(record.held),
-                record.turns,
-                record.ending,
-                record.error,
-                record.next_event,
-                record.created_seconds,
-                record.updated_seconds,
-            ),
+            f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})", (*columns.values(),)
         )
 
     def set_phase(self, session_id: str, phase: Phase, turns: int) -> Statement:
@@ -97,22 +90,23 @@ class SessionTable(Table):
             " ORDER BY created_seconds DESC LIMIT ?",
             (owner, float("inf") if before_seconds is None else before_seconds, limit),
         )
-        return [_session(row) for row in rows]
+        return readable(_session, rows)
 
     async def open_sessions(self) -> list[SessionRecord]:
-        """All sessions that have not ended, the oldest first."""
+        """All sessions that have not ended, the oldest first.
+
+        One that cannot be read ends.
+        """
         rows = await self._database.read(
             f"SELECT {_COLUMNS} FROM sessions WHERE phase != ? ORDER BY created_seconds",
             (Phase.ENDED,),
         )
-        return [_session(row) for row in rows]
-
-    async def count_open(self, owner: str) -> int:
-        """An owner's sessions that have not ended."""
-        rows = await self._database.read(
-            "SELECT COUNT(*) FROM sessions WHERE owner = ? AND phase != ?", (owner, Phase.ENDED)
-        )
-        return int(rows[0][0])
+        records = readable(_session, rows)
+        unreadable = {str(row[0]) for row in rows} - {record.id for record in records}
+        error = "what is stored of it is damaged, or was written by a newer version"
+        ended = [self.close_session(id_, SessionEnding.FAILED, error) for id_ in unreadable]
+        await self._database.write(*ended)
+        return records
 
     async def delete_ended(self, before_seconds: float, limit: int = 1000) -> int:
         """Forget sessions that ended before a time, the oldest first; how many."""
@@ -139,17 +133,7 @@ def _course(position: int, stored: str) -> Course:
 
 
 def _session(row: Row) -> SessionRecord:
-    (session_id, owner, spec, phase, held, turns, ending, error, next_event, created, updated) = row
-    return SessionRecord(
-        session_id,
-        owner,
-        SessionSpec.model_validate_json(spec),
-        Phase(phase),
-        bool(held),
-        turns,
-        SessionEnding(ending) if ending else None,
-        error,
-        next_event,
-        created,
-        updated,
-    )
+    columns: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
+    spec = json.loads(columns["spec"])
+    known = {name: spec[name] for name in SessionSpec.model_fields if name in spec}
+    return _RECORD.validate_python(columns | {"spec": known})

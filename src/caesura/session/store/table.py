@@ -1,9 +1,23 @@
 """The base of the store's tables."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from prometheus_client import Counter
 
 from caesura.session.database import Database
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Read = TypeVar("Read")
+
+_unreadable = Counter(
+    "caesura_unreadable_records", "Stored records that were left out, since they cannot be read."
+)
 
 
 class Table:
@@ -24,3 +38,23 @@ class Table:
 def dump(value: object) -> str:
     """A value as JSON without spaces."""
     return json.dumps(value, separators=(",", ":"))
+
+
+@contextmanager
+def left_out_if_unreadable() -> Iterator[None]:
+    """Around one element of a list: one damaged record, or one of a newer version, is logged and
+    counted, and does not hide all others."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        _unreadable.inc()
+        logger.exception("a stored record cannot be read and is left out")
+
+
+def readable(read: Callable[[Item], Read], items: Iterable[Item]) -> list[Read]:
+    """What can be read of a list."""
+    found = []
+    for item in items:
+        with left_out_if_unreadable():
+            found.append(read(item))
+    return found

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.model.cml_format import cml_format
+from caesura.engine.model.chat_format import ChatFormat
+from caesura.engine.model.cml_format import CmlFormat
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
 from caesura.lab.bench.arm_engines import FIT_MEMORY, engine_log, own_options
 from caesura.lab.bench.function_calling.case_player import CasePlayer
@@ -27,7 +28,7 @@ class FunctionCallingEngine:
 
     def __init__(self, engine: Engine, log: Path, model: Path) -> None:
         tokenizer: Any = engine.llm.tokenizer
-        codec = cml_format(engine.llm.model_config, tokenizer)
+        codec = CmlFormat(ChatFormat(engine.llm.model_config, tokenizer, None))
         tokens = CallTokens(model, int(tokenizer.eos_token_id))
         self.player = CasePlayer(Stage(engine.tokens, codec), tokens)
         self._engine = engine

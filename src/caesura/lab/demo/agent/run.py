@@ -14,7 +14,8 @@ from caesura.bundled.services import running_tools
 from caesura.bundled.world import World
 from caesura.cml import Mode
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.model.cml_format import cml_format
+from caesura.engine.model.chat_format import ChatFormat
+from caesura.engine.model.cml_format import CmlFormat
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
 from caesura.errors import ConfigurationError
 from caesura.lab.bench.arm_engines import FIT_MEMORY, engine_log
@@ -101,7 +102,7 @@ async def _play_all(settings: AgentSettings, console: Console, played: list[Reco
         with console.status("starting the tools"):
             tools = running_tools(settings.seed, settings.out / "tools.toml")
             executor = await stack.enter_async_context(tools)
-        codec = cml_format(engine.llm.model_config, engine.llm.tokenizer)
+        codec = CmlFormat(ChatFormat(engine.llm.model_config, engine.llm.tokenizer, None))
         player = AgentPlayer(Stage(engine.tokens, codec), executor)
         with console.status("warming up"):
             for mode in Mode:
