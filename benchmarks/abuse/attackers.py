@@ -33,7 +33,7 @@ async def _attack(name: str, target: Target, seed: int, file: Path) -> None:
         for number, attack in enumerate(chosen)
     ]
     while not any(task.done() for task in tasks):
-        file.write_text(json.dumps(target.answers))
+        await asyncio.to_thread(file.write_text, json.dumps(target.answers))
         await asyncio.sleep(0.5)
     await asyncio.gather(*tasks)
 

@@ -22,9 +22,13 @@ def largest() -> dict[str, bytes]:
         + b"]" * (LIMIT // 2 - 100)
         + b"}]}",
         "unclosed": b"[" * LIMIT,
-        "one message": _filled('"messages":[{"role":"user","content":"x', "lorem ipsum ", '"}]', ""),
+        "one message": _filled(
+            '"messages":[{"role":"user","content":"x', "lorem ipsum ", '"}]', ""
+        ),
         "empty lists": _filled('"messages":[{"role":"user","content":"x","m":[', "[]", "]}]"),
-        "metadata": _filled('"messages":[{"role":"user","content":"x"}],"metadata":{', '"":""', "}"),
+        "metadata": _filled(
+            '"messages":[{"role":"user","content":"x"}],"metadata":{', '"":""', "}"
+        ),
         "digits": _filled('"messages":[{"role":"user","content":"x"}],"seed":1', "0", "", ""),
     }
 

@@ -129,7 +129,9 @@ def table(found: dict[str, dict[str, object]]) -> str:
 
 def _row(kind: str, compared: dict[str, dict[str, object]]) -> str:
     under, calm = compared["attacked"], compared["idle"]
-    pairs = [f"{_number(calm[name])} → {_number(under[name])}" for name in ("gap_p50_ms", "gap_p99_ms")]
+    pairs = [
+        f"{_number(calm[name])} → {_number(under[name])}" for name in ("gap_p50_ms", "gap_p99_ms")
+    ]
     ratio = compared["gap_p99_ratio"]
     cells = [
         kind,

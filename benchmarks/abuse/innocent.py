@@ -141,17 +141,15 @@ class Innocent:
 
     async def _use_session(self) -> None:
         """A session that calls a tool, read to its end."""
-        begun, said, last = time.perf_counter(), "", ""
+        begun, said, kind = time.perf_counter(), "", ""
         async with self._client.stream("POST", "/v1/sessions", json=_SESSION) as answer:
             await _require(answer, 201)
             async for line in answer.aiter_lines():
-                if not line.startswith("data: {"):
-                    continue
-                event = json.loads(line[6:])
-                last = event.get("type", last)
-                if last == "output.done":
-                    said += event["text"]
-        if last != "session.ended" or STOCK not in said:
+                if line.startswith("event: "):
+                    kind = line[7:]
+                elif line.startswith("data: ") and kind == "output.done":
+                    said += json.loads(line[6:])["text"]
+        if kind != "session.ended" or STOCK not in said:
             raise Wrong("a session without its tool's result")
         self.noticed.session_seconds.append(time.perf_counter() - begun)
 

@@ -12,14 +12,15 @@ import asyncio
 import json
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -70,12 +71,10 @@ class Run:
 
     async def _phase(self, kind: str, seconds: float) -> None:
         file = self._folder / f"answers-{len(self.phases)}"
-        with attacking(kind, self._server.url, self._seed, file) as attackers:
+        async with attacking(kind, self._server.url, self._seed, file) as begin:
             noticed = self._innocent.begin()
             begun = time.perf_counter()
-            if attackers is not None:
-                attackers.stdin.write(b"\n")
-                attackers.stdin.flush()
+            begin()
             memory, loss = await self._watch(begun + seconds)
         if loss is None and kind != IDLE:
             more, loss = await self._recovery()
@@ -85,6 +84,7 @@ class Run:
         length = time.perf_counter() - begun
         self.phases.append(Phase(kind, length, noticed, memory / 2**20, answers, loss))
         print(_line(self.phases[-1]), file=sys.stderr, flush=True)
+        self._innocent.begin()  # what comes before the next phase counts for none
         if loss is not None:
             await self._start_again(loss)
 
@@ -114,7 +114,9 @@ class Run:
     async def _calm(self) -> None:
         """End what attackers have left, so that the next phase is idle."""
         end = time.perf_counter() + _RECOVERY_SECONDS
-        async with httpx.AsyncClient(base_url=self._server.url, timeout=_RECOVERY_SECONDS) as client:
+        async with httpx.AsyncClient(
+            base_url=self._server.url, timeout=_RECOVERY_SECONDS
+        ) as client:
             while time.perf_counter() < end:
                 with suppress(httpx.TransportError, ValueError, KeyError):
                     for key in (TENANT_KEY, OTHER_TENANT_KEY):
@@ -122,19 +124,26 @@ class Run:
                     if await _requests(client) <= _INNOCENT_REQUESTS:
                         return
                 await asyncio.sleep(0.5)
+        self.phases[-1] = replace(self.phases[-1], loss=Loss.HUNG)
         await self._start_again(Loss.HUNG)
 
     async def _start_again(self, loss: Loss) -> None:
-        self._server.kill(loss)
+        print(f"the server {loss}", file=sys.stderr, flush=True)
+        await asyncio.to_thread(self._server.kill, loss)
         await asyncio.to_thread(self._server.start)
         await asyncio.sleep(2)
 
 
 async def _cancel_all(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
-    listed = await client.get("/v1/sessions", params={"limit": 1000}, headers=headers)
-    for session in listed.json()["data"]:
-        if session["phase"] != "ended":
-            await client.post(f"/v1/sessions/{session['id']}/cancel", headers=headers)
+    page: dict[str, Any] = {"limit": 100}
+    while True:
+        listed = (await client.get("/v1/sessions", params=page, headers=headers)).json()
+        for session in listed["data"]:
+            if session["phase"] != "ended":
+                await client.post(f"/v1/sessions/{session['id']}/cancel", headers=headers)
+        if not listed["has_more"]:
+            return
+        page["before"] = listed["data"][-1]["id"]
 
 
 async def _requests(client: httpx.AsyncClient) -> float:
@@ -145,27 +154,28 @@ async def _requests(client: httpx.AsyncClient) -> float:
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(names))
 
 
-@contextmanager
-def attacking(
+@asynccontextmanager
+async def attacking(
     kind: str, url: str, seed: int, file: Path
-) -> Iterator["subprocess.Popen[bytes] | None"]:
-    """Attackers that are ready to begin, killed in the end; none in an idle phase."""
+) -> AsyncIterator[Callable[[], None]]:
+    """Attackers that are ready, and how they are made to begin; killed in the end."""
     if kind == IDLE:
-        yield None
+        yield lambda: None
         return
-    command = [sys.executable, "-m", "abuse.attackers", kind, url, str(seed), str(file)]
-    process = subprocess.Popen(
-        ["nice", "-n", "19", *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+    process = await asyncio.create_subprocess_exec(
+        *("nice", "-n", "19", sys.executable, "-m", "abuse.attackers"),
+        *(kind, url, str(seed), str(file)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     try:
-        process.stdout.readline()
-        yield process
+        await process.stdout.readline()
+        yield lambda: process.stdin.write(b"\n")
     finally:
-        process.kill()
-        process.wait()
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def _line(phase: Phase) -> str:

@@ -18,7 +18,7 @@ from abuse.dictated import DICTATED
 from caesura.bundled import CML_MODEL
 
 INNOCENT_KEY, TENANT_KEY, OTHER_TENANT_KEY = "innocent", "tenant-a", "tenant-b"
-STOCK = "4821"
+STOCK = "7302"
 _BENCHMARKS = Path(__file__).parents[1]
 _CONFIGURATION = """\
 [sessions]
@@ -103,6 +103,7 @@ class Server:
                 self._command(home), env=self._environment(), stdout=output, stderr=output, cwd=home
             )
         end = time.monotonic() + _START_SECONDS
+        print(f"the server starts; its log: {log}", file=sys.stderr, flush=True)
         while not self.is_healthy():
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()

@@ -10,9 +10,14 @@ from starlette.types import Receive, Scope
 from caesura.server.errors import ApiError, ErrorBody, error_response
 from caesura.server.sessions.service import service_of
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "The request does not fit."},
+NOT_ADMITTED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorBody, "description": "There is no valid API key."},
+    403: {"model": ErrorBody, "description": "A page or name that may not use this server."},
+    415: {"model": ErrorBody, "description": "The body is not JSON, or does not say so."},
+}
+"""Answers of the gate (`caesura.server.gate`), on any route."""
+ERRORS: dict[int | str, dict[str, Any]] = NOT_ADMITTED | {
+    400: {"model": ErrorBody, "description": "The request does not fit."},
     404: {"model": ErrorBody, "description": "There is nothing of that id."},
     413: {"model": ErrorBody, "description": "The body is too large."},
     503: {"model": ErrorBody, "description": "This server runs no sessions."},

@@ -14,6 +14,7 @@ from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 
 from caesura.server.dashboard.overview import FIELDS, SIX_HOURS, Overview, Overviews, Point
+from caesura.server.routing import NOT_ADMITTED
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
 from caesura.server.sessions.service import Service
 
@@ -73,7 +74,7 @@ async def file(path: str) -> Response:
     return FileResponse(found, headers=SECURITY_HEADERS)
 
 
-overview_router = APIRouter(prefix="/v1/caesura/overview", tags=["caesura"])
+overview_router = APIRouter(prefix="/v1/caesura/overview", tags=["caesura"], responses=NOT_ADMITTED)
 
 LONGEST_SECONDS = SIX_HOURS.interval_seconds * SIX_HOURS.points
 _KEEP_ALIVE_SECONDS = 15.0
