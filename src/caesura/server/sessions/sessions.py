@@ -42,10 +42,7 @@ _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
     "",
     status_code=201,
     response_model=SessionObject,
-    responses={
-        201: {"description": "The session; with `stream` its events.", **_EVENTS},
-        429: {**ERRORS[400], "description": "Too many sessions are open, or stored."},
-    },
+    responses={201: {"description": "The session; with `stream` its events.", **_EVENTS}},
 )
 async def create_session(body: CreateSession, service: ServiceOf, owner: OwnerOf) -> Any:
     """Make a session: the server generates, runs its tools, and waits for humans."""
