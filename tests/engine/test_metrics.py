@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
 
 from caesura.engine.metrics import (
+    STEP_SECONDS,
+    STEPS_KEPT,
     STEPS_SENT,
     PauseMetrics,
     PausePrometheus,
@@ -102,6 +104,15 @@ def test_times_of_steps_alone_are_sent_now_and_then() -> None:
     assert stats is not None
     assert stats.is_empty(), "vLLM's log has nothing to say of them"
     assert metrics.take() is None
+
+
+def test_where_nobody_takes_them_times_of_steps_are_not_kept_without_end() -> None:
+    metrics = PauseMetrics()
+    for _ in range(2 * STEPS_KEPT):
+        metrics.note_step({"decide": 0.1})
+    stats = metrics.take()
+    assert stats is not None
+    assert len(stats.data[STEP_SECONDS]["decide"]) == STEPS_KEPT
 
 
 def test_what_is_summed_up_for_the_log_is_by_counter() -> None:

@@ -66,6 +66,7 @@ class Served:
 
     Attributes:
         url: where it is.
+        app: its application.
         client: of anybody.
         work: what the sessions work with.
         agents: the sessions.
@@ -75,6 +76,7 @@ class Served:
     """
 
     url: str
+    app: FastAPI
     client: httpx.AsyncClient
     work: Workplace
     agents: Agents
@@ -134,6 +136,7 @@ async def served(
     engine: FakeEngine | None = None,
     keep_alive_seconds: float = 15.0,
     body_limit: int = 2**20,
+    context_tokens: int | None = None,
     formats: CallFormats | None = None,
     **limits: Any,
 ) -> AsyncIterator[Served]:
@@ -145,14 +148,17 @@ async def served(
         settings = ServerSection(keep_alive_seconds=keep_alive_seconds, body_limit=body_limit)
         models, keys = (MODEL, "other"), KEYS if has_keys else ()
         streams = OpenStreams(work.limits.streams_per_owner)
-        service = Service(agents, work.store, work.executor, settings, models, path, streams)
+        service = Service(
+            agents, work.store, work.executor, settings, models, path, streams, context_tokens
+        )
         untouched: list[bytes] = []
         try:
-            async with listening(application(service, untouched, keys=keys)) as url:
+            app = application(service, untouched, keys=keys)
+            async with listening(app) as url:
                 async with AsyncExitStack() as clients:
                     client = httpx.AsyncClient(base_url=url, timeout=30)
                     await clients.enter_async_context(client)
-                    yield Served(url, client, work, agents, service, untouched, clients)
+                    yield Served(url, app, client, work, agents, service, untouched, clients)
                 # Streams of sessions end with the sessions, and the server with its streams.
                 await agents.stop()
         finally:
@@ -171,7 +177,7 @@ def application(
     """
     app = FastAPI()
     app.state.caesura = service
-    app.state.caesura_owners = Owners(bool(keys))
+    app.state.caesura_owners = Owners(bool(keys), b"a secret")
     app.include_router(sessions.router)
     app.include_router(approvals.router)
 

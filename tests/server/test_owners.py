@@ -16,19 +16,28 @@ from caesura.session.agents import Agents
 from server.served import MODEL, application, body, human, listening
 from session.workplace import workplace
 
-# SHA-256 of "alpha". Stored with sessions: another value would hide them from their owner.
-ALPHA = "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8"
+SECRET = b"a secret"
+# HMAC of SHA-256 of "alpha". Stored with sessions: another value would hide them from their owner.
+ALPHA = "6ac995bb329602bd21e29481b8e49c403501befb28310482b1e84c5846a39720"
 
 
-def owner(authorization: str | None, *, has_keys: bool = True) -> str:
+def owner(authorization: str | None, *, has_keys: bool = True, secret: bytes = SECRET) -> str:
     headers = {} if authorization is None else {"Authorization": authorization}
-    return Owners(has_keys).of(Headers(headers))
+    return Owners(has_keys, secret).of(Headers(headers))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_an_owner_is_the_digest_of_the_key_alone(scheme: str) -> None:
+def test_an_owner_is_the_digest_of_the_key_and_the_secret(scheme: str) -> None:
     assert owner(f"{scheme} alpha") == ALPHA
     assert owner(f"{scheme} beta") not in (ALPHA, ANONYMOUS)
+    assert owner(f"{scheme} alpha", secret=b"another") not in (ALPHA, ANONYMOUS)
+
+
+def test_without_stored_sessions_each_process_has_a_secret_of_its_own() -> None:
+    headers = Headers({"Authorization": "Bearer alpha"})
+    owners = Owners(has_keys=True)
+    assert owners.of(headers) == owners.of(headers) != Owners(has_keys=True).of(headers)
+    assert repr(owners) == "Owners(has_keys=True)"
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic alpha", "alpha"])

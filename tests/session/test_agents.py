@@ -277,6 +277,7 @@ async def test_the_sweeper_is_supervised(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Agents, "sweep", sweep)
     async with agents(tmp_path / "db", sweep_seconds=0.001) as all_agents:
-        await eventually(all_agents.problems)
-        assert all_agents.problems() == ["sweep is down: MemoryError: "]
-    assert all_agents.problems() == []
+        supervisor = all_agents._work.supervisor
+        await eventually(supervisor.problems)
+        assert supervisor.problems() == ["sweep is down: MemoryError: "]
+    assert supervisor.problems() == []

@@ -60,6 +60,9 @@ STEP_BUCKETS = (0.0001, 0.001, 0.005, 0.02, 0.1, 0.5)
 STEPS_SENT = 256
 """Steps whose times are sent together if nothing else has to be."""
 
+STEPS_KEPT = 16 * STEPS_SENT
+"""Steps whose times are kept at most where nobody takes them."""
+
 
 def counter_key(name: str, *labels: str) -> str:
     """A counter and its labels as one text, as vLLM carries it: a JSON list of ASCII."""
@@ -97,9 +100,10 @@ class PauseMetrics:
 
     def note_step(self, seconds: Mapping[str, float]) -> None:
         """What a step took of our own work, by part."""
-        for part, spent in seconds.items():
-            self._step_seconds[part].append(spent)
-        self._steps += 1
+        if self._steps < STEPS_KEPT:
+            self._steps += 1
+            for part, spent in seconds.items():
+                self._step_seconds[part].append(spent)
 
     def take(self) -> "PauseStats | None":
         """What changed since the last call, None when nothing did."""

@@ -10,7 +10,9 @@ from starlette.responses import JSONResponse
 
 from caesura.session.errors import (
     ContextFull,
+    DuplicateSession,
     QuotaExceeded,
+    RequestConflict,
     SessionClosed,
     SessionError,
     StoreUnavailable,
@@ -67,6 +69,10 @@ def error_body(error: Exception) -> tuple[int, ErrorBody]:
             return _body(404, str(error), code="not_found")
         case SessionClosed():
             return _body(409, str(error), code="session_over")
+        case DuplicateSession():
+            return _body(409, str(error), code="session_exists")
+        case RequestConflict():
+            return _body(422, str(error), code="idempotency_key_reused")
         case ContextFull():
             return _body(400, str(error), "messages", "context_length_exceeded")
         case TooManySessions():

@@ -4,10 +4,13 @@ import asyncio
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from starlette.datastructures import State
+
+from caesura.session.supervisor import Supervisor
 
 PERIOD_SECONDS = 0.02
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -37,12 +40,12 @@ class LoopLag:
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        task = asyncio.create_task(_measure(lag), name="caesura-loop-lag")
+        supervisor: Supervisor = state.caesura_supervisor
+        supervisor.start("loop-lag", partial(_measure, lag))
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await supervisor.stop("loop-lag")
 
 
 async def _measure(lag: Histogram) -> None:

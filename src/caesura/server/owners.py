@@ -1,13 +1,17 @@
 """Whose a request is: one rule for client turns, sessions and approvals.
 
-An owner is a digest of the API key alone, since keys are not to be kept; it is stored with each
-session, so the rule must not change. A key that the server does not check names nobody.
+An owner is a digest of the API key, since keys are not to be kept, and of a secret that is kept
+beside the sessions, so that nobody can try keys on owners alone. It is stored with each session,
+so the rule must not change. A key that the server does not check names nobody.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
+from secrets import token_bytes
 
 from starlette.datastructures import Headers
+
+from caesura.session.store import keyed_owner
 
 ANONYMOUS = "anonymous"
 
@@ -18,13 +22,15 @@ class Owners:
 
     Attributes:
         has_keys: whether the server asks for API keys; if not, everybody is one owner.
+        secret: of the installation. Where no sessions are stored it is a new one in each process.
     """
 
     has_keys: bool
+    secret: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
 
     def of(self, headers: Headers) -> str:
         """The owner of a request with these headers."""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if not self.has_keys or scheme.lower() != "bearer" or not key:
             return ANONYMOUS
-        return sha256(key.encode()).hexdigest()
+        return keyed_owner(self.secret, sha256(key.encode()).hexdigest())

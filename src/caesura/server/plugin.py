@@ -22,6 +22,7 @@ from caesura.server.owners import Owners
 from caesura.server.parts import Part, Parts
 from caesura.server.sessions.vllm_sessions import ServerSessions
 from caesura.server.settings import server_configuration
+from caesura.session.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
@@ -60,6 +61,7 @@ class CaesuraPlugin:
         config = CaesuraConfig.from_vllm(engine_client.vllm_config)
         settings = server_configuration(config.config_file).settings
         state.caesura_access = access = Access.of_server(args, config.allowed_hosts)
+        state.caesura_supervisor = Supervisor()
         state.caesura_owners = Owners(access.has_keys)
         if not access.has_keys:
             has_tools = bool(settings.tools or settings.mcp)

@@ -23,6 +23,7 @@ from caesura.session.journal import Journal
 from caesura.session.pending_calls import PendingCalls
 from caesura.session.records import CallRecord, EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.shapes import result_details
+from caesura.session.store import RequestKey
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
 
@@ -100,20 +101,28 @@ class Agent(ABC):
 
     # What others may do
 
-    async def steer(self, text: str) -> None:
+    async def steer(self, text: str, keys: Sequence[RequestKey] = ()) -> None:
         """A message of the user: it interrupts what is generated, or waits for its place.
+
+        Args:
+            text: the message.
+            keys: names of the request.
 
         Raises:
             SessionClosed: the session is over.
             QuotaExceeded: too many wait, or the owner has too much already.
+            RequestRepeated: the request was carried out before.
         """
         self._require_open()
         store, limits = self._work.store, self._work.limits
-        await self._inbox.add(
-            text,
+        await store.commit(
+            *store.refuse_repeated(self.owner, keys),
             store.require_few_waiting(self.id, limits.waiting_messages),
+            store.add_message(self.id, text),
+            *store.add_requests(self.owner, keys, self.id),
             *store.room(self.owner, limits.owner_bytes),
         )
+        self._inbox.has_news = True
         self._wake.set()
 
     async def hold(self, held: bool) -> None:

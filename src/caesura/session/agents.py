@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from caesura.session.agent import Agent
-from caesura.session.errors import StoreUnavailable, UnknownSession
+from caesura.session.database import Check, Statement
+from caesura.session.errors import (
+    QuotaExceeded,
+    RequestRepeated,
+    StoreUnavailable,
+    UnknownSession,
+)
 from caesura.session.kinds import agent_of, first_prompt
 from caesura.session.protocol import require_room
 from caesura.session.records import (
@@ -22,6 +28,7 @@ from caesura.session.records import (
     SessionRecord,
     SessionSpec,
 )
+from caesura.session.store import RequestKey
 from caesura.session.workplace import Workplace
 from caesura.tools.call import Answer
 
@@ -64,16 +71,44 @@ class Agents:
         self._running.clear()
         self._tasks.clear()
 
-    async def create(self, owner: str, spec: SessionSpec) -> Agent:
+    async def create(
+        self,
+        owner: str,
+        spec: SessionSpec,
+        keys: Sequence[RequestKey] = (),
+        session_id: str | None = None,
+    ) -> Agent:
         """Make a session and let it run.
 
+        Args:
+            owner: whose it is.
+            spec: what it is made with.
+            keys: names of the request. If it was carried out before, the session is the one that
+                it has made, as it is by now.
+            session_id: its id; a new one by default.
+
         Raises:
+            RequestConflict: one of the keys is that of another request.
+            DuplicateSession: there is a session of that id.
             QuotaExceeded: the owner has too much already.
             StoreUnavailable: nothing can be stored now.
             ContextFull: the messages leave no room to generate.
             ValueError: a tool is not configured, the model does not know the protocol, the chat
                 template refuses the messages, or a setting is beyond the server's limits.
         """
+        store = self._work.store
+        if (made := await store.repeated(owner, keys)) is not None:
+            return await self.agent(owner, made)
+        try:
+            return await self._create(owner, spec, keys, session_id)
+        except (RequestRepeated, QuotaExceeded):  # the same request may have come first
+            if (made := await store.repeated(owner, keys)) is not None:
+                return await self.agent(owner, made)
+            raise
+
+    async def _create(
+        self, owner: str, spec: SessionSpec, keys: Sequence[RequestKey], session_id: str | None
+    ) -> Agent:
         work, limits = self._work, self._limits
         few = (
             work.store.require_few_open(owner, limits.open_sessions_per_owner),
@@ -90,16 +125,19 @@ class Agents:
         token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
         require_room(len(token_ids), work.dialogue.max_context_tokens)
         now = work.store.clock()
-        session_id = f"sess_{secrets.token_hex(16)}"
+        session_id = session_id or f"sess_{secrets.token_hex(16)}"
         record = SessionRecord(
             session_id, owner, spec, Phase.GENERATING, False, 0, None, None, 2, now, now
         )
         created = Event(1, EventType.CREATED, {"metadata": dict(spec.metadata)}, now)
         await work.store.commit(
+            *work.store.refuse_repeated(owner, keys),
+            work.store.require_new(session_id),
             *few,
             work.store.add_session(record),
             work.store.add_tokens(session_id, 0, token_ids),
             work.store.add_event(session_id, created),
+            *work.store.add_requests(owner, keys, session_id),
             *work.store.room(owner, limits.owner_bytes),
         )
         return self._run(record, token_ids)
@@ -149,16 +187,34 @@ class Agents:
             raise UnknownSession(f"there is no approval {key}")
         return record
 
-    async def answer(self, owner: str, key: str, answer: Answer) -> bool:
+    async def answer(
+        self, owner: str, key: str, answer: Answer, keys: Sequence[RequestKey] = ()
+    ) -> bool:
         """Answer a question; False if it does not wait any more.
+
+        Args:
+            owner: whose session asks it.
+            key: the question.
+            answer: the answer.
+            keys: names of the request. If it was carried out before, this is its answer again.
 
         Raises:
             UnknownSession: no session of the owner asks it.
             QuotaExceeded: the owner has too much already.
         """
-        await self.approval(owner, key)
-        room = self._work.store.room(owner, self._limits.owner_bytes)
-        return await self._work.approvals.answer(key, answer, *room)
+        store = self._work.store
+        asked = (await self.approval(owner, key)).question
+        if await store.repeated(owner, keys) is not None:
+            return True
+        others: list[Statement | Check] = [
+            *store.add_requests(owner, keys, asked.session_id),
+            *store.room(owner, self._limits.owner_bytes),
+        ]
+        first = store.refuse_repeated(owner, keys)
+        try:
+            return await self._work.approvals.answer(key, answer, first, others)
+        except RequestRepeated:
+            return await store.repeated(owner, keys) is not None
 
     @property
     def running(self) -> Sequence[Agent]:
@@ -168,10 +224,6 @@ class Agents:
     async def waiting_questions(self) -> dict[str, int]:
         """How many questions of each session wait for a human."""
         return await self._work.store.waiting_questions()
-
-    def problems(self) -> list[str]:
-        """Which tasks in the background are down, and why."""
-        return self._work.supervisor.problems()
 
     def tool_names(self) -> list[str]:
         """The tools that sessions may call."""
@@ -246,6 +298,7 @@ class Agents:
             if agent.phase is Phase.IDLE and now - agent.active_seconds > limits.idle_seconds:
                 await agent.cancel(SessionEnding.EXPIRED)
         await store.delete_ended(now - limits.retention_seconds)
+        await store.commit(store.forget_requests(now))
         for owner in await store.crowded_owners(limits.owner_bytes):
             await store.commit(store.make_room(owner, limits.owner_bytes))
 

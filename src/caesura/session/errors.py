@@ -30,7 +30,15 @@ class NotGenerating(SessionError):
 
 
 class DuplicateSession(SessionError):
-    """A session of that id is already open."""
+    """There is a session of that id already."""
+
+
+class RequestRepeated(SessionError):
+    """The request was carried out before, and is not carried out again."""
+
+
+class RequestConflict(SessionError):
+    """Another request was made under the name of this one."""
 
 
 class ContextFull(SessionError):

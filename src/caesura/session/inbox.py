@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caesura.session.database import Check, Statement
+from caesura.session.database import Statement
 from caesura.session.store import Store
 
 
@@ -31,17 +31,6 @@ class Inbox:
         self._session_id = session_id
         self._store = store
         self._last_passed_on = 0
-
-    async def add(self, text: str, few: Check, *room: Statement | Check) -> None:
-        """Write a message down.
-
-        Args:
-            text: the message.
-            few: that there are not too many.
-            room: that there is room for what was written.
-        """
-        await self._store.commit(few, self._store.add_message(self._session_id, text), *room)
-        self.has_news = True
 
     async def waiting(self) -> list[UserMessage]:
         """All messages that are not in the transcript."""

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -214,11 +215,11 @@ class Executor:
                 session_id=call.session_id,
                 call_id=call.id,
                 kind=QuestionKind.APPROVAL,
-                text=f"May {call.name} run?",
+                text=f"Run {call.name}?",
                 tool=call.name,
                 arguments=arguments,
             )
-            answer = await self._ask(journal, question)
+            answer = await self._ask(endpoint, journal, question)
             if not answer.accepted:
                 raise refused("A human refused this call", answer)
         return await self._attempts(call, endpoint, arguments, journal)
@@ -262,7 +263,7 @@ class Executor:
                     arguments,
                     attempt,
                     journal,
-                    ask=partial(self._ask, journal),
+                    ask=partial(self._ask, endpoint, journal),
                     execute_step=partial(self._execute_step, call.name),
                     deadline=deadline,
                 )
@@ -274,9 +275,9 @@ class Executor:
         self._metrics.fused_steps.labels(sequence).inc()
         return await self.execute(call, journal)
 
-    async def _ask(self, journal: CallJournal, question: Question) -> Answer:
+    async def _ask(self, endpoint: Endpoint, journal: CallJournal, question: Question) -> Answer:
         with self._metrics.waiting_for_human.track_inprogress():
-            return await journal.ask(question)
+            return await journal.ask(replace(question, provider=endpoint.provider))
 
     def _failed(self, failure: AttemptFailed, attempts: int) -> Outcome:
         message, _ = cut_text(

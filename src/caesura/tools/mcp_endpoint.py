@@ -29,6 +29,7 @@ class McpEndpoint(Endpoint):
         settings: how its calls are run.
         call_tool: runs it on the server.
         server_slots: the server's own, beside the tool's.
+        server: its name in the configuration.
 
     Raises:
         ValueError: its input schema cannot be used.
@@ -41,6 +42,7 @@ class McpEndpoint(Endpoint):
         settings: CommonSettings,
         call_tool: CallTool,
         server_slots: tuple[asyncio.Semaphore, ...],
+        server: str,
     ) -> None:
         description = settings.description or tool.description or tool.title or ""
         if len(description) > _LONGEST_DESCRIPTION:
@@ -50,6 +52,12 @@ class McpEndpoint(Endpoint):
         self.slots = (*self.slots, *server_slots)
         self._name_there = tool.name
         self._call_tool = call_tool
+        self._server = server
+
+    @property
+    def provider(self) -> str:
+        """The server."""
+        return f"MCP server {self._server}"
 
     async def call(self, arguments: Mapping[str, JsonValue], context: CallContext) -> str:
         """Call the tool on its server."""

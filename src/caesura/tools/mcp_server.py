@@ -267,7 +267,7 @@ class McpServer:
             _LOG.debug("MCP server %s does not tell changes of its tools", self.name)
 
     def _endpoint(self, name: str, tool: types.Tool, settings: CommonSettings) -> McpEndpoint:
-        return McpEndpoint(name, tool, settings, self.call_tool, self._slots)
+        return McpEndpoint(name, tool, settings, self.call_tool, self._slots, self.name)
 
     def _log(self, message: str) -> None:
         log_foreign(_LOG, f"MCP server {self.name} {message}", self._secrets)

@@ -68,6 +68,11 @@ class SequenceEndpoint(Endpoint):
             raise ValueError("idempotent = true, but not every step is; remove it, or mark them")
 
     @property
+    def provider(self) -> str:
+        """The tools of its steps."""
+        return f"sequence of {', '.join(step.tool for step in self._steps)}"
+
+    @property
     def is_idempotent(self) -> bool:
         """Whether all steps are."""
         return all(

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -217,3 +218,16 @@ def test_a_template_that_refuses_says_why(model_config: ModelConfig) -> None:
             ],
             [],
         )
+
+
+def test_a_short_text_does_not_wait_for_a_long_one(model_config: ModelConfig) -> None:
+    chat = chat_format(model_config)
+    text = "Hello <|im_end|>\n world, déjà vu"
+    assert chat.encode(text) == encode(model_config, text)
+    long = threading.Thread(target=chat.encode, args=("some words and numbers " * 100_000,))
+    long.start()
+    for _ in range(10):
+        chat.encode("short")
+    was_busy = long.is_alive()
+    long.join()
+    assert was_busy

@@ -95,7 +95,7 @@ async def test_a_call_is_approved_and_its_session_goes_on(browser: Browser, tmp_
     async with opened(browser, tmp_path) as (page, agents):
         agent = await agents.create(ANONYMOUS, spec(BOOKING, metadata={"title": "Trip"}))
         card = waiting(page)
-        await expect(card).to_contain_text("May book run?")
+        await expect(card).to_contain_text("Run book (tests:function)?")
         await expect(card).to_contain_text('"hotel": "Alfama"')
         await card.get_by_role("button", name="Approve").click()
         await until(agent, EventType.PHASE, phase="idle")
@@ -187,7 +187,7 @@ async def test_the_timeline_has_a_bar_per_generation_and_call(
     async with opened(browser, tmp_path) as (page, agents):
         agent = await agents.create(ANONYMOUS, spec(BOOKING))
         waits = page.locator(".span.waits")
-        await expect(waits).to_have_attribute("aria-label", re.compile(r"^May book run\?, for "))
+        await expect(waits).to_have_attribute("aria-label", re.compile(r"^Run book\?, for "))
         await waiting(page).get_by_role("button", name="Approve").click()
         await until(agent, EventType.PHASE, phase="idle")
         await expect(waits).to_have_attribute("aria-label", re.compile("accepted$"))
@@ -385,9 +385,9 @@ async def test_a_little_memory_in_use_can_be_seen(browser: Browser, tmp_path: Pa
     usage.set(0.01)
     async with opened(browser, tmp_path, registry=registry) as (page, _):
         note = page.locator(".chart", has_text="Device memory").locator(".note").first
-        await expect(note).to_have_text("tokens, full height is 2 % of all there is")
+        await expect(note).to_have_text("tokens; the axis ends at 2 % of the capacity")
         usage.set(0.6)
-        await expect(note).to_have_text("tokens, full height is all there is")
+        await expect(note).to_have_text("tokens; the axis ends at the capacity")
 
 
 def waiting(page: Page) -> Locator:

@@ -12,6 +12,7 @@ from caesura.server.dashboard.overview import Overviews
 from caesura.server.sessions.service import Service
 from caesura.server.settings import ServerSection
 from caesura.session.agents import Agents
+from caesura.session.supervisor import Supervisor
 from caesura.session.workplace import Workplace
 from server.served import MODEL, application, listening
 
@@ -35,9 +36,11 @@ def make_app(
 async def served(app: FastAPI) -> AsyncIterator[str]:
     """Serve an application that samples itself; its address."""
     overviews: Overviews = app.state.caesura_overviews
-    await overviews.start()
+    supervisor = Supervisor()
+    supervisor.start("overview", overviews.run)
     try:
         async with listening(app) as url:
             yield url
     finally:
-        await overviews.stop()
+        await supervisor.stop("overview")
+        overviews.stop()

@@ -2,11 +2,11 @@
 
 import re
 import secrets
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
+from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 from vllm.config import ModelConfig
@@ -69,7 +69,10 @@ class ChatFormat:
         if self._normalized is not None and _BREAK not in self._normalized(f"a{_BREAK}a"):
             self._break = " "
         self.max_context_tokens = int(model_config.max_model_len)
-        self._lock = threading.Lock()  # callers use threads; tokenizers are not made for them
+        # Of its own, and without settings that anybody changes: callers use threads, and a short
+        # text must not wait for a long one.
+        self._texts = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._texts.no_truncation()
         self._one_call_per_turn: bool | None = None  # not known before there are several
 
     @property
@@ -181,8 +184,7 @@ class ChatFormat:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text in which control tokens are what they are."""
-        with self._lock:
-            return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self._texts.encode(text, add_special_tokens=False).ids)
 
     def _defused(self, message: Message) -> Message:
         """The message without control tokens, if it is not the server's or the model's own."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from caesura.server.sessions.schemas import Text
+from caesura.server.sessions.schemas import MOST_MESSAGES, Text
 from caesura.session.records import Message
 
 
@@ -20,7 +20,7 @@ class InputMessage(BaseModel):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[InputText]
+    content: Text | Annotated[list[InputText], Field(fail_fast=True)]
 
 
 class InputCall(BaseModel):
@@ -41,7 +41,9 @@ class InputResult(BaseModel):
 
 
 InputItem = InputCall | InputResult | InputMessage
-Input = Text | Annotated[list[InputItem], Field(min_length=1)]
+Input = (
+    Text | Annotated[list[InputItem], Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)]
+)
 
 
 def input_messages(instructions: str | None, given: str | list[InputItem]) -> list[Message]:

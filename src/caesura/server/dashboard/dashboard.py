@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,10 +14,12 @@ from pydantic import TypeAdapter
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 
+from caesura.server.access import OwnerOf
 from caesura.server.dashboard.overview import FIELDS, SIX_HOURS, Overview, Overviews, Point
 from caesura.server.routing import NOT_ADMITTED
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
 from caesura.server.sessions.service import Service
+from caesura.session.supervisor import Supervisor
 
 router = APIRouter(prefix="/dashboard", include_in_schema=False)
 
@@ -52,11 +55,13 @@ class Dashboard:
         service = state.caesura
         agents = service.agents if isinstance(service, Service) else None
         state.caesura_overviews = overviews = Overviews(agents)
-        await overviews.start()
+        supervisor: Supervisor = state.caesura_supervisor
+        supervisor.start("overview", overviews.run)
         try:
             yield
         finally:
-            await overviews.stop()
+            await supervisor.stop("overview")
+            overviews.stop()
 
 
 @router.get("")
@@ -124,9 +129,15 @@ async def get_history(
     response_class=Response,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-async def follow_overview(request: Request, overviews: OverviewsOf) -> Any:
+async def follow_overview(request: Request, overviews: OverviewsOf, owner: OwnerOf) -> Any:
     """Server-sent events: an `overview` per second."""
-    return EventStreamResponse(_events(overviews, request.app.state), _KEEP_ALIVE_SECONDS)
+    pieces = _events(overviews, request.app.state)
+    service = request.app.state.caesura
+    if not isinstance(service, Service):
+        return EventStreamResponse(pieces, _KEEP_ALIVE_SECONDS)
+    service.streams.open(owner)
+    closed = partial(service.streams.close, owner)
+    return EventStreamResponse(pieces, _KEEP_ALIVE_SECONDS, on_close=closed)
 
 
 async def _events(overviews: Overviews, state: State) -> AsyncGenerator[bytes, None]:

@@ -1,7 +1,6 @@
 """What all sessions and the engine do at a moment, sampled once per second."""
 
 import asyncio
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -19,8 +18,6 @@ from caesura.server.dashboard.engine_numbers import (
 from caesura.session.agent import Agent
 from caesura.session.agents import Agents
 from caesura.session.records import Phase
-
-logger = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0
 
@@ -168,21 +165,18 @@ class Overviews:
         self._history = history or OverviewHistory()
         self._changed = asyncio.Event()
         self._latest: Overview | None = None
-        self._sampler: asyncio.Task[None] | None = None
         self._over = False
 
-    async def start(self) -> None:
-        """Begin to sample."""
-        await self.sample()
-        self._sampler = asyncio.create_task(self._sample_forever(), name="caesura-overview")
+    async def run(self) -> None:
+        """Sample until cancelled."""
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            await self.sample()
 
-    async def stop(self) -> None:
-        """Sample no more; whoever follows is at the end."""
+    def stop(self) -> None:
+        """There are no more samples: whoever follows is at the end."""
         self._over = True
         self._changed.set()
-        if self._sampler is not None:
-            self._sampler.cancel()
-            await asyncio.gather(self._sampler, return_exceptions=True)
 
     async def latest(self) -> Overview:
         """The newest sample."""
@@ -196,8 +190,9 @@ class Overviews:
     async def follow(self) -> AsyncGenerator[Overview, None]:
         """The newest sample, then each as it is taken; one who is slow misses some."""
         while not self._over:
+            overview = await self.latest()
             changed = self._changed
-            yield await self.latest()
+            yield overview
             await changed.wait()
 
     async def sample(self) -> Overview:
@@ -216,14 +211,6 @@ class Overviews:
         self._changed.set()
         self._changed = asyncio.Event()
         return overview
-
-    async def _sample_forever(self) -> None:
-        while True:
-            await asyncio.sleep(SAMPLE_SECONDS)
-            try:
-                await self.sample()
-            except Exception:
-                logger.exception("a sample for the overview failed; the next is taken in a second")
 
 
 def _counts(agents: Sequence[Agent], waiting: Mapping[str, int]) -> SessionCounts:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from caesura.server.access import OwnerOf
 from caesura.server.errors import ApiError
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
+from caesura.server.sessions.retries import IdempotencyKey, request_keys
 from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, Page
 from caesura.server.sessions.service import Service, ServiceOf
 from caesura.server.sessions.views import approval_object, approval_objects
@@ -76,17 +77,22 @@ async def get_approval(approval_id: str, service: ServiceOf, owner: OwnerOf) -> 
 
 @router.post("/{approval_id:path}", responses=CONFLICT)
 async def answer_approval(
-    approval_id: str, body: GivenAnswer, service: ServiceOf, owner: OwnerOf
+    approval_id: str,
+    body: GivenAnswer,
+    service: ServiceOf,
+    owner: OwnerOf,
+    idempotency_key: IdempotencyKey = None,
 ) -> ApprovalObject:
     """Answer a question; the session goes on."""
     record = await service.agents.approval(owner, approval_id)
+    keys = request_keys(f"answer to {approval_id}", body, idempotency_key)
     if record.state is ApprovalState.WAITING:
         _require_fit(record.question, body)
-        if await service.agents.answer(owner, approval_id, body.answer()):
-            record = await service.agents.approval(owner, approval_id)
-            return await approval_object(service.store, record)
-        record = await service.agents.approval(owner, approval_id)
-    raise ApiError(409, f"it was {record.state} already", code=f"approval_{record.state}")
+    answered = await service.agents.answer(owner, approval_id, body.answer(), keys)
+    record = await service.agents.approval(owner, approval_id)
+    if not answered:
+        raise ApiError(409, f"it was {record.state} already", code=f"approval_{record.state}")
+    return await approval_object(service.store, record)
 
 
 def _require_fit(question: Question, given: GivenAnswer) -> None:

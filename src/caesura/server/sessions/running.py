@@ -20,6 +20,7 @@ from caesura.session.errors import StoreUnavailable
 from caesura.session.protocol import TokenEngine
 from caesura.session.records import SessionSpec
 from caesura.session.store import Store
+from caesura.session.supervisor import Supervisor
 from caesura.session.workplace import Workplace
 from caesura.tools.configuration import Configuration
 from caesura.tools.executor import Executor
@@ -35,6 +36,7 @@ async def running_sessions(
     models: tuple[str, ...],
     formats: CallFormats | None = None,
     owners: int = 1,
+    supervisor: Supervisor | None = None,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -47,6 +49,7 @@ async def running_sessions(
         models: names under which the model is served.
         formats: what the model knows beside that; the settings say what is used of it.
         owners: how many share what may be stored.
+        supervisor: runs what goes on in the background.
 
     Raises:
         ConfigurationError: a tool, the database or the way of calling cannot be used.
@@ -59,13 +62,30 @@ async def running_sessions(
             approvals = Approvals(store)
             executor = Executor(toolbox)
             limits = settings.sessions.limits(owners)
-            work = Workplace(engine, dialogue, executor, store, approvals, formats, limits)
+            work = Workplace(
+                engine,
+                dialogue,
+                executor,
+                store,
+                approvals,
+                formats,
+                limits,
+                supervisor=supervisor or Supervisor(),
+            )
             agents = Agents(work)
             async with _telling(settings.webhook, work):
                 try:
                     await _start(agents, path)
-                    streams = OpenStreams(limits.streams_per_owner)
-                    yield Service(agents, store, executor, settings.server, models, path, streams)
+                    yield Service(
+                        agents,
+                        store,
+                        executor,
+                        settings.server,
+                        models,
+                        path,
+                        OpenStreams(limits.streams_per_owner),
+                        dialogue.max_context_tokens,
+                    )
                 finally:
                     await agents.stop()
 

@@ -1,6 +1,5 @@
 """What requests and answers of the session routes look like."""
 
-import json
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import (
@@ -13,6 +12,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import to_json
 
 from caesura.cml import Mode
 from caesura.session.records import (
@@ -31,6 +31,7 @@ Item = TypeVar("Item")
 
 LARGEST_INTEGER = 2**63 - 1
 MOST_TOKENS = 2**31 - 1
+MOST_MESSAGES = 2000
 
 
 def _encodable(text: str) -> str:
@@ -39,6 +40,7 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+Names = Annotated[list[Text], Field(fail_fast=True)]
 
 
 class Body(BaseModel):
@@ -75,10 +77,10 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] | None = None
+    content: Text | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
     name: Text | None = None
     tool_call_id: Text | None = None
-    tool_calls: list[MessageCall] | None = None
+    tool_calls: Annotated[list[MessageCall], Field(fail_fast=True)] | None = None
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
@@ -89,7 +91,7 @@ class ChatMessage(BaseModel):
         return self
 
 
-_MESSAGES = TypeAdapter(list[ChatMessage])
+_MESSAGES = TypeAdapter(Annotated[list[ChatMessage], Field(fail_fast=True)])
 
 
 def checked_messages(messages: list[Message]) -> list[Message]:
@@ -99,7 +101,7 @@ def checked_messages(messages: list[Message]) -> list[Message]:
         ValueError: some message is none of OpenAI's chat format.
     """
     _MESSAGES.validate_python(messages)
-    json.dumps(messages, ensure_ascii=False).encode()
+    to_json(messages)  # fields of any name may have texts that are none
     return messages
 
 
@@ -107,9 +109,14 @@ class CreateSession(SessionSpec):
     """A new session."""
 
     messages: list[Message] = Field(
+        fail_fast=True,
         min_length=1,
+        max_length=MOST_MESSAGES,
         description="The conversation so far, in OpenAI's chat format; text only.",
         json_schema_extra={"items": ChatMessage.model_json_schema()},
+    )
+    tools: Names | None = Field(
+        None, description="Names of configured tools that the model may call; all by default."
     )
     max_tokens: int = Field(
         1024, ge=1, le=MOST_TOKENS, description="Tokens generated per turn at most."
@@ -169,7 +176,15 @@ class ApprovalObject(BaseModel):
     kind: QuestionKind
     text: str = Field(description="The question.")
     tool: str = Field(description="The tool that asks, or that wants to run.")
+    provider: str = Field(
+        description="Who runs the tool: an MCP server, a host, a function; empty if it is the "
+        "server itself."
+    )
     arguments: dict[str, JsonValue]
+    arguments_text: str = Field(
+        description="The same as JSON for a human to read, with the digits that the tool gets; "
+        "JavaScript rounds large numbers."
+    )
     choices: list[str] = Field(description="For a question: the answers to choose from, if any.")
     schema_: dict[str, JsonValue] | None = Field(
         serialization_alias="schema", description="For data: the JSON schema that they must fit."

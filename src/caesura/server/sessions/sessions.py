@@ -12,6 +12,7 @@ from starlette.responses import Response
 from caesura.server.access import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
+from caesura.server.sessions.retries import IdempotencyKey, SessionId, request_keys
 from caesura.server.sessions.schemas import (
     LARGEST_INTEGER,
     CreateSession,
@@ -44,14 +45,23 @@ _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
     response_model=SessionObject,
     responses={201: {"description": "The session; with `stream` its events.", **_EVENTS}},
 )
-async def create_session(body: CreateSession, service: ServiceOf, owner: OwnerOf) -> Any:
+async def create_session(
+    body: CreateSession,
+    service: ServiceOf,
+    owner: OwnerOf,
+    idempotency_key: IdempotencyKey = None,
+    x_session_id: SessionId = None,
+) -> Any:
     """Make a session: the server generates, runs its tools, and waits for humans."""
+    spec = body.spec()
+    keys = request_keys("sessions", spec, idempotency_key, x_session_id)
+    session_id = None if x_session_id is None else f"sess_{x_session_id.hex}"
     if not body.stream:
-        agent = await service.create(owner, body.spec())
+        agent = await service.create(owner, spec, keys, session_id)
         return await _session(service, owner, agent.id)
     service.streams.open(owner)
     try:
-        agent = await service.create(owner, body.spec())
+        agent = await service.create(owner, spec, keys, session_id)
         record = await service.agents.get(owner, agent.id)
     except BaseException:
         await service.streams.close(owner)
@@ -160,11 +170,15 @@ async def _waited(log: EventLog, after: int, wait_seconds: float) -> tuple[list[
 
 @router.post("/{session_id}/messages", status_code=202, responses=CONFLICT)
 async def add_message(
-    session_id: str, body: NewMessage, service: ServiceOf, owner: OwnerOf
+    session_id: str,
+    body: NewMessage,
+    service: ServiceOf,
+    owner: OwnerOf,
+    idempotency_key: IdempotencyKey = None,
 ) -> SessionObject:
     """Say something: it steers what is generated, or is the user's next message."""
-    agent = await service.open_agent(owner, session_id)
-    await agent.steer(body.content)
+    keys = request_keys(f"messages of {session_id}", body, idempotency_key)
+    await service.steer(owner, session_id, body.content, keys)
     return await _session(service, owner, session_id)
 
 

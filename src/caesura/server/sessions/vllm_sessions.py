@@ -6,6 +6,7 @@ import threading
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.serving.token_engines import InPlaceEngine
 from caesura.errors import ConfigurationError
 from caesura.server.answers.server_tools import ServerTools
+from caesura.server.health import Health
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Unavailable
@@ -37,6 +39,7 @@ class ServerSessions:
         app.include_router(sessions.router)
         app.include_router(approvals.router)
         app.add_middleware(ServerTools)
+        app.add_middleware(Health)
 
     @asynccontextmanager
     async def running(
@@ -59,7 +62,8 @@ class ServerSessions:
                         chat := _chat_format(engine_client, state, args),
                         models=tuple(args.served_model_name or [args.model]),
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
-                        owners=len(args.api_key or ()) or 1,
+                        supervisor=state.caesura_supervisor,
+                        owners=len(state.caesura_access.keys) or 1,
                     )
                 )
             except ConfigurationError as error:
@@ -70,6 +74,8 @@ class ServerSessions:
             else:
                 # Clients that come back at once would wait for a store that is closed.
                 running.callback(setattr, state, "caesura", Unavailable("it is stopping"))
+                secret = await state.caesura.store.secret()
+                state.caesura_owners = replace(state.caesura_owners, secret=secret)
                 _stop_before(engine_client, running.aclose)
             yield
 

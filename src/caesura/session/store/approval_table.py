@@ -65,13 +65,20 @@ class ApprovalTable(Table):
             (ApprovalState.WITHDRAWN, self.clock(), of, ApprovalState.WAITING),
         )
 
-    async def answer(self, key: str, answer: Answer, *others: Statement | Check) -> bool:
+    async def answer(
+        self,
+        key: str,
+        answer: Answer,
+        first: Sequence[Statement | Check] = (),
+        then: Sequence[Statement | Check] = (),
+    ) -> bool:
         """Write a human's answer; False if the question does not wait any more.
 
         Args:
             key: the question.
             answer: the answer.
-            others: what is written with it, or must hold.
+            first: what is written or must hold before it.
+            then: what is written or must hold after it.
         """
         waits = Check(
             "SELECT COUNT(*) FROM approvals WHERE key = ? AND state = ?",
@@ -83,7 +90,7 @@ class ApprovalTable(Table):
             (ApprovalState.ANSWERED, dump(asdict(answer)), self.clock(), key),
         )
         try:
-            await self._database.write(waits, given, *others)
+            await self._database.write(*first, waits, given, *then)
         except _NotWaitingError:
             return False
         return True

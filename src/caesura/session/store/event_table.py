@@ -65,12 +65,12 @@ class EventTable(Table):
     async def latest_answer(self, session_id: str) -> list[Event]:
         """The outputs that make up the latest answer, in order."""
         rows = await self._database.read(
-            f"SELECT {_COLUMNS} FROM events WHERE session_id = ?1"
-            " AND type = ?2 AND number > COALESCE((SELECT MAX(number) FROM events"
-            " WHERE session_id = ?1 AND type = ?2"
-            " AND NOT COALESCE(json_extract(data, '$.continues'), 0) AND number <"
-            " (SELECT MAX(number) FROM events WHERE session_id = ?1 AND type = ?2)), 0)"
-            " ORDER BY number",
+            f"SELECT {_COLUMNS} FROM events WHERE session_id = ?1 AND type = ?2 AND number >"
+            # After the latest output but one that ended an answer; found from the end.
+            " COALESCE((SELECT number FROM events WHERE session_id = ?1 AND type = ?2"
+            " AND number < (SELECT MAX(number) FROM events WHERE session_id = ?1 AND type = ?2)"
+            " AND NOT COALESCE(json_extract(data, '$.continues'), 0)"
+            " ORDER BY number DESC LIMIT 1), 0) ORDER BY number",
             (session_id, EventType.OUTPUT),
         )
         return readable(_event, rows)

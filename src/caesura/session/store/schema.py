@@ -4,6 +4,8 @@ What an owner's sessions take is counted by triggers, so that no statement can f
 of texts and tokens, and a constant for each row.
 """
 
+import hmac
+import secrets
 import sqlite3
 from pathlib import Path
 
@@ -152,8 +154,48 @@ MIGRATIONS: tuple[str, ...] = (
             - length(CAST(COALESCE(old.answer, '') AS BLOB)) WHERE session_id = new.session_id;
     END
     """,
+    """
+    CREATE TABLE requests (
+        owner TEXT NOT NULL,
+        key TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+        expires_seconds REAL NOT NULL,
+        PRIMARY KEY (owner, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX requests_by_session ON requests (session_id);
+    CREATE INDEX requests_by_expiry ON requests (expires_seconds);
+    CREATE TRIGGER request_counts AFTER INSERT ON requests BEGIN
+        UPDATE usage SET bytes = bytes + 300 WHERE session_id = new.session_id;
+    END;
+    CREATE TRIGGER request_is_gone AFTER DELETE ON requests BEGIN
+        UPDATE usage SET bytes = bytes - 300 WHERE session_id = old.session_id;
+    END
+    """,
+    """
+    CREATE TABLE installation (secret BLOB NOT NULL) STRICT;
+    INSERT INTO installation VALUES (new_secret());
+    UPDATE usage SET owner = keyed_owner((SELECT secret FROM installation), owner)
+        WHERE length(owner) = 64;
+    UPDATE owners SET owner = keyed_owner((SELECT secret FROM installation), owner)
+        WHERE length(owner) = 64;
+    UPDATE requests SET owner = keyed_owner((SELECT secret FROM installation), owner)
+        WHERE length(owner) = 64;
+    UPDATE sessions SET owner = keyed_owner((SELECT secret FROM installation), owner)
+        WHERE length(owner) = 64
+    """,
 )
 """What takes the schema from each version to the next; only ever appended to."""
+
+
+def keyed_owner(secret: bytes, digest: str) -> str:
+    """The name of an owner.
+
+    Args:
+        secret: of the installation; without it, names cannot be compared with guessed keys.
+        digest: SHA-256 of the owner's API key, in hexadecimal.
+    """
+    return hmac.digest(secret, digest.encode(), "sha256").hex()
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -168,6 +210,8 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
             f"the database {path} was written by a newer version of Caesura (schema {version}, "
             f"this one knows {len(MIGRATIONS)}): upgrade, or choose another file"
         )
+    connection.create_function("new_secret", 0, lambda: secrets.token_bytes(32))
+    connection.create_function("keyed_owner", 2, keyed_owner)
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         # `executescript` commits by itself: the transaction is part of the script.
         connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")

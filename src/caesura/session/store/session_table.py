@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 
 from caesura.cml import Interrupt, Point
 from caesura.session.calling import Course
-from caesura.session.database import Row, Statement
+from caesura.session.database import Check, Row, Statement
+from caesura.session.errors import DuplicateSession
 from caesura.session.records import Phase, SessionEnding, SessionRecord, SessionSpec
 from caesura.session.store.table import Table, dump, readable
 
@@ -27,6 +28,14 @@ class SessionTable(Table):
         marks = ", ".join("?" * len(columns))
         return Statement(
             f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})", (*columns.values(),)
+        )
+
+    def require_new(self, session_id: str) -> Check:
+        """Refuse a second session of the same id."""
+        return Check(
+            "SELECT NOT EXISTS (SELECT 1 FROM sessions WHERE id = ?)",
+            (session_id,),
+            DuplicateSession(f"there is a session {session_id} already"),
         )
 
     def set_phase(self, session_id: str, phase: Phase, turns: int) -> Statement:

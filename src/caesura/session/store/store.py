@@ -14,6 +14,7 @@ from caesura.session.store.approval_table import ApprovalTable
 from caesura.session.store.call_table import CallTable
 from caesura.session.store.event_table import EventTable
 from caesura.session.store.message_table import MessageTable
+from caesura.session.store.request_table import RequestTable
 from caesura.session.store.schema import migrate
 from caesura.session.store.session_table import SessionTable
 from caesura.session.store.transcript_table import TranscriptTable
@@ -28,6 +29,7 @@ class Store(
     EventTable,
     ApprovalTable,
     UsageTable,
+    RequestTable,
 ):
     """All sessions, in one database.
 
@@ -41,6 +43,11 @@ class Store(
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         super().__init__(Database(path, migrate), clock)
+
+    async def secret(self) -> bytes:
+        """What the names of this installation's owners are made with (`keyed_owner`)."""
+        rows = await self._database.read("SELECT secret FROM installation")
+        return bytes(rows[0][0])
 
     async def commit(self, *changes: Statement | Check) -> int:
         """Write changes that belong together; on return they are on disk.
