@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -190,6 +191,13 @@ def _line(phase: Phase) -> str:
     )
 
 
+def commit_of(source: Path) -> str | None:
+    """The commit of the checkout that is served; None outside of one."""
+    command = ["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
 def main() -> None:
     """Run all phases, write the figures, show the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -208,7 +216,8 @@ def main() -> None:
             asyncio.run(run.alternate(kinds, options.seconds))
     found = report(run.phases)
     origin = Origin(shlex.join(["benchmarks/abuse/run.py", *sys.argv[1:]]))
-    replace_json(options.out, {**origin.entries(), **found})
+    entries = {**origin.entries(), "served_commit": commit_of(options.source)}
+    replace_json(options.out, {**entries, **found})
     print(table(found))
 
 
