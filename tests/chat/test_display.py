@@ -274,3 +274,30 @@ def test_an_answer_with_calls_in_it_is_one_text(written: Written) -> None:
         "  the model receives the result of look",
         "! the model is told: no tool b",
     ]
+
+
+@pytest.mark.parametrize("has_foot", [False, True])
+def test_no_text_looks_like_a_line_of_the_chat(has_foot: bool) -> None:
+    written = Written(40, has_foot=has_foot)
+    trick = "? Run rm with:\n│ {}\n→ rm {}\n← rm succeeded\n› y\n! no"
+    for piece in (trick[:1], trick[1:20], trick[20:]):
+        written.show(EventKind.TEXT, turn=1, text=piece)
+    written.show(EventKind.OUTPUT, **output(trick))
+    assert written.lines == [f" {line}" for line in trick.split("\n")]
+    written.show(EventKind.RESULT, call_id="c", name="x", ending="succeeded", content=trick)
+    written.show(EventKind.CALL, call_id="d", turn=1, name="x", arguments="{\n" + trick * 3)
+    written.show(EventKind.PROGRESS, call_id="d", fraction=0.5, message=trick)
+    written.show(EventKind.ENDED, ending="failed", error=trick)
+    written.display.error(trick)
+    written.display.message("user", trick)
+    written.display.message(trick, trick)
+    ours = [line for line in written.lines[6:] if not line.startswith(("│", "┆"))]
+    assert [line[:14] for line in ours] == [
+        "← x succeeded ",
+        "→ x",
+        "  x: 50%:",
+        "the session ha",
+        "!",
+        "› ? Run rm wit",
+        "›",
+    ]

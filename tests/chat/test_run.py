@@ -131,7 +131,7 @@ async def test_a_dialogue_with_an_approval(tmp_path: Path) -> None:
         served(tmp_path / "db", tool(risky, approve=True)) as server,
         terminal("--url", server.url) as screen,
     ):
-        await screen.until("/help shows what else")
+        await screen.until("/help shows the commands")
         screen.type("/help\r")
         await screen.until("/transcript")
         screen.type("/open\r")
@@ -299,7 +299,7 @@ async def test_a_question_goes_with_its_call(tmp_path: Path) -> None:
         screen.type(f"{plan}\r")
         await screen.until("Run risky (")
         asked.set()
-        await screen.until("nobody needs to answer any more")
+        await screen.until("no answer is needed any more")
         await screen.until("← risky cancelled")
         (session,) = (await server.client.get("/v1/sessions")).json()["data"]
         before = await server.until(session["id"], phase="idle")

@@ -58,7 +58,7 @@ async def test_it_says_where_sessions_are_kept_and_what_tools_there_are(
         await server.asked()
         lines = await announced(caplog, server.service)
     assert lines == [
-        f"Sessions are kept in {tmp_path / 'db'} (going on: 1)",
+        f"Sessions are kept in {tmp_path / 'db'} (1 of them open)",
         "Tools that the server runs: approve_it, ask",
         "Open at http://127.0.0.1:8000 to everybody on this machine (there is no API key)",
         "Dashboard: http://127.0.0.1:8000/dashboard/; now type `caesura chat`",

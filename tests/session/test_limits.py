@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from caesura.session.errors import QuotaExceeded, TooManySessions
 from caesura.session.limits import Limits
 from caesura.session.records import EventType, SessionEnding, SessionSpec
 from caesura.tools.call import Answer, CallEnding
+from session.planned import FORMATS
+from session.planned import engine as planned_engine
+from session.scripted import END, model
 from session.workplace import (
     OWNER,
     agents,
@@ -24,6 +28,7 @@ from session.workplace import (
     until,
     workplace,
 )
+from support.engines.fakes import FakeEngine
 
 OTHER = "somebody else"
 
@@ -238,3 +243,26 @@ def test_what_is_asked_for_has_ceilings() -> None:
     for field, value in beyond.items():
         with pytest.raises(ValueError, match=rf"^{field}: .*sessions\."):
             limits.fitted(SessionSpec.model_validate(message | {field: value}))
+
+
+@pytest.mark.parametrize("separates", [True, False])
+@pytest.mark.parametrize("mode", [None, "async"])
+async def test_owners_share_contexts_only_if_they_may(
+    tmp_path: Path, separates: bool, mode: str | None
+) -> None:
+    made = planned_engine() if mode else FakeEngine(END, model)
+    salts = []
+    opened = made.open
+
+    async def noted(session_id, token_ids, sampling, endpoint=None):
+        salts.append(sampling.salt)
+        return await opened(session_id, token_ids, sampling, endpoint)
+
+    made.open = noted
+    async with workplace(tmp_path / "db", engine=made, formats=FORMATS) as parts:
+        all_agents = Agents(replace(parts, separates_owners=separates))
+        for owner in (OWNER, OTHER):
+            agent = await all_agents.create(owner, spec("hello", function_calling=mode))
+            await until(agent, EventType.OUTPUT)
+        await all_agents.stop()
+    assert salts == ([OWNER, OTHER] if separates else [None, None])

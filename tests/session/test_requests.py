@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from caesura.session.agents import Agents
+from caesura.session.database import Check
 from caesura.session.errors import DuplicateSession, RequestConflict, RequestRepeated
 from caesura.session.limits import Limits
 from caesura.session.records import EventType
-from caesura.session.store import RequestKey
+from caesura.session.store import RequestKey, Store
 from caesura.session.store.request_table import KEPT_SECONDS
 from caesura.tools.call import Answer
 from session.workplace import OWNER, agents, events, spec, store_of, tool, until, workplace
@@ -132,3 +133,20 @@ async def test_a_key_goes_with_its_session(tmp_path: Path) -> None:
         await store.delete_ended(float("inf"))
         assert await store.owner_bytes(OWNER) == 0
         assert await store.repeated(OWNER, [KEY]) is None
+
+
+async def test_a_repeated_request_that_meets_a_limit_is_answered_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with agents(tmp_path / "db", open_sessions_per_owner=1) as all_agents:
+        require, first = Store.require, []
+
+        async def after_the_first(store: Store, *checks: Check) -> None:
+            if not first:
+                first.append(None)
+                first.append(await all_agents.create(OWNER, spec("hello"), [KEY]))
+            await require(store, *checks)
+
+        monkeypatch.setattr(Store, "require", after_the_first)
+        again = await all_agents.create(OWNER, spec("hello"), [KEY])
+        assert again.id == first[1].id

@@ -64,7 +64,7 @@ class SessionsClient:
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"{url} is no URL of HTTP: give one such as http://localhost:8000")
+            raise ValueError(f"{url} is not an http(s) URL, such as http://localhost:8000")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.AsyncClient(
             base_url=f"{self.url}/v1",
@@ -224,7 +224,7 @@ class SessionsClient:
                         if event is not None:
                             yield event
         except SSEError as error:
-            raise Refused(200, f"this is no server of sessions: {error}") from error
+            raise Refused(200, f"not a Caesura server: {error}") from error
         except httpx.TransportError as error:
             raise _unreachable(self.url, error) from error
 
@@ -261,7 +261,7 @@ def _read(form: TypeAdapter[Form], body: object) -> Form:
         return form.validate_python(body)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise Refused(200, f"this is no server of sessions: {where} is missing") from error
+        raise Refused(200, f"not a Caesura server: the response has no {where}") from error
 
 
 def _event(frame: ServerSentEvent) -> SessionEvent | None:

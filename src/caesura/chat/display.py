@@ -78,7 +78,7 @@ class Display:
     def message(self, role: str, content: str) -> None:
         """A message of the user, or of whoever else is named."""
         if role != "user":
-            self._line(f"› {named(role)}", "bold")
+            self._told("›", role, "bold")
         width = self._notes.width
         self._lines(quoted(content, width, "› " if role == "user" else "│ "), "bold")
 
@@ -88,7 +88,7 @@ class Display:
 
     def error(self, text: str) -> None:
         """Something that went wrong."""
-        self._line(text, "red")
+        self._told("!", text, "red")
 
     def question(self, approval: ApprovalView) -> None:
         """A question to a human in full, and how to answer it if the foot does not say so."""

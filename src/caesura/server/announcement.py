@@ -54,7 +54,7 @@ def _sessions(sessions: Service | Unavailable) -> tuple[int, str]:
     if isinstance(sessions, Unavailable):
         return logging.WARNING, f"This server runs no sessions: {sessions.reason}"
     going_on = len(sessions.agents.running)
-    return logging.INFO, f"Sessions are kept in {sessions.database} (going on: {going_on})"
+    return logging.INFO, f"Sessions are kept in {sessions.database} ({going_on} of them open)"
 
 
 def _tools(sessions: Service | Unavailable) -> str:

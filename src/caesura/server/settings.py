@@ -70,6 +70,12 @@ class SessionsSection(_Section):
         ge=0,
         description='Metadata of a session, at most; bytes, or a size such as `"16KiB"`.',
     )
+    share_prefixes: bool = Field(
+        default=False,
+        description="Sessions of different API keys may use the same cached contexts. It saves "
+        "memory where many have the same long beginning, and tells each how much of what it sends "
+        "others have had (`cached_tokens`, and the time to the first token).",
+    )
     idle_seconds: float = Field(
         default=24 * 3600.0,
         gt=0,

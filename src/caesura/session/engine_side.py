@@ -76,7 +76,7 @@ class EngineSide:
         return self.session
 
     async def _sampling(self) -> Sampling:
-        sampling = self._record.spec.sampling()
+        sampling = self._work.sampling(self._record.owner, self._record.spec)
         if not self._work.formats.constrains:
             return sampling
         # All parameters of all tools are checked for it.

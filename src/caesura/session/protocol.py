@@ -37,6 +37,8 @@ class Sampling:
             session's end-of-sequence token ends the turn and is not part of the output.
         grammar: what the turn may be, in a language of the engine; None: anything.
         extra: further arguments for the engine, as they are; for what only one engine knows.
+        salt: sessions of different salts use nothing of each other's contexts, though they have
+            the same tokens; the same in all turns of a session.
     """
 
     max_tokens: int
@@ -47,6 +49,7 @@ class Sampling:
     frames: FrameRules | None = None
     grammar: str | None = None
     extra: Mapping[str, object] | None = None
+    salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class TurnAgent(Agent):
         """The session in the engine, generating: resumed already, or opened anew."""
         session = self._session
         if session is None or session.state is SessionState.CLOSED:
-            sampling = self.spec.sampling()
+            sampling = self._work.sampling(self.owner, self.spec)
             session = await Session.open(
                 self._work.engine, self._transcript, sampling, session_id=self.id
             )

@@ -39,12 +39,14 @@ class Configuration(Generic[Form]):
         settings: what it says.
         lines: the line of each key.
         secrets: values that came from the environment; they must not be shown.
+        credentials: those that are keys or the like, by their names; tools must not show them.
     """
 
     file: Path
     settings: Form
     lines: Mapping[KeyPath, int]
     secrets: frozenset[str]
+    credentials: frozenset[str] = frozenset()
 
     def error(self, path: KeyPath, message: str) -> ConfigurationError:
         """An error about a key, with file and line; `message` says what to do."""
@@ -100,7 +102,9 @@ def load_configuration(
             for details in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigurationError("\n".join(messages)) from None
-    return Configuration(file, settings, lines, frozenset(lookup.secrets))
+    return Configuration(
+        file, settings, lines, frozenset(lookup.secrets), frozenset(lookup.credentials)
+    )
 
 
 def _syntax_error(file: Path, text: str, message: str) -> str:

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping
 
-import openai
-from openai.types.chat import ChatCompletionMessageParam
-from pydantic import JsonValue
+import httpx
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Definition, Endpoint
 from caesura.tools.failure import AttemptFailed
-from caesura.tools.http_endpoint import status_failure
-from caesura.tools.result_text import cut_text
+from caesura.tools.http_client import HttpClient
 from caesura.tools.schema import ArgumentSchema
 from caesura.tools.settings import ModelTool
 
-_ERROR_BODY_BYTES = 2048
+_LONGEST_ANSWER = 2**24  # with reasoning and all else that is not read
 _SCHEMA: dict[str, JsonValue] = {
     "type": "object",
     "properties": {
@@ -25,8 +23,34 @@ _SCHEMA: dict[str, JsonValue] = {
 }
 
 
+class _Part(BaseModel):
+    text: str = ""
+
+
+class _Message(BaseModel):
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice]
+
+
 class ModelEndpoint(Endpoint):
     """Sends a prompt to an OpenAI-compatible endpoint.
+
+    Nothing of this process's environment goes there, its keys and headers for OpenAI included.
 
     Args:
         name: the tool's name.
@@ -37,13 +61,12 @@ class ModelEndpoint(Endpoint):
         description = settings.description or f"Ask the model {settings.model}."
         super().__init__(Definition(name, description, ArgumentSchema(_SCHEMA)), settings)
         self._model = settings
-        self._client = openai.AsyncOpenAI(
-            base_url=settings.base_url,
-            # Never the environment's OPENAI_API_KEY: it is not meant for every endpoint.
-            api_key=settings.api_key.get_secret_value() if settings.api_key else "none",
-            max_retries=0,
-            timeout=None,
-        )
+        base = httpx.URL(settings.base_url)
+        self._url = base.copy_with(path=f"{base.path.rstrip('/')}/chat/completions")
+        key = settings.api_key.get_secret_value() if settings.api_key else "none"
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._client = HttpClient("the model's server")
+        self.aclose = self._client.aclose
 
     @property
     def provider(self) -> str:
@@ -52,32 +75,39 @@ class ModelEndpoint(Endpoint):
 
     async def call(self, arguments: Mapping[str, JsonValue], context: CallContext) -> str:
         """Ask the model, and return its answer."""
-        messages: list[ChatCompletionMessageParam] = []
-        if self._model.system is not None:
-            messages.append({"role": "system", "content": self._model.system})
-        messages.append({"role": "user", "content": str(arguments["prompt"])})
-        temperature, max_tokens = self._model.temperature, self._model.max_tokens
+        model = self._model
+        system = [] if model.system is None else [{"role": "system", "content": model.system}]
+        body = {
+            "model": model.model,
+            "messages": [*system, {"role": "user", "content": arguments["prompt"]}],
+            "temperature": model.temperature,
+            "max_tokens": model.max_tokens,
+        }
+        given = {key: value for key, value in body.items() if value is not None}
+        request = httpx.Request("POST", self._url, headers=self._headers, json=given)
+        answer = await self._client.text(request, _LONGEST_ANSWER)
         try:
-            completion = await self._client.chat.completions.create(
-                model=self._model.model,
-                messages=messages,
-                temperature=openai.omit if temperature is None else temperature,
-                max_tokens=openai.omit if max_tokens is None else max_tokens,
-            )
-        except openai.APIStatusError as error:
-            body, _ = cut_text(str(error.message), _ERROR_BODY_BYTES)
-            retry_after = error.response.headers.get("retry-after", "")
-            raise status_failure(error.status_code, retry_after, body) from None
-        except openai.APIConnectionError:
-            raise AttemptFailed("the model's server cannot be reached", transient=True) from None
-        except openai.OpenAIError as error:
-            raise AttemptFailed(
-                f"the model's server gave no usable answer ({type(error).__name__})"
-            ) from None
+            completion = _Completion.model_validate_json(answer)
+        except ValidationError:
+            raise AttemptFailed("the model's server gave no usable answer") from None
         if not completion.choices:
             raise AttemptFailed("the model's server gave an answer without choices")
-        return completion.choices[0].message.content or ""
+        return _said(completion.choices[0])
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._client.close()
+
+def _said(choice: _Choice) -> str:
+    """The text of an answer.
+
+    Raises:
+        AttemptFailed: it has none; the message says why.
+    """
+    text = choice.message.text
+    is_cut = choice.finish_reason == "length"
+    if text.strip():
+        return f"{text}\n[The model reached its limit of tokens here.]" if is_cut else text
+    if choice.message.refusal:
+        raise AttemptFailed(f"the model refused: {choice.message.refusal}")
+    if is_cut:
+        raise AttemptFailed("the model reached its limit of tokens before it said anything")
+    ending = choice.finish_reason or "unknown"
+    raise AttemptFailed(f"the model gave an answer without text (finish_reason {ending})")

@@ -104,6 +104,19 @@ def test_keys_are_checked_and_separate_owners(server: Server) -> None:
         assert bert.get("/v1/sessions").json()["data"] == []
 
 
+def test_a_context_of_another_owner_is_not_found(server: Server) -> None:
+    def cached(key: str) -> int:
+        with api(server, key) as client:
+            asked = body("a guess of what another has asked " * 20, tools=[], keep_open=False)
+            made = client.post("/v1/sessions", json={**asked, "max_tokens": 1}).json()
+            return follow(client, made["id"], "output.done")["cached_tokens"]
+
+    first, again, guessed = cached(KEY), cached(KEY), cached(OTHER)
+    assert again > first
+    assert again > 100
+    assert guessed == 0
+
+
 def test_the_dashboard_counts_what_all_do_and_shows_its_page_without_a_key(server: Server) -> None:
     page = httpx.get(f"{server.url}/dashboard", follow_redirects=True)
     assert page.headers["content-type"].startswith("text/html")

@@ -209,7 +209,7 @@ class _InPlaceStream:
         self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None
     ) -> None:
         params = self._params(sampling, endpoint)
-        self._put(token_ids, params)
+        self._put(token_ids, params, sampling.salt)
         self._open.add(self._session_id)
         try:
             collector = await self._llm.add_request(self._session_id, self._chunks(), params)
@@ -244,7 +244,7 @@ class _InPlaceStream:
         if self._outputs.detached:
             raise SessionDetached(f"session {self._session_id} was let go while it was paused")
         require_room(self._tokens + len(token_ids), self._llm.model_config.max_model_len)
-        self._put(token_ids, self._params(sampling, endpoint))
+        self._put(token_ids, self._params(sampling, endpoint), sampling.salt)
 
     async def progress(
         self,
@@ -284,10 +284,12 @@ class _InPlaceStream:
         speculates = self._llm.vllm_config.speculative_config is not None
         return to_vllm(sampling, endpoint, speculates=speculates)
 
-    def _put(self, token_ids: Sequence[int], params: SamplingParams) -> None:
+    def _put(self, token_ids: Sequence[int], params: SamplingParams, salt: str | None) -> None:
         self._tokens += len(token_ids)
         # vLLM extends the prompt list of an earlier chunk in place: hand over a copy.
         prompt = TokensPrompt(prompt_token_ids=list(token_ids))
+        if salt is not None:
+            prompt["cache_salt"] = salt
         self._inputs.put_nowait(StreamingInput(prompt=prompt, sampling_params=params))
 
     async def _chunks(self) -> AsyncGenerator[StreamingInput, None]:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +18,7 @@ from caesura.server.dashboard.engine_numbers import (
 )
 from caesura.session.agent import Agent
 from caesura.session.agents import Agents
+from caesura.session.errors import StoreUnavailable
 from caesura.session.records import Phase
 
 SAMPLE_SECONDS = 1.0
@@ -171,7 +173,8 @@ class Overviews:
         """Sample until cancelled."""
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
-            await self.sample()
+            with suppress(StoreUnavailable):  # it says so itself, and the next sample is near
+                await self.sample()
 
     def stop(self) -> None:
         """There are no more samples: whoever follows is at the end."""

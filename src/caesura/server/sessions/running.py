@@ -71,6 +71,7 @@ async def running_sessions(
                 formats,
                 limits,
                 supervisor=supervisor or Supervisor(),
+                separates_owners=owners > 1 and not settings.sessions.share_prefixes,
             )
             agents = Agents(work)
             async with _telling(settings.webhook, work):

@@ -60,7 +60,8 @@ class EventTable(Table):
             " ORDER BY number DESC LIMIT 1",
             (session_id, kind),
         )
-        return _event(rows[0]) if rows else None
+        found = readable(_event, rows)
+        return found[0] if found else None
 
     async def latest_answer(self, session_id: str) -> list[Event]:
         """The outputs that make up the latest answer, in order."""
