@@ -6,6 +6,7 @@ which answers it got. It goes on until it is killed.
 
 import asyncio
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -41,9 +42,11 @@ async def _attack(name: str, target: Target, seed: int, file: Path) -> None:
 def main() -> None:
     """Attack until the end."""
     name, url, seed, file = sys.argv[1:]
-    bodies.largest()
+    if name == ALL or KINDS[name].needs_large_bodies:
+        bodies.largest()
     print("ready", flush=True)
     sys.stdin.readline()
+    os.nice(19)  # in reality they would not use the server's cores
     asyncio.run(_attack(name, Target(url), int(seed), Path(file)))
 
 

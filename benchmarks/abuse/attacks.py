@@ -220,15 +220,17 @@ class Kind:
     Attributes:
         attack: one round of it.
         at_once: how many attackers do it side by side.
+        needs_large_bodies: whether those are to be made before it begins.
     """
 
     attack: Attack
     at_once: int
+    needs_large_bodies: bool = False
 
 
 KINDS = {
-    "large bodies": Kind(large_bodies, 3),
-    "large bodies to vLLM's routes": Kind(large_bodies_for_vllm, 3),
+    "large bodies": Kind(large_bodies, 3, needs_large_bodies=True),
+    "large bodies to vLLM's routes": Kind(large_bodies_for_vllm, 3, needs_large_bodies=True),
     "long prompts": Kind(long_prompts, 3),
     "hostile names": Kind(hostile_names, 8),
     "hostile tools": Kind(hostile_tools, 3),
@@ -238,7 +240,7 @@ KINDS = {
     "bursts of sessions": Kind(bursts_of_sessions, 1),
     "endless messages": Kind(endless_messages, 2),
     "wrong keys": Kind(wrong_keys, 16),
-    "cut connections": Kind(cut_connections, 8),
+    "cut connections": Kind(cut_connections, 8, needs_large_bodies=True),
 }
 
 

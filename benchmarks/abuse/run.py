@@ -164,8 +164,7 @@ async def attacking(
         yield lambda: None
         return
     process = await asyncio.create_subprocess_exec(
-        *("nice", "-n", "19", sys.executable, "-m", "abuse.attackers"),
-        *(kind, url, str(seed), str(file)),
+        *(sys.executable, "-m", "abuse.attackers", kind, url, str(seed), str(file)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
