@@ -13,9 +13,15 @@ from caesura.server.answers.run import Run, stopped
 from caesura.server.answers.run_reader import RunEnded, RunReader
 from caesura.server.answers.run_request import RunRequest, Tokens, parsed, run_spec, served_model
 from caesura.server.sessions.event_stream import encoded_event
-from caesura.server.sessions.schemas import Text
+from caesura.server.sessions.schemas import Body, Text
 from caesura.server.sessions.service import Service
 from caesura.session.records import SessionRecord
+
+
+class ResponseStreamOptions(Body):
+    """How a stream is sent."""
+
+    include_obfuscation: bool | None = None
 
 
 class ResponseRequest(RunRequest):
@@ -24,6 +30,7 @@ class ResponseRequest(RunRequest):
     input: Input
     instructions: Text | None = None
     max_output_tokens: Tokens = None
+    stream_options: ResponseStreamOptions = ResponseStreamOptions()
 
 
 _FORM = TypeAdapter(ResponseRequest)

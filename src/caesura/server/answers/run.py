@@ -44,7 +44,7 @@ class Run:
             SessionError: there is no room for it.
         """
         spec = spec.model_copy(update={"attached": not kept})
-        return cls(service, await service.create(owner, spec), kept=kept)
+        return cls(service, await service.create(owner, spec, "caesura.tools"), kept=kept)
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """What the session does, until it has ended or the server stops."""

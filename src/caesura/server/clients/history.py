@@ -1,10 +1,10 @@
 """Whether two histories of messages are the same, by a digest of each message.
 
-Two messages are the same if a chat template cannot be meant to tell them apart. Only what vLLM hands
-to the template counts: a client may add fields of its own, or hints such as `cache_control`. Nor does
-the white space around what an assistant says or thinks count, or in the JSON of a tool call's
-arguments; and no text is the same however it is written. Reasoning is digested apart, since most
-clients do not send it back.
+Two messages are the same if a chat template cannot be meant to tell them apart. Only what vLLM
+hands to the template counts: a client may add fields of its own, or hints such as `cache_control`.
+Nor does the white space around what an assistant says or thinks count, or in the JSON of a tool
+call's arguments; and no text is the same however it is written. Reasoning is digested apart, since
+most clients do not send it back.
 """
 
 import json

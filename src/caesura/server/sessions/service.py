@@ -47,13 +47,21 @@ class Service:
         problem = self.store.problem()
         return [*([] if problem is None else [problem]), *self.agents.problems()]
 
-    async def create(self, owner: str, spec: SessionSpec) -> Agent:
+    async def create(self, owner: str, spec: SessionSpec, tools_field: str = "tools") -> Agent:
         """Make a session.
+
+        Args:
+            owner: whose it is.
+            spec: what it is made with.
+            tools_field: the field of the request that names its tools.
 
         Raises:
             ApiError: a tool is not configured, or the chat template refuses the messages.
             SessionError: there is no room for it.
         """
+        for name in spec.tools or ():
+            if name not in self.executor.names():
+                raise ApiError(400, f"there is no tool {name[:64]!a}", param=tools_field)
         try:
             return await self.agents.create(owner, spec)
         except ValueError as error:
