@@ -151,6 +151,49 @@ async def test_a_background_response_can_be_cancelled(tmp_path: Path) -> None:
             assert (await client.responses.cancel(begun.id)).status == "cancelled"
 
 
+async def test_a_stored_response_is_streamed_from_its_beginning(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", human()) as server:
+        client = server.openai()
+        asked = asking('<<ask {"question": "well?"}>>\nend', background=True, stream=True)
+        stream = await client.responses.create(**asked)
+        begun = await anext(aiter(stream))
+        await stream.close()  # the client is gone; the response goes on
+        question = await server.asked()
+        again = await client.responses.retrieve(begun.response.id, stream=True)
+        reading = asyncio.create_task(_read(again))
+        await server.client.post(
+            f"/v1/approvals/{question['id']}", json={"accepted": True, "text": "yes"}
+        )
+        for events in (
+            await reading,
+            await _read(await client.responses.retrieve(begun.response.id, stream=True)),
+        ):
+            assert [event.sequence_number for event in events] == list(range(len(events)))
+            assert events[0].type == "response.created"
+            assert events[-1].type == "response.completed"
+            assert events[-1].response.output[-1].content[0].text == "heard: yes. end"
+            assert events[-1].response.background is True
+            plain = await client.responses.retrieve(begun.response.id)
+            assert events[-1].response.model_dump() == plain.model_dump()
+
+
+async def _read(stream: Any) -> list[Any]:
+    return [event async for event in stream]
+
+
+async def test_what_a_stored_response_cannot_do_is_said(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", tool(add)) as server:
+        client = server.openai()
+        response = await client.responses.create(**asking(ADD))
+        assert (await client.responses.retrieve(response.id)).background is False
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.retrieve(response.id, stream=True, starting_after=4)
+        assert refused.value.param == "starting_after"
+        with pytest.raises(openai.APIStatusError) as kept:
+            await client.responses.delete(response.id)
+        assert (kept.value.status_code, kept.value.code) == (405, "not_deletable")
+
+
 async def test_a_client_that_leaves_ends_its_session(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human()) as server:
         client = server.openai()
