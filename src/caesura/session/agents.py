@@ -102,6 +102,7 @@ class Agents:
         except KeyError as error:
             raise ValueError(f"there is no tool {error.args[0]!r}") from error
         spec = work.formats.settled(spec)
+        spec = spec.settled(work.dialogue.sampling, work.dialogue.max_context_tokens)
         # In a thread: a long conversation takes a while to tokenise.
         token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
         require_room(len(token_ids), work.dialogue.max_context_tokens)

@@ -102,7 +102,7 @@ class TurnAgent(Agent):
         reader = self._work.dialogue.reader(session.transcript, self._definitions)
         phase = self._work.store.set_phase(self.id, Phase.GENERATING, self.turns)
         await self.events.commit(
-            phase, reports=[self._phase_report()], pieces=2 * self.spec.max_tokens
+            phase, reports=[self._phase_report()], pieces=2 * self.spec.turn_tokens
         )
         return Turn(self.turns, self.events, reader)
 

@@ -213,7 +213,7 @@ async def test_a_client_that_leaves_ends_its_session(tmp_path: Path) -> None:
         ({"include": ["reasoning.encrypted_content"]}, "include"),
         ({"text": {"format": {"type": "json_object"}}}, "text"),
         ({"truncation": "auto"}, "truncation"),
-        ({"top_p": 0.3}, "top_p"),
+        ({"top_p": 1.3}, "top_p"),
         ({"input": []}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0"),
     ],

@@ -19,6 +19,7 @@ from vllm.renderers.hf import resolve_chat_template_content_format, safe_apply_c
 
 from caesura.errors import ConfigurationError
 from caesura.session.dialogue import Output, OutputPart, OutputReader, WrittenCall
+from caesura.session.protocol import SamplingDefaults
 from caesura.session.records import Message
 
 logger = init_logger(__name__)
@@ -38,6 +39,7 @@ class ChatFormat:
         parser: vLLM's parser for its reasoning and tool calls; None if none is configured.
         chat_template: the server's, where it is not the model's own.
         template_arguments: further arguments of the template.
+        sampling: how the model is sampled where nobody says.
 
     Raises:
         ConfigurationError: the tokenizer is none of Hugging Face's.
@@ -50,6 +52,7 @@ class ChatFormat:
         parser: type[Parser] | None,
         chat_template: str | None = None,
         template_arguments: dict[str, Any] | None = None,
+        sampling: SamplingDefaults | None = None,
     ) -> None:
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise ConfigurationError(
@@ -64,6 +67,7 @@ class ChatFormat:
         self._ends = _turn_ends(model_config, tokenizer)
         self._markup = _markup(tokenizer)
         self.max_context_tokens = int(model_config.max_model_len)
+        self.sampling = sampling or SamplingDefaults()
         self._lock = threading.Lock()  # callers use threads; tokenizers are not made for them
         self._one_call_per_turn: bool | None = None  # not known before there are several
 
@@ -80,6 +84,7 @@ class ChatFormat:
             self._parser,
             self._chat_template,
             {**self._template_arguments, **arguments},
+            self.sampling,
         )
 
     def prompt(

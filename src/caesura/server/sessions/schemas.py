@@ -181,9 +181,6 @@ class CreateSession(SessionSpec):
         description="The conversation so far, in OpenAI's chat format; text only.",
         json_schema_extra={"items": ChatMessage.model_json_schema()},
     )
-    max_tokens: int = Field(
-        1024, ge=1, le=MOST_TOKENS, description="Tokens generated per turn at most."
-    )
     seed: int | None = Field(
         None, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER, description="Seed of the sampler."
     )
