@@ -158,7 +158,7 @@ class ChatFormat:
         )
         try:
             conversation, media, _ = parse_chat_messages(
-                [dict(message) for message in messages],
+                [_named_as_vllm_reads_it(message) for message in messages],
                 self._model_config,
                 content_format,
             )
@@ -271,7 +271,43 @@ class _Reader:
             logger.exception("the parser failed on an output; it is taken as text")
             return Output(self._text, "", ())
         written = tuple(WrittenCall(call.name, call.arguments) for call in calls or ())
-        return Output(text or "", reasoning or "", written)
+        text, reasoning = text or "", reasoning or ""
+        if written:
+            answer = self._text.partition(reasoning)[2] if reasoning else self._text
+            text += self._around_calls(answer, text)
+        return Output(text, reasoning, written)
+
+    def _around_calls(self, answer: str, known: str) -> str:
+        """Text between and behind calls, which many of vLLM's parsers leave out."""
+        tool_parser = self._complete.tool_parser if self._complete is not None else None
+        begins, ends, all_end = (getattr(tool_parser, name, None) for name in _CALL_MARKERS)
+        if not begins or not ends:
+            return ""
+        _, found, rest = answer.partition(begins)
+        text = _outside(found + rest, begins, ends).replace(all_end or ends, "")
+        return text if text.strip() and text.strip() not in known else ""
+
+
+_CALL_MARKERS = ("tool_call_start_token", "tool_call_end_token", "tool_calls_end_token")
+
+
+def _outside(text: str, begins: str, ends: str) -> str:
+    """What is not between two markers; behind one that is left open there is nothing."""
+    pieces = []
+    while text:
+        before, _, text = text.partition(begins)
+        pieces.append(before)
+        _, _, text = text.partition(ends)
+    return "".join(pieces)
+
+
+def _named_as_vllm_reads_it(message: Message) -> dict[str, Any]:
+    """Clients have two names for reasoning, and vLLM renames it on its routes only."""
+    named: dict[str, Any] = dict(message)
+    thought = named.pop("reasoning_content", None)
+    if thought is not None and named.get("reasoning") is None:
+        named["reasoning"] = thought
+    return named
 
 
 _USER: Message = {"role": "user", "content": "."}
