@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from caesura.allowance import cores, visible_cores
 from caesura.cml import Marker
 from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.flags import as_flags, set_cpu_defaults
@@ -179,14 +180,15 @@ def prepare_cpu(arguments: list[str]) -> None:
     if argument_value(arguments, "--block-size") is None:
         # vLLM's CPU default of 128 is coarse: up to 127 tokens are computed again per resume.
         arguments += ["--block-size", str(CPU_BLOCK_SIZE)]
-    cores = len(os.sched_getaffinity(0))
-    if cores <= SMALL_MACHINE_CORES:
+    usable = cores()
+    if usable <= SMALL_MACHINE_CORES:
         # One process fewer: a worker of its own would spin on shared memory, on a core that
         # the API process needs.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable - 1)))
     else:
-        set_cpu_defaults()
+        # vLLM computes on all cores that it sees, but for those that it leaves free.
+        set_cpu_defaults(1 + visible_cores() - usable)
 
 
 def allow_plugin() -> None:
