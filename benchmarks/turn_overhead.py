@@ -28,10 +28,9 @@ from vllm.renderers.online_renderer import OnlineRenderer
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.lab.results_file import Origin, replace_json
 from caesura.server.clients.history import digest
-from caesura.server.clients.memory import remember
 from caesura.server.clients.streams import ChatStream
 from caesura.server.clients.transcripts import MemoryTranscripts
-from caesura.server.clients.turns import Turn, serving
+from caesura.server.clients.turns import Turn, remember, serving
 from caesura.server.clients.vllm_rendering import continuing_renderer
 
 TURNS = (2, 10, 50)

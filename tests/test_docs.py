@@ -105,3 +105,19 @@ def test_every_metric_of_the_guide_exists() -> None:
 @pytest.mark.parametrize("cell", table("how-to/operate.md", "Troubleshooting"))
 def test_every_message_of_the_troubleshooting_table_is_one(cell: str) -> None:
     assert cell.strip("`") in SOURCE
+
+
+def promises() -> list[str]:
+    """The tests that the security page names."""
+    text = (ROOT / "docs" / "how-to" / "secure.md").read_text()
+    return re.findall(r"\| `(tests/\S+::\w+)` \|$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("promise", promises())
+def test_every_promise_has_its_test(promise: str) -> None:
+    file, _, name = promise.partition("::")
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE)
+
+
+def test_there_are_promises() -> None:
+    assert len(promises()) > 20

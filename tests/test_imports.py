@@ -38,7 +38,8 @@ MAY_USE = {
     "engine.config": frozenset({"policy"}),
     "engine.protocol": frozenset({"policy"}),
     "engine.flags": frozenset({"engine.config", "policy"}),
-    "engine.metrics": frozenset({"policy"}),
+    "engine.guard": frozenset[str](),
+    "engine.metrics": frozenset({"engine.guard", "policy"}),
     "engine.versions": frozenset[str](),
     # The rooms of `engine`.
     "engine.copies": frozenset({"engine.config", "engine.metrics", "engine.protocol", "policy"}),
@@ -46,13 +47,16 @@ MAY_USE = {
         {
             "engine.config",
             "engine.copies",
+            "engine.guard",
             "engine.metrics",
             "engine.protocol",
             "policy",
             "session.returns",
         }
     ),
-    "engine.tracing": frozenset({"engine.config", "engine.copies", "engine.pauses", "policy"}),
+    "engine.tracing": frozenset(
+        {"engine.config", "engine.copies", "engine.guard", "engine.pauses", "policy"}
+    ),
     "engine.model": frozenset({"cml", "engine.protocol", "session"}),
     "engine.serving": frozenset(
         {
@@ -77,6 +81,7 @@ MAY_USE = {
             "engine.config",
             "engine.connector",
             "engine.copies",
+            "engine.guard",
             "engine.metrics",
             "engine.model",
             "engine.pauses",

@@ -9,6 +9,20 @@ from rich.console import Console
 
 _LOST_RETURN = re.compile(r"\r+(?=\n|\Z)")
 _JOINERS = "\u200c\u200d"  # emoji and several scripts are written with them
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
+# Letters, marks and symbols that are blank: fillers, variation selectors, the empty Braille cell.
+_BLANK = frozenset(
+    map(
+        chr,
+        (
+            *(0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+            *range(0x180B, 0x1810),
+            *range(0xFE00, 0xFE10),
+            *range(0xE0100, 0xE01F0),
+        ),
+    )
+)
+_MOST_MARKS = 4  # on one character: a pile of them covers other lines
 
 
 def plain_console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
@@ -38,3 +52,32 @@ def _printable(character: str) -> str:
     if is_shown or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
         return character
     return "\N{REPLACEMENT CHARACTER}"
+
+
+def visible(text: str) -> str:
+    """The text with an escape, as JSON has it, for each character that is not seen as itself.
+
+    Control characters, format characters (of the direction of reading among them), blanks other
+    than the space, private and unassigned characters, and piles of combining marks. Line feeds
+    stay. Unlike `printable`, for texts of which every character counts: somebody decides on them.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    shown, marks = [], 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
+        is_seen = marks <= _MOST_MARKS and _is_seen(character)
+        shown.append(character if is_seen else _escaped(character))
+    return "".join(shown)
+
+
+@lru_cache(4096)
+def _is_seen(character: str) -> bool:
+    return character in "\n " or (
+        unicodedata.category(character) not in _HIDDEN and character not in _BLANK
+    )
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

@@ -106,7 +106,7 @@ async def test_no_server_is_said_with_what_to_do() -> None:
         events = nowhere.events("sess_1", give_up_seconds=0)
         with pytest.raises(Unreachable):
             await anext(events)
-    with pytest.raises(ValueError, match="no URL of HTTP"):
+    with pytest.raises(ValueError, match="not an http"):
         SessionsClient("localhost:8000")
 
 

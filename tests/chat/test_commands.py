@@ -2,7 +2,7 @@
 
 import pytest
 
-from caesura.chat.commands import Command, Order, help_text, read_order
+from caesura.chat.commands import Command, help_text, read_order
 
 
 def test_a_message_is_no_command() -> None:
@@ -10,8 +10,8 @@ def test_a_message_is_no_command() -> None:
 
 
 def test_a_command_has_the_rest_of_its_line() -> None:
-    assert read_order("/open sess_1 ") == Order(Command.OPEN, "sess_1")
-    assert read_order("/say /etc is a directory") == Order(Command.SAY, "/etc is a directory")
+    assert read_order("/open sess_1 ") == (Command.OPEN, "sess_1")
+    assert read_order("/say /etc is a directory") == (Command.SAY, "/etc is a directory")
 
 
 @pytest.mark.parametrize(

@@ -85,11 +85,11 @@ def test_only_what_the_model_says_goes_to_those_who_read_answers(written: Writte
     assert written.notes.getvalue().splitlines() == [
         "Let me look.",
         '→ weather {"city": "Ulm"}',
-        "  weather: 50%, sky, about 2 s left",
+        "  weather: 50%, about 2 s left: sky",
         "← weather succeeded in 0.0 s",
-        "  rain",
-        "(cut: the longest output is reached)",
-        "the session is over: failed (the engine is gone)",
+        "│ rain",
+        "(cut: the output limit is reached)",
+        "the session has ended: failed: the engine is gone",
     ]
 
 
@@ -99,7 +99,7 @@ def test_a_long_result_is_collapsed(written: Written) -> None:
     shown = written.notes.getvalue()
     assert "line 5" in shown
     assert "line 6" not in shown
-    assert "34 more lines" in shown
+    assert "more characters (/transcript shows all)" in shown
 
 
 def test_a_question_shows_all_that_is_decided_on(written: Written) -> None:
@@ -111,7 +111,8 @@ def test_a_question_shows_all_that_is_decided_on(written: Written) -> None:
 
 
 TRICK = "safe\x1b[2J\x1b]8;;http://evil\x1b\\\u202egnp.exe\x9b31m\rover\u2066[bold]:A:\ud83d"
-SHOWN = "safe�[2J�]8;;http://evil�\\�gnp.exe�31m�over�[bold]:A:�"
+REPLACED = "safe�[2J�]8;;http://evil�\\�gnp.exe�31m�over�[bold]:A:�"
+ESCAPED = r"safe\u001b[2J\u001b]8;;http://evil\u001b\\u202egnp.exe\u009b31m\u000dover\u2066[bold]:A:\ud83d"
 EVIL_ARGUMENTS = {TRICK: TRICK}
 
 
@@ -152,25 +153,28 @@ def test_nothing_that_is_shown_steers_the_terminal(width: int | None) -> None:
     everything = written.answers.getvalue() + written.notes.getvalue()
     without_colours = re.sub(r"\x1b\[[0-9;]*m", "", everything)
     assert not set(without_colours + foot) & set("\x1b\x9b\r\u202e\u2066\ud83d")
-    assert "".join(without_colours.split()).count(SHOWN) > 20 or width is not None
+    shown = "".join(without_colours.split())
+    assert (shown.count(REPLACED) > 6 and shown.count(ESCAPED) > 4) or width is not None
     assert "[bold]:A:" in without_colours + foot or width == 1
 
 
 def test_a_name_of_an_argument_cannot_be_read_as_another_call(written: Written) -> None:
-    name = "x='/tmp') run?\n? May list(path"
+    name = 'x": "/tmp"}\n  Run list?'
     written.display.question(approval(kind="approval", tool="delete", arguments={name: "/"}))
     assert written.notes.getvalue().splitlines() == [
-        f"? May delete({name!r}='/') run?", "  delete: y, or n and a reason"
-    ]  # fmt: skip
+        "? Run delete with:",
+        "│ {",
+        r'│   "x\": \"/tmp\"}\n  Run list?": "/"',
+        "│ }",
+        "  Run delete? y, or n and a reason",
+    ]
 
 
 def test_lines_of_a_question_are_marked(written: Written) -> None:
-    asked = approval(
-        kind="question", tool="ask", text="Which?\n? May list() run?", choices=["a\nb"]
-    )
+    asked = approval(kind="question", tool="ask", text="Which?\n? Run list with:", choices=["a\nb"])
     written.display.question(asked)
     assert written.notes.getvalue().splitlines()[:-1] == [
-        "? ask asks: Which?", "│ ? May list() run?", "  1. a", "│    b"
+        "? ask asks:", "│ Which?", "│ ? Run list with:", "  1 │ a", "    │ b"
     ]  # fmt: skip
 
 
@@ -182,19 +186,21 @@ def test_an_open_question_stays_at_the_foot() -> None:
     assert "".join(written.lines).count("x") == 400  # in full, once
     parts = written.display.foot([long, short], answers=True)
     lines = "".join(text for _, text in parts).splitlines()
-    assert lines[0].startswith("? May shell(command='rm -r x")
+    assert lines[0].rstrip() == "? Run shell with:"
+    assert lines[2].startswith('│   "command": "rm -r x')
     assert all(cell_len(line.rstrip()) <= 40 for line in lines)
     assert len(lines) < 14
     told = " ".join(" ".join(lines).split())
-    assert "y, or n and a reason; question 1 of 2; " in told
+    assert "Run shell? y, or n and a reason; question 1 of 2; " in told
     assert "more characters: Enter shows them" in told
     assert lines[-1] == "? "
     parts = written.display.foot([short], answers=False)
     assert [line.rstrip() for line in "".join(text for _, text in parts).splitlines()] == [
-        "? ask asks: Which?",
-        "  1. red",
-        "  2. blue",
-        "  a number, or /no and a reason",
+        "? ask asks:",
+        "│ Which?",
+        "  1 │ red",
+        "  2 │ blue",
+        "  ask: a number, or /no and a reason",
         "›",
     ]
 
@@ -204,7 +210,7 @@ def test_a_line_that_goes_on_stays_at_the_foot_and_notes_do_not_break_it() -> No
     for piece in ("Plea", "sed to he", "lp you with that, and mo"):
         written.show(EventKind.TEXT, turn=1, text=piece)
     written.show(EventKind.RESULT, call_id="c", name="look", ending="succeeded", content="7")
-    assert written.lines == ["Pleased to help you with that,", "← look succeeded in 0.0 s", "  7"]
+    assert written.lines == ["Pleased to help you with that,", "← look succeeded in 0.0 s", "│ 7"]
     assert written.display.foot([], answers=False) == [("", "and mo \n"), ("", "› ")]
     written.show(EventKind.TEXT, turn=1, text="re.")
     written.show(EventKind.OUTPUT, **output("Pleased to help you with that, and more."))
@@ -264,5 +270,34 @@ def test_an_answer_with_calls_in_it_is_one_text(written: Written) -> None:
     assert written.answers.getvalue() == "I look both up: 7.\n"
     notes = written.notes.getvalue().splitlines()
     assert notes[1:] == [
-        "  waiting for look", "  the model has look", "! the model is told: no tool b"
-    ]  # fmt: skip
+        "  waiting for look",
+        "  the model receives the result of look",
+        "! the model is told: no tool b",
+    ]
+
+
+@pytest.mark.parametrize("has_foot", [False, True])
+def test_no_text_looks_like_a_line_of_the_chat(has_foot: bool) -> None:
+    written = Written(40, has_foot=has_foot)
+    trick = "? Run rm with:\n│ {}\n→ rm {}\n← rm succeeded\n› y\n! no"
+    for piece in (trick[:1], trick[1:20], trick[20:]):
+        written.show(EventKind.TEXT, turn=1, text=piece)
+    written.show(EventKind.OUTPUT, **output(trick))
+    assert written.lines == [f" {line}" for line in trick.split("\n")]
+    written.show(EventKind.RESULT, call_id="c", name="x", ending="succeeded", content=trick)
+    written.show(EventKind.CALL, call_id="d", turn=1, name="x", arguments="{\n" + trick * 3)
+    written.show(EventKind.PROGRESS, call_id="d", fraction=0.5, message=trick)
+    written.show(EventKind.ENDED, ending="failed", error=trick)
+    written.display.error(trick)
+    written.display.message("user", trick)
+    written.display.message(trick, trick)
+    ours = [line for line in written.lines[6:] if not line.startswith(("│", "┆"))]
+    assert [line[:14] for line in ours] == [
+        "← x succeeded ",
+        "→ x",
+        "  x: 50%:",
+        "the session ha",
+        "!",
+        "› ? Run rm wit",
+        "›",
+    ]

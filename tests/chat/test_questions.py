@@ -63,10 +63,19 @@ def test_what_is_no_answer_is_refused(asked: ApprovalView, line: str, message: s
 
 
 def test_the_advice_says_what_is_wanted() -> None:
-    assert advice(CALL) == "y, or n and a reason"
-    assert advice(CHOICE) == "a number, or /no and a reason"
-    assert advice(OPEN) == "your answer, or /no and a reason"
-    assert advice(DATA) == 'JSON such as {"age": integer}, or /no and a reason'
-    assert advice(approval("input", schema={"type": "integer"})).startswith(
-        'JSON of {"type": "integer"}'
+    assert advice(CALL) == "Run t? y, or n and a reason"
+    assert advice(CHOICE) == "t: a number, or /no and a reason"
+    assert advice(OPEN) == "t: your answer, or /no and a reason"
+    assert advice(DATA) == 't: JSON such as {"age": integer}, or /no and a reason'
+    of_a_server = approval("input", schema={"type": "integer"}, provider="MCP server notes")
+    assert advice(of_a_server) == (
+        "t (MCP server notes): JSON that fits the schema, or /no and a reason"
+    )
+    assert advice(approval("input")).startswith("t: any JSON")
+
+
+def test_the_advice_is_one_line_whatever_a_schema_says() -> None:
+    fields = {'x": 1}\n? Run "other': {"type": "integer\n"}, "\u202e": {}}
+    assert advice(approval("input", schema={"properties": fields})) == (
+        r't: JSON such as {"x\": 1}\n? Run \"other": any, "\u202e": any}, or /no and a reason'
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from caesura.chat.texts import as_name, settled, shortened, wrapped
+from caesura.chat.texts import pieces, settled, shortened, wrapped
 
 # Words and spaces, narrow and wide, with combining characters and sequences.
 UNITS = [
@@ -27,11 +27,6 @@ UNITS = [
 ]
 UNITS_OF_TEXTS = st.lists(st.sampled_from([*UNITS, "\n"]), max_size=60)
 TEXTS = UNITS_OF_TEXTS.map("".join)
-
-
-def test_a_name_that_could_be_read_as_something_else_is_quoted() -> None:
-    assert as_name("mcp_files.read-all") == "mcp_files.read-all"
-    assert as_name("x='/tmp') run?\nMay ls(y") == repr("x='/tmp') run?\nMay ls(y")
 
 
 @pytest.mark.parametrize(
@@ -87,3 +82,16 @@ def test_a_text_is_shortened_between_words() -> None:
     assert shortened("one two\n three four", 12) == "one two…"
     assert shortened("one two\n three four", 20) == "one two three four"
     assert shortened("one two\n three four", None) == "one two three four"
+
+
+@given(UNITS_OF_TEXTS.map("".join), st.integers(2, 30))
+def test_pieces_are_the_line_and_fit(line: str, cells: int) -> None:
+    found = pieces(line, cells)
+    assert "".join(found) == line
+    assert all(cell_len(piece) <= cells for piece in found)
+
+
+def test_pieces_end_behind_a_space_if_one_is_near_their_end() -> None:
+    assert pieces("one two three", 10) == ["one two ", "three"]
+    assert pieces("a longestword", 10) == ["a longestw", "ord"]
+    assert pieces("one two three", None) == ["one two three"]

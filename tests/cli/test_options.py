@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from caesura.cli.commands import application
 from caesura.cli.main import main
-from caesura.cli.pages import shown_default
+from caesura.cli.options import shown_default
 from caesura.cml import Mode
 from caesura.engine.config import CaesuraConfig, KeepContexts
 from caesura.lab.bench.function_calling.plans import IssueOrder

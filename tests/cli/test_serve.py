@@ -14,6 +14,7 @@ from caesura.bundled import CML_MODEL
 from caesura.bundled.world import World
 from caesura.cli.commands import application
 from caesura.cli.demo_server import SEED, demo_flags, demo_tools, hint, with_host_memory
+from caesura.cli.serve import access_flags
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.doctor import Verdict, examine
 from caesura.engine.serving.memory import check_memory, device_memory, usual_share
@@ -202,3 +203,71 @@ def test_the_demo_has_host_memory_unless_it_is_switched_off(
 ) -> None:
     _, config = bound("demo", *given)
     assert with_host_memory(config).host_memory == host_memory
+
+
+KEYLESS = ["--disable-fastapi-docs", "--host", "127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "added"),
+    [
+        ((), KEYLESS),
+        (("--port", "80"), KEYLESS),
+        (("--host", "127.0.0.1"), KEYLESS[:1]),
+        (("--uds", "/run/x.sock"), KEYLESS[:1]),
+        (("--api-key", "a", "b"), KEYLESS[:1]),
+        (("--api-key=a", "--host", "0.0.0.0"), KEYLESS[:1]),
+        (("--api_key", "a"), KEYLESS[:1]),
+        (("--disable-fastapi-docs", "--api-key", "a"), []),
+    ],
+)
+def test_without_a_key_it_listens_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], added: list[str]
+) -> None:
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    assert access_flags(CaesuraConfig(), flags, is_demo=True) == added
+
+
+def test_a_key_in_the_environment_or_in_vllms_file_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (file := tmp_path / "vllm.yaml").write_text("api-key: secret\nhost: 0.0.0.0\n")
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    assert access_flags(CaesuraConfig(), ["--config", str(file)], is_demo=True) == KEYLESS[:1]
+    file.write_text("host: 0.0.0.0\n")
+    with pytest.raises(ConfigurationError, match=r"whoever reaches 0\.0\.0\.0"):
+        access_flags(CaesuraConfig(), ["--config", str(file)], is_demo=True)
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    assert access_flags(CaesuraConfig(), ["--config", str(file)], is_demo=True) == KEYLESS[:1]
+
+
+def test_the_apis_documentation_may_be_served() -> None:
+    assert access_flags(CaesuraConfig(api_docs=True), ["--api-key", "a"], is_demo=True) == []
+
+
+def test_tools_on_a_network_need_a_key_or_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    everywhere = ["--host", "0.0.0.0"]
+    insecure = CaesuraConfig(insecure_no_key=True)
+    assert access_flags(insecure, everywhere, is_demo=True) == KEYLESS[:1]
+    assert access_flags(CaesuraConfig(), everywhere, is_demo=False) == KEYLESS[:1]
+    (file := tmp_path / "caesura.toml").write_text('[tools.ask]\ntype = "human"\n')
+    for command in (["serve", *everywhere], ["serve", "x", *everywhere, "--config", str(file)]):
+        ended = subprocess.run(
+            [sys.executable, "-m", "caesura.cli", *command],
+            env={name: v for name, v in os.environ.items() if name != "VLLM_API_KEY"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 2
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith("error: whoever reaches 0.0.0.0 could run this server's tools")
+
+
+@pytest.mark.parametrize("given", [("--api-key", ""), ("--api-key=",), ("--api-key", "a", " ")])
+def test_an_empty_key_is_refused(given: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigurationError, match="--api-key is empty"):
+        access_flags(CaesuraConfig(), given, is_demo=False)

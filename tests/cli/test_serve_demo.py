@@ -105,7 +105,7 @@ def test_the_log_begins_with_what_to_ask_and_nothing_is_left_where_it_was_starte
     log = demo.log.read_text()
     first, second, *_ = log.splitlines()
     assert "calls tools in CML: --tool-call-parser caesura_cml" in log
-    assert "type `caesura chat`" in first
+    assert "type the `caesura chat`" in first
     assert "What is the stock of K4821?" in second
     assert [file.name for file in demo.directory.iterdir()] == ["server.log"]
     (folder,) = (demo.state / "caesura").iterdir()

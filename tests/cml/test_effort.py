@@ -11,20 +11,16 @@ from caesura.cml import (
     FrameRules,
     FrameWatch,
     Limits,
+    Monitor,
     MonitorSettings,
     Text,
-    TextFrameWatch,
-    TextMonitor,
-    TextRules,
-    TokenMonitor,
-    encode_text,
+    encode_tokens,
 )
 from caesura.cml.chat_quoting import quoted_message
 from caesura.cml.escaping import Unescaper
 from support.cml.effort import effort
-from support.cml.streams import SPELLINGS, ByteDecoder, MarkerTokenizer
+from support.cml.streams import SPELLINGS, TOKENIZER, ByteDecoder
 
-TOKENIZER = MarkerTokenizer()
 SETTINGS = MonitorSettings(limits=Limits(body_characters=10**9, frames_per_turn=10**9))
 HOSTILE = [
     *("a", "[", "[~", "~", "[CALL", "[CALL]", "[INTR]", "[HEAD]", "<think", "</think>"),
@@ -34,27 +30,11 @@ CUTS: list[Callable[[str], list[str]]] = [list, lambda text: [text]]
 STARTS = ["", "[~", "[CALL]a1[HEAD]", "<think>"]
 
 
-def text_monitor(pieces: Sequence[str]) -> None:
-    monitor = TextMonitor(SETTINGS)
+def monitor(pieces: Sequence[str]) -> None:
+    reader = Monitor(SETTINGS, TOKENIZER.token_ids, ByteDecoder(TOKENIZER))
     for piece in pieces:
-        monitor.feed(piece)
-    monitor.end_of_stream()
-
-
-def token_monitor(pieces: Sequence[str]) -> None:
-    monitor = TokenMonitor(SETTINGS, TOKENIZER.token_ids, ByteDecoder(TOKENIZER))
-    for piece in pieces:
-        monitor.feed(TOKENIZER.encode(piece))
-    monitor.end_of_stream()
-
-
-def text_frame_watch(pieces: Sequence[str]) -> None:
-    def decode(token_ids: Sequence[int], final: bool) -> str:
-        return "".join(pieces[token_id] for token_id in token_ids)
-
-    watch = TextFrameWatch(TextRules(CallStop.BUNDLE), frozenset(), lambda: decode)
-    for token_id in range(len(pieces)):
-        watch.feed(token_id, interrupt_waits=False)
+        reader.feed(TOKENIZER.encode(piece))
+    reader.end_of_stream()
 
 
 def frame_watch(pieces: Sequence[str]) -> None:
@@ -77,7 +57,7 @@ def unescaper(pieces: Sequence[str]) -> None:
 
 
 def encoder(pieces: Sequence[str]) -> None:
-    encode_text(map(Text, pieces))
+    encode_tokens(map(Text, pieces), TOKENIZER.token_ids, TOKENIZER.encode_plain)
 
 
 def chat_quoting(pieces: Sequence[str]) -> None:
@@ -87,7 +67,7 @@ def chat_quoting(pieces: Sequence[str]) -> None:
 
 @pytest.mark.parametrize(
     "read",
-    [text_monitor, token_monitor, text_frame_watch, frame_watch, unescaper, encoder, chat_quoting],
+    [monitor, frame_watch, unescaper, encoder, chat_quoting],
 )
 @pytest.mark.parametrize("start", STARTS)
 def test_effort_is_linear(read: Callable[[Sequence[str]], None], start: str) -> None:

@@ -10,15 +10,12 @@ from caesura.cml import (
     Marker,
     Text,
     Trap,
-    encode_text,
     encode_tokens,
     unescape,
 )
 from caesura.errors import ConfigurationError
-from support.cml.streams import MarkerTokenizer, interrupts, pieces, streams
+from support.cml.streams import TOKENIZER, encode_text, interrupts, pieces, streams
 from support.cml.transcript import read_transcript
-
-TOKENIZER = MarkerTokenizer()
 
 
 def test_each_frame_has_its_form() -> None:

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.cml import ReasoningTags, Vocabulary, escape, unescape
+from caesura.cml import MARKERS, escape, unescape
 from caesura.cml.escaping import Unescaper
+from caesura.cml.markers import ALL_SYMBOLS, ESCAPE
 from support.cml.streams import FRAGMENTS, SPELLINGS, cut, streams
 
 
@@ -96,13 +97,12 @@ def test_a_long_run_of_quotings_is_passed_on() -> None:
 
 
 def test_without_reasoning_tags_they_are_plain_text() -> None:
-    vocabulary = Vocabulary(reasoning=None)
-    assert escape("<think>[END]", vocabulary) == "<think>[~END]"
+    assert escape("<think>[END]", MARKERS) == "<think>[~END]"
+    assert unescape("<~think>[~END]", MARKERS) == "<~think>[END]"
 
 
-@given(streams)
-def test_other_reasoning_tags_are_escaped_too(text: str) -> None:
-    vocabulary = Vocabulary(ReasoningTags("[THINK]", "[/THINK]"))
-    mixed = f"[THINK]{text}[/THINK]"
-    assert "[/THINK]" not in escape(mixed, vocabulary)
-    assert unescape(escape(mixed, vocabulary), vocabulary) == mixed
+def test_what_the_escape_relies_on() -> None:
+    """A symbol begins nowhere inside another, and none is quoted already."""
+    openers = {symbol.value[0] for symbol in ALL_SYMBOLS}
+    assert not any(openers & set(symbol.value[1:]) for symbol in ALL_SYMBOLS)
+    assert not any(ESCAPE in symbol.value for symbol in ALL_SYMBOLS)

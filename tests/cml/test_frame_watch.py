@@ -11,14 +11,12 @@ from caesura.cml import (
     FrameRules,
     FrameWatch,
     Marker,
+    Monitor,
     MonitorSettings,
     ReasoningEdge,
-    ReasoningTags,
     Ruling,
-    TokenMonitor,
     Trap,
     Verdict,
-    Vocabulary,
 )
 from caesura.cml.frame_watch import WORD_PATIENCE_TOKENS
 from caesura.errors import ConfigurationError
@@ -49,7 +47,7 @@ NAMES = {
 }
 SPELLED = {
     **dict(enumerate(TEXTS.values())),
-    **{token: Vocabulary().spellings[symbol] for symbol, token in SYMBOLS.items()},
+    **{token: symbol.value for symbol, token in SYMBOLS.items()},
 }
 CALLING = "CALL id HEAD json END"
 KEEP = Ruling(Verdict.KEEP)
@@ -76,12 +74,11 @@ def watch(calls: CallStop = CallStop.NEVER, *, at_words: bool = True) -> FrameWa
     return FrameWatch(rules(calls, at_words=at_words), frozenset({EOS}), SPELLED.__getitem__)
 
 
-def monitor() -> TokenMonitor:
+def monitor() -> Monitor:
     def decode(token_ids: object, final: bool) -> str:
         return "".join(SPELLED[token_id] for token_id in token_ids)
 
-    settings = MonitorSettings(vocabulary=Vocabulary(ReasoningTags()))
-    return TokenMonitor(settings, SYMBOLS, decode)
+    return Monitor(MonitorSettings(), SYMBOLS, decode)
 
 
 def rulings(names: str, waits_from: int | None = None, **options: object) -> list[Ruling]:

@@ -10,15 +10,10 @@ from caesura.cml import (
     FrameRules,
     FrameWatch,
     Marker,
+    Monitor,
     MonitorSettings,
     ReasoningEdge,
-    ReasoningTags,
     State,
-    TextFrameWatch,
-    TextMonitor,
-    TextRules,
-    TokenMonitor,
-    Vocabulary,
 )
 from caesura.cml.grammar import LISTENS_FOR, next_state
 from caesura.cml.markers import Symbol
@@ -63,22 +58,13 @@ def test_each_symbol_leads_where_the_table_says(state: State, symbol: Symbol) ->
     assert next_state(state, symbol) is (expected or state)
 
 
-def text_monitor(symbols: Sequence[Symbol]) -> list[State]:
-    monitor = TextMonitor(MonitorSettings())
-    states = []
-    for symbol in symbols:
-        monitor.feed(Vocabulary().spellings[symbol])
-        states.append(monitor.state)
-    return states
-
-
-def token_monitor(symbols: Sequence[Symbol]) -> list[State]:
+def monitor(symbols: Sequence[Symbol]) -> list[State]:
     token_ids = {symbol: index for index, symbol in enumerate(SYMBOLS)}
-    monitor = TokenMonitor(MonitorSettings(), token_ids, lambda token_ids, final: "")
+    reader = Monitor(MonitorSettings(), token_ids, lambda token_ids, final: "")
     states = []
     for symbol in symbols:
-        monitor.feed([token_ids[symbol]])
-        states.append(monitor.state)
+        reader.feed([token_ids[symbol]])
+        states.append(reader.state)
     return states
 
 
@@ -90,7 +76,7 @@ def frame_watch(symbols: Sequence[Symbol]) -> list[State]:
         CallStop.NEVER,
         reasoning=(tokens[ReasoningEdge.OPENING], tokens[ReasoningEdge.CLOSING]),
     )
-    spellings = [Vocabulary().spellings[symbol] for symbol in SYMBOLS]
+    spellings = [symbol.value for symbol in SYMBOLS]
     watch = FrameWatch(rules, frozenset(), spellings.__getitem__)
     states = []
     for symbol in symbols:
@@ -99,22 +85,7 @@ def frame_watch(symbols: Sequence[Symbol]) -> list[State]:
     return states
 
 
-def text_frame_watch(symbols: Sequence[Symbol]) -> list[State]:
-    spellings = [Vocabulary().spellings[symbol] for symbol in symbols]
-
-    def decode(token_ids: Sequence[int], final: bool) -> str:
-        return "".join(spellings[token_id] for token_id in token_ids)
-
-    rules = TextRules(CallStop.NEVER, reasoning=ReasoningTags())
-    watch = TextFrameWatch(rules, frozenset(), lambda: decode)
-    states = []
-    for token_id in range(len(symbols)):
-        watch.feed(token_id, interrupt_waits=False)
-        states.append(watch.state)
-    return states
-
-
-@pytest.mark.parametrize("follow", [text_monitor, token_monitor, frame_watch, text_frame_watch])
+@pytest.mark.parametrize("follow", [monitor, frame_watch])
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("symbol", SYMBOLS)
 def test_all_readers_go_by_the_table(

@@ -11,23 +11,27 @@ from caesura.cml import (
     FireAndForget,
     KnownTools,
     Limits,
+    Marker,
+    Monitor,
     MonitorSettings,
     ProtocolError,
-    ReasoningTags,
     State,
     Text,
-    TextMonitor,
     Trap,
-    Vocabulary,
 )
 from caesura.errors import ConfigurationError
-from support.cml.streams import monitored
+from support.cml.streams import TOKENIZER, ByteDecoder, StreamReader, joined, monitored
 
 CALL_A1 = '[CALL]a1[HEAD]{"name": "f", "arguments": {}}[END]'
 
 
-def text_monitor(**settings: object) -> TextMonitor:
-    return TextMonitor(MonitorSettings(**settings))
+def reader(**settings: object) -> StreamReader:
+    return StreamReader(MonitorSettings(**settings))
+
+
+def read(stream: str, settings: MonitorSettings | None = None) -> list[Event]:
+    """The events of one turn."""
+    return monitored([TOKENIZER.encode(stream)], settings)
 
 
 def errors(events: list[Event]) -> list[tuple[ErrorKind, str | None]]:
@@ -35,31 +39,68 @@ def errors(events: list[Event]) -> list[tuple[ErrorKind, str | None]]:
 
 
 def test_a_call_is_reported_at_its_end_at_once() -> None:
-    monitor = text_monitor()
-    *rest, last = CALL_A1
-    assert not any(monitor.feed(character) for character in rest)
-    assert monitor.feed(last) == [Call("a1", "f", {})]
+    monitor = reader()
+    *rest, last = TOKENIZER.encode(CALL_A1)
+    assert not any(monitor.feed([token]) for token in rest)
+    assert monitor.feed([last]) == [Call("a1", "f", {})]
 
 
 def test_text_is_passed_on_as_it_comes() -> None:
-    monitor = text_monitor()
-    assert monitor.feed("Hello") == [Text("Hello")]
-    assert monitor.feed(" wor") == [Text(" wor")]
+    monitor = reader()
+    assert monitor.read("Hello") == [Text("Hello")]
+    assert monitor.read(" wor") == [Text(" wor")]
 
 
-def test_what_may_become_a_marker_is_held_back_and_no_longer() -> None:
-    monitor = text_monitor()
-    assert monitor.feed("see [CAL") == [Text("see ")]
-    assert monitor.feed("M]") == [Text("[CALM]")]
-    assert monitor.feed("[") == []
-    assert monitor.feed("[") == [Text("[")]
-    assert monitor.feed("1") == [Text("[1")]
-    assert monitor.feed("<thi") == []
-    assert monitor.end_of_stream() == [Text("<thi"), EndOfStream()]
+def test_text_that_spells_a_marker_is_text() -> None:
+    monitor = reader()
+    plain = TOKENIZER.encode_plain("[TRAP][END] and [~END]")
+    assert monitor.feed(plain) == [Text("[TRAP][END] and [END]")]
+    assert monitor.feed(TOKENIZER.encode("[TRAP][END]")) == [Trap()]
+
+
+def test_a_body_may_contain_text_that_spells_a_marker() -> None:
+    ids = TOKENIZER.token_ids
+    body = TOKENIZER.encode_plain('{"name": "f", "arguments": {"x": "[END]"}}')
+    a1 = TOKENIZER.encode_plain("a1")
+    tokens = [ids[Marker.CALL], *a1, ids[Marker.HEAD], *body, ids[Marker.END]]
+    assert joined(reader().feed(tokens)) == [Call("a1", "f", {"x": "[END]"})]
+
+
+def test_characters_may_be_cut_anywhere() -> None:
+    monitor = reader()
+    tokens = TOKENIZER.encode_plain("é你")
+    assert [monitor.feed([token]) for token in tokens] == [[], [Text("é")], [], [], [Text("你")]]
+
+
+def test_a_character_without_end_is_not_lost() -> None:
+    monitor = reader()
+    beginning = TOKENIZER.encode_plain("你")[:2]
+    trap = TOKENIZER.encode("[TRAP][END]")
+    assert monitor.feed([*beginning, *trap]) == [Text("\ufffd"), Trap()]
+    monitor.feed(beginning)
+    assert monitor.end_of_stream() == [Text("\ufffd"), EndOfStream()]
+
+
+def test_a_model_without_tokens_for_the_markers_is_refused() -> None:
+    ids = TOKENIZER.token_ids
+    decode = ByteDecoder(TOKENIZER)
+    without = {symbol: id for symbol, id in ids.items() if symbol != Marker.TRAP}
+    with pytest.raises(ConfigurationError, match=r"no tokens for \[TRAP\]"):
+        Monitor(MonitorSettings(), without, decode)
+    with pytest.raises(ConfigurationError, match="same token"):
+        Monitor(MonitorSettings(), {**ids, Marker.CALL: ids[Marker.END]}, decode)
+
+
+def test_what_may_be_a_quote_is_held_back_and_no_longer() -> None:
+    monitor = reader()
+    assert monitor.read("see [~EN") == [Text("see [")]
+    assert monitor.read("M]") == [Text("~ENM]")]
+    assert monitor.read("<~thi") == [Text("<")]
+    assert monitor.end_of_stream() == [Text("~thi"), EndOfStream()]
 
 
 def test_a_quoted_marker_is_text_and_loses_its_quoting() -> None:
-    assert monitored(["The marker [~", "END] ends a frame."]) == [
+    assert read("The marker [~END] ends a frame.") == [
         Text("The marker [END] ends a frame."),
         EndOfStream(),
     ]
@@ -67,12 +108,12 @@ def test_a_quoted_marker_is_text_and_loses_its_quoting() -> None:
 
 def test_values_that_are_copied_into_a_call_arrive_as_they_were() -> None:
     stream = '[CALL]a1[HEAD]{"name": "save", "arguments": {"text": "[~END]"}}[END]'
-    assert monitored([stream])[0] == Call("a1", "save", {"text": "[END]"})
+    assert read(stream)[0] == Call("a1", "save", {"text": "[END]"})
 
 
 def test_frames_may_have_white_space_in_them() -> None:
     stream = '[CALL] a1 [HEAD]\n{"name": "f"}\n[END] [CALL] {"name": "g"} [END][TRAP] [END]'
-    assert monitored([stream]) == [
+    assert read(stream) == [
         Call("a1", "f"),
         Text(" "),
         FireAndForget("g"),
@@ -82,48 +123,44 @@ def test_frames_may_have_white_space_in_them() -> None:
 
 
 def test_nothing_is_cml_inside_a_reasoning_block() -> None:
-    monitor = text_monitor()
-    assert monitor.feed(f"<think>I could {CALL_A1}") == [
+    monitor = reader()
+    assert joined(monitor.read(f"<think>I could {CALL_A1}")) == [
         Text(f"I could {CALL_A1}", Channel.REASONING)
     ]
     assert monitor.state is State.REASONING
     assert not monitor.in_critical_section
-    assert monitor.feed("</think>" + CALL_A1) == [Call("a1", "f", {})]
+    assert monitor.read("</think>" + CALL_A1) == [Call("a1", "f", {})]
 
 
 def test_a_turn_may_begin_inside_a_reasoning_block() -> None:
-    monitor = text_monitor(starts_reasoning=True)
-    assert monitor.feed("hm</think>4") == [Text("hm", Channel.REASONING), Text("4")]
+    monitor = reader(starts_reasoning=True)
+    assert monitor.read("hm</think>4") == [Text("hm", Channel.REASONING), Text("4")]
     monitor.end_of_stream()
     monitor.begin_turn()
-    assert monitor.feed("hm again") == [Text("hm again", Channel.REASONING)]
+    assert monitor.read("hm again") == [Text("hm again", Channel.REASONING)]
 
 
 def test_after_an_interrupt_a_turn_goes_on_outside_reasoning() -> None:
-    monitor = text_monitor(starts_reasoning=True)
-    monitor.feed("hm</think>4")
+    monitor = reader(starts_reasoning=True)
+    monitor.read("hm</think>4")
     monitor.end_of_stream()
     monitor.injected()
-    assert monitor.feed("5") == [Text("5")]
+    assert monitor.read("5") == [Text("5")]
 
 
 def test_reasoning_tags_inside_a_body_are_text() -> None:
     body = json.dumps({"name": "f", "arguments": {"x": "<think></think>"}})
     stream = f"[CALL]a1[HEAD]{body}[END]"
-    assert monitored([stream])[0] == Call("a1", "f", {"x": "<think></think>"})
+    assert read(stream)[0] == Call("a1", "f", {"x": "<think></think>"})
 
 
-def test_reasoning_tags_can_be_configured_or_absent() -> None:
-    tagged = MonitorSettings(vocabulary=Vocabulary(ReasoningTags("[THINK]", "[/THINK]")))
-    assert monitored(["[THI", "NK]a[/THINK]<think>"], tagged) == [
-        Text("a", Channel.REASONING),
-        Text("<think>"),
-        EndOfStream(),
-    ]
-    untagged = MonitorSettings(vocabulary=Vocabulary(reasoning=None))
-    assert monitored(["<think>[TRAP][END]"], untagged) == [Text("<think>"), Trap(), EndOfStream()]
+def test_a_model_may_have_no_reasoning_tags() -> None:
+    markers = {marker: TOKENIZER.token_ids[marker] for marker in Marker}
+    decode = lambda token_ids, final: TOKENIZER.bytes_of(token_ids).decode()  # noqa: E731
+    monitor = Monitor(MonitorSettings(), markers, decode)
+    assert monitor.feed(TOKENIZER.encode("<think>[TRAP][END]")) == [Text("<think>"), Trap()]
     with pytest.raises(ConfigurationError, match="starts_reasoning"):
-        MonitorSettings(vocabulary=Vocabulary(reasoning=None), starts_reasoning=True)
+        Monitor(MonitorSettings(starts_reasoning=True), markers, decode)
 
 
 @pytest.mark.parametrize(
@@ -162,40 +199,40 @@ def test_every_mistake_is_reported_once_and_told_to_the_model(
         tools=KnownTools({"f", "g"}, lambda name, _: "g is closed." if name == "g" else None),
         limits=Limits(body_characters=100),
     )
-    events = monitored([stream], settings)
+    events = read(stream, settings)
     assert errors(events) == [expected]
     (error,) = (event for event in events if isinstance(event, ProtocolError))
     assert error.interrupt.id == (expected[1] or "error")
     told = json.loads(error.interrupt.value)["error"]
     assert told == {"type": str(expected[0]), "message": error.message}
     # The session is none the worse for it.
-    monitor = TextMonitor(settings)
-    monitor.feed(stream)
+    monitor = StreamReader(settings)
+    monitor.read(stream)
     monitor.injected()
-    assert monitor.feed('[CALL]z9[HEAD]{"name": "f"}[END]ok') == [Call("z9", "f"), Text("ok")]
+    assert monitor.read('[CALL]z9[HEAD]{"name": "f"}[END]ok') == [Call("z9", "f"), Text("ok")]
 
 
 def test_an_id_is_used_once_in_a_session() -> None:
-    monitor = TextMonitor(MonitorSettings(), used_ids=["b1"])
-    assert monitor.feed(CALL_A1) == [Call("a1", "f", {})]
+    monitor = StreamReader(used_ids=["b1"])
+    assert monitor.read(CALL_A1) == [Call("a1", "f", {})]
     monitor.end_of_stream()
     monitor.begin_turn()
     again = CALL_A1 + CALL_A1.replace("a1", "b1") + CALL_A1.replace("a1", "a2")
-    events = monitor.feed(again)
+    events = monitor.read(again)
     assert errors(events) == [(ErrorKind.DUPLICATE_ID, None)] * 2
     assert events[2:] == [Call("a2", "f", {})]
 
 
 def test_a_refused_call_uses_its_id_up() -> None:
     stream = "[CALL]a1[HEAD]{[END]" + CALL_A1
-    assert errors(monitored([stream])) == [
+    assert errors(read(stream)) == [
         (ErrorKind.MALFORMED_JSON, "a1"),
         (ErrorKind.DUPLICATE_ID, None),
     ]
 
 
 def test_a_frame_that_begins_inside_another_is_read_and_the_other_reported() -> None:
-    assert monitored(["[CALL]a0[HEAD]{" + CALL_A1]) == [
+    assert read("[CALL]a0[HEAD]{" + CALL_A1) == [
         ProtocolError(
             ErrorKind.UNEXPECTED_MARKER,
             "[CALL] is not expected here: an open frame needs [END].",
@@ -207,12 +244,12 @@ def test_a_frame_that_begins_inside_another_is_read_and_the_other_reported() -> 
 
 
 def test_a_generated_interrupt_is_reported_before_its_value() -> None:
-    monitor = text_monitor()
-    assert errors(monitor.feed("wait[INTR]")) == [(ErrorKind.INTERRUPT_GENERATED, None)]
+    monitor = reader()
+    assert errors(monitor.read("wait[INTR]")) == [(ErrorKind.INTERRUPT_GENERATED, None)]
     assert not monitor.in_critical_section
-    assert monitor.feed("a1[HEAD]forged[END]seen") == [Text("seen")]
-    assert errors(monitor.feed("[CALL]a1[HEAD]{[INTR]")) == [(ErrorKind.INTERRUPT_GENERATED, None)]
-    assert monitor.feed(CALL_A1) == [
+    assert monitor.read("a1[HEAD]forged[END]seen") == [Text("seen")]
+    assert errors(monitor.read("[CALL]a1[HEAD]{[INTR]")) == [(ErrorKind.INTERRUPT_GENERATED, None)]
+    assert monitor.read(CALL_A1) == [
         ProtocolError(
             ErrorKind.DUPLICATE_ID,
             'The id "a1" was used before. Write the call with a new id.',
@@ -221,60 +258,56 @@ def test_a_generated_interrupt_is_reported_before_its_value() -> None:
 
 
 def test_a_frame_that_is_too_long_is_left_at_once() -> None:
-    monitor = text_monitor(limits=Limits(body_characters=10))
-    assert monitor.feed("[CALL]a1[HEAD]12345678") == []
+    monitor = reader(limits=Limits(body_characters=10))
+    assert monitor.read("[CALL]a1[HEAD]12345678") == []
     assert monitor.in_critical_section
-    assert errors(monitor.feed("9")) == [(ErrorKind.FRAME_TOO_LONG, "a1")]
+    assert errors(monitor.read("9")) == [(ErrorKind.FRAME_TOO_LONG, "a1")]
     assert not monitor.in_critical_section
-    assert monitor.feed("more[HEAD] and more[END]text") == [Text("text")]
+    assert monitor.read("more[HEAD] and more[END]text") == [Text("text")]
 
 
 def test_frames_of_a_turn_are_limited() -> None:
-    monitor = text_monitor(limits=Limits(frames_per_turn=2))
+    monitor = reader(limits=Limits(frames_per_turn=2))
     stream = "[TRAP][END]" * 3
-    assert errors(monitor.feed(stream)) == [(ErrorKind.TOO_MANY_FRAMES, None)]
+    assert errors(monitor.read(stream)) == [(ErrorKind.TOO_MANY_FRAMES, None)]
     monitor.end_of_stream()
     monitor.begin_turn()
-    assert monitor.feed("[TRAP][END]") == [Trap()]
+    assert monitor.read("[TRAP][END]") == [Trap()]
 
 
 def test_calls_of_a_session_are_limited() -> None:
-    monitor = text_monitor(limits=Limits(calls_per_session=1))
+    monitor = reader(limits=Limits(calls_per_session=1))
     stream = CALL_A1 + CALL_A1.replace("a1", "a2")
-    assert errors(monitor.feed(stream)) == [(ErrorKind.TOO_MANY_FRAMES, None)]
+    assert errors(monitor.read(stream)) == [(ErrorKind.TOO_MANY_FRAMES, None)]
 
 
-def test_the_critical_section_is_from_the_first_character_to_the_last() -> None:
-    monitor = text_monitor()
-    stream = f"ok {CALL_A1} [TRAP][END] [1"
-    critical = ""
-    for character in stream:
-        monitor.feed(character)
-        critical += "#" if monitor.in_critical_section else "."
-    expected = [*("." * len(stream))]
-    for frame in (CALL_A1, "[TRAP][END]"):
-        start = stream.index(frame)
-        expected[start : start + len(frame) - 1] = "#" * (len(frame) - 1)
-    expected[stream.index("[1")] = "#"  # may have been a [CALL]
-    assert critical == "".join(expected)
+def test_the_critical_section_is_from_the_first_token_to_the_last() -> None:
+    monitor = reader()
+    critical = []
+    for token in TOKENIZER.encode(f"ok {CALL_A1} [TRAP][END] [1"):
+        monitor.feed([token])
+        critical.append(monitor.in_critical_section)
+    frames = [len(TOKENIZER.encode(frame)) for frame in (CALL_A1, "[TRAP][END]")]
+    shown = "".join("#" if one else "." for one in critical)
+    assert shown == "." * 3 + "#" * (frames[0] - 1) + "." * 2 + "#" * (frames[1] - 1) + "." * 3
 
 
-def test_a_marker_is_not_continued_across_an_interrupt() -> None:
-    monitor = text_monitor()
-    assert monitor.feed("a [E") == [Text("a ")]
-    assert monitor.injected() == [Text("[E")]
-    assert monitor.feed("ND] b") == [Text("ND] b")]
+def test_a_quoted_marker_is_not_continued_across_an_interrupt() -> None:
+    monitor = reader()
+    assert monitor.read("a [~E") == [Text("a [")]
+    assert monitor.injected() == [Text("~E")]
+    assert monitor.read("ND] b") == [Text("ND] b")]
 
 
 def test_an_interrupt_inside_a_frame_breaks_it_off() -> None:
-    monitor = text_monitor()
-    monitor.feed("[CALL]a1[HEAD]{")
+    monitor = reader()
+    monitor.read("[CALL]a1[HEAD]{")
     assert errors(monitor.injected()) == [(ErrorKind.UNFINISHED_FRAME, "a1")]
-    assert monitor.feed("text") == [Text("text")]
+    assert monitor.read("text") == [Text("text")]
 
 
 def test_an_interrupt_leaves_a_reasoning_block_open() -> None:
-    monitor = text_monitor()
-    monitor.feed("<think>a")
+    monitor = reader()
+    monitor.read("<think>a")
     assert monitor.injected() == []
-    assert monitor.feed("b</think>c") == [Text("b", Channel.REASONING), Text("c")]
+    assert monitor.read("b</think>c") == [Text("b", Channel.REASONING), Text("c")]

@@ -21,19 +21,30 @@ from caesura.cml import (
     Inject,
     Interrupt,
     Mode,
+    Monitor,
     MonitorSettings,
     Pause,
     Piece,
     Point,
     Situation,
     Text,
-    TextMonitor,
     Trap,
-    encode_text,
+    encode_tokens,
     escape,
     next_step,
 )
-from support.cml.streams import FRAGMENTS, joined, json_objects, names, pieces, streams
+from support.cml.streams import (
+    FRAGMENTS,
+    TOKEN_IDS,
+    characters,
+    encode_text,
+    joined,
+    json_objects,
+    names,
+    pieces,
+    spelled,
+    streams,
+)
 from support.cml.transcript import read_transcript
 
 
@@ -53,10 +64,11 @@ class Sessions(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.monitor = TextMonitor(MonitorSettings())
+        decode = lambda token_ids, final: spelled(token_ids)  # noqa: E731
+        self.monitor = Monitor(MonitorSettings(), TOKEN_IDS, decode)
         self.transcript: list[Piece] = []
-        self.stream = ""
-        self.unwritten = ""
+        self.stream: list[int] = []
+        self.unwritten: list[int] = []
         self.begun = 0  # where in the stream the latest piece begins
         self.text_begun = 0  # and all text behind the last frame
         self.point = Point.WRITING
@@ -102,9 +114,9 @@ class Sessions(RuleBasedStateMachine):
         self.transcript.append(piece)
         self.begun = len(self.stream)
         if isinstance(piece, Text):
-            self.unwritten = escape(piece.text, before=self.stream)
+            self.unwritten = characters(escape(piece.text, before=spelled(self.stream)))
         else:
-            self.unwritten = encode_text([piece])
+            self.unwritten = encode_tokens([piece], TOKEN_IDS, characters)
             self.text_begun = self.begun + len(self.unwritten)
 
     @precondition(lambda self: self.unwritten and not self.paused())
@@ -138,7 +150,7 @@ class Sessions(RuleBasedStateMachine):
         assert not self.monitor.in_critical_section
         self.notice(self.monitor.injected())
         unwritten = self.cut_off_unwritten()
-        self.stream += encode_text(self.queue)
+        self.stream += encode_tokens(self.queue, TOKEN_IDS, characters)
         self.text_begun = len(self.stream)
         self.transcript += self.queue
         for piece in unwritten:
@@ -159,15 +171,15 @@ class Sessions(RuleBasedStateMachine):
             complete = text.text + complete
             self.transcript.pop()
         # Cut apart, the halves of a quoted marker are plain text.
-        (read,) = read_transcript(self.stream[self.text_begun :])
+        (read,) = read_transcript(spelled(self.stream[self.text_begun :]))
         assert read.text.startswith(complete)
         self.transcript.append(read)
-        return read_transcript(self.unwritten)
+        return read_transcript(spelled(self.unwritten))
 
     @invariant()
     def nothing_is_injected_or_lost_unseen(self) -> None:
         if not self.unwritten:
-            assert read_transcript(self.stream) == joined(self.transcript)
+            assert read_transcript(spelled(self.stream)) == joined(self.transcript)
 
     def teardown(self) -> None:
         self.notice(self.monitor.feed(self.unwritten))

@@ -10,9 +10,8 @@ from caesura.cml import (
     Piece,
     Text,
     Trap,
-    encode_text,
 )
-from support.cml.streams import joined, pieces, streams
+from support.cml.streams import encode_text, joined, pieces, streams
 from support.cml.transcript import MalformedTranscript, read_transcript
 
 reasoning = st.builds(Text, streams.filter(bool), st.just(Channel.REASONING))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from caesura.engine.config import CaesuraConfig
+from caesura.engine.metrics import counter_key
 from caesura.engine.serving.launch import Engine, EngineSettings
 from caesura.engine.serving.notifications import report_progress
 from caesura.session import (
@@ -76,7 +77,10 @@ def test_many_more_parked_sessions_than_the_engine_runs_or_remembers(
 
     async def scenario() -> None:
         sessions = await asyncio.gather(*(paused(engine, seed, 20 + seed) for seed in range(80)))
-        assert engine.counts.totals["pause_endings|client|forgotten"] >= 80 - MAX_PAUSES
+        assert (
+            engine.counts.totals[counter_key("pause_endings", "client", "forgotten")]
+            >= 80 - MAX_PAUSES
+        )
         for session in sessions:
             await session.resume(prompt(3, 5))
         await asyncio.gather(*(until_pause(session) for session in sessions))
@@ -121,14 +125,14 @@ def test_progress_reaches_the_scheduler_and_what_is_over_is_ignored(
     engine: Engine, control: Control, engine_loop: EngineLoop
 ) -> None:
     async def scenario() -> None:
-        before = engine.counts.totals["progress_reports|client"]
+        before = engine.counts.totals[counter_key("progress_reports", "client")]
         session = await paused(engine, 7, 60)
         await session.progress(fraction=0.5)
         await session.progress(remaining_seconds=0.01)
         await report_progress(engine.llm, "nobody", 0.5, None)
         await session.resume(prompt(8, 5))
         await until_pause(session)
-        assert engine.counts.totals["progress_reports|client"] == before + 2
+        assert engine.counts.totals[counter_key("progress_reports", "client")] == before + 2
         context = session.transcript[:-10]
         assert session.transcript[-10:] == await control.generate(context, 10)
         await session.close()
@@ -144,13 +148,10 @@ def test_a_pause_is_named_after_the_fact(engine: Engine, engine_loop: EngineLoop
         await session.resume(prompt(8, 5))
         await until_pause(session)
         totals = engine.counts.totals
-        assert totals["progress_reports|search"] == 1
-        endings = {key: count for key, count in totals.items() if "pause_endings|search" in key}
-        assert endings == {
-            "pause_endings|search+mail|renamed": 1,
-            "pause_endings|search|resumed": 1,
-        }
-        assert totals["paused_seconds|search"] > 0
+        assert totals[counter_key("progress_reports", "search")] == 1
+        assert totals[counter_key("pause_endings", "search+mail", "renamed")] == 1
+        assert totals[counter_key("pause_endings", "search", "resumed")] == 1
+        assert totals[counter_key("paused_seconds", "search")] > 0
         await session.close()
 
     engine_loop.run(scenario())

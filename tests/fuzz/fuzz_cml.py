@@ -10,11 +10,10 @@ from caesura.cml import (
     MonitorSettings,
     ProtocolError,
     Text,
-    encode_text,
     escape,
     unescape,
 )
-from support.cml.streams import cut, monitored
+from support.cml.streams import TOKENIZER, cut, encode_text, monitored
 from support.cml.transcript import MalformedTranscript, read_transcript
 
 SETTINGS = (
@@ -31,13 +30,14 @@ def check(data: bytes) -> None:
     """Whatever the input: nothing is raised, lost, forged or dependent on how it was cut.
 
     Args:
-        data: the lengths of pieces, a zero, and a stream in UTF-8.
+        data: how many tokens each piece has, a zero, and a stream in UTF-8, markers spelled.
     """
     lengths, _, encoded = data.partition(b"\0")
     stream = encoded.decode(errors="replace")
+    tokens = TOKENIZER.encode(stream)
     for settings in SETTINGS:
-        events = monitored([stream], settings)
-        assert monitored(cut(stream, lengths), settings) == events
+        events = monitored([tokens], settings)
+        assert monitored(cut(tokens, lengths), settings) == events
         for event in events:
             check_event(event)
     check_as_data(stream)
@@ -47,7 +47,7 @@ def check(data: bytes) -> None:
 def check_event(event: Event) -> None:
     """A call can be written again, and of a mistake the model can be told."""
     if isinstance(event, Call | FireAndForget):
-        assert monitored([encode_text([event])], MonitorSettings())[0] == event
+        assert monitored([TOKENIZER.encode(encode_text([event]))])[0] == event
     if isinstance(event, ProtocolError):
         assert read_transcript(encode_text([event.interrupt])) == [event.interrupt]
 
@@ -57,8 +57,8 @@ def check_as_data(text: str) -> None:
     interrupt = Interrupt("a1", text)
     assert read_transcript(encode_text([interrupt])) == [interrupt]
     assert unescape(escape(text)) == text
-    seen = monitored([escape(text)], MonitorSettings())
-    assert seen[:-1] == ([Text(text)] if text else [])
+    for tokens in (TOKENIZER.encode(escape(text)), TOKENIZER.encode_plain(escape(text))):
+        assert monitored([tokens])[:-1] == ([Text(text)] if text else [])
 
 
 def check_as_transcript(stream: str) -> None:

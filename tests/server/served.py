@@ -3,9 +3,10 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ import openai
 import uvicorn
 from fastapi import FastAPI, Request
 
+from caesura.server.access import Access
 from caesura.server.answers.server_tools import ServerTools
+from caesura.server.gate import close_gate
 from caesura.server.owners import Owners
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.service import Service, Unavailable
+from caesura.server.sessions.streams import OpenStreams
 from caesura.server.settings import ServerSection
-from caesura.session.agents import Agents, Limits
+from caesura.session.agents import Agents
 from caesura.session.call_format import CallFormats
+from caesura.session.limits import Limits
 from caesura.session.workplace import Workplace
 from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Endpoint
@@ -31,6 +36,8 @@ from session.workplace import eventually, workplace
 from support.engines.fakes import FakeEngine
 
 MODEL = "demo"
+KEYS = ("anna", "bert")
+JSON = {"Content-Type": "application/json"}
 
 
 class FlatDialogue(ByteDialogue):
@@ -59,6 +66,7 @@ class Served:
 
     Attributes:
         url: where it is.
+        app: its application.
         client: of anybody.
         work: what the sessions work with.
         agents: the sessions.
@@ -68,6 +76,7 @@ class Served:
     """
 
     url: str
+    app: FastAPI
     client: httpx.AsyncClient
     work: Workplace
     agents: Agents
@@ -127,24 +136,29 @@ async def served(
     engine: FakeEngine | None = None,
     keep_alive_seconds: float = 15.0,
     body_limit: int = 2**20,
+    context_tokens: int | None = None,
     formats: CallFormats | None = None,
     **limits: Any,
 ) -> AsyncIterator[Served]:
     engine = engine or FakeEngine(END, model)
-    async with workplace(path, *tools, engine=engine) as parts:
+    async with workplace(path, *tools, engine=engine, limits=Limits(**limits)) as parts:
         work = replace(parts, dialogue=FlatDialogue(), formats=formats or CallFormats())
-        agents = Agents(work, Limits(**limits))
+        agents = Agents(work)
         await agents.start()
         settings = ServerSection(keep_alive_seconds=keep_alive_seconds, body_limit=body_limit)
-        models = (MODEL, "other")
-        service = Service(agents, work.store, work.executor, settings, models, path)
+        models, keys = (MODEL, "other"), KEYS if has_keys else ()
+        streams = OpenStreams(work.limits.streams_per_owner)
+        service = Service(
+            agents, work.store, work.executor, settings, models, path, streams, context_tokens
+        )
         untouched: list[bytes] = []
         try:
-            async with listening(application(service, untouched, has_keys=has_keys)) as url:
+            app = application(service, untouched, keys=keys)
+            async with listening(app) as url:
                 async with AsyncExitStack() as clients:
                     client = httpx.AsyncClient(base_url=url, timeout=30)
                     await clients.enter_async_context(client)
-                    yield Served(url, client, work, agents, service, untouched, clients)
+                    yield Served(url, app, client, work, agents, service, untouched, clients)
                 # Streams of sessions end with the sessions, and the server with its streams.
                 await agents.stop()
         finally:
@@ -152,12 +166,18 @@ async def served(
 
 
 def application(
-    service: Service | Unavailable | None, untouched: list[bytes], *, has_keys: bool = False
+    service: Service | Unavailable | None, untouched: list[bytes], *, keys: Sequence[str] = ()
 ) -> FastAPI:
-    """The routes of sessions, and in place of vLLM's one that notes what it gets."""
+    """The routes of sessions behind the gate, and in place of vLLM's one that notes what it gets.
+
+    Args:
+        service: what the routes work with.
+        untouched: where the bodies go that vLLM's would get.
+        keys: API keys; with none the server asks for none.
+    """
     app = FastAPI()
     app.state.caesura = service
-    app.state.caesura_owners = Owners(has_keys)
+    app.state.caesura_owners = Owners(bool(keys), b"a secret")
     app.include_router(sessions.router)
     app.include_router(approvals.router)
 
@@ -176,7 +196,13 @@ def application(
         return {"from": "vllm"}
 
     app.add_middleware(ServerTools)
+    close_gate(app, Access(digests(*keys)))
     return app
+
+
+def digests(*keys: str) -> tuple[bytes, ...]:
+    """The keys as the gate knows them."""
+    return tuple(sha256(key.encode()).digest() for key in keys)
 
 
 @asynccontextmanager

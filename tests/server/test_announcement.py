@@ -9,19 +9,24 @@ import pytest
 from fastapi import FastAPI
 
 from caesura.errors import ConfigurationError
+from caesura.server.access import Access
 from caesura.server.announcement import Announcement
-from caesura.server.configuration import server_configuration
-from caesura.server.owners import Owners
 from caesura.server.parts import Parts
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Service, Unavailable
+from caesura.server.settings import server_configuration
 from server.served import human, served
 from session.scripted import END, ByteDialogue, model
 from support.engines.fakes import FakeEngine
 
+EVERYBODY = (
+    "to everybody who reaches it (there is no API key): everybody may read and steer all sessions, "
+    "answer for their users, and run what tools there are"
+)
+
 
 def arguments(**given: object) -> Namespace:
-    by_default = {"host": None, "port": 8000, "uds": None, "ssl_keyfile": None}
+    by_default = {"host": "127.0.0.1", "port": 8000, "uds": None, "ssl_keyfile": None}
     return Namespace(**{**by_default, "ssl_certfile": None, **given})
 
 
@@ -34,7 +39,8 @@ async def announced(
 ) -> list[str]:
     """What is logged when the application is ready, and nothing before."""
     app = FastAPI()
-    app.state.caesura, app.state.caesura_owners = sessions, Owners(has_keys)
+    app.state.caesura = sessions
+    app.state.caesura_access = Access((b"digest",) if has_keys else ())
     parts = Parts([Announcement()])
     with caplog.at_level(logging.INFO, "caesura"):
         parts.attach(app)
@@ -52,10 +58,10 @@ async def test_it_says_where_sessions_are_kept_and_what_tools_there_are(
         await server.asked()
         lines = await announced(caplog, server.service)
     assert lines == [
-        f"Sessions are kept in {tmp_path / 'db'} (going on: 1)",
+        f"Sessions are kept in {tmp_path / 'db'} (1 of them open)",
         "Tools that the server runs: approve_it, ask",
-        "Open at http://0.0.0.0:8000: everything, to everybody (no --api-key was given)",
-        "Dashboard: http://localhost:8000/dashboard/; now type `caesura chat`",
+        "Open at http://127.0.0.1:8000 to everybody on this machine (there is no API key)",
+        "Dashboard: http://127.0.0.1:8000/dashboard/; now type `caesura chat`",
     ]
 
 
@@ -77,20 +83,20 @@ async def test_of_many_tools_it_names_some(
     [
         (
             {"has_keys": True, "host": "::1", "port": 9000},
-            "Open at http://[::1]:9000: /v1 to whoever has an API key; the dashboard's page, "
-            "/metrics and /health to everybody",
+            "Open at http://[::1]:9000 to whoever has an API key; /health, /ping and the "
+            "dashboard's page to everybody",
             "Dashboard: http://[::1]:9000/dashboard/; now type `caesura chat --url "
             "http://[::1]:9000 --api-key KEY`",
         ),
         (
             {"host": "0.0.0.0", "ssl_keyfile": "key", "ssl_certfile": "certificate"},
-            "Open at https://0.0.0.0:8000: everything, to everybody (no --api-key was given)",
+            f"Open at https://0.0.0.0:8000 {EVERYBODY}",
             "Dashboard: https://localhost:8000/dashboard/; now type `caesura chat --url "
             "https://localhost:8000`",
         ),
         (
             {"uds": "/run/caesura.sock"},
-            "Open at unix:/run/caesura.sock: everything, to everybody (no --api-key was given)",
+            "Open at unix:/run/caesura.sock to everybody on this machine (there is no API key)",
             "Dashboard: /dashboard/ on unix:/run/caesura.sock",
         ),
     ],
@@ -125,4 +131,4 @@ async def test_a_database_that_is_locked_is_warned_of(
     assert caplog.records[0].levelno == logging.WARNING
     assert lines[0].startswith("This server runs no sessions: cannot use the database")
     assert lines[0].endswith("caesura.db: database is locked")
-    assert lines[3] == "Dashboard: http://localhost:8000/dashboard/"
+    assert lines[3] == "Dashboard: http://127.0.0.1:8000/dashboard/"

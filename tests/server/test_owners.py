@@ -1,11 +1,11 @@
 """One API key is one owner, wherever it is used."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 
 from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.turns import current_turn
@@ -16,19 +16,28 @@ from caesura.session.agents import Agents
 from server.served import MODEL, application, body, human, listening
 from session.workplace import workplace
 
-# SHA-256 of "alpha". Stored with sessions: another value would hide them from their owner.
-ALPHA = "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8"
+SECRET = b"a secret"
+# HMAC of SHA-256 of "alpha". Stored with sessions: another value would hide them from their owner.
+ALPHA = "6ac995bb329602bd21e29481b8e49c403501befb28310482b1e84c5846a39720"
 
 
-def owner(authorization: str | None, *, has_keys: bool = True) -> str:
+def owner(authorization: str | None, *, has_keys: bool = True, secret: bytes = SECRET) -> str:
     headers = {} if authorization is None else {"Authorization": authorization}
-    return Owners(has_keys).of(Headers(headers))
+    return Owners(has_keys, secret).of(Headers(headers))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_an_owner_is_the_digest_of_the_key_alone(scheme: str) -> None:
+def test_an_owner_is_the_digest_of_the_key_and_the_secret(scheme: str) -> None:
     assert owner(f"{scheme} alpha") == ALPHA
     assert owner(f"{scheme} beta") not in (ALPHA, ANONYMOUS)
+    assert owner(f"{scheme} alpha", secret=b"another") not in (ALPHA, ANONYMOUS)
+
+
+def test_without_stored_sessions_each_process_has_a_secret_of_its_own() -> None:
+    headers = Headers({"Authorization": "Bearer alpha"})
+    owners = Owners(has_keys=True)
+    assert owners.of(headers) == owners.of(headers) != Owners(has_keys=True).of(headers)
+    assert repr(owners) == "Owners(has_keys=True)"
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic alpha", "alpha"])
@@ -40,25 +49,6 @@ def test_a_key_that_is_not_checked_names_nobody() -> None:
     assert owner("Bearer alpha", has_keys=False) == ANONYMOUS
 
 
-@pytest.mark.parametrize(
-    ("option", "variable", "has_keys"),
-    [
-        (None, None, False),
-        (None, "", False),
-        (None, "alpha", True),
-        (["alpha"], None, True),
-        ([""], "alpha", False),  # vLLM does not look at the variable then
-    ],
-)
-def test_keys_are_asked_for_where_vllm_does(
-    monkeypatch: pytest.MonkeyPatch, option: list[str] | None, variable: str | None, has_keys: bool
-) -> None:
-    monkeypatch.delenv("VLLM_API_KEY", raising=False)
-    if variable is not None:
-        monkeypatch.setenv("VLLM_API_KEY", variable)
-    assert Owners.of_server(Namespace(api_key=option)) == Owners(has_keys)
-
-
 @pytest.mark.parametrize(("has_keys", "expected"), [(True, ALPHA), (False, ANONYMOUS)])
 async def test_a_key_is_one_owner_in_client_turns_sessions_and_approvals(
     tmp_path: Path, has_keys: bool, expected: str
@@ -68,7 +58,7 @@ async def test_a_key_is_one_owner_in_client_turns_sessions_and_approvals(
         agents = Agents(work)
         settings = ServerSection()
         service = Service(agents, work.store, work.executor, settings, (MODEL,), tmp_path / "db")
-        app = application(service, [], has_keys=has_keys)
+        app = application(service, [], keys=["alpha"] if has_keys else ())
 
         @app.post("/v1/messages")
         async def noted() -> None:
@@ -76,7 +66,7 @@ async def test_a_key_is_one_owner_in_client_turns_sessions_and_approvals(
             assert turn is not None
             turns.append(turn.owner)
 
-        app.add_middleware(TurnMiddleware)
+        app.user_middleware.append(Middleware(TurnMiddleware))  # behind the gate
         headers = {"Authorization": "Bearer alpha"}
         async with (
             listening(app) as url,

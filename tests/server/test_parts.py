@@ -1,6 +1,8 @@
 """Parts of the server start in order, and stop in the other one."""
 
 from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from fastapi import FastAPI
@@ -20,13 +22,17 @@ class Recorded:
     def attach(self, app: FastAPI) -> None:
         self._events.append(f"attach {self._name}")
 
-    async def start(self, engine_client: object, state: State, args: Namespace) -> None:
+    @asynccontextmanager
+    async def running(
+        self, engine_client: object, state: State, args: Namespace
+    ) -> AsyncIterator[None]:
         if self._fails:
             raise RuntimeError(self._name)
         self._events.append(f"start {self._name}")
-
-    async def stop(self) -> None:
-        self._events.append(f"stop {self._name}")
+        try:
+            yield
+        finally:
+            self._events.append(f"stop {self._name}")
 
 
 async def run(parts: Parts) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from caesura.errors import ConfigurationError
-from caesura.server.configuration import database_path, server_configuration
-from caesura.server.settings import ServerSettings
-from caesura.session.agents import Limits
+from caesura.server.settings import ServerSettings, database_path, server_configuration
+from caesura.session.limits import Limits
 from caesura.tools.configuration import load_configuration
 
 FILE = """\
@@ -35,7 +34,7 @@ def test_a_file_says_where_sessions_are_and_what_is_told(tmp_path: Path) -> None
     read = load_configuration(file, {"HOOK_SECRET": "a secret text"}, form=ServerSettings)
     settings = read.settings
     assert database_path(read) == tmp_path / "kept/sessions.db"
-    assert settings.sessions.limits() == Limits(database_bytes=2**30, idle_seconds=60)
+    assert settings.sessions.limits() == Limits(owner_bytes=2**30, idle_seconds=60)
     assert (settings.server.body_limit, settings.server.keep_alive_seconds) == (2**20, 5)
     assert settings.webhook is not None
     assert settings.webhook.secret.get_secret_value() == "a secret text"
@@ -58,6 +57,7 @@ def test_without_a_file_sessions_are_in_the_working_directory(
     [
         (2, "[sessions]\ndatabase_sise = 1", "sessions.database_sise: is not a setting here"),
         (2, "[sessions]\nidle_seconds = 0", "sessions.idle_seconds: "),
+        (2, '[sessions]\nprotocol = "prompted"', "was removed: use the model's own tool calls"),
         (2, '[server]\nbody_limit = "16 elephants"', "server.body_limit: 'elephants'"),
         (1, '[webhook]\nsecret = "x"', "webhook.url: is missing"),
         (2, '[webhook]\nurl = "ftp://x"\nsecret = "x"', "webhook.url: "),

@@ -19,8 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from caesura.session.agents import Agents, Limits
+from caesura.session.agents import Agents
 from caesura.session.errors import SessionClosed
+from caesura.session.limits import Limits
 from caesura.session.records import (
     CallRecord,
     Phase,
@@ -126,8 +127,9 @@ class BothModels:
 
 async def live(folder: Path, sessions: int, seed: int) -> None:
     """One life: make the sessions that are missing, and run until all have ended."""
-    async with all_kinds(folder) as work:
-        agents = Agents(work, Limits(open_sessions_per_owner=10**6))
+    limits = Limits(open_sessions_per_owner=10**6, sessions_per_minute=10**6)
+    async with all_kinds(folder, limits) as work:
+        agents = Agents(work)
         await agents.start()
         known = {record.spec.metadata["index"] for record in await _records(agents)}
         for made in specs(sessions, seed):
@@ -145,9 +147,9 @@ async def live(folder: Path, sessions: int, seed: int) -> None:
         await agents.stop()
 
 
-def all_kinds(folder: Path):
+def all_kinds(folder: Path, limits: Limits | None = None):
     path = folder / "caesura.db"
-    return workplace(path, *tools(folder), engine=BothModels(), formats=FORMATS)
+    return workplace(path, *tools(folder), engine=BothModels(), formats=FORMATS, limits=limits)
 
 
 async def _records(agents: Agents) -> list[SessionRecord]:
@@ -197,7 +199,7 @@ async def check(folder: Path, sessions: int, seed: int) -> Counter[str]:
             for call in calls:
                 counts.update(_checked(call, executions))
             transcript = await work.store.transcript(record.id)
-            if record.spec.protocol in (Protocol.CML, Protocol.PROMPTED):
+            if record.spec.protocol is Protocol.CML:
                 check_stream(transcript, calls)
             elif record.spec.protocol is Protocol.NATIVE:
                 assert transcript == uninterrupted(record, calls), f"session {record.id}"

@@ -9,9 +9,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from caesura.cml import FrameRules, Interrupt, KnownTools, Marker, Mode, State, escape, unescape
+from caesura.cml import (
+    FrameRules,
+    Interrupt,
+    KnownTools,
+    Marker,
+    Mode,
+    Monitor,
+    State,
+    escape,
+    unescape,
+)
 from caesura.session.call_format import CallFormats
-from caesura.session.calling import StreamMonitor
 from caesura.session.records import Message
 from session.calling.byte_model import EOS, MARKERS, PROMPT, ByteCodec, text_of, written
 from session.scripted import encode
@@ -36,8 +45,8 @@ class PlannedFormat:
         used_ids: Iterable[str],
         state: State | None = None,
         before: Sequence[int] = (),
-    ) -> StreamMonitor:
-        return self._codec.monitor(tools, used_ids, state)
+    ) -> Monitor:
+        return self._codec.monitor(tools, used_ids, state, before)
 
     def frame_rules(self, mode: Mode) -> FrameRules:
         return self._codec.frame_rules(mode)
@@ -60,7 +69,7 @@ class PlannedFormat:
         return [EOS, *self.prompt(messages, (), mode)]
 
 
-FORMATS = CallFormats(cml=PlannedFormat(), prompted=PlannedFormat())
+FORMATS = CallFormats(cml=PlannedFormat())
 
 
 def engine() -> FakeEngine:

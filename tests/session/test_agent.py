@@ -337,7 +337,7 @@ async def test_a_paused_session_starts_no_tool(
         await all_agents.answer(OWNER, asked.data["approval_id"], Answer(True))
         await at_gate.wait()
         await agent.hold(True)  # behind whatever the call has begun
-        assert not any(e.type is EventType.DISPATCHED for e in await agent.events.since(0))
+        assert not any(e.type is EventType.DISPATCHED for e in (await agent.events.next_page(0))[0])
         assert not ran
         await agent.hold(False)
         await until(agent, EventType.OUTPUT, turn=2)

@@ -9,7 +9,7 @@ import pytest
 from caesura.session.agent import Agent
 from caesura.session.agents import Agents
 from caesura.session.database import Statement
-from caesura.session.errors import TooManySessions, UnknownSession
+from caesura.session.errors import UnknownSession
 from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
 from caesura.tools.call import Answer, CallEnding
 from session.workplace import (
@@ -183,18 +183,6 @@ async def test_nothing_waits_for_a_session_that_is_over(tmp_path: Path) -> None:
         assert question.state is ApprovalState.WITHDRAWN
 
 
-async def test_limits_of_open_sessions(tmp_path: Path) -> None:
-    async with agents(tmp_path / "db", open_sessions_per_owner=2) as all_agents:
-        first = await all_agents.create(OWNER, spec("one"))
-        await all_agents.create(OWNER, spec("two"))
-        with pytest.raises(TooManySessions, match="2 sessions are open"):
-            await all_agents.create(OWNER, spec("three"))
-        await all_agents.create("somebody else", spec("three"))
-        await first.cancel()
-        await events(first)
-        await all_agents.create(OWNER, spec("three"))
-
-
 async def test_a_tool_that_does_not_exist_is_refused_at_once(tmp_path: Path) -> None:
     async with agents(tmp_path / "db") as all_agents:
         with pytest.raises(ValueError, match="'nothing'"):
@@ -213,16 +201,6 @@ async def test_the_sweep_ends_idle_sessions_and_forgets_ended_ones(tmp_path: Pat
         await all_agents.sweep()
         with pytest.raises(UnknownSession):
             await all_agents.get(OWNER, agent.id)
-
-
-async def test_a_full_store_forgets_old_sessions_first(tmp_path: Path) -> None:
-    async with agents(tmp_path / "db", database_bytes=200_000) as all_agents:
-        for _ in range(40):
-            agent = await all_agents.create(OWNER, spec("x" * 2000, keep_open=False))
-            await events(agent)
-        kept = await all_agents.sessions(OWNER)
-        assert agent.id in {record.id for record in kept}
-        assert len(kept) < 40
 
 
 async def break_row(all_agents: Agents, table: str, column: str, value: str, key: str) -> None:
@@ -299,6 +277,7 @@ async def test_the_sweeper_is_supervised(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Agents, "sweep", sweep)
     async with agents(tmp_path / "db", sweep_seconds=0.001) as all_agents:
-        await eventually(all_agents.problems)
-        assert all_agents.problems() == ["sweep is down: MemoryError: "]
-    assert all_agents.problems() == []
+        supervisor = all_agents._work.supervisor
+        await eventually(supervisor.problems)
+        assert supervisor.problems() == ["sweep is down: MemoryError: "]
+    assert supervisor.problems() == []

@@ -1,5 +1,7 @@
 """A server-run session in CML: it generates, calls, is held, stopped and limited, in all modes."""
 
+import asyncio
+import contextlib
 import json
 import threading
 from pathlib import Path
@@ -7,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from caesura.endpoints import HUMAN
+from caesura.session import SessionClosed
 from caesura.session.call_format import CallFormats
 from caesura.session.records import CallState, EventType, Phase, SessionEnding
 from caesura.tools import Answer
 from session.cml_workplace import LONG, asked, look, prompt_end, running
-from session.planned import FORMATS, PlannedFormat, call, engine, read
+from session.planned import FORMATS, PlannedFormat, call, engine, read, send_off
 from session.workplace import (
     OWNER,
     Gate,
@@ -74,7 +77,7 @@ async def test_an_asynchronous_session_goes_on_while_its_calls_run(tmp_path: Pat
         agent = await all_agents.create(OWNER, asked(plan))
         trapped = await until(agent, EventType.TRAPPED)
         assert agent.phase is Phase.CALLING
-        told = await agent.events.since(0)
+        told = (await agent.events.next_page(0))[0]
         assert texts(told) == " meanwhile "
         issued = next(e for e in told if e.type is EventType.CALL)
         assert trapped.data["call_ids"] == [issued.data["call_id"]]
@@ -209,9 +212,26 @@ async def test_a_result_that_does_not_fit_ends_the_session(tmp_path: Path, mode:
     assert len(turns) == len(set(turns)) > 1, "each stretch is told once"
 
 
+async def test_a_session_that_is_held_at_any_moment_tells_its_text_once(tmp_path: Path) -> None:
+    steps = [f"so [~END] é {call(f'c{n}', 'look', x=1)} and {send_off('look', x=2)}" for n in "ab"]
+    plan = " ".join(steps)
+    async with running(tmp_path / "db", tool(look)) as all_agents:
+        uninterrupted = texts(await events(await all_agents.create(OWNER, asked(plan))))
+        assert uninterrupted.count("so [END] é  and ") == 2
+        for turns in range(1, 20):
+            agent = await all_agents.create(OWNER, asked(plan))
+            while agent.phase is not Phase.ENDED:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                with contextlib.suppress(SessionClosed):
+                    await agent.hold(True)
+                    await agent.hold(False)
+            assert texts(await events(agent)) == uninterrupted
+
+
 async def test_a_model_without_markers_is_refused_with_advice(tmp_path: Path) -> None:
     async with agents(tmp_path / "db", tool(look)) as all_agents:
-        with pytest.raises(ValueError, match="protocol prompted"):
+        with pytest.raises(ValueError, match=r"protocol native, or futures.*caesura train"):
             await all_agents.create(OWNER, asked("x", protocol="cml"))
         with pytest.raises(ValueError, match="needs function_calling"):
             await all_agents.create(OWNER, spec("x", protocol="cml"))

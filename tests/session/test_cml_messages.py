@@ -50,7 +50,7 @@ async def test_an_idle_session_goes_on_with_the_next_message(tmp_path: Path) -> 
         await agent.steer(f"{call('a', 'look', x=3)}|?a|=a")
         await until(agent, EventType.PHASE, after=first.number, phase="generating")
         await until(agent, EventType.PHASE, after=first.number + 4, phase="idle")
-        told = await agent.events.since(first.number)
+        told = (await agent.events.next_page(first.number))[0]
         assert texts(told) == "saw 3"
         assert agent.phase is Phase.IDLE
 

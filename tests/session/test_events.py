@@ -9,7 +9,8 @@ import pytest
 from caesura.session.events import REMEMBERED_EVENTS, RESERVED_EVENTS, EventLog
 from caesura.session.records import Event, EventType
 from caesura.session.store import Store
-from session.workplace import OWNER, agents, events, spec, tool, until
+from caesura.session.store.event_table import EventPage
+from session.workplace import OWNER, agents, events, spec, store_of, tool, until
 
 PLAN = '<<add {"x": 1, "y": 2}>>\nend'
 
@@ -71,7 +72,7 @@ async def test_an_output_replaces_the_pieces_that_wait_behind_an_event(tmp_path:
     log.output_complete()
     log.publish(being_written)
     log.publish(log.prepare(EventType.OUTPUT, {"text": " So what"}))
-    told = [event.type for event in await log.since(0)]
+    told = [event.type for event in (await log.next_page(0))[0]]
     assert told == [EventType.RESULT, EventType.OUTPUT]
 
 
@@ -131,3 +132,49 @@ async def test_followers_that_leave_leave_nothing(tmp_path: Path) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await follower
         assert asyncio.all_tasks() <= before
+
+
+class Reads:
+    """Counts what is read of a store's events."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pages: list[int] = []
+        page_of_events = store.page_of_events
+
+        async def counted(session_id: str, after: int) -> EventPage:
+            page = await page_of_events(session_id, after)
+            self.pages.append(len(page.events))
+            return page
+
+        monkeypatch.setattr(store, "page_of_events", counted)
+
+
+@pytest.mark.parametrize(("characters", "longest"), [(10, 256), (300_000, 4)])
+async def test_the_past_is_read_a_page_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, characters: int, longest: int
+) -> None:
+    async with agents(tmp_path / "db") as all_agents:
+        agent = await all_agents.create(OWNER, spec("hello", keep_open=False))
+        await events(agent)
+        store = store_of(all_agents)
+        past = [Event(n, EventType.OUTPUT, {"text": "x" * characters}) for n in range(5000, 6000)]
+        await store.commit(
+            *(store.add_event(agent.id, event) for event in past[:: max(1, 40 // longest)])
+        )
+        log = EventLog(agent.id, 7000, store)
+        log.close()
+        reads = Reads(store, monkeypatch)
+        follower = log.follow(4999)
+        first = await anext(follower)
+        assert len(reads.pages) == 1, "no more is read than is asked for"
+        told = [first, *[event async for event in follower]]
+        assert [event.number for event in told] == [
+            event.number for event in past[:: max(1, 40 // longest)]
+        ]
+        assert max(reads.pages) == longest
+        pages, after, has_more = [], 4999, True
+        while has_more:
+            page, has_more = await log.next_page(after)
+            pages += page
+            after = page[-1].number if page else after
+        assert [event.number for event in pages] == [event.number for event in told]

@@ -1,5 +1,6 @@
 """Databases of earlier versions are opened, and their sessions go on."""
 
+import hashlib
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +8,20 @@ from pathlib import Path
 from caesura.cml import Interrupt, Mode, Point
 from caesura.session.calling import Course
 from caesura.session.database import Statement
-from caesura.session.records import CallRecord, Phase, SessionEnding, SessionRecord
-from caesura.session.store import Store
+from caesura.session.records import (
+    CallRecord,
+    CallState,
+    EventType,
+    Phase,
+    SessionEnding,
+    SessionRecord,
+)
+from caesura.session.store import Store, keyed_owner
 from caesura.session.store.schema import MIGRATIONS
 from caesura.tools.call import ToolCall
 from session.calling.byte_model import written
 from session.planned import FORMATS, PlannedFormat, call, engine, read
-from session.workplace import OWNER, agents, events, spec, store_of, stored, texts, tool
+from session.workplace import OWNER, agents, events, spec, store_of, stored, texts, tool, until
 
 
 async def test_a_session_of_the_first_schema_goes_on(tmp_path: Path) -> None:
@@ -31,6 +39,31 @@ async def test_a_session_of_the_first_schema_goes_on(tmp_path: Path) -> None:
         assert await store_of(all_agents).course(agent.id, 7) == Course(7)
         await agent.cancel()
         assert (await events(agent))[-1].data["ending"] == SessionEnding.CANCELLED
+
+
+async def test_owners_of_an_earlier_version_keep_their_sessions(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    digest = hashlib.sha256(b"alpha").hexdigest()
+    async with agents(path) as all_agents:
+        made = [await all_agents.create(owner, spec("hello")) for owner in (digest, "anonymous")]
+        for agent in made:
+            await until(agent, EventType.OUTPUT)
+        taken = await store_of(all_agents).owner_bytes(digest)
+    as_of(2, path)
+    async with agents(path) as all_agents:
+        store = store_of(all_agents)
+        secret = await store.secret()
+        assert len(secret) == 32
+        owner = keyed_owner(secret, digest)
+        assert (await all_agents.get(owner, made[0].id)).owner == owner
+        assert (await all_agents.get("anonymous", made[1].id)).owner == "anonymous"
+        assert await all_agents.sessions(digest) == []
+        assert await store.owner_bytes(owner) == taken
+        assert await store.owner_bytes(digest) == 0
+    async with agents(path) as all_agents:
+        assert await store_of(all_agents).secret() == secret
+    async with agents(tmp_path / "other") as all_agents:
+        assert await store_of(all_agents).secret() != secret
 
 
 def as_of(version: int, path: Path) -> None:
@@ -91,3 +124,38 @@ async def test_the_course_of_an_earlier_version_is_gone_on_with(tmp_path: Path) 
     assert texts(told) == "saw 1"
     results, _ = read(agent.transcript[len(prompt) :])
     assert results == {"w": "no", "a": "saw 1"}
+
+
+async def test_sessions_of_a_protocol_that_was_removed_end_and_say_so(tmp_path: Path) -> None:
+    def asked(phase: Phase, name: str) -> SessionRecord:
+        settled = FORMATS.settled(spec("hello", function_calling="async"))
+        return SessionRecord(name, OWNER, settled, phase, False, 1, None, None, 10, 0, 0)
+
+    store = Store(tmp_path / "db")
+    names = {phase: f"was {phase}" for phase in Phase}
+    for phase, name in names.items():
+        await store.commit(store.add_session(asked(phase, name)), store.add_tokens(name, 0, [1]))
+    waiting = CallRecord(ToolCall("c", "look", '{"x": 1}', names[Phase.CALLING]), 1, 0, label="a")
+    await store.commit(
+        store.add_call(waiting),
+        Statement("UPDATE sessions SET spec = json_set(spec, '$.protocol', 'prompted')"),
+        store.add_session(asked(Phase.IDLE, "damaged")),
+        Statement("UPDATE sessions SET spec = '{' WHERE id = 'damaged'"),
+    )
+    store.close()
+    as_of(3, tmp_path / "db")
+    async with agents(tmp_path / "db", tool(look), engine=engine(), formats=FORMATS) as all_agents:
+        assert not all_agents.running
+        found = {record.id: record for record in await all_agents.sessions(OWNER)}
+        assert found.keys() == set(names.values())
+        assert {record.phase for record in found.values()} == {Phase.ENDED}
+        for phase, name in names.items():
+            told = await events(await all_agents.agent(OWNER, name))
+            if phase is Phase.ENDED:
+                assert not told
+                continue
+            assert (found[name].ending, told[-1].data["ending"]) == (SessionEnding.FAILED,) * 2
+            assert "protocol prompted" in told[-1].data["error"]
+            assert "caesura train" in told[-1].data["error"]
+        (call_record,) = await store_of(all_agents).undelivered_calls(names[Phase.CALLING])
+        assert call_record.state is CallState.DONE

@@ -11,9 +11,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from caesura.session.agent import Agent
-from caesura.session.agents import Agents, Limits
+from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
+from caesura.session.limits import Limits
 from caesura.session.records import CallRecord, Event, EventType, SessionSpec
 from caesura.session.store import Store
 from caesura.session.workplace import Workplace
@@ -61,6 +62,7 @@ async def workplace(
     engine: FakeEngine | None = None,
     formats: CallFormats | None = None,
     clock: Callable[[], float] = time.time,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Workplace]:
     store = Store(path, clock)
     toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
@@ -72,6 +74,7 @@ async def workplace(
             store,
             Approvals(store),
             formats or CallFormats(),
+            limits or Limits(),
         )
     finally:
         store.close()
@@ -85,8 +88,9 @@ async def agents(
     formats: CallFormats | None = None,
     **limits: Any,
 ) -> AsyncIterator[Agents]:
-    async with workplace(path, *tools, engine=engine, formats=formats) as work:
-        made = Agents(work, Limits(**limits))
+    made_limits = Limits(**limits)
+    async with workplace(path, *tools, engine=engine, formats=formats, limits=made_limits) as work:
+        made = Agents(work)
         await made.start()
         try:
             yield made

@@ -1,7 +1,9 @@
 """How much work something is, counted: the same on each machine, however busy it is."""
 
 import sys
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 LINE_SECONDS = 5e-8
@@ -10,6 +12,14 @@ LINE_SECONDS = 5e-8
 
 def lines_run(function: Callable[..., object], *arguments: object) -> int:
     """How many lines of Python a call runs, each turn of a loop anew."""
+    with lines_counted() as lines:
+        function(*arguments)
+    return lines()
+
+
+@contextmanager
+def lines_counted() -> Iterator[Callable[[], int]]:
+    """Count the lines that this thread runs, coroutines among them, until it is left."""
     lines = 0
 
     def count(frame: FrameType, event: str, argument: object) -> Callable[..., object]:
@@ -20,7 +30,16 @@ def lines_run(function: Callable[..., object], *arguments: object) -> int:
     before = sys.gettrace()
     sys.settrace(count)
     try:
-        function(*arguments)
+        yield lambda: lines
     finally:
         sys.settrace(before)
-    return lines
+
+
+@contextmanager
+def most_memory() -> Iterator[Callable[[], int]]:
+    """The most bytes that Python's objects have taken at once, beyond what they took before."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -50,6 +50,26 @@ async def delivered(client: Client, elicitation: Elicitation, journal: Journal, 
     return block.text
 
 
+async def test_a_question_whose_schema_cannot_be_used_is_not_put() -> None:
+    elicitation, journal = Elicitation(), Journal()
+    context = CallContext(
+        call("deliver"),
+        {},
+        1,
+        journal,
+        ask=journal.ask,
+        execute_step=no_steps,
+        deadline=Deadline(0),
+    )
+    for schema in ({"$ref": "http://example.com/x"}, {"properties": {"x": {"type": "objec"}}}):
+        params = types.ElicitRequestFormParams(message="?", requested_schema=schema)
+        with elicitation.during(context):
+            answer = await elicitation.answer(None, params)  # type: ignore[arg-type]
+        assert isinstance(answer, types.ErrorData)
+        assert "requestedSchema" in answer.message
+    assert not journal.questions
+
+
 async def test_an_older_server_asks_only_while_it_is_clear_which_call_it_asks_for() -> None:
     elicitation, journal = Elicitation(), Journal()
     async with older_client(elicitation) as client:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from caesura.errors import ConfigurationError
 from caesura.tools import Answer, CallEnding, QuestionKind
+from caesura.tools.mcp_tools import name_for_model
 from support.tools.workbench import Workbench, call, served, workbench
 from support.waiting import HANG_SECONDS
 
@@ -28,6 +29,7 @@ async def process(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
     """One server process for the tests that leave it as it is."""
     settings = 'env = { GREETING = "${WORD}" }\n[mcp.local.settings.huge]\nmax_result_bytes = 300\n'
     settings += "[mcp.local.settings.hang]\ntimeout_seconds = 0.2\n"
+    settings = "follow_changes = true\n" + settings
     directory = tmp_path_factory.mktemp("process")
     async with workbench(directory, PROCESS + settings, {"WORD": "hello"}) as bench:
         yield bench
@@ -186,17 +188,18 @@ async def test_only_tools_of_the_allow_list_are_offered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ('tools = ["ad"]\n', "toml:4: mcp.web.tools: the server has no tool 'ad'"),
-        ("[mcp.web.settings.ad]\n", "toml:4: mcp.web.settings.ad: the server has no tool 'ad'"),
+        ('tools = ["ad"]\n', "toml:5: mcp.web.tools: the server has no tool 'ad'"),
+        ("[mcp.web.settings.ad]\n", "toml:5: mcp.web.settings.ad: the server has no tool 'ad'"),
         (
             'tools = ["add"]\nprefix = ""\n[tools.add]\ntype = "human"\n',
-            "toml:1: mcp.web: 'add' is a tool of [tools] too; give one of them a prefix",
+            "toml:1: mcp.web: 'add' is a tool of [tools] too; give one of them another prefix",
         ),
     ],
 )
 async def test_names_that_cannot_be_meant_are_errors(
     tmp_path: Path, settings: str, message: str
 ) -> None:
+    settings = "connect_timeout_seconds = 1\n" + settings
     async with served_mcp() as url:
         with pytest.raises(ConfigurationError) as caught:
             async with workbench(tmp_path, over_http(url) + settings, {"TOKEN": "secret"}):
@@ -217,19 +220,26 @@ async def test_a_long_list_of_tools_comes_in_pages(tmp_path: Path) -> None:
     async with served(server.streamable_http_app()) as address:
         opened = workbench(tmp_path, over_http(f"{address}/mcp"), {"TOKEN": "secret"})
         async with opened as bench:
-            assert names(bench) == [f"web_tool_{number}" for number in range(4)]
+            expected = [name_for_model("web_", f"tool.{number}") for number in range(4)]
+            assert names(bench) == sorted(expected)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('[mcp.local]\ncommand = "/no/such/program"\n', "toml:1: mcp.local: the server cannot be"),
-        ('[mcp.local]\ncommand = "/bin/true"\n', "toml:1: mcp.local: the server cannot be used"),
         (
-            '[mcp.local]\ncommand = "/bin/cat"\nconnect_timeout_seconds = 0.2\n',
+            '[mcp.local]\ncommand = "/bin/true"\nrequired = true\n',
             "toml:1: mcp.local: the server cannot be used",
         ),
-        ('[mcp.local]\nurl = "http://127.0.0.1:9/mcp"\n', "toml:1: mcp.local: the server cannot"),
+        (
+            '[mcp.local]\ncommand = "/bin/cat"\nconnect_timeout_seconds = 0.2\nrequired = true\n',
+            "toml:1: mcp.local: the server cannot be used",
+        ),
+        (
+            '[mcp.local]\nurl = "http://127.0.0.1:9/mcp"\nrequired = true\n',
+            "toml:1: mcp.local: the server cannot",
+        ),
     ],
 )
 async def test_a_server_that_cannot_be_used_is_an_error_with_its_line(
@@ -285,6 +295,7 @@ async def test_tools_over_http_are_found_again_after_a_restart(tmp_path: Path) -
 
 async def test_a_server_that_refuses_the_token_cannot_be_used(tmp_path: Path) -> None:
     async with served_mcp() as url:
+        settings = over_http(url) + "required = true\n"
         with pytest.raises(ConfigurationError, match=r"toml:1: mcp.web: the server cannot"):
-            async with workbench(tmp_path, over_http(url), {"TOKEN": "wrong"}):
+            async with workbench(tmp_path, settings, {"TOKEN": "wrong"}):
                 pass

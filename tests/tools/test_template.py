@@ -3,7 +3,6 @@ from pydantic import JsonValue
 
 from caesura.tools.template import (
     MissingValue,
-    as_text,
     fill_json,
     parse_template,
     references_in,
@@ -28,7 +27,7 @@ SCOPE: dict[str, JsonValue] = {
     ],
 )
 def test_places_are_filled(text: str, filled: str) -> None:
-    assert parse_template(text).fill(SCOPE, as_text) == filled
+    assert parse_template(text).fill(SCOPE) == filled
 
 
 @pytest.mark.parametrize("text", ["{", "}", "{}", "{a b}", "{a.}", "{0}", "{a[x]}", "{a", "a}"])
@@ -40,7 +39,7 @@ def test_what_is_no_template_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["{other}", "{steps[2]}", "{steps[1].url}", "{query.x}"])
 def test_a_place_that_leads_nowhere_is_named(text: str) -> None:
     with pytest.raises(MissingValue, match="there is no "):
-        parse_template(text).fill(SCOPE, as_text)
+        parse_template(text).fill(SCOPE)
 
 
 def test_in_json_a_lone_place_keeps_the_type_of_its_value() -> None:

@@ -61,7 +61,7 @@ async def running_tools(seed: int, configuration: Path) -> AsyncIterator[Executo
         ConfigurationError: the MCP server did not start.
     """
     with running_services(seed, configuration):
-        async with open_toolbox(load_configuration(configuration)) as toolbox:
+        async with open_toolbox(load_configuration(configuration), complete=True) as toolbox:
             yield Executor(toolbox, registry=CollectorRegistry())
 
 

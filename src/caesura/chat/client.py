@@ -64,7 +64,7 @@ class SessionsClient:
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"{url} is no URL of HTTP: give one such as http://localhost:8000")
+            raise ValueError(f"{url} is not an http(s) URL, such as http://localhost:8000")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.AsyncClient(
             base_url=f"{self.url}/v1",
@@ -146,8 +146,13 @@ class SessionsClient:
 
     async def last_event(self, session_id: str) -> int:
         """The number of the latest event of a session; 0 if there is none."""
-        body = await self._call("GET", f"{_session_path(session_id)}/events?stream=false")
-        return max((int(event["id"]) for event in body["data"]), default=0)
+        last, has_more = 0, True
+        while has_more:
+            path = f"{_session_path(session_id)}/events?stream=false&after={last}"
+            body = await self._call("GET", path)
+            last = max((int(event["id"]) for event in body["data"]), default=last)
+            has_more = bool(body["has_more"])
+        return last
 
     async def events(
         self,
@@ -219,7 +224,7 @@ class SessionsClient:
                         if event is not None:
                             yield event
         except SSEError as error:
-            raise Refused(200, f"this is no server of sessions: {error}") from error
+            raise Refused(200, f"not a Caesura server: {error}") from error
         except httpx.TransportError as error:
             raise _unreachable(self.url, error) from error
 
@@ -256,7 +261,7 @@ def _read(form: TypeAdapter[Form], body: object) -> Form:
         return form.validate_python(body)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise Refused(200, f"this is no server of sessions: {where} is missing") from error
+        raise Refused(200, f"not a Caesura server: the response has no {where}") from error
 
 
 def _event(frame: ServerSentEvent) -> SessionEvent | None:

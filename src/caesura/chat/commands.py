@@ -1,6 +1,5 @@
 """What can be typed instead of a message."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -21,32 +20,19 @@ class Command(StrEnum):
 _USES = {
     Command.HELP: ("", "this list"),
     Command.SESSIONS: ("", "your sessions, the newest first"),
-    Command.OPEN: ("ID", "go on with another session"),
-    Command.PAUSE: ("", "stop the session where it is (Ctrl-C too)"),
-    Command.RESUME: ("", "let it go on"),
+    Command.OPEN: ("ID", "switch to another session"),
+    Command.PAUSE: ("", "pause the session where it is (or Ctrl-C)"),
+    Command.RESUME: ("", "continue it"),
     Command.CANCEL: ("", "end it"),
-    Command.TRANSCRIPT: ("", "all messages, calls and results, uncut"),
-    Command.SAY: ("TEXT", "a message that begins with /, or beside a question"),
-    Command.QUIT: ("", "leave; the session goes on on the server (Ctrl-D too)"),
+    Command.TRANSCRIPT: ("", "all messages, calls and results in full"),
+    Command.SAY: ("TEXT", "send a message that begins with /, or while a question is open"),
+    Command.QUIT: ("", "leave; the session continues on the server (or Ctrl-D)"),
 }
 _NEEDS_ARGUMENT = frozenset({Command.OPEN, Command.SAY})
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A command with what follows it.
-
-    Attributes:
-        command: which.
-        argument: the rest of the line.
-    """
-
-    command: Command
-    argument: str
-
-
-def read_order(line: str) -> Order | None:
-    """The command of a line; None for a message.
+def read_order(line: str) -> tuple[Command, str] | None:
+    """The command of a line, and its argument; None for a message.
 
     Raises:
         ValueError: there is no such command, or it lacks its argument.
@@ -58,15 +44,14 @@ def read_order(line: str) -> Order | None:
         command = Command(name)
     except ValueError:
         raise ValueError(f"there is no /{name}; /help shows all commands") from None
-    order = Order(command, rest.strip())
-    if command in _NEEDS_ARGUMENT and not order.argument:
+    argument = rest.strip()
+    if command in _NEEDS_ARGUMENT and not argument:
         raise ValueError(f"/{command} needs more: /{command} {_USES[command][0]}")
-    return order
+    return command, argument
 
 
 def help_text() -> str:
     """All commands."""
-    uses = {f"/{command} {argument}": text for command, (argument, text) in _USES.items()}
-    lines = [f"{use:<12} {text}" for use, text in uses.items()]
-    typed = "Type a message. While the model writes, what you type steers it."
-    return "\n".join([typed, *lines])
+    uses = [(f"/{command} {argument}", text) for command, (argument, text) in _USES.items()]
+    lines = [f"{use:<12} {text}" for use, text in uses]
+    return "\n".join(["Type a message. While the model writes, a message steers it.", *lines])

@@ -21,12 +21,7 @@ _WORKING = frozenset({"generating", "calling", _ENDING})
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """An event of a session.
-
-    Attributes:
-        session_id: the session.
-        event: what happened.
-    """
+    """An event of a session."""
 
     session_id: str
     event: SessionEvent
@@ -34,22 +29,14 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The connection to a session's events broke, or is there again.
-
-    Attributes:
-        is_there: which of the two.
-    """
+    """The connection to a session's events broke, or is there again."""
 
     is_there: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A session's events cannot be had any more.
-
-    Attributes:
-        error: why.
-    """
+    """A session's events cannot be had any more."""
 
     error: CaesuraError
 
@@ -177,18 +164,20 @@ class Conversation:
                 raise ValueError(str(error)) from error
             if error.status not in (_CONFLICT, _NOT_FOUND):
                 raise
-            self._display.note("it was answered elsewhere, or its session is over")
+            self._display.note("it was answered elsewhere, or its session has ended")
         if self.questions and self.questions[0].id == approval.id:
             self.questions.popleft()
         self.ask()
 
     async def pause(self) -> None:
         """Stop it where it is."""
-        self._take_state(await self._client.pause(self._require()))
+        view = await self._client.pause(self._require())
+        self._phase, self._held = view.phase, view.held
 
     async def resume(self) -> None:
         """Let it go on."""
-        self._take_state(await self._client.resume(self._require()))
+        view = await self._client.resume(self._require())
+        self._phase, self._held = view.phase, view.held
 
     async def cancel(self) -> None:
         """End it."""
@@ -234,22 +223,15 @@ class Conversation:
 
     def _begin(self, view: SessionView, after: int = 0) -> None:
         self.session_id, self.ending, self._first_turn = view.id, None, view.turns
-        self._ends_itself = False
-        self._take_state(view)
+        self._phase, self._held, self._ends_itself = view.phase, view.held, False
         self._follower = asyncio.create_task(self._follow(view.id, after))
 
-    def _take_state(self, view: SessionView) -> None:
-        self._phase, self._held = view.phase, view.held
-
     async def _follow(self, session_id: str, after: int) -> None:
-        def connection(is_there: bool) -> None:
-            self._put(Connected(is_there))
-
         try:
             events = self._client.events(
                 session_id,
                 after,
-                on_connection=connection,
+                on_connection=lambda is_there: self._put(Connected(is_there)),
                 give_up_seconds=None if self._is_attended else UNATTENDED_SECONDS,
             )
             async with aclosing(events):
@@ -269,7 +251,7 @@ class Conversation:
                 self._close(lambda asked: asked.id == answered, "somebody else has answered:")
             case EventKind.RESULT:
                 over = event.text("call_id")
-                self._close(lambda asked: asked.call_id == over, "nobody needs to answer any more:")
+                self._close(lambda asked: asked.call_id == over, "no answer is needed any more:")
             case EventKind.ENDED:
                 self._phase, self.ending = "ended", event.text("ending")
                 self.questions.clear()

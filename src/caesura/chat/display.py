@@ -5,17 +5,18 @@ from datetime import datetime
 
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from pydantic import JsonValue
-from rich.cells import chop_cells
+from rich.cells import cell_len
 
 from caesura.chat.page import Page
-from caesura.chat.questions import advice, question_text
+from caesura.chat.questions import advice
+from caesura.chat.quoting import inline, named, question_lines, quoted
 from caesura.chat.records import ApprovalView, EventKind, SessionEvent, SessionView
-from caesura.chat.texts import as_name, shortened, wrapped
-from caesura.console import printable
+from caesura.chat.texts import pieces, shortened, wrapped
 
 QUESTION_LINES = 8  # that stay on the screen
 RESULT_LINES = 6
 RESULT_CHARACTERS = 600
+TOLD_CHARACTERS = 400  # of arguments that nobody is asked about, and of messages of tools
 _PROGRESS_STEP = 0.1  # of a call: not every percent is worth a line
 
 
@@ -36,6 +37,7 @@ class Display:
         self._reasoning = ""
         self._names: dict[str, str] = {}  # of tools, by ids of their calls and questions
         self._progress: dict[str, tuple[float, str]] = {}
+        self._shown: tuple[ApprovalView, int | None, list[str]] | None = None
 
     def show(self, event: SessionEvent) -> None:
         """Write what is worth reading of an event."""
@@ -49,7 +51,7 @@ class Display:
             case EventKind.RESTARTED:
                 self._turn = None
                 self.end_line()
-                self.note("the server was started again; this output begins again")
+                self.note("the server was restarted; this output begins again")
             case EventKind.CALL:
                 self._call(event)
             case EventKind.TRAPPED:
@@ -63,18 +65,22 @@ class Display:
             case EventKind.MESSAGE:
                 self.message(event.text("role"), event.text("content"))
             case EventKind.ASKED:
-                self._names[event.text("approval_id")] = event.text("tool")
+                self._names[event.text("approval_id")] = named(event.text("tool"))
             case EventKind.ANSWERED:
                 name = self._names.get(event.text("approval_id"))
                 verb = "accepted" if event.data.get("accepted") else "refused"
-                self.note(": ".join(filter(None, [name, verb, event.text("reason")])))
+                reason = event.text("reason")
+                head = ": ".join(filter(None, [name, verb]))
+                self._told(f"{head}:" if reason else head, reason, "dim")
             case EventKind.ENDED:
                 self._ended(event)
 
     def message(self, role: str, content: str) -> None:
-        """A message of somebody."""
-        shown = "" if role == "user" else f"{role}: "
-        self._line(f"› {shown}{content}", "bold")
+        """A message of the user, or of whoever else is named."""
+        if role != "user":
+            self._told("›", role, "bold")
+        width = self._notes.width
+        self._lines(quoted(content, width, "› " if role == "user" else "│ "), "bold")
 
     def note(self, text: str, rest: str | None = "  ") -> None:
         """Something about the session."""
@@ -82,14 +88,13 @@ class Display:
 
     def error(self, text: str) -> None:
         """Something that went wrong."""
-        self._line(text, "red")
+        self._told("!", text, "red")
 
     def question(self, approval: ApprovalView) -> None:
-        """A question to a human, and how to answer it if the foot does not say so."""
-        for line in self._question(approval):
-            self._line(line, "yellow", rest=None)
+        """A question to a human in full, and how to answer it if the foot does not say so."""
+        self._lines(self._question(approval), "yellow")
         if not self._notes.has_foot:
-            self._line(f"{as_name(approval.tool)}: {advice(approval)}", "dim", first="  ")
+            self._line(advice(approval), "dim", first="  ")
 
     def foot(self, questions: Sequence[ApprovalView], answers: bool) -> StyleAndTextTuples:
         """What stands below all lines until it is complete or answered.
@@ -101,9 +106,9 @@ class Display:
         page, parts, width = self._notes, StyleAndTextTuples(), self._notes.width or 1
 
         def add(style: str, *lines: str) -> None:
-            for part in (part for line in lines for part in chop_cells(line, width)):
+            for piece in (piece for line in lines for piece in pieces(line, width)):
                 # With a space, without which a combining character at the end is drawn twice.
-                parts.append((style, f"{part} \n"))
+                parts.append((style, f"{piece} \n"))
 
         if page.open_line:
             add(page.open_style, page.open_line.rstrip())
@@ -118,14 +123,13 @@ class Display:
         return [*parts, ("", "? " if answers else "› ")]
 
     def _question(self, asked: ApprovalView) -> list[str]:
-        width, text = self._notes.width, printable(question_text(asked))
-        lines = wrapped(text, width, first="? ", rest="│ ")
-        for number, choice in enumerate(asked.choices, 1):
-            lines += wrapped(printable(choice), width, first=f"  {number}. ", rest="│    ")
-        return lines
+        width, shown = self._notes.width, self._shown
+        if shown is None or shown[0] is not asked or shown[1] != width:  # not at each key
+            shown = self._shown = asked, width, question_lines(asked, width)
+        return shown[2]
 
     def sessions(self, sessions: list[SessionView], current: str | None) -> None:
-        """A list of sessions, each with the begin of its latest output."""
+        """A list of sessions, each with its title or the beginning of its latest output."""
         if not sessions:
             self.note("there are no sessions yet: type a message")
         for session in sessions:
@@ -144,13 +148,14 @@ class Display:
         for item in items:
             role, content = item.get("role"), item.get("content")
             if role == "tool":
-                self._line(f"  {item.get('name')}: {item.get('ending')}", "cyan")
-                self._line(str(content), first="  ")
+                self._line(f"← {named(str(item.get('name')))} {item.get('ending')}", "cyan")
+                self._lines(quoted(str(content), self._notes.width))
             elif role == "assistant":
                 if content:
-                    self._line(_content_text(content), rest="")
+                    self._notes.add(_content_text(content))
+                    self._notes.end_line()
                 for call in _records(item.get("calls")):
-                    self._line(f"→ {call.get('name')} {call.get('arguments')}", "cyan")
+                    self._called(str(call.get("name")), str(call.get("arguments")), None)
             else:
                 self.message(str(role), _content_text(content))
 
@@ -195,27 +200,30 @@ class Display:
         self._continues = event.data.get("continues") is True
         self._part_line()
         if event.text("stop") == "length":
-            self.note("(cut: the longest output is reached)")
+            self.note("(cut: the output limit is reached)")
 
     def _call(self, event: SessionEvent) -> None:
-        self._names[event.text("call_id")] = event.text("name")
-        self._line(f"→ {event.text('name')} {_cut(event.text('arguments'), 400)}", "cyan")
+        name = event.text("name")
+        self._names[event.text("call_id")] = named(name)
+        self._called(name, event.text("arguments"), TOLD_CHARACTERS)
+
+    def _called(self, name: str, arguments: str, characters: int | None) -> None:
+        self._told(f"→ {named(name)}", arguments, "cyan", characters)
 
     def _trapped(self, event: SessionEvent) -> None:
         ids = event.data.get("call_ids")
-        names = (
-            [self._names.get(str(one), "a call") for one in ids] if isinstance(ids, list) else []
-        )
-        self._line(f"  waiting for {', '.join(names) or 'a result'}", "dim cyan")
+        calls = ids if isinstance(ids, list) else []
+        names = ", ".join(self._names.get(str(one), "a call") for one in calls)
+        self._line(f"  waiting for {names or 'a result'}", "dim cyan")
 
     def _injected(self, event: SessionEvent) -> None:
-        """Where results stand in what the model reads; messages are shown as such."""
+        """Where the model receives results; messages have events of their own."""
         for one in _records(event.data.get("interrupts")):
             if one.get("error"):
-                self._line(f"! the model is told: {_cut(str(one['error']), 400)}", "red")
+                self._told("! the model is told:", str(one["error"]), "red", TOLD_CHARACTERS)
             elif one.get("call_id"):
-                name = self._names.get(str(one["call_id"]), str(one.get("id")))
-                self._line(f"  the model has {name}", "dim cyan")
+                name = self._names.get(str(one["call_id"])) or named(str(one.get("id")))
+                self._line(f"  the model receives the result of {name}", "dim cyan")
 
     def _call_progress(self, event: SessionEvent) -> None:
         call_id, message = event.text("call_id"), event.text("message")
@@ -227,29 +235,32 @@ class Display:
         self._progress[call_id] = (step, message)
         parts = [
             "" if fraction is None else f"{fraction:.0%}",
-            message,
             "" if left is None else f"about {left:.0f} s left",
         ]
-        shown = ", ".join(part for part in parts if part)
-        self._line(f"  {self._names.get(call_id, 'call')}: {shown}", "dim cyan")
+        how_far = ", ".join(part for part in parts if part)
+        colon = ":" if how_far and message else ""
+        head = f"  {self._names.get(call_id, 'call')}: {how_far}{colon}".rstrip()
+        self._told(head, message, "dim cyan", TOLD_CHARACTERS)
 
     def _result(self, event: SessionEvent) -> None:
         ending, seconds = event.text("ending"), event.number_of("seconds") or 0.0
         self._progress.pop(event.text("call_id"), None)
         cached = ", from the cache" if event.data.get("cached") else ""
         style = "cyan" if ending == "succeeded" else "red"
-        self._line(f"← {event.text('name')} {ending} in {seconds:.1f} s{cached}", style)
-        if event.text("content"):
-            self._line(_collapsed(event.text("content")), "dim", first="  ")
+        self._line(f"← {named(event.text('name'))} {ending} in {seconds:.1f} s{cached}", style)
+        content = event.text("content")
+        if not content:
+            return
+        shown = "\n".join(content[:RESULT_CHARACTERS].split("\n", RESULT_LINES)[:RESULT_LINES])
+        self._lines(quoted(shown, self._notes.width), "dim")
+        if hidden := len(content) - len(shown):
+            self.note(f"  … {hidden} more characters (/transcript shows all)")
 
     def _ended(self, event: SessionEvent) -> None:
         self.end_line()
-        error = event.text("error")
-        text = f"the session is over: {event.text('ending')}{f' ({error})' if error else ''}"
-        if event.text("ending") == "failed":
-            self.error(text)
-        else:
-            self.note(text)
+        ending, error = event.text("ending"), event.text("error")
+        head = f"the session has ended: {ending}{':' if error else ''}"
+        self._told(head, error, "red" if ending == "failed" else "dim")
 
     # Writing
 
@@ -265,18 +276,19 @@ class Display:
             self._part_line()
         self._notes.line(text, style, first=first, rest=rest)
 
+    def _told(self, head: str, text: str, style: str, characters: int | None = None) -> None:
+        """Write foreign text behind words of ours if it fits in their line, else below them."""
+        told, width = inline(text, characters), self._notes.width
+        line = f"{head} {told}" if told else head
+        if width is None or cell_len(line) <= width:
+            self._line(line, style)
+        else:
+            self._line(head, style)
+            self._lines(quoted(told, width), style)
 
-def _collapsed(text: str) -> str:
-    lines = text.splitlines()
-    shown = _cut("\n".join(lines[:RESULT_LINES]), RESULT_CHARACTERS)
-    hidden = len(lines) - RESULT_LINES
-    if hidden > 0:
-        return f"{shown}\n… {hidden} more lines (/transcript shows all)"
-    return shown
-
-
-def _cut(text: str, characters: int) -> str:
-    return text if len(text) <= characters else f"{text[:characters]}…"
+    def _lines(self, lines: list[str], style: str = "") -> None:
+        for line in lines:
+            self._line(line, style, rest=None)
 
 
 def _content_text(content: JsonValue) -> str:

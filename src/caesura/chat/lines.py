@@ -22,12 +22,7 @@ from caesura.console import plain_console
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A line was typed.
-
-    Attributes:
-        text: without its end.
-        begun_seconds: when its first character was typed, on the event loop's clock.
-    """
+    """A line was typed; `begun_seconds` is when it was begun, on the event loop's clock."""
 
     text: str
     begun_seconds: float
@@ -138,36 +133,22 @@ class Prompt(Lines):
         return False
 
 
-class PipedLines(Lines):
-    """Standard input that is a file or a pipe.
+def piped_lines(put: Callable[[Input], None]) -> Lines:
+    """Standard input that is a file or a pipe."""
+    loop = asyncio.get_running_loop()
 
-    Args:
-        put: called with every input.
-    """
+    def read() -> None:
+        with suppress(RuntimeError):  # a loop that is closed: nobody waits for lines
+            for line in sys.stdin:
+                loop.call_soon_threadsafe(put, Typed(line.rstrip("\r\n"), loop.time()))
+            loop.call_soon_threadsafe(put, Closed())
 
-    def __init__(self, put: Callable[[Input], None]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def read() -> None:
-            # A loop that is closed: the chat is over, and nobody waits for lines.
-            try:
-                for line in sys.stdin:
-                    loop.call_soon_threadsafe(put, Typed(line.rstrip("\r\n"), loop.time()))
-                loop.call_soon_threadsafe(put, Closed())
-            except RuntimeError:
-                return
-
-        threading.Thread(target=read, name="caesura-lines", daemon=True).start()
+    threading.Thread(target=read, name="caesura-lines", daemon=True).start()
+    return Lines()
 
 
-class GivenLine(Lines):
-    """One line of the command line.
-
-    Args:
-        line: the line.
-        put: called with every input.
-    """
-
-    def __init__(self, line: str, put: Callable[[Input], None]) -> None:
-        put(Typed(line, asyncio.get_running_loop().time()))
-        put(Closed())
+def given_line(line: str, put: Callable[[Input], None]) -> Lines:
+    """One line of the command line."""
+    put(Typed(line, asyncio.get_running_loop().time()))
+    put(Closed())
+    return Lines()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from caesura.chat.client import SessionsClient
-from caesura.chat.commands import Command, Order, help_text, read_order
+from caesura.chat.commands import Command, help_text, read_order
 from caesura.chat.conversation import Conversation, News
 from caesura.chat.display import Display
 from caesura.chat.lines import Closed, Input, Lines, Typed
@@ -32,15 +32,7 @@ Item = Input | News | Interrupted
 
 
 class ChatLoop:
-    """Takes one thing after the other from an inbox.
-
-    Args:
-        conversation: the session.
-        client: of its server.
-        display: where all is shown.
-        source: where lines come from.
-        inbox: all that is typed, and all that happens.
-    """
+    """Takes what is typed and what happens from an inbox, one after the other."""
 
     def __init__(
         self,
@@ -108,7 +100,7 @@ class ChatLoop:
             self._report(error)
 
     async def _take_lines(self) -> None:
-        """Take lines that were typed; those of a file one at a time, each after the answer."""
+        """Take lines; those of a file one at a time, each after the answer to the one before."""
         while self._lines and self._is_free:
             await self._line(self._lines.popleft())
         if self._has_all_lines and not self._lines and self._is_free and self._outcome is None:
@@ -129,24 +121,24 @@ class ChatLoop:
             elif conversation.questions and is_decision(text):
                 self._display.note("the question came while you typed: answer it once more")
             elif (order := read_order(text)) is not None:
-                await self._obey(order)
+                await self._obey(*order)
             else:
                 await conversation.send(text)
         except (CaesuraError, ValueError) as error:
             self._report(error)
 
-    async def _obey(self, order: Order) -> None:
+    async def _obey(self, command: Command, argument: str) -> None:
         conversation = self._conversation
-        match order.command:
+        match command:
             case Command.HELP:
                 self._display.note(help_text())
             case Command.SESSIONS:
                 self._display.sessions(await self._client.sessions(), conversation.session_id)
             case Command.OPEN:
-                await conversation.open(order.argument)
+                await conversation.open(argument)
             case Command.PAUSE:
                 await conversation.pause()
-                self._display.note("paused; /resume lets it go on")
+                self._display.note("paused; /resume continues")
             case Command.RESUME:
                 await conversation.resume()
             case Command.CANCEL:
@@ -154,7 +146,7 @@ class ChatLoop:
             case Command.TRANSCRIPT:
                 await conversation.show_transcript()
             case Command.SAY:
-                await conversation.send(order.argument)
+                await conversation.send(argument)
             case Command.QUIT:
                 self._outcome = self._final()
 
@@ -169,7 +161,7 @@ class ChatLoop:
         except CaesuraError as error:
             self._report(error)
             return
-        self._display.note("stopped; a message or /resume lets it go on, Ctrl-C again leaves")
+        self._display.note("paused; a message or /resume continues, Ctrl-C again leaves")
 
     def _final(self) -> Outcome:
         if self._source.is_terminal:

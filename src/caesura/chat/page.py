@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.style import Style
 
+from caesura.chat.quoting import MARKS
 from caesura.chat.texts import settled, wrapped
 from caesura.console import printable
 
@@ -48,6 +49,8 @@ class Page:
         width = self.width
         self.open_style = style
         *lines, self.open_line = wrapped(self.open_line + printable(text), width)
+        if width is not None:
+            *lines, self.open_line = map(_as_no_line_of_ours, [*lines, self.open_line])
         for line in lines:
             self._complete(line)
         if not self.has_foot:
@@ -86,3 +89,8 @@ class Page:
         has_style = style and self._console.color_system is not None and not self._console.no_color
         self._console.file.write((Style.parse(style).render(text) if has_style else text) + end)
         self._console.file.flush()
+
+
+def _as_no_line_of_ours(line: str) -> str:
+    """The line behind a space if it begins like those that the chat itself writes."""
+    return f" {line}" if line.startswith(tuple(MARKS)) else line

@@ -1,56 +1,45 @@
 """Answers to questions, from what somebody types."""
 
 import json
-from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from caesura.chat.quoting import who
 from caesura.chat.records import ApprovalView, GivenAnswer
-from caesura.chat.texts import as_name
+from caesura.console import visible
 
 REFUSE = "/no"
 _YES, _NO = frozenset({"y", "yes"}), frozenset({"n", "no"})
+_TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
+_LONGEST_EXAMPLE = 100
 
 
-def question_text(approval: ApprovalView) -> str:
-    """What is asked. Nothing is cut: somebody is to decide on it."""
-    if approval.kind == "approval":
-        return f"May {call_text(approval.tool, approval.arguments)} run?"
-    return f"{as_name(approval.tool)} asks: {approval.text}"
+def advice(asked: ApprovalView) -> str:
+    """Once more what is decided on, and how to answer."""
+    if asked.kind == "approval":
+        return f"Run {who(asked)}? y, or n and a reason"
+    if asked.choices:
+        wanted = "a number"
+    else:
+        wanted = "your answer" if asked.kind == "question" else _data_wanted(asked.json_schema)
+    return f"{who(asked)}: {wanted}, or {REFUSE} and a reason"
 
 
-def call_text(name: str, arguments: Mapping[str, JsonValue]) -> str:
-    """A call as a programmer would write it, in one line of which each part is what it seems."""
-    shown = ", ".join(f"{as_name(key)}={value!r}" for key, value in arguments.items())
-    return f"{as_name(name)}({shown})"
-
-
-def advice(approval: ApprovalView) -> str:
-    """How to answer."""
-    if approval.kind == "approval":
-        return "y, or n and a reason"
-    if approval.choices:
-        return f"a number, or {REFUSE} and a reason"
-    if approval.kind == "input":
-        return f"{_wanted(approval.json_schema)}, or {REFUSE} and a reason"
-    return f"your answer, or {REFUSE} and a reason"
-
-
-def read_answer(approval: ApprovalView, line: str) -> GivenAnswer:
+def read_answer(asked: ApprovalView, line: str) -> GivenAnswer:
     """The answer that a line gives.
 
     Raises:
-        ValueError: it is none; says what would be.
+        ValueError: the line is no answer; the message says what would be.
     """
     word, _, rest = line.strip().partition(" ")
     reason = rest.strip() or None
     if word == REFUSE:
         return GivenAnswer(accepted=False, reason=reason)
-    if approval.kind == "approval":
+    if asked.kind == "approval":
         return _decision(word.rstrip(",:").lower(), reason)
-    if approval.kind == "input":
+    if asked.kind == "input":
         return GivenAnswer(accepted=True, content=_data(line))
-    return GivenAnswer(accepted=True, text=_choice(approval.choices, line.strip()))
+    return GivenAnswer(accepted=True, text=_choice(asked.choices, line.strip()))
 
 
 def is_decision(line: str) -> bool:
@@ -80,17 +69,21 @@ def _data(line: str) -> JsonValue:
     try:
         value: JsonValue = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"that is not JSON: {error}") from None
+        raise ValueError(f"this is not JSON: {error}") from None
     return value
 
 
-def _wanted(schema: dict[str, JsonValue] | None) -> str:
-    """The data that fit a schema, in short."""
-    fields = (schema or {}).get("properties")
-    if not isinstance(fields, dict):
-        return "JSON" if schema is None else f"JSON of {json.dumps(schema)}"
-    shown = [
-        f'"{name}": {field.get("type", "any")}' if isinstance(field, dict) else f'"{name}": any'
-        for name, field in fields.items()
-    ]
-    return f"JSON such as {{{', '.join(shown)}}}"
+def _data_wanted(schema: dict[str, JsonValue] | None) -> str:
+    if schema is None:
+        return "any JSON, such as {}, to agree"
+    fields = schema.get("properties")
+    if isinstance(fields, dict) and fields:
+        example = f"JSON such as {{{', '.join(_field(*field) for field in fields.items())}}}"
+        if len(example) <= _LONGEST_EXAMPLE:
+            return example
+    return "JSON that fits the schema"
+
+
+def _field(name: str, field: JsonValue) -> str:
+    kind = field.get("type") if isinstance(field, dict) else None
+    return f"{visible(json.dumps(name, ensure_ascii=False))}: {kind if kind in _TYPES else 'any'}"

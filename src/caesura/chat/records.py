@@ -42,6 +42,7 @@ class ApprovalView(_Record):
         kind: approval, question or input.
         text: the question.
         tool: the tool that asks, or that wants to run.
+        provider: who runs the tool; empty if it is the server itself.
         arguments: the call's.
         choices: of a question, the answers to choose from, if any.
         json_schema: of an input, what the data must fit.
@@ -54,6 +55,7 @@ class ApprovalView(_Record):
     kind: str
     text: str
     tool: str
+    provider: str = ""
     arguments: dict[str, JsonValue] = {}
     choices: tuple[str, ...] = ()
     json_schema: dict[str, JsonValue] | None = Field(default=None, alias="schema")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from caesura.chat.client import SessionsClient
 from caesura.chat.conversation import Conversation
 from caesura.chat.display import Display
-from caesura.chat.lines import GivenLine, Input, Lines, PipedLines, Prompt
+from caesura.chat.lines import Input, Lines, Prompt, given_line, piped_lines
 from caesura.chat.loop import ChatLoop, Item, Outcome
 from caesura.chat.page import Page
 from caesura.console import plain_console
@@ -78,7 +78,7 @@ async def _chat(settings: ChatSettings) -> Outcome:
             if settings.session_id is not None:
                 await conversation.open(settings.session_id)
             elif source.is_terminal:
-                display.note(f"{client.url}: type a message; /help shows what else")
+                display.note(f"{client.url}: type a message; /help shows the commands")
             outcome = await chat.run()
         except asyncio.CancelledError:  # Ctrl-C while the server does not answer
             outcome = Outcome.INTERRUPTED
@@ -89,16 +89,16 @@ async def _chat(settings: ChatSettings) -> Outcome:
             if outcome is Outcome.WAITS_FOR_HUMAN:
                 display.note("the session waits for a human's answer")
             back = _command(settings.url, str(conversation.session_id))
-            display.note(f"the session goes on on the server; come back with: {back}", rest=None)
+            display.note(f"the session continues on the server; come back with: {back}", rest=None)
             source.refresh()
         return outcome
 
 
 def _source(settings: ChatSettings, put: Callable[[Input], None]) -> Lines:
     if settings.message is not None:
-        return GivenLine(settings.message, put)
+        return given_line(settings.message, put)
     is_seen = sys.stdout.isatty() or sys.stderr.isatty()
-    return Prompt(put) if sys.stdin.isatty() and is_seen else PipedLines(put)
+    return Prompt(put) if sys.stdin.isatty() and is_seen else piped_lines(put)
 
 
 def _command(url: str, session_id: str) -> str:

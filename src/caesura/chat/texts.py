@@ -5,16 +5,10 @@ from collections.abc import Iterator
 
 from rich.cells import cell_len, split_graphemes
 
-_PIECE = re.compile(r"\t| +|[^ \t]+")
-_NAME = re.compile(r"[\w.-]+")
+_PIECE = re.compile(r"\t|[^\S\t]+|\S+")
 _NEVER_FIRST = frozenset("、。，．！？：；）」』】》〉,.!?:;)]}")
 _TAB_CELLS = 8
 _NARROW_CELLS = 20  # of a terminal on which nothing is indented
-
-
-def as_name(text: str) -> str:
-    """A name as it is; quoted if it is a text that could be read as something else."""
-    return text if _NAME.fullmatch(text) else repr(text)
 
 
 def wrapped(text: str, width: int | None, *, first: str = "", rest: str = "") -> list[str]:
@@ -50,6 +44,23 @@ def wrapped(text: str, width: int | None, *, first: str = "", rest: str = "") ->
             line, cells = line + word, cells + size
         lines.append(line)
     return [*map(str.rstrip, lines[:-1]), lines[-1]]
+
+
+def pieces(line: str, cells: int | None) -> list[str]:
+    """A line in pieces of so many cells, broken behind a space if one is near the end. Together
+    they are the line."""
+    if cells is None or (len(line) <= cells and line.isascii()):
+        return [line]
+    found, begin, space, used = [], 0, 0, 0
+    for start, end, size in split_graphemes(line)[0]:
+        if used and used + size > max(cells, 1):
+            cut = space if space > begin + cells // 2 else start
+            found.append(line[begin:cut])
+            begin, used = cut, cell_len(line[cut:start])
+        used += size
+        if line[start:end] == " ":
+            space = end
+    return [*found, line[begin:]]
 
 
 def settled(line: str) -> str:

@@ -4,10 +4,8 @@ from typing import Annotated
 
 from cyclopts import App
 
-from caesura.cli.command_line import command_line
 from caesura.cli.extras import Extra, require
-from caesura.cli.options import FLATTENED
-from caesura.cli.pages import examples
+from caesura.cli.options import FLATTENED, command_line, examples
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.settings import BenchSettings
 
@@ -29,7 +27,7 @@ def bench(*, settings: Annotated[BenchSettings | None, FLATTENED] = None) -> Non
     table compares the policies; --json and --out keep the figures and draw them.
     """
     require(Extra.LAB)
-    from caesura.cli.models import require_model
+    from caesura.cli.extras import require_model
     from caesura.lab.bench.arm_engines import ArmEngines
     from caesura.lab.bench.run import run_bench
 
@@ -57,7 +55,7 @@ def bench_calls(*, settings: Annotated[FunctionCallingSettings | None, FLATTENED
     cases run at once, and policies are compared instead of modes.
     """
     require(Extra.LAB)
-    from caesura.cli.models import require_model
+    from caesura.cli.extras import require_model
     from caesura.lab.bench.function_calling.run import run_function_calling
 
     settings = settings or FunctionCallingSettings()

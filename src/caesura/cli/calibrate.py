@@ -6,10 +6,8 @@ from typing import Annotated
 
 from cyclopts import App
 
-from caesura.cli.command_line import command_line
 from caesura.cli.extras import Extra, require
-from caesura.cli.options import FLATTENED
-from caesura.cli.pages import examples
+from caesura.cli.options import FLATTENED, command_line, examples
 from caesura.lab.calibrate.settings import (
     DEMO,
     CalibrationSettings,
@@ -35,7 +33,7 @@ def calibrate(*, settings: Annotated[CalibrationSettings | None, FLATTENED] = No
     """
     require(Extra.LAB)
     settings = settings or CalibrationSettings()
-    from caesura.cli.models import require_model
+    from caesura.cli.extras import require_model
 
     require_model(None if settings.model == DEMO else settings.model)
     # Read when torch and vLLM are imported.

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from caesura.cli.pages import examples
+from caesura.cli.options import examples
 
 app = App(
     "chat",
@@ -29,29 +29,28 @@ def chat(
         Literal["sync", "sync_parallel", "async"] | None, Parameter(show_choices=True)
     ] = None,
 ) -> int:
-    """Talk to a session of `caesura serve`: watch it, steer it, answer what it asks.
+    """Chat with a session of `caesura serve`: watch it, steer it, answer its questions.
 
-    What you type while the model writes steers it. A question is answered where it is asked: y, or
-    n and a reason; a text; a number; JSON. /help shows the commands.
+    A message that you type while the model writes steers it. Answer a question where it is asked:
+    y, or n and a reason; a text; a number; JSON. /help shows the commands.
 
-    Ctrl-C stops the output, and once more leaves. The session goes on on the server, and --session
-    comes back to it. A connection that breaks is made again.
+    Ctrl-C pauses the session, a second Ctrl-C leaves. The session continues on the server, and
+    --session returns to it. A broken connection is restored.
 
-    Piped lines are said one after the other, each when the session waits for its user. Exit
-    status: 0 answered; 1 the session failed, was cancelled or reached a limit; 2 an error; 3 it
-    waits for a human; 130 interrupted.
+    Piped lines are sent one at a time, each when the session waits for its user. Exit status: 0
+    answered; 1 the session failed, was cancelled or reached a limit; 2 error; 3 the session waits
+    for a human; 130 interrupted.
 
     Args:
         url: The server.
-        api_key: Its API key. Sessions belong to the key that they were made with.
-        model: Refuse to talk to another model than this.
-        session: Go on with this session instead of a new one.
-        tools: Tools that the model may call in new sessions, or none. All that the server has by
-            default.
-        message: Say only this, write the answer to stdout and all else to stderr, and leave. If
-            the session waits for a human, this is the answer.
-        function_calling: What happens at a call in new sessions: wait for it, run calls that
-            follow each other together, or go on writing. As the server is set up by default.
+        api_key: Its API key. A session belongs to the key that created it.
+        model: Leave if the server serves another model than this.
+        session: Continue this session instead of a new one.
+        tools: Tools that new sessions may call, or none; by default what the server offers.
+        message: Send only this message, write the answer to stdout and everything else to stderr,
+            and leave. If the session waits for a human, this is the answer.
+        function_calling: What new sessions do at a call: wait for its result, run adjacent calls
+            in parallel, or keep writing. By default what the server is set to.
     """
     from caesura.chat import ChatSettings, run_chat
 

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from pydantic import PositiveInt
 
-from caesura.cli.command_line import command_line
 from caesura.cli.extras import Extra, require
-from caesura.cli.pages import examples
+from caesura.cli.options import command_line, examples
 
 app = App("demo", help_epilogue=examples("caesura demo --part agent --questions 6 --seed 7"))
 

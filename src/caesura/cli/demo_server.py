@@ -44,8 +44,8 @@ def hint() -> str:
     names = ", ".join(tool.name for tool in TOOLS)
     answer = World(SEED).value(_TOOL, _CODE)
     return (
-        f"The bundled model, with its tools ({names}). When the server is up, type `caesura chat` "
-        "in another terminal and ask:\n"
+        f"The bundled model, with its tools ({names}). The last line of the log says when the "
+        "server is up. Then type the `caesura chat` that it shows in another terminal, and ask:\n"
         f"  {_QUESTION}   (the answer is {answer})\n"
         f"  {_LONG_QUESTION}"
     )

@@ -1,7 +1,8 @@
-"""Packages that only some commands need, and how to install them."""
+"""What only some commands need: packages, and models."""
 
 from enum import StrEnum
 from importlib.util import find_spec
+from pathlib import Path
 
 from caesura.errors import ConfigurationError
 
@@ -54,3 +55,21 @@ def _is_installed(package: str) -> bool:
         return find_spec(package) is not None
     except (ImportError, ValueError):
         return False
+
+
+def require_model(name: str | None, *, as_folder: bool = False) -> None:
+    """See that there is such a model; None stands for one that comes with the command.
+
+    Args:
+        name: a path, or a name on the hub.
+        as_folder: a name on the hub is not enough.
+
+    Raises:
+        ConfigurationError: there is none, or it cannot be had; says what to do.
+    """
+    if name is not None:
+        if as_folder and not Path(name).is_dir():
+            raise ConfigurationError(f"there is no folder {name}: give that of a model")
+        from caesura.engine.serving.model_files import require_model as require
+
+        require(name)

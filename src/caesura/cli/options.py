@@ -1,12 +1,45 @@
-"""How settings become options."""
+"""How settings become options, and what is shown of a command line."""
 
 import re
-from typing import Annotated, TypeVar
+import shlex
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 from pydantic import BaseModel, create_model
 
-from caesura.cli.pages import shown_default
+from caesura.units import format_size
+
+_MIB, _GB = 2**20, 10**9
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's page: command lines to copy."""
+    return "\n".join(["Examples:", "", "```text", *commands, "```"])
+
+
+def shown_default(value: Any) -> str | None:
+    """A default as it would be typed; None where the help's own words say it."""
+    match value:
+        case None | False | ():
+            return None
+        case Mapping() if not value:
+            return None
+        case Enum():
+            return str(value.value)
+        case tuple():
+            return ",".join(str(shown_default(item)) for item in value)
+        case float():
+            return f"{value:g}"
+        case int() if value >= _MIB and value % _MIB == 0:
+            return format_size(value).replace(" ", "")
+        case int() if value >= _GB and value % _GB == 0:
+            return f"{value // _GB}GB"
+        case _:
+            return str(value)
+
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
@@ -41,3 +74,8 @@ def with_parameters(form: type[_Settings], **parameters: Parameter) -> type[_Set
     }
     made: type[_Settings] = create_model(form.__name__, __base__=form, **fields)  # type: ignore[call-overload]
     return made
+
+
+def command_line() -> str:
+    """What was typed."""
+    return shlex.join(["caesura", *sys.argv[1:]])

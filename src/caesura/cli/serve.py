@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Group, Parameter
 
-from caesura.cli.options import FLATTENED, with_parameters
-from caesura.cli.pages import examples
+from caesura.cli.options import FLATTENED, examples, with_parameters
 from caesura.engine.config import CaesuraConfig
 
 _RARE = Parameter(group=Group("Rarely needed", sort_key=10))
 DEMO = "demo"
+LOOPBACK = "127.0.0.1"
+DOCS_OFF = "--disable-fastapi-docs"
 _YAML = (".yaml", ".yml")
 
 app = App(
@@ -33,6 +34,7 @@ else:
         CaesuraConfig,
         host_memory=Parameter(metavar="SIZE"),
         copy_budget=Parameter(metavar="SIZE"),
+        allowed_hosts=Parameter(metavar="NAME", consume_multiple=False),
         transcript_memory=Parameter(metavar="SIZE"),
         config_file=Parameter("--config", metavar="FILE"),
         tool_call_parser=Parameter(parse=False),  # vLLM has that flag, and it is read from there
@@ -64,6 +66,9 @@ def serve(
     the engine recognises the context that it continues. Tools that are named in a file (--config)
     are run by the server. With --config a YAML file is vLLM's, as in `vllm serve`. Metrics:
     /metrics, caesura:*.
+
+    Without an API key (--api-key, VLLM_API_KEY) the server listens on 127.0.0.1 only, unless --host
+    is given, and serves tools to other machines only with --insecure-no-key.
     """
     from caesura.engine.serving.serve import named_model
     from caesura.engine.serving.serve import serve as run_server
@@ -77,6 +82,7 @@ def serve(
     elif file is not None:
         config = config.model_copy(update={"config_file": _checked(file)})
     model = model or named_model(flags) or DEMO
+    flags = (*flags, *access_flags(config, flags, is_demo=model == DEMO))
     if model == DEMO:
         _serve_demo(config, flags)
     else:
@@ -106,8 +112,33 @@ def _serve_demo(config: CaesuraConfig, flags: Sequence[str]) -> None:
         run_server(str(CML_MODEL), config.model_copy(update={"config_file": file}), arguments)
 
 
+def access_flags(config: CaesuraConfig, flags: Sequence[str], *, is_demo: bool) -> list[str]:
+    """vLLM's flags that keep the server to this machine where it asks for no key.
+
+    Raises:
+        ConfigurationError: a key is empty, or tools would be open to a network without one.
+    """
+    from caesura.engine.serving.serve import argument_value, argument_values, with_yaml
+    from caesura.server.access import given_keys, require_closed
+    from caesura.server.settings import server_configuration
+
+    given, added = with_yaml(flags), []
+    if not config.api_docs and argument_value(given, DOCS_OFF) is None:
+        added.append(DOCS_OFF)
+    if given_keys(argument_values(given, "--api-key")):
+        return added
+    host, uds = argument_value(given, "--host"), argument_value(given, "--uds")
+    if host is None and uds is None:
+        host = LOOPBACK
+        added += ["--host", LOOPBACK]
+    settings = server_configuration(config.config_file).settings
+    has_tools = bool(settings.tools or settings.mcp or (is_demo and not config.config_file))
+    require_closed(host, uds, has_tools=has_tools, insecure=config.insecure_no_key)
+    return added
+
+
 def _checked(file: Path) -> Path:
     """The file as an absolute path; what is wrong in it is said before the model is loaded."""
-    from caesura.server.configuration import server_configuration
+    from caesura.server.settings import server_configuration
 
     return server_configuration(file).file.resolve()

@@ -5,10 +5,8 @@ from typing import Annotated
 from cyclopts import App
 from pydantic import PositiveInt
 
-from caesura.cli.command_line import command_line
 from caesura.cli.extras import Extra, require
-from caesura.cli.options import FLATTENED
-from caesura.cli.pages import examples
+from caesura.cli.options import FLATTENED, command_line, examples
 from caesura.lab.sim.settings import SimulationSettings
 
 app = App(

@@ -1,7 +1,8 @@
-"""Spellings that were right once, and short ones: what they are called now."""
+"""Older and short spellings of command lines, in today's spelling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from caesura.errors import ConfigurationError
 
@@ -21,21 +22,13 @@ class CommandLine:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Moved:
-    """A mode that was an option and is a command now.
-
-    Attributes:
-        command: it was an option of this.
-        option: how it was chosen.
-        now: what the command is called now.
-        takes_value: the option's value is the new command's first word.
-    """
+class _Moved(NamedTuple):
+    """A mode that was an option of `command`, and is the command `now`."""
 
     command: str
     option: str
     now: str
-    takes_value: bool
+    takes_value: bool  # the new command's first word
 
 
 _MOVED = (

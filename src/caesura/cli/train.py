@@ -7,10 +7,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from pydantic import PositiveFloat, PositiveInt
 
-from caesura.cli.command_line import command_line
 from caesura.cli.extras import Extra, require
-from caesura.cli.options import FLATTENED
-from caesura.cli.pages import examples
+from caesura.cli.options import FLATTENED, command_line, examples
 from caesura.lab.settings import RESULTS
 from caesura.lab.train.settings import EvaluationOptions, EvaluationSettings, TrainingSettings
 from caesura.lab.train.tuning.settings import TuningOptions, TuningSettings
@@ -54,7 +52,7 @@ def train(
         threads: Compute threads.
     """
     require(Extra.TRAIN)
-    from caesura.cli.models import require_model
+    from caesura.cli.extras import require_model
 
     require_model(base)
     _yield_cores()

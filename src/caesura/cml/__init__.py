@@ -1,11 +1,11 @@
 """CML: calls, results and waiting in one stream (docs/reference/cml.md)."""
 
 from caesura.cml.body import KnownTools
-from caesura.cml.encoder import encode_text, encode_tokens
+from caesura.cml.encoder import encode_tokens
 from caesura.cml.escaping import escape, unescape
 from caesura.cml.faults import ErrorKind, ProtocolError
-from caesura.cml.frame_rules import CallStop, FrameRules, TextRules
-from caesura.cml.frame_watch import Ending, FrameWatch, Ruling, TurnWatch, Verdict
+from caesura.cml.frame_rules import CallStop, FrameRules
+from caesura.cml.frame_watch import Ending, FrameWatch, Ruling, Verdict
 from caesura.cml.frames import (
     ERROR_ID,
     USER_ID,
@@ -21,15 +21,15 @@ from caesura.cml.frames import (
 )
 from caesura.cml.grammar import State
 from caesura.cml.machine import EndOfStream, Event, MonitorSettings
-from caesura.cml.markers import Marker, ReasoningEdge, ReasoningTags, Vocabulary
+from caesura.cml.markers import ALL_SYMBOLS, MARKERS, Marker, ReasoningEdge
 from caesura.cml.modes import AtEnd, End, GoOn, Inject, Mode, Pause, Point, Situation, next_step
-from caesura.cml.monitor import IncrementalDecoder, Monitor, TextMonitor, TokenMonitor
-from caesura.cml.prompting import ToolDescription, duration_sentence, system_prompt
+from caesura.cml.monitor import IncrementalDecoder, Monitor
 from caesura.cml.rules import Rules, Violation, ViolationKind
-from caesura.cml.text_frame_watch import TextFrameWatch
 
 __all__ = [
+    "ALL_SYMBOLS",
     "ERROR_ID",
+    "MARKERS",
     "USER_ID",
     "AtEnd",
     "Call",
@@ -58,29 +58,18 @@ __all__ = [
     "Point",
     "ProtocolError",
     "ReasoningEdge",
-    "ReasoningTags",
     "Rules",
     "Ruling",
     "Situation",
     "State",
     "Text",
-    "TextFrameWatch",
-    "TextMonitor",
-    "TextRules",
-    "TokenMonitor",
-    "ToolDescription",
     "Trap",
-    "TurnWatch",
     "Verdict",
     "Violation",
     "ViolationKind",
-    "Vocabulary",
-    "duration_sentence",
-    "encode_text",
     "encode_tokens",
     "error_content",
     "escape",
     "next_step",
-    "system_prompt",
     "unescape",
 ]

@@ -1,4 +1,4 @@
-"""Frames as text and as tokens. All data in them is escaped here, and nowhere else."""
+"""Frames as tokens. All data in them is escaped here, and nowhere else."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -15,51 +15,35 @@ from caesura.cml.frames import (
     Trap,
     json_text,
 )
-from caesura.cml.markers import DEFAULT_VOCABULARY, Marker, ReasoningEdge, Symbol, Vocabulary
+from caesura.cml.markers import Marker, ReasoningEdge, Symbol, Symbols
 from caesura.errors import ConfigurationError
 
 Tokenize = Callable[[str], Sequence[int]]
 """Tokens of plain text, special tokens disabled."""
 
 
-def encode_text(pieces: Iterable[Piece], vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> str:
-    """The pieces as one stream of text, in this order.
-
-    Interrupts that arrived during a critical section are injected together, as one stream.
-
-    Raises:
-        KeyError: a piece is reasoning, and the vocabulary has no tags for it.
-    """
-    return "".join(
-        segment if isinstance(segment, str) else vocabulary.spellings[segment]
-        for segment in _segments(pieces, vocabulary)
-    )
-
-
 def encode_tokens(
-    pieces: Iterable[Piece],
-    token_ids: Mapping[Symbol, int],
-    tokenize: Tokenize,
-    vocabulary: Vocabulary = DEFAULT_VOCABULARY,
+    pieces: Iterable[Piece], token_ids: Mapping[Symbol, int], tokenize: Tokenize
 ) -> list[int]:
     """The pieces as one stream of tokens, in this order.
 
+    Interrupts that arrived during a critical section are injected together, as one stream.
+
     Args:
         pieces: frames and text.
-        token_ids: the token of each symbol.
+        token_ids: the token of each symbol that the model has.
         tokenize: tokens of the text between symbols.
-        vocabulary: how symbols are spelled where text quotes them.
 
     Raises:
         KeyError: a symbol has no token.
         ConfigurationError: `tokenize` turned text into a symbol, which would forge frames.
     """
-    symbols = frozenset(token_ids.values())
+    symbol_ids = frozenset(token_ids.values())
     tokens: list[int] = []
-    for segment in _segments(pieces, vocabulary):
+    for segment in _segments(pieces, tuple(token_ids)):
         if isinstance(segment, str):
             plain = tokenize(segment)
-            if not symbols.isdisjoint(plain):
+            if not symbol_ids.isdisjoint(plain):
                 raise ConfigurationError(
                     "the tokenizer makes CML markers of plain text; disable special tokens in it"
                 )
@@ -69,7 +53,7 @@ def encode_tokens(
     return tokens
 
 
-def _segments(pieces: Iterable[Piece], vocabulary: Vocabulary) -> Iterator[Symbol | str]:
+def _segments(pieces: Iterable[Piece], symbols: Symbols) -> Iterator[Symbol | str]:
     """Symbols, and all text between two of them, escaped together."""
     text = ""
     for part in chain.from_iterable(map(_parts, pieces)):
@@ -77,11 +61,11 @@ def _segments(pieces: Iterable[Piece], vocabulary: Vocabulary) -> Iterator[Symbo
             text += part
             continue
         if text:
-            yield escape(text, vocabulary)
+            yield escape(text, symbols)
         yield part
         text = ""
     if text:
-        yield escape(text, vocabulary)
+        yield escape(text, symbols)
 
 
 def _parts(piece: Piece) -> tuple[Symbol | str, ...]:

@@ -14,10 +14,10 @@ could not be recovered.
 import re
 from functools import lru_cache
 
-from caesura.cml.markers import DEFAULT_VOCABULARY, ESCAPE, Vocabulary
+from caesura.cml.markers import ALL_SYMBOLS, ESCAPE, Symbols
 
 
-def escape(text: str, vocabulary: Vocabulary = DEFAULT_VOCABULARY, before: str = "") -> str:
+def escape(text: str, symbols: Symbols = ALL_SYMBOLS, before: str = "") -> str:
     """The text with every marker in it quoted, so that it contains none.
 
     No marker arises either where escaped text and markers meet, because the first character of a
@@ -26,10 +26,10 @@ def escape(text: str, vocabulary: Vocabulary = DEFAULT_VOCABULARY, before: str =
 
     Args:
         text: any text.
-        vocabulary: how symbols are spelled.
+        symbols: what is quoted.
         before: the escaped text before it. A marker that begins there is quoted in `text`.
     """
-    begun = open_marker(before, vocabulary)
+    begun = open_marker(before, symbols)
 
     def quoted(marker: re.Match[str]) -> str:
         last_quote = marker[0].rfind(ESCAPE)
@@ -38,17 +38,17 @@ def escape(text: str, vocabulary: Vocabulary = DEFAULT_VOCABULARY, before: str =
             cut = max(cut, len(begun))
         return marker[0][:cut] + ESCAPE + marker[0][cut:]
 
-    return _quotable(vocabulary).sub(quoted, begun + text)[len(begun) :]
+    return _quotable(symbols).sub(quoted, begun + text)[len(begun) :]
 
 
-def unescape(text: str, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> str:
+def unescape(text: str, symbols: Symbols = ALL_SYMBOLS) -> str:
     """The text that was escaped. Markers that are not quoted stay as they are."""
-    return _quotable(vocabulary).sub(_unquoted, text)
+    return _quotable(symbols).sub(_unquoted, text)
 
 
-def open_marker(text: str, vocabulary: Vocabulary) -> str:
+def open_marker(text: str, symbols: Symbols) -> str:
     """The end of the text that may grow into a marker, quoted or not; empty if there is none."""
-    spellings = vocabulary.spellings.values()
+    spellings = [symbol.value for symbol in symbols]
     start = max(text.rfind(spelling[0]) for spelling in spellings)
     if start < 0:
         return ""
@@ -63,13 +63,12 @@ def _unquoted(marker: re.Match[str]) -> str:
 
 
 @lru_cache
-def _quotable(vocabulary: Vocabulary) -> re.Pattern[str]:
+def _quotable(symbols: Symbols) -> re.Pattern[str]:
     """Markers, quoted any number of times or not at all."""
     between = f"{re.escape(ESCAPE)}*+"
     return re.compile(
         "|".join(
-            between.join(re.escape(character) for character in spelling)
-            for spelling in vocabulary.spellings.values()
+            between.join(re.escape(character) for character in symbol.value) for symbol in symbols
         )
     )
 
@@ -80,8 +79,8 @@ class Unescaper:
     Holds back at most one `~` and the letters behind it, while they may be part of a quoted marker.
     """
 
-    def __init__(self, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, symbols: Symbols = ALL_SYMBOLS) -> None:
+        self._symbols = symbols
         self._passed_on = ""  # letters of the open marker before what is held, without quotes
         self._held = ""
 
@@ -89,12 +88,12 @@ class Unescaper:
         """Take the next piece; the text that is certain now."""
         passed_on = len(self._passed_on)
         text = self._passed_on + self._held + text
-        before, quote, behind = open_marker(text, self._vocabulary).rpartition(ESCAPE)
+        before, quote, behind = open_marker(text, self._symbols).rpartition(ESCAPE)
         # Only the last ~ can be the quote, so all others can be passed on.
         self._held = quote + behind if quote else ""
         self._passed_on = before.replace(ESCAPE, "") if quote else behind
         certain = text[: len(text) - len(self._held)]
-        return unescape(certain, self._vocabulary)[passed_on:]
+        return unescape(certain, self._symbols)[passed_on:]
 
     def flush(self) -> str:
         """The text that was held back: nothing follows that could make it part of a marker."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from caesura.cml.markers import Marker, ReasoningEdge, ReasoningTags, Symbol, Vocabulary
+from caesura.cml.markers import Marker, ReasoningEdge, Symbol
 from caesura.errors import ConfigurationError
 
 
@@ -17,7 +17,7 @@ class CallStop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FrameRules:
-    """Rules for a model whose markers are tokens.
+    """Which tokens are markers, and what ends a turn.
 
     Attributes:
         call, trap, head, end, interrupt: the tokens of the markers.
@@ -61,31 +61,3 @@ class FrameRules:
             opening, closing = self.reasoning
             symbols |= {opening: ReasoningEdge.OPENING, closing: ReasoningEdge.CLOSING}
         return symbols
-
-
-@dataclass(frozen=True, slots=True)
-class TextRules:
-    """Rules for a model that spells its markers with ordinary tokens.
-
-    Attributes:
-        calls: which ends of calls end the turn. The end of a trap always does.
-        at_words: see `FrameRules`. Text that may be the beginning of a frame counts as a marker.
-        reasoning: the tags of reasoning blocks, if the model has them.
-        in_reasoning: see `FrameRules`.
-
-    Raises:
-        ConfigurationError: the tags cannot be told from markers.
-    """
-
-    calls: CallStop
-    at_words: bool = True
-    reasoning: ReasoningTags | None = None
-    in_reasoning: bool | None = None
-
-    def __post_init__(self) -> None:
-        Vocabulary(self.reasoning)
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """How markers and tags are spelled."""
-        return Vocabulary(self.reasoning)

@@ -12,12 +12,11 @@ transcript: another one is sampled in its place, behind the appended tokens.
 ```
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from caesura.cml.frame_rules import CallStop, FrameRules, TextRules
+from caesura.cml.frame_rules import CallStop, FrameRules
 from caesura.cml.grammar import IN_FRAME, LISTENS_FOR, State, next_state
 from caesura.cml.markers import Marker, Symbol
 
@@ -50,10 +49,10 @@ class Ruling:
     ending: Ending | None = None
 
 
-KEPT = Ruling(Verdict.KEEP)
+_KEPT = Ruling(Verdict.KEEP)
 
 
-class Bundle(Enum):
+class _Bundle(Enum):
     """State of adjacent calls that end the turn together (`CallStop.BUNDLE`)."""
 
     NONE = "none"
@@ -61,20 +60,48 @@ class Bundle(Enum):
     AWAITED = "awaited"
 
 
-class TurnWatch(ABC):
-    """Base of all watches: follows one session's stream through the grammar, turn by turn.
+class FrameWatch:
+    """The frames of one session: follows its stream through the grammar, turn by turn.
 
-    The content of frames does not matter to it.
+    Its states are those of `Monitor`. The content of frames does not matter to it.
+
+    Args:
+        rules: those of the session's current turn.
+        end_tokens: tokens that end the sequence.
+        text_of: text of a token, with its leading white space.
 
     Attributes:
         state: where in the grammar the stream is.
     """
 
-    def __init__(self, rules: FrameRules | TextRules, end_tokens: frozenset[int]) -> None:
+    def __init__(
+        self, rules: FrameRules, end_tokens: frozenset[int], text_of: Callable[[int], str]
+    ) -> None:
         self.state = State.TEXT
-        self._enter_turn(rules, end_tokens)
+        self._text_of = text_of
+        self.begin_turn(rules, end_tokens)
 
-    @abstractmethod
+    def begin_turn(self, rules: FrameRules, end_tokens: frozenset[int]) -> None:
+        """Begin the next turn, behind appended tokens.
+
+        An open frame is broken off; only a prompt ends a reasoning block.
+        """
+        self._calls = rules.calls
+        self._at_words = rules.at_words
+        self._symbols = rules.symbols
+        self._end_tokens = end_tokens
+        was_reasoning = self.state is State.REASONING
+        is_reasoning = was_reasoning if rules.in_reasoning is None else rules.in_reasoning
+        self.state = State.REASONING if is_reasoning else State.TEXT
+        self._bundle = _Bundle.NONE
+        self._at_boundary = True  # the next token does not continue a word
+        self._waited_tokens = 0
+
+    @property
+    def in_frame(self) -> bool:
+        """Whether a frame is open: nothing may be appended."""
+        return self.state in IN_FRAME
+
     def feed(self, token_id: int, *, interrupt_waits: bool) -> Ruling:
         """Take the next sampled token.
 
@@ -82,27 +109,52 @@ class TurnWatch(ABC):
             token_id: the token.
             interrupt_waits: tokens wait to be appended as soon as that is allowed.
         """
+        if token_id in self._end_tokens:
+            self.state = State.TEXT
+            return Ruling(Verdict.STOP_BEFORE, Ending.SEQUENCE)
+        symbol = self._symbol(token_id)
+        if not self.in_frame:
+            ending = self._ending_before(token_id, symbol, interrupt_waits)
+            if ending is not None:
+                return Ruling(Verdict.STOP_BEFORE, ending)
+        if symbol is None:
+            # Other white space is no boundary: a lone space may belong to the value that follows.
+            self._at_boundary = self._text_of(token_id)[-1:] == "\n"
+            return _KEPT
+        self._at_boundary = True
+        ended = self._enter(symbol)
+        if ended is None or (ended is Ending.INTERRUPTED and not interrupt_waits):
+            return _KEPT
+        return Ruling(Verdict.STOP_AFTER, ended)
 
-    @property
-    def in_frame(self) -> bool:
-        """Whether a frame is open: nothing may be appended."""
-        return self.state in IN_FRAME
+    def _symbol(self, token_id: int) -> Symbol | None:
+        """The symbol that the token is in this state; None if it is text."""
+        symbol = self._symbols.get(token_id)
+        return symbol if symbol in LISTENS_FOR[self.state] else None
 
-    def _enter_turn(self, rules: FrameRules | TextRules, end_tokens: frozenset[int]) -> None:
-        """Begin a turn. An open frame is broken off; only a prompt ends a reasoning block."""
-        self._calls = rules.calls
-        self._at_words = rules.at_words
-        self._end_tokens = end_tokens
-        was_reasoning = self.state is State.REASONING
-        is_reasoning = was_reasoning if rules.in_reasoning is None else rules.in_reasoning
-        self.state = State.REASONING if is_reasoning else State.TEXT
-        self._bundle = Bundle.NONE
-        self._at_boundary = True  # the next token does not continue a word
-        self._waited_tokens = 0
-
-    def _sequence_ended(self) -> Ruling:
-        self.state = State.TEXT
-        return Ruling(Verdict.STOP_BEFORE, Ending.SEQUENCE)
+    def _ending_before(
+        self, token_id: int, symbol: Symbol | None, interrupt_waits: bool
+    ) -> Ending | None:
+        if self._bundle is not _Bundle.NONE:
+            is_blank = symbol is None and not self._text_of(token_id).strip()
+            if is_blank or symbol is Marker.CALL:
+                return None
+            awaited, self._bundle = self._bundle is _Bundle.AWAITED, _Bundle.NONE
+            if awaited and symbol is not Marker.TRAP:  # a trap waits for the bundle as well
+                return Ending.BUNDLE
+        if not interrupt_waits:
+            self._waited_tokens = 0
+            return None
+        is_position = (
+            symbol is not None
+            or not self._at_words
+            or self._at_boundary
+            or self._text_of(token_id)[:1].isspace()
+        )
+        if is_position or self._waited_tokens >= WORD_PATIENCE_TOKENS:
+            return Ending.INTERRUPTED
+        self._waited_tokens += 1
+        return None
 
     def _enter(self, symbol: Symbol) -> Ending | None:
         """Take a symbol that is kept, and say whether a frame ends with it.
@@ -118,87 +170,7 @@ class TurnWatch(ABC):
         if was is State.TRAP or (is_awaited and self._calls is CallStop.EACH):
             return Ending.FRAME
         if was in (State.CALL, State.BODY) and self._calls is CallStop.BUNDLE:
-            if self._bundle is not Bundle.AWAITED:
-                self._bundle = Bundle.AWAITED if is_awaited else Bundle.OPEN
+            if self._bundle is not _Bundle.AWAITED:
+                self._bundle = _Bundle.AWAITED if is_awaited else _Bundle.OPEN
             return None
         return Ending.INTERRUPTED
-
-    def _part_bundle(self, *, by_trap: bool) -> bool:
-        """Close the bundle, and say whether the turn ends with it.
-
-        It does not if a trap closes it: the trap ends the turn, and waits for the bundle as well.
-        """
-        awaited, self._bundle = self._bundle is Bundle.AWAITED, Bundle.NONE
-        return awaited and not by_trap
-
-    def _interrupt_before(self, is_position: bool) -> bool:
-        """Whether tokens that wait are appended before the next one, which is outside frames."""
-        if is_position or not self._at_words or self._waited_tokens >= WORD_PATIENCE_TOKENS:
-            return True
-        self._waited_tokens += 1
-        return False
-
-
-class FrameWatch(TurnWatch):
-    """The frames of one session whose markers are tokens.
-
-    Its states are those of `TokenMonitor`.
-
-    Args:
-        rules: those of the session's current turn.
-        end_tokens: tokens that end the sequence.
-        text_of: text of a token, with its leading white space.
-    """
-
-    def __init__(
-        self, rules: FrameRules, end_tokens: frozenset[int], text_of: Callable[[int], str]
-    ) -> None:
-        super().__init__(rules, end_tokens)
-        self._text_of = text_of
-        self._symbols = rules.symbols
-
-    def begin_turn(self, rules: FrameRules, end_tokens: frozenset[int]) -> None:
-        """Begin the next turn, behind appended tokens."""
-        self._enter_turn(rules, end_tokens)
-        self._symbols = rules.symbols
-
-    def feed(self, token_id: int, *, interrupt_waits: bool) -> Ruling:
-        """See `TurnWatch.feed`."""
-        if token_id in self._end_tokens:
-            return self._sequence_ended()
-        symbol = self._symbol(token_id)
-        if not self.in_frame:
-            ending = self._ending_before(token_id, symbol, interrupt_waits)
-            if ending is not None:
-                return Ruling(Verdict.STOP_BEFORE, ending)
-        if symbol is None:
-            # Other white space is no boundary: a lone space may belong to the value that follows.
-            self._at_boundary = self._text_of(token_id)[-1:] == "\n"
-            return KEPT
-        self._at_boundary = True
-        ended = self._enter(symbol)
-        if ended is None or (ended is Ending.INTERRUPTED and not interrupt_waits):
-            return KEPT
-        return Ruling(Verdict.STOP_AFTER, ended)
-
-    def _symbol(self, token_id: int) -> Symbol | None:
-        """The symbol that the token is in this state; None if it is text."""
-        symbol = self._symbols.get(token_id)
-        return symbol if symbol in LISTENS_FOR[self.state] else None
-
-    def _ending_before(
-        self, token_id: int, symbol: Symbol | None, interrupt_waits: bool
-    ) -> Ending | None:
-        if self._bundle is not Bundle.NONE:
-            is_blank = symbol is None and not self._text_of(token_id).strip()
-            if is_blank or symbol is Marker.CALL:
-                return None
-            if self._part_bundle(by_trap=symbol is Marker.TRAP):
-                return Ending.BUNDLE
-        if not interrupt_waits:
-            self._waited_tokens = 0
-            return None
-        is_position = (
-            symbol is not None or self._at_boundary or self._text_of(token_id)[:1].isspace()
-        )
-        return Ending.INTERRUPTED if self._interrupt_before(is_position) else None

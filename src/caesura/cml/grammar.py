@@ -20,9 +20,6 @@ class State(Enum):
 IN_FRAME = frozenset({State.CALL, State.BODY, State.TRAP})
 """States in which a frame is open: nothing may be injected."""
 
-FIRST_OF_FRAME = frozenset[Symbol]({Marker.CALL, Marker.TRAP})
-"""The markers that begin the frames of a model."""
-
 _FROM_ANYWHERE: Mapping[Symbol, State] = {
     Marker.CALL: State.CALL,
     Marker.TRAP: State.TRAP,

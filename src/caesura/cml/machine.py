@@ -13,7 +13,7 @@ from caesura.cml.faults import ErrorKind, ProtocolError, excerpt
 from caesura.cml.frames import Call, Channel, FireAndForget, Limits, Text, Trap
 from caesura.cml.grammar import IN_FRAME, LISTENS_FOR, State, next_state
 from caesura.cml.ids import CallIds
-from caesura.cml.markers import DEFAULT_VOCABULARY, Marker, ReasoningEdge, Symbol, Vocabulary
+from caesura.cml.markers import Marker, ReasoningEdge, Symbol, Symbols
 from caesura.errors import ConfigurationError
 
 
@@ -32,23 +32,12 @@ class MonitorSettings:
     Attributes:
         tools: the tools that can be called; None accepts any tool and any arguments.
         limits: bounds on what the model may write.
-        vocabulary: how symbols are spelled.
         starts_reasoning: a turn begins inside a reasoning block, as the prompt opens it.
-
-    Raises:
-        ConfigurationError: turns begin in a reasoning block, and there is no tag that ends it.
     """
 
     tools: KnownTools | None = None
     limits: Limits = field(default_factory=Limits)
-    vocabulary: Vocabulary = DEFAULT_VOCABULARY
     starts_reasoning: bool = False
-
-    def __post_init__(self) -> None:
-        if self.starts_reasoning and self.vocabulary.reasoning is None:
-            raise ConfigurationError(
-                "starts_reasoning needs the model's reasoning tags in the vocabulary"
-            )
 
 
 @dataclass(slots=True)
@@ -74,17 +63,30 @@ class _OpenFrame:
 class FrameMachine:
     """The monitor's core: one session's stream, turn by turn.
 
+    Args:
+        settings: what is known about the model and the session.
+        symbols: those that the model has.
+        used_ids: ids of the session's calls so far.
+
     Attributes:
         state: where in the grammar the stream is.
+        symbols: those that the model has.
+
+    Raises:
+        ConfigurationError: turns begin in a reasoning block, and no symbol ends it.
     """
 
-    def __init__(self, settings: MonitorSettings, used_ids: Iterable[str] = ()) -> None:
+    def __init__(
+        self, settings: MonitorSettings, symbols: Symbols, used_ids: Iterable[str] = ()
+    ) -> None:
+        if settings.starts_reasoning and ReasoningEdge.CLOSING not in symbols:
+            raise ConfigurationError("starts_reasoning needs the model's reasoning tags")
+        self.symbols = symbols
         self._tools = settings.tools
         self._limits = settings.limits
-        self._vocabulary = settings.vocabulary
         self._first_state = State.REASONING if settings.starts_reasoning else State.TEXT
         self._ids = CallIds(settings.limits, used_ids)
-        self._unescaper = Unescaper(settings.vocabulary)
+        self._unescaper = Unescaper(symbols)
         self._frame = _OpenFrame()
         self.begin_turn()
 
@@ -94,17 +96,14 @@ class FrameMachine:
         self._frames_in_turn = 0
 
     @property
-    def listens_for(self) -> frozenset[Symbol]:
-        """The symbols of the present state. All others are text."""
-        return LISTENS_FOR[self.state]
-
-    @property
     def in_frame(self) -> bool:
         """Whether a frame is open."""
         return self.state in IN_FRAME
 
     def text(self, text: str) -> list[Event]:
         """Take the text that follows."""
+        if not text:
+            return []
         if self.state in (State.TEXT, State.REASONING):
             return self._pass_on(self._unescaper.feed(text))
         if self.state is State.SKIPPED:
@@ -112,7 +111,9 @@ class FrameMachine:
         return self._collect(text)
 
     def symbol(self, symbol: Symbol) -> list[Event]:
-        """Take the symbol that follows, one of `listens_for`."""
+        """Take the symbol that follows; it is text where the grammar has none."""
+        if symbol not in LISTENS_FOR[self.state]:
+            return self.text(symbol.value)
         events = self._pass_on(self._unescaper.flush())
         was, self.state = self.state, next_state(self.state, symbol)
         match symbol:
@@ -211,7 +212,7 @@ class FrameMachine:
 
     def _call(self) -> Call | FireAndForget | ProtocolError:
         frame = self._frame
-        body = unescape(frame.content, self._vocabulary)
+        body = unescape(frame.content, self.symbols)
         invocation = read_body(body, self._limits.nesting)
         if isinstance(invocation, ProtocolError):
             return frame.blame(invocation)

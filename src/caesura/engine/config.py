@@ -57,6 +57,11 @@ class CaesuraConfig(BaseModel):
         config_file: Tools that the server runs, and settings of its sessions: a TOML file
             (docs/reference/configuration.md). Without it sessions have no tools, and are kept in
             caesura.db in the working directory.
+        allowed_hosts: Names under which clients reach the server, beside those of this machine:
+            without an API key requests to other names are refused, with one only if names are
+            given. *.example.com for all below it, * for any.
+        insecure_no_key: Serve tools to other machines without an API key.
+        api_docs: Serve the API's documentation (/docs, /redoc, /openapi.json).
         check_integrity: Check internal invariants whenever the engine is idle (for debugging).
         trace: Write a trace of the engine to this file at shutdown, and at each reset of the prefix
             cache: the second to NAME.1.json, and so on (docs/how-to/trace.md).
@@ -77,6 +82,9 @@ class CaesuraConfig(BaseModel):
     profile: str | None = None
     transcript_memory: int = Field(default=256 * 2**20, ge=0)
     config_file: Path | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    insecure_no_key: bool = False
+    api_docs: bool = False
     check_integrity: bool = False
     trace: Path | None = None
 
@@ -84,6 +92,11 @@ class CaesuraConfig(BaseModel):
     @classmethod
     def _parse_size(cls, value: object) -> object:
         return parse_size(value) if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts", mode="after")
+    @classmethod
+    def _split_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.strip() for host in hosts for name in host.split(",") if name.strip())
 
     @model_validator(mode="after")
     def _check_policy(self) -> Self:

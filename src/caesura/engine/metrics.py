@@ -1,10 +1,13 @@
 """Counters of pauses and copies, and their way to vLLM's `/metrics`.
 
 The scheduler counts; the connector hands the counts over as vLLM's connector stats, which
-reach the API process and are registered there as Prometheus metrics.
+reach the API process and are registered there as Prometheus metrics. On the way a counter and its
+labels are one text of ASCII that can only be read as it was written (`counter_key`).
 """
 
-from collections import Counter
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import prometheus_client
@@ -15,6 +18,8 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
     PromMetric,
     PromMetricT,
 )
+
+from caesura.engine.guard import Aside, Guard
 
 LabelValues = tuple[str, ...]
 
@@ -36,6 +41,7 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     "paused_seconds": ("Time that ended pauses lasted.", ["endpoint"]),
     "returns": ("Pauses that ended and whose duration was predicted.", ["endpoint"]),
     "predicted_seconds": ("Predicted duration of these, before each was learned.", ["endpoint"]),
+    "failures": ("Failures of what no request waits for, by kind; logged once.", ["kind"]),
     "returned_seconds": ("Actual duration of these, until the tokens arrived.", ["endpoint"]),
 }
 GAUGES: dict[str, str] = {
@@ -49,14 +55,39 @@ GAUGES: dict[str, str] = {
     "returning_now": "Sessions whose tokens have arrived and that wait to be scheduled.",
 }
 
+STEP_SECONDS = "step_seconds"
+STEP_BUCKETS = (0.0001, 0.001, 0.005, 0.02, 0.1, 0.5)
+STEPS_SENT = 256
+"""Steps whose times are sent together if nothing else has to be."""
+
+STEPS_KEPT = 16 * STEPS_SENT
+"""Steps whose times are kept at most where nobody takes them."""
+
+
+def counter_key(name: str, *labels: str) -> str:
+    """A counter and its labels as one text, as vLLM carries it: a JSON list of ASCII."""
+    return json.dumps([name, *labels])
+
+
+def label_value(text: str) -> str:
+    """What `/metrics` can be written with: lone surrogates are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 class PauseMetrics:
-    """Counts on the scheduler's side, handed over as increments."""
+    """Counts on the scheduler's side, handed over as increments.
+
+    Attributes:
+        guard: catches and counts what fails beside the engine's work.
+    """
 
     def __init__(self) -> None:
+        self.guard = Guard(lambda kind: self.count("failures", labels=(kind,)))
         self._counts: Counter[tuple[str, LabelValues]] = Counter()
         self._gauges: dict[str, int] = {}
         self._sent_gauges: dict[str, int] = {}
+        self._step_seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self._steps = 0
 
     def count(self, name: str, amount: float = 1, labels: LabelValues = ()) -> None:
         """Add to a counter of `COUNTERS`."""
@@ -67,14 +98,30 @@ class PauseMetrics:
         """Set gauges of `GAUGES`."""
         self._gauges = gauges
 
+    def note_step(self, seconds: Mapping[str, float]) -> None:
+        """What a step took of our own work, by part."""
+        if self._steps < STEPS_KEPT:
+            self._steps += 1
+            for part, spent in seconds.items():
+                self._step_seconds[part].append(spent)
+
     def take(self) -> "PauseStats | None":
         """What changed since the last call, None when nothing did."""
-        if not self._counts and self._gauges == self._sent_gauges:
+        changed = self._counts or self._gauges != self._sent_gauges
+        if not changed and self._steps < STEPS_SENT:
             return None
-        counts = {f"{name}|{'|'.join(labels)}": v for (name, labels), v in self._counts.items()}
-        stats = PauseStats(data={"counters": counts, "gauges": dict(self._gauges)})
+        counts = {counter_key(name, *labels): v for (name, labels), v in self._counts.items()}
+        stats = PauseStats(
+            data={
+                "counters": counts,
+                "gauges": dict(self._gauges),
+                STEP_SECONDS: dict(self._step_seconds),
+            }
+        )
         self._sent_gauges = dict(self._gauges)
         self._counts.clear()
+        self._step_seconds.clear()
+        self._steps = 0
         return stats
 
 
@@ -88,7 +135,7 @@ class PauseStats(KVConnectorStats):
         self.data = {"counters": {}, "gauges": {}}
 
     def aggregate(self, other: KVConnectorStats) -> "PauseStats":
-        """Add the other's increments; take its gauges."""
+        """Add the other's increments; take its gauges. Times of steps are not kept."""
         if not self.data:
             self.reset()
         for key, amount in other.data.get("counters", {}).items():
@@ -100,7 +147,7 @@ class PauseStats(KVConnectorStats):
         """One line for vLLM's log."""
         totals: Counter[str] = Counter()
         for key, amount in self.data.get("counters", {}).items():
-            totals[key.split("|", 1)[0]] += amount
+            totals[json.loads(key)[0]] += amount
         return {**totals, **self.data.get("gauges", {})}
 
     def is_empty(self) -> bool:
@@ -135,16 +182,34 @@ class PausePrometheus(KVConnectorPromMetrics):
             )
             for name, text in GAUGES.items()
         }
+        self._step_seconds: Any = self._histogram_cls(
+            name=f"caesura:{STEP_SECONDS}",
+            documentation="Time of a step that is Caesura's own, by part.",
+            labelnames=[*labelnames, "part"],
+            buckets=STEP_BUCKETS,
+        )
+        self._guards: dict[int, Guard] = {}
 
     def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
-        """Apply increments and gauge values of one engine."""
+        """Apply increments, gauge values and times of one engine. Outputs do not end for it."""
         engine_labels = self.per_engine_labelvalues[engine_idx]
+
+        def count(kind: Aside) -> None:
+            self._counters["failures"].labels(*engine_labels, kind).inc()
+
+        guard = self._guards.setdefault(engine_idx, Guard(count))
         for key, amount in transfer_stats_data.get("counters", {}).items():
-            name, *labels = key.split("|")
-            values = [label for label in labels if label or COUNTERS[name][1]]
-            self._counters[name].labels(*engine_labels, *values).inc(amount)
-        for name, value in transfer_stats_data.get("gauges", {}).items():
-            self._gauges[name].labels(*engine_labels).set(value)
+            with guard(Aside.STATISTICS):
+                name, *labels = json.loads(key)
+                values = [*engine_labels, *map(label_value, labels)]
+                self._counters[name].labels(*values).inc(amount)
+        with guard(Aside.STATISTICS):
+            for name, value in transfer_stats_data.get("gauges", {}).items():
+                self._gauges[name].labels(*engine_labels).set(value)
+            for part, steps in transfer_stats_data.get(STEP_SECONDS, {}).items():
+                histogram = self._step_seconds.labels(*engine_labels, part)
+                for seconds in steps:
+                    histogram.observe(seconds)
 
 
 def unregister_metrics() -> None:

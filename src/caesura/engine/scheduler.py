@@ -16,7 +16,7 @@ The CML frames of a session (`SessionFrames`) end its turns too, and say where 2
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -32,6 +32,7 @@ from caesura.engine.connector import CaesuraConnector
 from caesura.engine.copies.contexts import HostContexts
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
+from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
 from caesura.engine.model.tool_names import tool_names
@@ -43,6 +44,7 @@ from caesura.engine.pauses.demands import Demands
 from caesura.engine.pauses.displacing import Displacing
 from caesura.engine.pauses.failed_loads import hide_failed_loads, hide_uncomputed, take_back
 from caesura.engine.pauses.keeper import PauseKeeper
+from caesura.engine.pauses.own_time import OwnTime, Part
 from caesura.engine.pauses.parking import Parking, SessionState
 from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, move_to_rank
 from caesura.engine.pauses.snapshots import Gauges
@@ -80,6 +82,7 @@ class InterceptScheduler(AsyncScheduler):
         self._connected = connector is not None
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
+        self.own_time = OwnTime(self.metrics)
         if connector is None:
             transfers = Transfers(self.kv_cache_manager.block_pool, HostPool(0), budget_blocks=0)
         else:
@@ -99,12 +102,11 @@ class InterceptScheduler(AsyncScheduler):
         if config.trace:
             self.trace = trace_engine(self, self.keeper, config.policy, self.clock, config.trace)
         self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
-        names = tool_names(self.vllm_config.model_config, config.tool_call_parser)
         self.continuations = Continuations(
             self.keeper,
             self.ranks,
             config.keep_contexts,
-            None if names is None else names.called,
+            self._tools_called(),
         )
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
         self.interrupts = InterruptSteps(self.metrics)
@@ -125,8 +127,22 @@ class InterceptScheduler(AsyncScheduler):
         if self.policy == SchedulingPolicy.FCFS:
             self.waiting = RankedQueue(self.ranks.rank)
             self.kv_holding_waiting = RankedQueue(self.ranks.rank)
-        ReclaimingAllocator(self, self.keeper, self.demands, self.displacing).install()
+        ReclaimingAllocator(
+            self, self.keeper, self.demands, self.displacing, self.own_time
+        ).install()
         take_notifications()
+
+    def _tools_called(self) -> Callable[[Sequence[int]], list[str]] | None:
+        """What names the tools that an output calls; measured, and without failures."""
+        names = tool_names(self.vllm_config.model_config, self.config.tool_call_parser)
+        if names is None:
+            return None
+
+        def called(output: Sequence[int]) -> list[str]:
+            with self.own_time(Part.NAME):
+                return names.called(output)
+
+        return self.metrics.guard.wrap(Aside.NAMES, called, [])
 
     # Arrivals
 
@@ -171,17 +187,20 @@ class InterceptScheduler(AsyncScheduler):
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         """Decide about pauses, then schedule as vLLM does."""
         self._steps.schedule(self.current_step + 1, self.clock())
-        self.keeper.holding.settle_copies()
-        self.keeper.decide()
+        with self.own_time(Part.DECIDE):
+            self.keeper.holding.settle_copies()
+            self.keeper.decide()
         self._scheduling = True
-        self.displacing.displace()
-        self.displacing.limit_tokens()
-        if self._copies_overlap:
-            iteration_seconds = self.keeper.snapshots.costs().forward_seconds(len(self.running))
-            self.keeper.contexts.transfers.fit_budget(iteration_seconds)
+        with self.own_time(Part.DISPLACE):
+            self.displacing.displace()
+            self.displacing.limit_tokens()
+            if self._copies_overlap:
+                iteration_seconds = self.keeper.snapshots.costs().forward_seconds(len(self.running))
+                self.keeper.contexts.transfers.fit_budget(iteration_seconds)
         output = super().schedule(throttle_prefills)
         self._scheduling = False
-        self.trace.scheduled(output, self.requests)
+        with self.own_time(Part.REPORT):
+            self.trace.scheduled(output, self.requests)
         resumed = output.scheduled_cached_reqs.resumed_req_ids
         admitted = [data.req_id for data in output.scheduled_new_reqs]
         admitted += [name for name in output.scheduled_cached_reqs.req_ids if name in resumed]
@@ -203,10 +222,14 @@ class InterceptScheduler(AsyncScheduler):
         now = self.clock()
         began = self._steps.end(scheduled_seconds, now)
         self.keeper.timer.observe(scheduler_output.total_num_scheduled_tokens, now - began)
-        self.turns.settle(outputs)
-        self.keeper.holding.settle_copies()
-        self._publish_metrics(outputs)
-        self.trace.iterated(began, now)
+        with self.own_time(Part.SETTLE):
+            self.turns.settle(outputs)
+            self.keeper.holding.settle_copies()
+        with self.own_time(Part.REPORT):
+            with self.metrics.guard(Aside.STATISTICS):
+                self._publish_metrics(outputs)
+            self.trace.iterated(began, now)
+        self.own_time.end_step()
         if self.config.check_integrity and not self.requests:
             self.check_idle()
         return outputs

@@ -9,21 +9,18 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from caesura.server.owners import Owners
+from caesura.server.access import Access, is_local
 from caesura.server.sessions.service import Service, Unavailable
 
 logger = logging.getLogger(__name__)
 
 _EVERYWHERE = {None, "", "0.0.0.0", "::"}
-_DEFAULT_URL = "http://localhost:8000"  # of `caesura chat`
+_DEFAULT_URLS = {"http://localhost:8000", "http://127.0.0.1:8000"}  # of `caesura chat`
 _NAMED_TOOLS = 20
 
 
 class Announcement:
     """The part that writes it, last of all: behind the lines of vLLM's own start."""
-
-    def __init__(self) -> None:
-        self._lines: list[tuple[int, str]] = []
 
     def attach(self, app: FastAPI) -> None:
         """Wait for the application to be ready."""
@@ -38,25 +35,26 @@ class Announcement:
 
         app.router.lifespan_context = announced
 
-    async def start(self, engine_client: object, state: State, args: Namespace) -> None:
+    @asynccontextmanager
+    async def running(
+        self, engine_client: object, state: State, args: Namespace
+    ) -> AsyncIterator[None]:
         """See what there is."""
         sessions: Service | Unavailable = state.caesura
-        self._lines = [
+        self._lines: list[tuple[int, str]] = [
             _sessions(sessions),
             (logging.INFO, _tools(sessions)),
-            (logging.INFO, _access(state.caesura_owners, args)),
-            (logging.INFO, _what_now(sessions, state.caesura_owners, args)),
+            _open_to(state.caesura_access, args),
+            (logging.INFO, _what_now(sessions, state.caesura_access, args)),
         ]
-
-    async def stop(self) -> None:
-        """Nothing was begun."""
+        yield
 
 
 def _sessions(sessions: Service | Unavailable) -> tuple[int, str]:
     if isinstance(sessions, Unavailable):
         return logging.WARNING, f"This server runs no sessions: {sessions.reason}"
     going_on = len(sessions.agents.running)
-    return logging.INFO, f"Sessions are kept in {sessions.database} (going on: {going_on})"
+    return logging.INFO, f"Sessions are kept in {sessions.database} ({going_on} of them open)"
 
 
 def _tools(sessions: Service | Unavailable) -> str:
@@ -67,26 +65,30 @@ def _tools(sessions: Service | Unavailable) -> str:
     return f"Tools that the server runs: {', '.join(names[:_NAMED_TOOLS])}{more}"
 
 
-def _access(owners: Owners, args: Namespace) -> str:
+def _open_to(access: Access, args: Namespace) -> tuple[int, str]:
     where = f"unix:{args.uds}" if args.uds else _url(args, args.host or "0.0.0.0")
-    if owners.has_keys:
-        return (
-            f"Open at {where}: /v1 to whoever has an API key; the dashboard's page, /metrics and "
-            "/health to everybody"
-        )
-    return f"Open at {where}: everything, to everybody (no --api-key was given)"
+    if access.has_keys:
+        everybody = "/health, /ping and the dashboard's page"
+        return logging.INFO, f"Open at {where} to whoever has an API key; {everybody} to everybody"
+    if is_local(args.host, args.uds):
+        return logging.INFO, f"Open at {where} to everybody on this machine (there is no API key)"
+    return (
+        logging.WARNING,
+        f"Open at {where} to everybody who reaches it (there is no API key): everybody may read "
+        "and steer all sessions, answer for their users, and run what tools there are",
+    )
 
 
-def _what_now(sessions: Service | Unavailable, owners: Owners, args: Namespace) -> str:
+def _what_now(sessions: Service | Unavailable, access: Access, args: Namespace) -> str:
     if args.uds:
         return f"Dashboard: /dashboard/ on unix:{args.uds}"
     url = _url(args, "localhost" if args.host in _EVERYWHERE else args.host)
     if isinstance(sessions, Unavailable):
         return f"Dashboard: {url}/dashboard/"
     command = "caesura chat"
-    if url != _DEFAULT_URL:
+    if url not in _DEFAULT_URLS:
         command += f" --url {url}"
-    if owners.has_keys:
+    if access.has_keys:
         command += " --api-key KEY"
     return f"Dashboard: {url}/dashboard/; now type `{command}`"
 

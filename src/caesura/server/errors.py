@@ -10,6 +10,9 @@ from starlette.responses import JSONResponse
 
 from caesura.session.errors import (
     ContextFull,
+    DuplicateSession,
+    QuotaExceeded,
+    RequestConflict,
     SessionClosed,
     SessionError,
     StoreUnavailable,
@@ -36,7 +39,7 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(HTTPException):
-    """An error that a client is told of.
+    """An error that a client gets.
 
     Args:
         status: HTTP status.
@@ -54,7 +57,7 @@ class ApiError(HTTPException):
 
 
 def error_body(error: Exception) -> tuple[int, ErrorBody]:
-    """Status and body that tell a client of an error; one that nobody expected is logged."""
+    """Status and body of an error for its client; one that nobody expected is logged."""
     match error:
         case ApiError():
             return _body(error.status_code, error.detail, error.param, error.code)
@@ -66,10 +69,16 @@ def error_body(error: Exception) -> tuple[int, ErrorBody]:
             return _body(404, str(error), code="not_found")
         case SessionClosed():
             return _body(409, str(error), code="session_over")
+        case DuplicateSession():
+            return _body(409, str(error), code="session_exists")
+        case RequestConflict():
+            return _body(422, str(error), code="idempotency_key_reused")
         case ContextFull():
             return _body(400, str(error), "messages", "context_length_exceeded")
         case TooManySessions():
             return _body(429, str(error), code="too_many_sessions")
+        case QuotaExceeded():
+            return _body(429, str(error), code="quota_exceeded")
         case StoreUnavailable():
             return _body(503, str(error), code="store_unavailable")
         case SessionError():
@@ -81,8 +90,16 @@ def error_body(error: Exception) -> tuple[int, ErrorBody]:
 def error_response(error: Exception) -> JSONResponse:
     """The same as a response."""
     status, body = error_body(error)
-    headers = {"Retry-After": "5"} if isinstance(error, StoreUnavailable) else None
-    return JSONResponse(body.model_dump(), status, headers)
+    return JSONResponse(body.model_dump(), status, _retry_header(error))
+
+
+def _retry_header(error: Exception) -> dict[str, str] | None:
+    match error:
+        case StoreUnavailable():
+            return {"Retry-After": "5"}
+        case QuotaExceeded(retry_seconds=float(seconds)):
+            return {"Retry-After": f"{seconds:.0f}"}
+    return None
 
 
 _TYPES = {

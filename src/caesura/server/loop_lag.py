@@ -2,10 +2,15 @@
 
 import asyncio
 from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from starlette.datastructures import State
+
+from caesura.session.supervisor import Supervisor
 
 PERIOD_SECONDS = 0.02
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -20,26 +25,27 @@ class LoopLag:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
-        self._task: asyncio.Task[None] | None = None
 
     def attach(self, app: FastAPI) -> None:
         """There are no routes."""
 
-    async def start(self, engine_client: object, state: State, args: Namespace) -> None:
-        """Begin to measure."""
+    @asynccontextmanager
+    async def running(
+        self, engine_client: object, state: State, args: Namespace
+    ) -> AsyncIterator[None]:
+        """Measure."""
         lag = Histogram(
             "caesura_event_loop_lag_seconds",
             "Delay of the server's event loop.",
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        self._task = asyncio.create_task(_measure(lag), name="caesura-loop-lag")
-
-    async def stop(self) -> None:
-        """Stop measuring."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        supervisor: Supervisor = state.caesura_supervisor
+        supervisor.start("loop-lag", partial(_measure, lag))
+        try:
+            yield
+        finally:
+            await supervisor.stop("loop-lag")
 
 
 async def _measure(lag: Histogram) -> None:

@@ -1,19 +1,17 @@
 """Whose a request is: one rule for client turns, sessions and approvals.
 
-An owner is a digest of the API key alone, since keys are not to be kept; it is stored with each
-session, so the rule must not change. A key that the server does not check names nobody.
+An owner is a digest of the API key, since keys are not to be kept, and of a secret that is kept
+beside the sessions, so that nobody can try keys on owners alone. It is stored with each session,
+so the rule must not change. A key that the server does not check names nobody.
 """
 
-import os
-from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Annotated
+from secrets import token_bytes
 
-from fastapi import Depends, Request
 from starlette.datastructures import Headers
 
-from caesura.server.errors import ApiError
+from caesura.session.store import keyed_owner
 
 ANONYMOUS = "anonymous"
 
@@ -24,34 +22,15 @@ class Owners:
 
     Attributes:
         has_keys: whether the server asks for API keys; if not, everybody is one owner.
+        secret: of the installation. Where no sessions are stored it is a new one in each process.
     """
 
     has_keys: bool
-
-    @classmethod
-    def of_server(cls, args: Namespace) -> "Owners":
-        """The owners of a server with vLLM's command line; its option outweighs the variable."""
-        return cls(any(args.api_key or [os.environ.get("VLLM_API_KEY")]))
+    secret: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
 
     def of(self, headers: Headers) -> str:
         """The owner of a request with these headers."""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if not self.has_keys or scheme.lower() != "bearer" or not key:
             return ANONYMOUS
-        return sha256(key.encode()).hexdigest()
-
-
-def owner_of(request: Request) -> str:
-    """The owner of a request.
-
-    Raises:
-        ApiError: there is no key, and the server asks for one.
-    """
-    owners: Owners = request.app.state.caesura_owners
-    owner = owners.of(request.headers)
-    if owners.has_keys and owner == ANONYMOUS:
-        raise ApiError(401, "give an API key: Authorization: Bearer KEY", code="no_api_key")
-    return owner
-
-
-OwnerOf = Annotated[str, Depends(owner_of)]
+        return keyed_owner(self.secret, sha256(key.encode()).hexdigest())

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
 from fastapi import FastAPI
@@ -14,10 +14,11 @@ class Part(Protocol):
 
     def attach(self, app: FastAPI) -> None:
         """Add routes and middleware, before the engine is there."""
-        ...
 
-    async def start(self, engine_client: object, state: State, args: Namespace) -> None:
-        """Begin work. vLLM's own state is complete by now.
+    def running(
+        self, engine_client: Any, state: State, args: Namespace
+    ) -> AbstractAsyncContextManager[None]:
+        """Work begins on entering, and ends on leaving. vLLM's own state is complete by then.
 
         Args:
             engine_client: vLLM's.
@@ -26,16 +27,12 @@ class Part(Protocol):
         """
         ...
 
-    async def stop(self) -> None:
-        """End work. Called once for each part that was started, last started first."""
-        ...
-
 
 class Parts:
     """All parts of one server.
 
     Args:
-        parts: in the order in which they are attached and started.
+        parts: in the order in which they are attached and started; they stop in the reverse order.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -50,20 +47,14 @@ class Parts:
 
         @asynccontextmanager
         async def lifespan_with_parts(app: FastAPI) -> AsyncIterator[Any]:
-            async with lifespan(app) as state:
-                try:
-                    yield state
-                finally:
-                    await self._running.aclose()
+            async with lifespan(app) as state, self._running:
+                yield state
 
         app.router.lifespan_context = lifespan_with_parts
 
-    async def start(self, engine_client: object, state: State, args: Namespace) -> None:
+    async def start(self, engine_client: Any, state: State, args: Namespace) -> None:
         """Start every part; if one fails, those before it are stopped again."""
-        try:
+        async with AsyncExitStack() as started:
             for part in self._parts:
-                await part.start(engine_client, state, args)
-                self._running.push_async_callback(part.stop)
-        except BaseException:
-            await self._running.aclose()
-            raise
+                await started.enter_async_context(part.running(engine_client, state, args))
+            self._running = started.pop_all()

@@ -10,19 +10,25 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.datastructures import State
 
+from caesura.engine.config import CaesuraConfig
 from caesura.logs import configure_logging
+from caesura.server.access import Access, require_closed
 from caesura.server.announcement import Announcement
-from caesura.server.clients.clients import ClientTurns
+from caesura.server.clients.vllm_serving import ClientTurns
 from caesura.server.dashboard.dashboard import Dashboard
+from caesura.server.gate import GatePart
 from caesura.server.loop_lag import LoopLag
 from caesura.server.owners import Owners
 from caesura.server.parts import Part, Parts
 from caesura.server.sessions.vllm_sessions import ServerSessions
+from caesura.server.settings import server_configuration
+from caesura.session.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
 
 PARTS: tuple[Callable[[], Part], ...] = (
+    GatePart,
     ClientTurns,
     ServerSessions,
     Dashboard,
@@ -50,6 +56,16 @@ class CaesuraPlugin:
         self, engine_client: "EngineClient | None", state: State, args: Namespace
     ) -> None:
         """Called when vLLM's own state is complete; without an engine there is nothing to do."""
-        if engine_client is not None:
-            state.caesura_owners = Owners.of_server(args)
-            await self._parts.start(engine_client, state, args)
+        if engine_client is None:
+            return
+        config = CaesuraConfig.from_vllm(engine_client.vllm_config)
+        settings = server_configuration(config.config_file).settings
+        state.caesura_access = access = Access.of_server(args, config.allowed_hosts)
+        state.caesura_supervisor = Supervisor()
+        state.caesura_owners = Owners(access.has_keys)
+        if not access.has_keys:
+            has_tools = bool(settings.tools or settings.mcp)
+            require_closed(
+                args.host, args.uds, has_tools=has_tools, insecure=config.insecure_no_key
+            )
+        await self._parts.start(engine_client, state, args)

@@ -7,14 +7,17 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope
 
-from caesura.server.errors import ApiError, ErrorBody, error_response
+from caesura.server.bodies import BodyLimits, read_body
+from caesura.server.errors import ErrorBody, error_response
 from caesura.server.sessions.service import service_of
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The request does not fit."},
     401: {"model": ErrorBody, "description": "There is no valid API key."},
+    403: {"model": ErrorBody, "description": "Not from there, or not with this key."},
     404: {"model": ErrorBody, "description": "There is nothing of that id."},
     413: {"model": ErrorBody, "description": "The body is too large."},
+    415: {"model": ErrorBody, "description": "The body is not JSON, or does not say so."},
     503: {"model": ErrorBody, "description": "This server runs no sessions."},
 }
 CONFLICT: dict[int | str, dict[str, Any]] = {
@@ -23,17 +26,17 @@ CONFLICT: dict[int | str, dict[str, Any]] = {
 
 
 class LimitedRequest(Request):
-    """A request whose body may not be larger than a limit.
+    """A request whose body is limited.
 
     Args:
         scope: of the request.
         receive: gives the body.
-        limit_bytes: the largest body.
+        limits: of the body.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, limit_bytes: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limits: BodyLimits) -> None:
         super().__init__(scope, receive)
-        self._limit_bytes = limit_bytes
+        self._limits = limits
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The body in parts.
@@ -44,22 +47,17 @@ class LimitedRequest(Request):
         size_bytes = 0
         async for part in super().stream():
             size_bytes += len(part)
-            require_size(size_bytes, self._limit_bytes)
+            self._limits.require_size(size_bytes)
             yield part
 
+    async def json(self) -> Any:
+        """The body's value.
 
-def require_size(size_bytes: int, limit_bytes: int) -> None:
-    """See that a body is not too large.
-
-    Raises:
-        ApiError: it is.
-    """
-    if size_bytes > limit_bytes:
-        raise ApiError(
-            413,
-            f"the body is larger than {limit_bytes} bytes (server.body_limit)",
-            code="body_too_large",
-        )
+        Raises:
+            ApiError: it holds too much.
+            JSONDecodeError: it is not JSON.
+        """
+        return await read_body(await self.body(), self._limits)
 
 
 class ApiRoute(APIRoute):
@@ -71,8 +69,8 @@ class ApiRoute(APIRoute):
 
         async def handle_limited(request: Request) -> Response:
             try:
-                limit_bytes = service_of(request).settings.body_limit
-                return await handle(LimitedRequest(request.scope, request.receive, limit_bytes))
+                limits = service_of(request).body_limits
+                return await handle(LimitedRequest(request.scope, request.receive, limits))
             except Exception as error:
                 return error_response(error)
 

@@ -1,19 +1,21 @@
 """The settings of the server, in the same configuration file as its tools."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from caesura.cml import Mode
 from caesura.server.sessions.signatures import signing_key
-from caesura.session.agents import Limits
-from caesura.session.records import Protocol
+from caesura.session.limits import Limits
+from caesura.session.records import AskedProtocol
+from caesura.tools.configuration import Configuration, load_configuration
 from caesura.tools.environment import EnvironmentText
 from caesura.tools.settings import Settings
 from caesura.units import parse_size
 
 DATABASE_NAME = "caesura.db"
+Size = Annotated[int, BeforeValidator(lambda v: parse_size(v) if isinstance(v, str) else v)]
 
 
 class _Section(BaseModel):
@@ -30,6 +32,50 @@ class SessionsSection(_Section):
     open_sessions_per_owner: int = Field(
         default=1000, ge=1, description="Sessions of one API key that have not ended, at most."
     )
+    sessions_per_minute: int = Field(
+        default=1200, ge=1, description="Sessions that one API key makes within a minute, at most."
+    )
+    owner_size: Size | None = Field(
+        default=None,
+        ge=2**20,
+        description="What is kept of all sessions of one API key, at most: texts, tokens and some "
+        "bytes for each record. Past this, sessions of the key that have ended are forgotten "
+        "earlier, the oldest first; if that is not enough, its requests are refused, and its "
+        "sessions end. By default each key has an equal share of `database_size`.",
+    )
+    waiting_messages: int = Field(
+        default=100,
+        ge=1,
+        description="Messages of a session that its model has not read yet, at most.",
+    )
+    calls_per_turn: int = Field(
+        default=64,
+        ge=1,
+        description="Calls of one turn that are run, and the highest `max_pending_calls` of a "
+        "session; the model is told to call again for the others.",
+    )
+    streams_per_owner: int = Field(
+        default=200,
+        ge=1,
+        description="Event streams that one API key reads at the same time, at most.",
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Highest `max_tokens` of a session; by default any."
+    )
+    max_turns: int = Field(
+        default=1000, ge=1, le=10_000, description="Highest `max_turns` of a session."
+    )
+    metadata_size: Size = Field(
+        default=16 * 2**10,
+        ge=0,
+        description='Metadata of a session, at most; bytes, or a size such as `"16KiB"`.',
+    )
+    share_prefixes: bool = Field(
+        default=False,
+        description="Sessions of different API keys may use the same cached contexts. It saves "
+        "memory where many have the same long beginning, and tells each how much of what it sends "
+        "others have had (`cached_tokens`, and the time to the first token).",
+    )
     idle_seconds: float = Field(
         default=24 * 3600.0,
         gt=0,
@@ -40,11 +86,11 @@ class SessionsSection(_Section):
         ge=0,
         description="A session is forgotten this long after its end.",
     )
-    database_size: int = Field(
+    database_size: Size = Field(
         default=4 * 2**30,
         ge=2**20,
-        description="Past this size, sessions that have ended are forgotten earlier, the oldest "
-        'first; if that is not enough, no new ones are made. Bytes, or a size such as `"4GiB"`.',
+        description="What is kept of all sessions, shared equally by the API keys (see "
+        '`owner_size`). Bytes, or a size such as `"4GiB"`.',
     )
     function_calling: Mode | None = Field(
         default=None,
@@ -52,11 +98,11 @@ class SessionsSection(_Section):
         "or `async` ([guide](../how-to/run-tools.md#calls-that-run-while-the-model-writes)). By "
         "default as the model's own tool-call format has it.",
     )
-    protocol: Protocol | None = Field(
+    protocol: AskedProtocol | None = Field(
         default=None,
         description="How the model is told of calls in these modes: `cml`, markers that are "
-        "tokens; `prompted`, markers as text; `futures`, its own format; `native`, its own format "
-        "without `async`. By default `cml` if its tokenizer has the markers, else `futures`.",
+        "tokens; `futures`, its own format; `native`, its own format without `async`. By default "
+        "`cml` if its tokenizer has the markers, else `futures`.",
     )
     constrain_calls: bool = Field(
         default=False,
@@ -67,18 +113,24 @@ class SessionsSection(_Section):
         default=60.0, gt=0, description="How often these limits are looked after."
     )
 
-    @field_validator("database_size", mode="before")
-    @classmethod
-    def _parse_size(cls, value: object) -> object:
-        return parse_size(value) if isinstance(value, str) else value
+    def limits(self, owners: int = 1) -> Limits:
+        """The limits as sessions take them.
 
-    def limits(self) -> Limits:
-        """The limits, as `Agents` takes them."""
+        Args:
+            owners: how many share what may be stored.
+        """
         return Limits(
             open_sessions_per_owner=self.open_sessions_per_owner,
+            sessions_per_minute=self.sessions_per_minute,
+            owner_bytes=self.owner_size or self.database_size // owners,
+            waiting_messages=self.waiting_messages,
+            calls_per_turn=self.calls_per_turn,
+            streams_per_owner=self.streams_per_owner,
+            max_tokens=self.max_tokens,
+            max_turns=self.max_turns,
+            metadata_bytes=self.metadata_size,
             idle_seconds=self.idle_seconds,
             retention_seconds=self.retention_seconds,
-            database_bytes=self.database_size,
             sweep_seconds=self.sweep_seconds,
         )
 
@@ -89,7 +141,7 @@ class ServerSection(_Section):
     keep_alive_seconds: float = Field(
         default=15.0, gt=0, description="A comment is sent on event streams that often."
     )
-    body_limit: int = Field(
+    body_limit: Size = Field(
         default=16 * 2**20,
         ge=1024,
         description="Larger requests of sessions, and those that name tools of the server, are "
@@ -100,11 +152,6 @@ class ServerSection(_Section):
         description="Requests to `/v1/chat/completions` and `/v1/responses` may name tools that "
         "the server runs (`caesura.tools` in their body).",
     )
-
-    @field_validator("body_limit", mode="before")
-    @classmethod
-    def _parse_size(cls, value: object) -> object:
-        return parse_size(value) if isinstance(value, str) else value
 
 
 class WebhookSection(_Section):
@@ -143,3 +190,20 @@ class ServerSettings(Settings):
     webhook: WebhookSection | None = Field(
         default=None, description="Who is told of questions to humans: `[webhook]`."
     )
+
+
+def server_configuration(file: Path | None) -> Configuration[ServerSettings]:
+    """What the file says; without a file there are no tools, and all else is as by default.
+
+    Raises:
+        ConfigurationError: the file cannot be read or does not fit; names every line.
+    """
+    if file is not None:
+        return load_configuration(file, form=ServerSettings)
+    return Configuration(Path.cwd() / "caesura.toml", ServerSettings(), {}, frozenset())
+
+
+def database_path(configuration: Configuration[ServerSettings]) -> Path:
+    """Where sessions are kept. A relative path begins at the configuration file; without one,
+    at the working directory."""
+    return configuration.file.resolve().parent / configuration.settings.sessions.database

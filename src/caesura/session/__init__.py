@@ -1,6 +1,6 @@
 """Sessions: conversations that pause, resume and can be interrupted."""
 
-from caesura.cml import CallStop, FrameRules, TextRules
+from caesura.cml import CallStop, FrameRules
 from caesura.session.errors import (
     ContextFull,
     DuplicateSession,
@@ -40,7 +40,6 @@ __all__ = [
     "SessionError",
     "SessionState",
     "StopReason",
-    "TextRules",
     "TokenEngine",
     "UnknownSession",
 ]

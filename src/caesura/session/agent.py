@@ -12,6 +12,7 @@ from caesura.session.database import Statement
 from caesura.session.errors import (
     ContextFull,
     EngineDead,
+    QuotaExceeded,
     SessionClosed,
     SessionError,
     StoreUnavailable,
@@ -22,6 +23,7 @@ from caesura.session.journal import Journal
 from caesura.session.pending_calls import PendingCalls
 from caesura.session.records import CallRecord, EventType, Phase, SessionEnding, SessionRecord
 from caesura.session.shapes import result_details
+from caesura.session.store import RequestKey
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
 
@@ -62,7 +64,9 @@ class Agent(ABC):
         self.events = EventLog(record.id, record.next_event, workplace.store)
         self._work = workplace
         over = record.phase is Phase.ENDED  # its tools may be gone
-        self._definitions = [] if over else workplace.executor.definitions(record.spec.tools)
+        self._definitions = (
+            [] if over else workplace.executor.definitions(record.spec.tools, awaited=True)
+        )
         self._transcript = list(transcript)  # what is stored; the engine may be ahead
         self._inbox = Inbox(record.id, workplace.store)
         self._stop: SessionEnding | None = None
@@ -87,6 +91,7 @@ class Agent(ABC):
             self.events,
             journal,
             self._wake.set,
+            workplace.limits.calls_per_turn,
         )
 
     @property
@@ -96,14 +101,28 @@ class Agent(ABC):
 
     # What others may do
 
-    async def steer(self, text: str) -> None:
+    async def steer(self, text: str, keys: Sequence[RequestKey] = ()) -> None:
         """A message of the user: it interrupts what is generated, or waits for its place.
+
+        Args:
+            text: the message.
+            keys: names of the request.
 
         Raises:
             SessionClosed: the session is over.
+            QuotaExceeded: too many wait, or the owner has too much already.
+            RequestRepeated: the request was carried out before.
         """
         self._require_open()
-        await self._inbox.add(text)
+        store, limits = self._work.store, self._work.limits
+        await store.commit(
+            *store.refuse_repeated(self.owner, keys),
+            store.require_few_waiting(self.id, limits.waiting_messages),
+            store.add_message(self.id, text),
+            *store.add_requests(self.owner, keys, self.id),
+            *store.room(self.owner, limits.owner_bytes),
+        )
+        self._inbox.has_news = True
         self._wake.set()
 
     async def hold(self, held: bool) -> None:
@@ -194,7 +213,7 @@ class Agent(ABC):
     async def _go_on_or_end(self) -> None:
         try:
             await self._go_on()
-        except ContextFull as error:
+        except (ContextFull, QuotaExceeded) as error:
             await self._end(SessionEnding.LIMIT, str(error))
         except (EngineDead, StoreUnavailable):
             raise
@@ -299,6 +318,16 @@ class Agent(ABC):
     def _outliving(self, ending: SessionEnding) -> set[str]:
         """Ids of calls that go on after such an end; the others are cancelled."""
         return set(self._calls.unread) if ending in _OUTLIVED else set()
+
+    async def _require_room(self) -> None:
+        """Before more is generated: see that what its owner keeps is within the limit.
+
+        Raises:
+            QuotaExceeded: it is not, although none of the owner's ended sessions is left.
+        """
+        store, limit_bytes = self._work.store, self._work.limits.owner_bytes
+        if await store.owner_bytes(self.owner) > limit_bytes:
+            await store.commit(*store.room(self.owner, limit_bytes))
 
     # Writing down
 

@@ -5,12 +5,17 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from caesura.session.agent import Agent
-from caesura.session.errors import StoreUnavailable, TooManySessions, UnknownSession
+from caesura.session.database import Check, Statement
+from caesura.session.errors import (
+    QuotaExceeded,
+    RequestRepeated,
+    StoreUnavailable,
+    UnknownSession,
+)
 from caesura.session.kinds import agent_of, first_prompt
 from caesura.session.protocol import require_room
 from caesura.session.records import (
@@ -23,30 +28,11 @@ from caesura.session.records import (
     SessionRecord,
     SessionSpec,
 )
+from caesura.session.store import RequestKey
 from caesura.session.workplace import Workplace
 from caesura.tools.call import Answer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is kept, and for how long.
-
-    Attributes:
-        open_sessions_per_owner: sessions that have not ended, at most.
-        idle_seconds: a session that waits for its user longer than this is ended.
-        retention_seconds: a session is forgotten this long after its end.
-        database_bytes: past this, sessions that have ended are forgotten earlier, the oldest
-            first; if that is not enough, no new ones are made.
-        sweep_seconds: how often this is looked after.
-    """
-
-    open_sessions_per_owner: int = 1000
-    idle_seconds: float = 24 * 3600.0
-    retention_seconds: float = 7 * 24 * 3600.0
-    database_bytes: int = 4 * 2**30
-    sweep_seconds: float = 60.0
 
 
 class Agents:
@@ -54,12 +40,11 @@ class Agents:
 
     Args:
         workplace: what they work with.
-        limits: see `Limits`.
     """
 
-    def __init__(self, workplace: Workplace, limits: Limits | None = None) -> None:
+    def __init__(self, workplace: Workplace) -> None:
         self._work = workplace
-        self._limits = limits or Limits()
+        self._limits = workplace.limits
         self._running: dict[str, Agent] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._started_seconds = workplace.store.clock() - time.monotonic()
@@ -86,36 +71,75 @@ class Agents:
         self._running.clear()
         self._tasks.clear()
 
-    async def create(self, owner: str, spec: SessionSpec) -> Agent:
+    async def create(
+        self,
+        owner: str,
+        spec: SessionSpec,
+        keys: Sequence[RequestKey] = (),
+        session_id: str | None = None,
+    ) -> Agent:
         """Make a session and let it run.
 
+        Args:
+            owner: whose it is.
+            spec: what it is made with.
+            keys: names of the request. If it was carried out before, the session is the one that
+                it has made, as it is by now.
+            session_id: its id; a new one by default.
+
         Raises:
-            TooManySessions: the owner has too many, or the store is full.
+            RequestConflict: one of the keys is that of another request.
+            DuplicateSession: there is a session of that id.
+            QuotaExceeded: the owner has too much already.
+            StoreUnavailable: nothing can be stored now.
             ContextFull: the messages leave no room to generate.
-            ValueError: a tool is not configured, the model does not know the protocol, or the chat
-                template refuses the messages.
+            ValueError: a tool is not configured, the model does not know the protocol, the chat
+                template refuses the messages, or a setting is beyond the server's limits.
         """
-        await self._require_room(owner)
-        work = self._work
+        store = self._work.store
+        if (made := await store.repeated(owner, keys)) is not None:
+            return await self.agent(owner, made)
+        try:
+            return await self._create(owner, spec, keys, session_id)
+        except (RequestRepeated, QuotaExceeded):  # the same request may have come first
+            if (made := await store.repeated(owner, keys)) is not None:
+                return await self.agent(owner, made)
+            raise
+
+    async def _create(
+        self, owner: str, spec: SessionSpec, keys: Sequence[RequestKey], session_id: str | None
+    ) -> Agent:
+        work, limits = self._work, self._limits
+        few = (
+            work.store.require_few_open(owner, limits.open_sessions_per_owner),
+            work.store.require_few_made(owner, limits.sessions_per_minute),
+        )
+        await work.store.require(*few)  # before much is done
+        spec = limits.fitted(spec)
         try:
             definitions = work.executor.definitions(spec.tools)
         except KeyError as error:
-            raise ValueError(f"there is no tool {error.args[0]!r}") from error
+            raise ValueError(work.executor.absence(str(error.args[0]))) from error
         spec = work.formats.settled(spec)
         spec = spec.settled(work.dialogue.sampling, work.dialogue.max_context_tokens)
         # In a thread: a long conversation takes a while to tokenise.
         token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
         require_room(len(token_ids), work.dialogue.max_context_tokens)
         now = work.store.clock()
-        session_id = f"sess_{secrets.token_hex(16)}"
+        session_id = session_id or f"sess_{secrets.token_hex(16)}"
         record = SessionRecord(
             session_id, owner, spec, Phase.GENERATING, False, 0, None, None, 2, now, now
         )
         created = Event(1, EventType.CREATED, {"metadata": dict(spec.metadata)}, now)
         await work.store.commit(
+            *work.store.refuse_repeated(owner, keys),
+            work.store.require_new(session_id),
+            *few,
             work.store.add_session(record),
             work.store.add_tokens(session_id, 0, token_ids),
             work.store.add_event(session_id, created),
+            *work.store.add_requests(owner, keys, session_id),
+            *work.store.room(owner, limits.owner_bytes),
         )
         return self._run(record, token_ids)
 
@@ -164,14 +188,34 @@ class Agents:
             raise UnknownSession(f"there is no approval {key}")
         return record
 
-    async def answer(self, owner: str, key: str, answer: Answer) -> bool:
+    async def answer(
+        self, owner: str, key: str, answer: Answer, keys: Sequence[RequestKey] = ()
+    ) -> bool:
         """Answer a question; False if it does not wait any more.
+
+        Args:
+            owner: whose session asks it.
+            key: the question.
+            answer: the answer.
+            keys: names of the request. If it was carried out before, this is its answer again.
 
         Raises:
             UnknownSession: no session of the owner asks it.
+            QuotaExceeded: the owner has too much already.
         """
-        await self.approval(owner, key)
-        return await self._work.approvals.answer(key, answer)
+        store = self._work.store
+        asked = (await self.approval(owner, key)).question
+        if await store.repeated(owner, keys) is not None:
+            return True
+        others: list[Statement | Check] = [
+            *store.add_requests(owner, keys, asked.session_id),
+            *store.room(owner, self._limits.owner_bytes),
+        ]
+        first = store.refuse_repeated(owner, keys)
+        try:
+            return await self._work.approvals.answer(key, answer, first, others)
+        except RequestRepeated:
+            return await store.repeated(owner, keys) is not None
 
     @property
     def running(self) -> Sequence[Agent]:
@@ -181,10 +225,6 @@ class Agents:
     async def waiting_questions(self) -> dict[str, int]:
         """How many questions of each session wait for a human."""
         return await self._work.store.waiting_questions()
-
-    def problems(self) -> list[str]:
-        """Which tasks in the background are down, and why."""
-        return self._work.supervisor.problems()
 
     def tool_names(self) -> list[str]:
         """The tools that sessions may call."""
@@ -248,15 +288,6 @@ class Agents:
 
     # Limits
 
-    async def _require_room(self, owner: str) -> None:
-        limit = self._limits.open_sessions_per_owner
-        if await self._work.store.count_open(owner) >= limit:
-            raise TooManySessions(f"{limit} sessions are open: end some, or wait")
-        if await self._work.store.size_bytes() > self._limits.database_bytes:
-            await self.sweep()
-            if await self._work.store.size_bytes() > self._limits.database_bytes:
-                raise TooManySessions("the session store is full: raise its limit, or end sessions")
-
     async def sweep(self) -> None:
         """End sessions that were idle for too long, and forget those that ended long ago.
 
@@ -268,9 +299,9 @@ class Agents:
             if agent.phase is Phase.IDLE and now - agent.active_seconds > limits.idle_seconds:
                 await agent.cancel(SessionEnding.EXPIRED)
         await store.delete_ended(now - limits.retention_seconds)
-        while await store.size_bytes() > limits.database_bytes:
-            if not await store.delete_ended(now, limit=100):
-                break
+        await store.commit(store.forget_requests(now))
+        for owner in await store.crowded_owners(limits.owner_bytes):
+            await store.commit(store.make_room(owner, limits.owner_bytes))
 
     async def _sweep_forever(self) -> None:
         while True:

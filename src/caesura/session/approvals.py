@@ -1,8 +1,9 @@
 """What waits for a human, across restarts."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from caesura.session.database import Check, Statement
 from caesura.session.store import Store
 from caesura.tools.call import Answer, Question
 
@@ -34,9 +35,22 @@ class Approvals:
         finally:
             self._waiting.pop(question.key, None)
 
-    async def answer(self, key: str, answer: Answer) -> bool:
-        """Give an answer; False if the question does not wait any more."""
-        if not await self._store.answer(key, answer):
+    async def answer(
+        self,
+        key: str,
+        answer: Answer,
+        first: Sequence[Statement | Check] = (),
+        then: Sequence[Statement | Check] = (),
+    ) -> bool:
+        """Give an answer; False if the question does not wait any more.
+
+        Args:
+            key: the question.
+            answer: the answer.
+            first: what is written or must hold before it.
+            then: what is written or must hold after it.
+        """
+        if not await self._store.answer(key, answer, first, then):
             return False
         future = self._waiting.get(key)
         if future is not None and not future.done():

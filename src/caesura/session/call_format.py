@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from caesura.cml import Mode
 from caesura.session.calling import Codec
-from caesura.session.records import Message, Protocol, SessionSpec
+from caesura.session.records import INSTEAD_OF_CML, Message, Protocol, SessionSpec
 
 
 class CallFormat(Codec, Interface):
@@ -45,15 +45,13 @@ class CallFormats:
     """The protocols that the served model can use, and which is used.
 
     Attributes:
-        cml: for markers that are tokens; None if the model has none.
-        prompted: for markers as text; None if the model needs no such thing, or cannot have it.
+        cml: None if the model has no marker tokens.
         protocol: what sessions use that do not say; None to choose by the model.
         function_calling: the mode of sessions that do not say; None for the model's own format.
         constrains: only valid calls can be written in CML, where the engine can see to that.
     """
 
     cml: CallFormat | None = None
-    prompted: CallFormat | None = None
     protocol: Protocol | None = None
     function_calling: Mode | None = None
     constrains: bool = False
@@ -68,16 +66,15 @@ class CallFormats:
         protocol = self._protocol(spec.protocol, mode)
         return spec.model_copy(update={"function_calling": mode, "protocol": protocol})
 
-    def of(self, protocol: Protocol | None) -> CallFormat:
-        """The format of a CML session.
+    def for_cml(self) -> CallFormat:
+        """The format of sessions in CML.
 
         Raises:
             ValueError: the model has none; says what to do.
         """
-        found = self.cml if protocol is Protocol.CML else self.prompted
-        if found is None:
-            raise ValueError(_NO_MARKERS if protocol is Protocol.CML else _NOT_PROMPTED)
-        return found
+        if self.cml is None:
+            raise ValueError(_NO_MARKERS)
+        return self.cml
 
     def _protocol(self, asked: Protocol | None, mode: Mode | None) -> Protocol:
         if mode is None:
@@ -89,8 +86,8 @@ class CallFormats:
         protocol = asked or self.protocol
         if protocol is None:
             protocol = Protocol.CML if self.cml is not None else Protocol.FUTURES
-        if protocol in (Protocol.CML, Protocol.PROMPTED):
-            self.of(protocol)
+        if protocol is Protocol.CML:
+            self.for_cml()
         if protocol is Protocol.NATIVE and mode is Mode.ASYNC:
             raise ValueError(
                 "function_calling async needs another protocol than native: futures, for models "
@@ -104,10 +101,5 @@ class CallFormats:
 
 _NO_MARKERS = (
     "this model was not trained for CML: its tokenizer has no tokens for [CALL], [INTR], [TRAP], "
-    "[HEAD] and [END]; use protocol prompted (instruction-tuned models of 8B or more), futures "
-    "(any model with a tool parser), or a model trained by `caesura train`"
-)
-_NOT_PROMPTED = (
-    "this model cannot be prompted for CML here; use protocol cml if its tokenizer has the "
-    "markers, else futures"
+    f"[HEAD] and [END]; {INSTEAD_OF_CML}"
 )

@@ -207,6 +207,7 @@ class CmlAgent(Agent):
         await self._end_at_limit()
 
     async def _end_at_limit(self) -> None:
+        await self._require_room()
         if self._course.rounds > self.spec.max_turns:
             limit = f"the session has had its {self.spec.max_turns} turns (max_turns)"
             await self._end(SessionEnding.LIMIT, limit)

@@ -42,7 +42,7 @@ class EngineSide:
         inbox: Inbox,
     ) -> None:
         self.session: CallingSession | None = None
-        self._format = workplace.formats.of(record.spec.protocol)
+        self._format = workplace.formats.for_cml()
         self._mode = record.spec.function_calling or Mode.ASYNC
         self._record = record
         self._definitions = definitions
@@ -76,7 +76,7 @@ class EngineSide:
         return self.session
 
     async def _sampling(self) -> Sampling:
-        sampling = self._record.spec.sampling()
+        sampling = self._work.sampling(self._record.owner, self._record.spec)
         if not self._work.formats.constrains:
             return sampling
         # All parameters of all tools are checked for it.

@@ -30,7 +30,15 @@ class NotGenerating(SessionError):
 
 
 class DuplicateSession(SessionError):
-    """A session of that id is already open."""
+    """There is a session of that id already."""
+
+
+class RequestRepeated(SessionError):
+    """The request was carried out before, and is not carried out again."""
+
+
+class RequestConflict(SessionError):
+    """Another request was made under the name of this one."""
 
 
 class ContextFull(SessionError):
@@ -44,8 +52,20 @@ class StoreUnavailable(SessionError):
     """
 
 
-class TooManySessions(SessionError):
-    """A limit of open sessions, or of what is stored, is reached."""
+class QuotaExceeded(SessionError):
+    """A limit of what one owner may have is reached.
+
+    Attributes:
+        retry_seconds: by then it may be different; None if that depends on the owner.
+    """
+
+    def __init__(self, message: str, retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class TooManySessions(QuotaExceeded):
+    """As many sessions are open as one owner may have."""
 
 
 class EngineFailed(SessionError):

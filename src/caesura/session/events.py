@@ -121,28 +121,40 @@ class EventLog:
         self._notify()
 
     async def follow(self, after: int = 0) -> AsyncGenerator[Event, None]:
-        """Events with a number above `after`, from the past and then as they happen."""
+        """Events with a number above `after`, from the past and then as they happen.
+
+        The past is read a page at a time: a follower who is slow keeps no more of it.
+        """
         while True:
-            changed, last = self._changed, self._published
-            for event in await self._between(after, last):
+            changed = self._changed
+            page, after = await self._page(after)
+            for event in page:
                 yield event
-            after = max(after, last)
             if self._published > after:
                 continue
             if self.is_over:
                 return
             await changed.wait()
 
-    async def since(self, after: int) -> list[Event]:
-        """Events with a number above `after` that have happened by now."""
-        return await self._between(after, self._published)
+    async def next_page(self, after: int) -> tuple[list[Event], bool]:
+        """The next events with a number above `after` that have happened by now, and whether
+        there are more."""
+        while True:
+            page, after = await self._page(after)
+            has_more = self._published > after
+            if page or not has_more:
+                return page, has_more
 
-    async def _between(self, after: int, last: int) -> list[Event]:
+    async def _page(self, after: int) -> tuple[list[Event], int]:
+        """Some of the events above `after`, and the number up to which they are complete."""
+        last = max(after, self._published)
         if after + 1 >= self._recent_first:
-            return [event for event in self._recent if after < event.number <= last]
-        stored = await self._store.events(self._session_id, after)
-        known = {event.number: event for event in (*stored, *self._recent, *self._pieces)}
-        return [known[number] for number in sorted(known) if after < number <= last]
+            return [event for event in self._recent if after < event.number <= last], last
+        stored = await self._store.page_of_events(self._session_id, after)
+        if stored.last is not None:
+            last = min(last, stored.last)
+        known = {event.number: event for event in (*stored.events, *self._recent, *self._pieces)}
+        return [known[number] for number in sorted(known) if after < number <= last], last
 
     def _settle(self, number: int, event: Event | None) -> None:
         self._ready[number] = event

@@ -32,11 +32,6 @@ class Inbox:
         self._store = store
         self._last_passed_on = 0
 
-    async def add(self, text: str) -> None:
-        """Write a message down."""
-        await self._store.commit(self._store.add_message(self._session_id, text))
-        self.has_news = True
-
     async def waiting(self) -> list[UserMessage]:
         """All messages that are not in the transcript."""
         self.has_news = False

@@ -65,6 +65,7 @@ class Journal:
                 "text": question.text,
                 "tool": question.tool,
                 "arguments": dict(question.arguments),
+                "provider": question.provider,
             }
             await self._events.commit(
                 self._store.add_approval(question), reports=[(EventType.ASKED, asked)]

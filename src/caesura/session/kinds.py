@@ -8,9 +8,21 @@ from caesura.cml import Mode
 from caesura.session.agent import Agent
 from caesura.session.cml_agent import CmlAgent
 from caesura.session.futures_agent import FuturesAgent, futures_prompt
-from caesura.session.records import Protocol, SessionRecord, SessionSpec
+from caesura.session.records import (
+    NO_PROMPTED,
+    Phase,
+    Protocol,
+    SessionRecord,
+    SessionSpec,
+)
 from caesura.session.turn_agent import TurnAgent
 from caesura.session.workplace import Workplace
+
+_KINDS: dict[Protocol | None, type[Agent]] = {
+    Protocol.NATIVE: TurnAgent,
+    Protocol.CML: CmlAgent,
+    Protocol.FUTURES: FuturesAgent,
+}
 
 
 def agent_of(record: SessionRecord, transcript: Sequence[int], workplace: Workplace) -> Agent:
@@ -18,14 +30,14 @@ def agent_of(record: SessionRecord, transcript: Sequence[int], workplace: Workpl
 
     Raises:
         KeyError: one of its tools is not configured any more.
-        ValueError: the model does not know the protocol any more.
+        ValueError: the model does not know the protocol any more, or there is no such protocol.
     """
-    kinds: dict[Protocol | None, type[Agent]] = {
-        Protocol.CML: CmlAgent,
-        Protocol.PROMPTED: CmlAgent,
-        Protocol.FUTURES: FuturesAgent,
-    }
-    kind = kinds.get(record.spec.protocol, TurnAgent)
+    spec = record.spec
+    # Sessions of the first version had no mode and were native; a migration took away protocols
+    # that were removed.
+    if spec.protocol is None and spec.function_calling and record.phase is not Phase.ENDED:
+        raise ValueError(NO_PROMPTED)
+    kind = _KINDS.get(spec.protocol, TurnAgent)
     return kind(record, transcript, workplace)
 
 
@@ -38,9 +50,9 @@ def first_prompt(
         ValueError: the chat template refuses the messages.
     """
     match spec.protocol, spec.function_calling:
-        case ((Protocol.CML | Protocol.PROMPTED), Mode() as mode):
+        case Protocol.CML, Mode() as mode:
             expected = workplace.executor.declared_seconds()
-            made = workplace.formats.of(spec.protocol)
+            made = workplace.formats.for_cml()
             return made.prompt(spec.messages, definitions, mode, expected)
         case Protocol.FUTURES, _:
             return futures_prompt(workplace.dialogue, spec.messages, definitions)

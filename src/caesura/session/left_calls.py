@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -64,7 +65,14 @@ class LeftCalls:
             events, self._store, self._approvals, _nobody_expects, _nobody_waits, _at_once
         )
         return PendingCalls(
-            session_id, None, self._executor, self._store, events, journal, lambda: None
+            session_id,
+            None,
+            self._executor,
+            self._store,
+            events,
+            journal,
+            lambda: None,
+            sys.maxsize,  # as many as were run before
         )
 
 

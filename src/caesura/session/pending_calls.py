@@ -28,6 +28,7 @@ class PendingCalls:
         events: where results are reported.
         journal: what is kept while they run.
         changed: called whenever a result is there, or could not be written.
+        per_turn: calls of one turn that are run; the others are refused.
 
     Attributes:
         records: the calls, in the order in which they were made.
@@ -43,6 +44,7 @@ class PendingCalls:
         events: EventLog,
         journal: Journal,
         changed: Callable[[], None],
+        per_turn: int,
     ) -> None:
         self.records: list[CallRecord] = []
         self._session_id = session_id
@@ -52,6 +54,7 @@ class PendingCalls:
         self._events = events
         self._journal = journal
         self._changed = changed
+        self._per_turn = per_turn
         self.unread: set[str] = set()
         self._tasks: dict[asyncio.Task[None], frozenset[str]] = {}
         self._failure: BaseException | None = None
@@ -59,6 +62,7 @@ class PendingCalls:
     async def load(self) -> None:
         """Take them from the store; none is run yet."""
         self.records = await self._store.undelivered_calls(self._session_id, with_results=True)
+        self._executor.expect(record.call.name for record in self.unfinished)
 
     @property
     def unfinished(self) -> list[CallRecord]:
@@ -125,9 +129,7 @@ class PendingCalls:
         message = (
             f"{limit} calls are pending (max_pending_calls). Wait for a result, then call again."
         )
-        content = error_content("too_many_pending", message)
-        call = record.call
-        return CallResult(call.id, call.name, CallEnding.FAILED, content, seconds=0)
+        return _not_run(record, "too_many_pending", message)
 
     def release(self, call_ids: Collection[str]) -> list[asyncio.Task[None]]:
         """Give away the tasks of calls that outlive the session; they are pending no more."""
@@ -193,6 +195,9 @@ class PendingCalls:
     def _without_running(self, record: CallRecord) -> CallResult | None:
         """The result of a call that is not run, now or again."""
         call = record.call
+        if record.position >= self._per_turn:
+            message = f"only {self._per_turn} calls are run at once. Call again for the others."
+            return _not_run(record, "too_many_calls", message)
         if self._offered is not None and call.name not in self._offered:
             return self._executor.unknown(call, self._offered)
         repeated = record.state is CallState.DISPATCHED
@@ -205,3 +210,8 @@ class PendingCalls:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
             self._changed()
+
+
+def _not_run(record: CallRecord, code: str, message: str) -> CallResult:
+    content = error_content(code, message)
+    return CallResult(record.call.id, record.call.name, CallEnding.FAILED, content, seconds=0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from caesura.cml import FrameRules, TextRules
+from caesura.cml import FrameRules
 from caesura.session.errors import ContextFull
 
 
@@ -40,6 +40,8 @@ class Sampling:
             session's end-of-sequence token ends the turn and is not part of the output.
         grammar: what the turn may be, in a language of the engine; None: anything.
         extra: further arguments for the engine, as they are; for what only one engine knows.
+        salt: sessions of different salts use nothing of each other's contexts, though they have
+            the same tokens; the same in all turns of a session.
     """
 
     max_tokens: int
@@ -53,9 +55,10 @@ class Sampling:
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    frames: FrameRules | TextRules | None = None
+    frames: FrameRules | None = None
     grammar: str | None = None
     extra: Mapping[str, object] | None = None
+    salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class EngineStream(Protocol):
         Exactly one delta has `stop` set for the prompt and for each call of `extend`. When
         tokens were appended while the session generated, the turn that they ended has
         `StopReason.INTERRUPTED`, unless it stopped by itself at that moment. With
-        `Sampling.frames` they end it where `caesura.cml.TurnWatch` allows it.
+        `Sampling.frames` they end it where `caesura.cml.FrameWatch` allows it.
         """
         ...
 

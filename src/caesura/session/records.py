@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from caesura.cml import AtEnd, Mode
 from caesura.session.protocol import Sampling, SamplingDefaults
@@ -38,8 +38,24 @@ class Protocol(StrEnum):
 
     NATIVE = "native"  # its own tool-call format; a turn ends with its calls
     CML = "cml"  # markers that are tokens (docs/reference/cml.md)
-    PROMPTED = "prompted"  # the same markers as text, explained in the prompt
     FUTURES = "futures"  # its own tool-call format; a call is answered with a future
+
+
+INSTEAD_OF_CML = (
+    "use the model's own tool calls (protocol native, or futures for async), or a model trained "
+    "with `caesura train`"
+)
+NO_PROMPTED = f"protocol prompted, CML spelled as text, was removed: {INSTEAD_OF_CML}"
+
+
+def _not_removed(protocol: object) -> object:
+    if protocol == "prompted":
+        raise ValueError(NO_PROMPTED)
+    return protocol
+
+
+AskedProtocol = Annotated[Protocol, BeforeValidator(_not_removed)]
+"""A protocol that somebody asks for; of one that there was they are told what to use instead."""
 
 
 class SampledFields(BaseModel):
@@ -94,7 +110,7 @@ class SessionSpec(SampledFields):
         "all are there; `async`, the model goes on, and results come as interrupts. By default as "
         "the server's `sessions.function_calling` says, or as the model's own format has it.",
     )
-    protocol: Protocol | None = Field(
+    protocol: AskedProtocol | None = Field(
         None,
         description="How the model is told of that; by default the server's `sessions.protocol`.",
     )

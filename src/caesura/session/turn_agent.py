@@ -69,6 +69,7 @@ class TurnAgent(Agent):
             limit = f"the session has had its {self.spec.max_turns} turns (max_turns)"
             await self._end(SessionEnding.LIMIT, limit)
             return
+        await self._require_room()
         session = await self._engine_session()
         turn = await self._start_turn(session)
         async for delta in session:
@@ -88,7 +89,7 @@ class TurnAgent(Agent):
         """The session in the engine, generating: resumed already, or opened anew."""
         session = self._session
         if session is None or session.state is SessionState.CLOSED:
-            sampling = self.spec.sampling()
+            sampling = self._work.sampling(self.owner, self.spec)
             session = await Session.open(
                 self._work.engine, self._transcript, sampling, session_id=self.id
             )

@@ -1,13 +1,15 @@
 """What all server-run sessions share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
 from caesura.session.calling import Durations
 from caesura.session.dialogue import Dialogue
 from caesura.session.left_calls import LeftCalls
-from caesura.session.protocol import TokenEngine
+from caesura.session.limits import Limits
+from caesura.session.protocol import Sampling, TokenEngine
+from caesura.session.records import SessionSpec
 from caesura.session.store import Store
 from caesura.session.supervisor import Supervisor
 from caesura.tools.executor import Executor
@@ -24,9 +26,12 @@ class Workplace:
         store: what is written down.
         approvals: what waits for a human.
         formats: how the model is told of calls, where it is not in its own format.
+        limits: of what sessions may be and take.
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
         supervisor: runs what goes on in the background.
+        separates_owners: sessions of different owners share no contexts: how much of one is found
+            would tell others what it says.
     """
 
     engine: TokenEngine
@@ -35,13 +40,20 @@ class Workplace:
     store: Store
     approvals: Approvals
     formats: CallFormats = field(default_factory=CallFormats)
+    limits: Limits = field(default_factory=Limits)
     left_calls: LeftCalls = field(init=False)
     durations: dict[str, Durations] = field(default_factory=dict)
     supervisor: Supervisor = field(default_factory=Supervisor)
+    separates_owners: bool = False
 
     def __post_init__(self) -> None:
         left_calls = LeftCalls(self.executor, self.store, self.approvals)
         object.__setattr__(self, "left_calls", left_calls)
+
+    def sampling(self, owner: str, spec: SessionSpec) -> Sampling:
+        """How the turns of an owner's session are generated."""
+        salt = owner if self.separates_owners else None
+        return replace(spec.sampling(), salt=salt)
 
     def durations_of(self, owner: str) -> Durations:
         """How long the calls of an owner's sessions take."""

@@ -1,5 +1,6 @@
 """A tool call, how it ended, and what its caller keeps for it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -86,6 +87,7 @@ class Question:
         arguments: the call's arguments.
         choices: suggested answers, for `QuestionKind.QUESTION`.
         schema: JSON schema of the answer's content, for `QuestionKind.INPUT`.
+        provider: who runs the tool; see `Endpoint.provider`.
     """
 
     key: str
@@ -97,6 +99,12 @@ class Question:
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     schema: Mapping[str, JsonValue] | None = None
+    provider: str = ""
+
+    @property
+    def arguments_text(self) -> str:
+        """The arguments as JSON for a human to read, a value a line, with all their digits."""
+        return json.dumps(self.arguments, indent=2, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ _UNSUPPORTED = {
     inspect.Parameter.VAR_POSITIONAL: "takes any number of values",
     inspect.Parameter.VAR_KEYWORD: "takes any keyword",
 }
+# What these keys of a schema have is no schema.
+_VALUES = frozenset({"const", "default", "enum", "examples"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ def callable_schema(function: Callable[..., Any]) -> CallableSchema:
     except PydanticUserError as error:
         raise ValueError(f"a parameter's type cannot come from JSON: {error.message}") from None
     return CallableSchema(
-        description=_description(docstring),
+        description="\n\n".join(
+            filter(None, (docstring.short_description, docstring.long_description))
+        ),
         document=_without_titles(document),
         model=model,
         fields=names,
@@ -97,21 +101,14 @@ def callable_schema(function: Callable[..., Any]) -> CallableSchema:
     )
 
 
-def _description(docstring: docstring_parser.Docstring) -> str:
-    parts = (docstring.short_description, docstring.long_description)
-    return "\n\n".join(part for part in parts if part)
-
-
-def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
+def _without_titles(schema: Any) -> Any:
     """The schema without the titles that pydantic makes of names."""
-    cleaned = {
-        key: _without_titles(value) if isinstance(value, dict) else value
+    if isinstance(schema, list):
+        return [_without_titles(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: value if key in _VALUES else _without_titles(value)
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str))
     }
-    for key in ("anyOf", "allOf", "oneOf", "prefixItems"):
-        if isinstance(cleaned.get(key), list):
-            cleaned[key] = [
-                _without_titles(item) if isinstance(item, dict) else item for item in cleaned[key]
-            ]
-    return cleaned

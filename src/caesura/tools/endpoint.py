@@ -73,6 +73,12 @@ class Endpoint(ABC):
         """Whether its settings put each call before a human, to approve or to answer it."""
         return self.settings.approve
 
+    @property
+    def provider(self) -> str:
+        """Who runs its calls, for a human who decides on one: an MCP server, a host, a function;
+        empty if it is this server itself."""
+        return ""
+
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check arguments before anything is done with them.
 

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -24,12 +25,13 @@ from caesura.tools.call import (
 )
 from caesura.tools.context import CallContext, refused
 from caesura.tools.deadline import Deadline
-from caesura.tools.endpoint import Endpoint
+from caesura.tools.endpoint import Definition, Endpoint
 from caesura.tools.environment import redacted
 from caesura.tools.failure import AttemptFailed, InvalidArguments
 from caesura.tools.metrics import tool_metrics
 from caesura.tools.result_text import clean_text, cut_text
 from caesura.tools.retry import Timing, retry_seconds
+from caesura.tools.schema import ArgumentSchema
 from caesura.tools.toolbox import Toolbox
 
 _LOG = logging.getLogger(__name__)
@@ -64,15 +66,38 @@ class Executor:
         self._metrics = tool_metrics(registry)
         self._cache = ResultCache(self._timing.now)
 
-    def definitions(self, names: Iterable[str] | None = None) -> list[dict[str, JsonValue]]:
+    def definitions(
+        self, names: Iterable[str] | None = None, *, awaited: bool = False
+    ) -> list[dict[str, JsonValue]]:
         """Tools in OpenAI's format, all by default.
+
+        Args:
+            names: which.
+            awaited: those that their MCP server may still bring are given by their names alone,
+                and their calls wait for them. For sessions that had them before a restart.
 
         Raises:
             KeyError: there is no tool of such a name.
         """
-        endpoints = self._toolbox.endpoints
-        wanted = endpoints if names is None else names
-        return [endpoints[name].definition.as_openai() for name in wanted]
+        wanted = list(self._toolbox.endpoints if names is None else names)
+        if awaited:
+            self._toolbox.expect(wanted)
+        return [self._definition(name, awaited).as_openai() for name in wanted]
+
+    def _definition(self, name: str, awaited: bool) -> Definition:
+        if awaited and name not in self._toolbox.endpoints and self._toolbox.may_bring(name):
+            return Definition(name, "", ArgumentSchema({}))
+        return self._toolbox.endpoints[name].definition
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Calls of these tools wait, if their MCP server has yet to bring them."""
+        self._toolbox.expect(names)
+
+    def absence(self, name: str) -> str:
+        """Why there is no tool of a name."""
+        if self._toolbox.may_bring(name):
+            return f"the MCP server of the tool {name[:64]!r} is not connected; try again later"
+        return f"there is no tool {name[:64]!r}"
 
     def names(self) -> list[str]:
         """All tools that there are."""
@@ -118,7 +143,7 @@ class Executor:
     async def execute(self, call: ToolCall, journal: CallJournal) -> CallResult:
         """Run a call. Raises nothing but `CancelledError`: failures are results."""
         started_seconds = self._timing.now()
-        endpoint = self._toolbox.endpoints.get(call.name)
+        endpoint = await self._toolbox.endpoint(call.name)
         label = call.name if endpoint is not None else _UNKNOWN
         try:
             outcome = await self._outcome(call, endpoint, journal)
@@ -169,13 +194,15 @@ class Executor:
     async def _outcome(
         self, call: ToolCall, endpoint: Endpoint | None, journal: CallJournal
     ) -> Outcome:
+        if endpoint is None and self._toolbox.may_bring(call.name):
+            raise AttemptFailed(self.absence(call.name), transient=True)
         if endpoint is None:
             raise _unknown_tool(call.name, self._toolbox.endpoints)
         arguments = parse_arguments(call.arguments_text)
         endpoint.check(arguments)
         run = partial(self._approved, call, endpoint, arguments, journal)
         keep_seconds = endpoint.settings.cache_seconds
-        if not keep_seconds:
+        if not keep_seconds or endpoint.asks_human:
             return await run()
         return await self._cache.outcome(cache_key(call.name, arguments), keep_seconds, run)
 
@@ -188,11 +215,11 @@ class Executor:
                 session_id=call.session_id,
                 call_id=call.id,
                 kind=QuestionKind.APPROVAL,
-                text=f"May {call.name} run?",
+                text=f"Run {call.name}?",
                 tool=call.name,
                 arguments=arguments,
             )
-            answer = await self._ask(journal, question)
+            answer = await self._ask(endpoint, journal, question)
             if not answer.accepted:
                 raise refused("A human refused this call", answer)
         return await self._attempts(call, endpoint, arguments, journal)
@@ -236,7 +263,7 @@ class Executor:
                     arguments,
                     attempt,
                     journal,
-                    ask=partial(self._ask, journal),
+                    ask=partial(self._ask, endpoint, journal),
                     execute_step=partial(self._execute_step, call.name),
                     deadline=deadline,
                 )
@@ -248,9 +275,9 @@ class Executor:
         self._metrics.fused_steps.labels(sequence).inc()
         return await self.execute(call, journal)
 
-    async def _ask(self, journal: CallJournal, question: Question) -> Answer:
+    async def _ask(self, endpoint: Endpoint, journal: CallJournal, question: Question) -> Answer:
         with self._metrics.waiting_for_human.track_inprogress():
-            return await journal.ask(question)
+            return await journal.ask(replace(question, provider=endpoint.provider))
 
     def _failed(self, failure: AttemptFailed, attempts: int) -> Outcome:
         message, _ = cut_text(

@@ -56,6 +56,12 @@ class HttpEndpoint(Endpoint):
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         self._client = httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
 
+    @property
+    def provider(self) -> str:
+        """The method and the host, without a password."""
+        scheme, _, host = self._template.origin.partition("://")
+        return f"{self._template.method} {scheme}://{host.rpartition('@')[2]}"
+
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check that the arguments fit and that a request can be made of them."""
         super().check(arguments)

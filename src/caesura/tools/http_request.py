@@ -1,7 +1,7 @@
 """The request that an HTTP tool sends: a template that arguments cannot break out of."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -12,7 +12,6 @@ from caesura.tools.failure import InvalidArguments
 from caesura.tools.schema import ArgumentSchema
 from caesura.tools.settings import HttpTool
 from caesura.tools.template import (
-    MissingValue,
     Reference,
     TextTemplate,
     as_text,
@@ -85,7 +84,7 @@ class RequestTemplate:
             raise InvalidArguments("the arguments do not give a valid address") from None
 
     def _path(self, arguments: Mapping[str, JsonValue]) -> str:
-        path = _fill(self.path, arguments, _path_value)
+        path = self.path.fill(arguments, _path_value)
         if any(segment in {".", ".."} for segment in path.split("/")):
             raise InvalidArguments("a value in the path cannot be '.' or '..'")
         return path
@@ -95,14 +94,14 @@ class RequestTemplate:
             if len(template.parts) == 1 and isinstance(template.parts[0], Reference):
                 reference = template.parts[0]
                 if reference.name in arguments:
-                    yield from _pairs(name, _value(reference, arguments))
+                    yield from _pairs(name, reference.value(arguments))
             elif all(reference.name in arguments for reference in template.references):
-                yield name, _quoted(_fill(template, arguments))
+                yield name, _quoted(template.fill(arguments))
 
     def _headers(self, arguments: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
         for name, template in self.headers:
             if all(reference.name in arguments for reference in template.references):
-                value = _fill(template, arguments)
+                value = template.fill(arguments)
                 if _NOT_IN_HEADERS.search(value):
                     raise InvalidArguments(
                         "a value in a header can have only printable ASCII characters"
@@ -166,10 +165,7 @@ def _body(value: JsonValue, arguments: Mapping[str, JsonValue]) -> JsonValue:
             for key, item in value.items()
             if all(reference.name in arguments for reference in references_in(item))
         }
-    try:
-        return fill_json(value, arguments)
-    except MissingValue as error:
-        raise InvalidArguments(str(error)) from None
+    return fill_json(value, arguments)
 
 
 def _split_url(url: str) -> tuple[str, str, str]:
@@ -199,24 +195,6 @@ def _template(key: tuple[str, ...], text: str) -> TextTemplate:
         return parse_template(text)
     except ValueError as error:
         raise RequestError(key, str(error)) from None
-
-
-def _fill(
-    template: TextTemplate,
-    arguments: Mapping[str, JsonValue],
-    encode: Callable[[JsonValue], str] = as_text,
-) -> str:
-    try:
-        return template.fill(arguments, encode)
-    except MissingValue as error:
-        raise InvalidArguments(str(error)) from None
-
-
-def _value(reference: Reference, arguments: Mapping[str, JsonValue]) -> JsonValue:
-    try:
-        return reference.value(arguments)
-    except MissingValue as error:
-        raise InvalidArguments(str(error)) from None
 
 
 def _pairs(name: str, value: JsonValue) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from mcp.client import ClientRequestContext
 from pydantic import ValidationError
 
 from caesura.tools.context import CallContext
+from caesura.tools.schema import Schema
 
 _CALL: ContextVar[CallContext | None] = ContextVar("call", default=None)
 
@@ -50,6 +51,10 @@ class Elicitation:
         if isinstance(params, types.ElicitRequestURLParams):
             answer = await call.ask_for_input(f"{params.message}\n{params.url}", None)
             return types.ElicitResult(action="accept" if answer.accepted else "decline")
+        try:
+            Schema(params.requested_schema)
+        except ValueError as error:
+            return types.ErrorData(code=types.INVALID_PARAMS, message=f"requestedSchema: {error}")
         answer = await call.ask_for_input(params.message, params.requested_schema)
         if not answer.accepted:
             return types.ElicitResult(action="decline")

@@ -1,8 +1,7 @@
 """Tools of MCP servers."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
 
 from mcp import MCPError, types
 from mcp.shared.dispatcher import ProgressFnT
@@ -15,24 +14,10 @@ from caesura.tools.mcp_content import result_as_text
 from caesura.tools.schema import ArgumentSchema
 from caesura.tools.settings import CommonSettings
 
-
-class McpConnection(Protocol):
-    """The server, as its tools see it."""
-
-    async def call_tool(
-        self,
-        name: str,
-        arguments: Mapping[str, JsonValue],
-        context: CallContext,
-        report: ProgressFnT,
-    ) -> types.CallToolResult:
-        """Run a tool.
-
-        Raises:
-            AttemptFailed: the server is away, or went away during the call.
-            MCPError: the server refuses.
-        """
-        ...
+CallTool = Callable[
+    [str, Mapping[str, JsonValue], CallContext, ProgressFnT], Awaitable[types.CallToolResult]
+]
+_LONGEST_DESCRIPTION = 4096
 
 
 class McpEndpoint(Endpoint):
@@ -42,8 +27,9 @@ class McpEndpoint(Endpoint):
         name: its name for the model.
         tool: what the server says about it.
         settings: how its calls are run.
-        connection: the server.
+        call_tool: runs it on the server.
         server_slots: the server's own, beside the tool's.
+        server: its name in the configuration.
 
     Raises:
         ValueError: its input schema cannot be used.
@@ -54,14 +40,24 @@ class McpEndpoint(Endpoint):
         name: str,
         tool: types.Tool,
         settings: CommonSettings,
-        connection: McpConnection,
+        call_tool: CallTool,
         server_slots: tuple[asyncio.Semaphore, ...],
+        server: str,
     ) -> None:
         description = settings.description or tool.description or tool.title or ""
-        super().__init__(Definition(name, description, ArgumentSchema(tool.input_schema)), settings)
+        if len(description) > _LONGEST_DESCRIPTION:
+            description = description[:_LONGEST_DESCRIPTION] + " ..."
+        schema = ArgumentSchema(tool.input_schema, lenient=True)
+        super().__init__(Definition(name, description, schema), settings)
         self.slots = (*self.slots, *server_slots)
         self._name_there = tool.name
-        self._connection = connection
+        self._call_tool = call_tool
+        self._server = server
+
+    @property
+    def provider(self) -> str:
+        """The server."""
+        return f"MCP server {self._server}"
 
     async def call(self, arguments: Mapping[str, JsonValue], context: CallContext) -> str:
         """Call the tool on its server."""
@@ -70,7 +66,7 @@ class McpEndpoint(Endpoint):
             context.progress(progress / total if total else None, message)
 
         try:
-            result = await self._connection.call_tool(self._name_there, arguments, context, report)
+            result = await self._call_tool(self._name_there, arguments, context, report)
         except MCPError as error:
             raise AttemptFailed(f"the tool's server refuses: {error.message}") from None
         except (ValidationError, RuntimeError) as error:

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters, stdio_client, types
@@ -16,12 +16,13 @@ from mcp.shared.dispatcher import ProgressFnT
 from pydantic import JsonValue
 
 from caesura.tools.context import CallContext
-from caesura.tools.endpoint import Endpoint
 from caesura.tools.failure import AttemptFailed
+from caesura.tools.foreign_log import log_foreign, logged_stream
 from caesura.tools.mcp_elicitation import Elicitation
 from caesura.tools.mcp_endpoint import McpEndpoint
+from caesura.tools.mcp_tools import McpTools, Names
 from caesura.tools.mcp_transport import watched
-from caesura.tools.settings import TOOL_NAME, CommonSettings, McpServerSettings
+from caesura.tools.settings import CommonSettings, McpServerSettings
 
 if TYPE_CHECKING:  # the SDK does not export this name
     from mcp.client._transport import TransportStreams
@@ -31,6 +32,8 @@ _FIRST_BACKOFF_SECONDS = 0.2
 _LONGEST_BACKOFF_SECONDS = 30.0
 # A connection that held for so long is taken for sound: the backoff starts again.
 _SOUND_SECONDS = 10.0
+_LISTING_SECONDS = 2.0  # lists are asked for no more often
+_LATE_SECONDS = 10.0  # how long the start waits for tools that the settings name
 _MAX_PAGES = 100
 _SESSION_TERMINATED = "Session terminated"
 
@@ -38,46 +41,63 @@ _SESSION_TERMINATED = "Session terminated"
 class McpServer:
     """Connects to a server, keeps the list of its tools, and connects again when it is lost.
 
-    Attributes:
-        name: its name in the configuration.
-        endpoints: its tools by their names for the model; changed in place.
-        names_there: the names that all its tools have there.
-
     Args:
         name: its name in the configuration.
         settings: its settings.
+        names: where each name of a tool comes from.
+        secrets: what is kept out of the log.
+
+    Attributes:
+        name: its name in the configuration.
+        tools: what it offers.
+        wait_seconds: how long a call waits for a server that is away.
     """
 
-    def __init__(self, name: str, settings: McpServerSettings) -> None:
+    def __init__(
+        self, name: str, settings: McpServerSettings, names: Names, secrets: frozenset[str]
+    ) -> None:
         self.name = name
-        self.endpoints: dict[str, Endpoint] = {}
-        self.names_there: frozenset[str] = frozenset()
+        self.wait_seconds = settings.connect_timeout_seconds
+        self.tools = McpTools(name, settings, names, self._endpoint)
         self._settings = settings
+        self._secrets = secrets
         limit = settings.max_concurrency
         self._slots = (asyncio.Semaphore(limit),) if limit else ()
         self._elicitation = Elicitation()
         self._client: Client | None = None
         self._connected = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._is_lost = False
+        self._ended = asyncio.Event()  # the connection is lost, or is to be closed
+        self._to_list = asyncio.Event()
         self._is_closing = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect and list the tools.
+        """Connect and list the tools, or go on trying.
 
         Raises:
-            ValueError: it cannot be connected to, or its tools cannot be offered.
+            ValueError: it cannot be connected to, and is required or cannot be started at all.
         """
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # A task of its own: the client must be closed by the task that opened it.
         self._task = asyncio.create_task(self._run(first), name=f"mcp {self.name}")
-        await first
+        try:
+            await first
+        except Exception as error:
+            cause = _cause(error)
+            no_program = self._settings.command is not None and isinstance(cause, OSError)
+            if self._settings.required or no_program:
+                raise ValueError(_reason(cause)) from None
+            self._log(f"is not there ({_reason(cause)}): its tools are offered once it is")
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(_LATE_SECONDS, self.wait_seconds)):
+                while self.tools.missing() and self._tells_changes():
+                    await self.tools.next_list()
 
     async def close(self) -> None:
         """Disconnect, and end the process if it is one."""
         self._is_closing = True
-        self._wake.set()
+        self._ended.set()
         if self._task is not None:
             if self._client is None:
                 self._task.cancel()  # it may be connecting, which can take long
@@ -90,7 +110,12 @@ class McpServer:
         context: CallContext,
         report: ProgressFnT,
     ) -> types.CallToolResult:
-        """Run a tool; see `McpConnection`."""
+        """Run a tool.
+
+        Raises:
+            AttemptFailed: the server is away, or went away during the call.
+            MCPError: the server refuses.
+        """
         client = await self._connected_client()
         try:
             with self._elicitation.during(context):
@@ -98,7 +123,9 @@ class McpServer:
         except MCPError as error:
             if not _means_lost(error):
                 raise
-            self._lose(client)
+            if client is self._client:
+                self._disconnected()
+                self._ended.set()
             raise AttemptFailed(
                 "the connection to the tool's server was lost during the call; it may or may "
                 "not have had its effects",
@@ -108,7 +135,7 @@ class McpServer:
 
     async def _connected_client(self) -> Client:
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_seconds):
+            async with asyncio.timeout(self.wait_seconds):
                 await self._connected.wait()
         except TimeoutError:
             raise AttemptFailed(
@@ -125,60 +152,71 @@ class McpServer:
             try:
                 await self._stay_connected(first)
             except Exception as error:  # whatever ends a connection, the answer is a new one
-                if not first.done():
-                    first.set_exception(ValueError(_reason(error)))
-                    return
-                _LOG.warning("MCP server %s: %s", self.name, _reason(error))
+                if first.done():
+                    self._log(_reason(_cause(error)))
+                else:
+                    first.set_exception(error)
             if time.monotonic() - started_seconds >= _SOUND_SECONDS:
                 backoff_seconds = _FIRST_BACKOFF_SECONDS
             if not self._is_closing:
-                _LOG.warning(
-                    "MCP server %s is lost; connecting again in %g s", self.name, backoff_seconds
-                )
-                await self._pause(backoff_seconds)
+                self._log(f"is lost; it is connected again in {backoff_seconds:g} s")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(backoff_seconds):
+                        await self._closing()
             backoff_seconds = min(_LONGEST_BACKOFF_SECONDS, 2 * backoff_seconds)
 
-    async def _pause(self, seconds: float) -> None:
-        self._wake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not self._is_closing:
-                    await self._wake.wait()
-                    self._wake.clear()
+    async def _closing(self) -> None:
+        while not self._is_closing:
+            self._ended.clear()
+            await self._ended.wait()
 
     async def _stay_connected(self, first: asyncio.Future[None]) -> None:
         """Connect, and return when the connection is lost or to be closed."""
-        self._is_lost = False
-        self._wake.clear()
+        self._ended.clear()
+        self._to_list.clear()
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(self._settings.connect_timeout_seconds):
                 client = await stack.enter_async_context(self._new_client())
-                await self._list_tools(client)
+                # The SDK would check results with Python's `re`, in the event loop.
+                setattr(client.session, "validate_tool_result", _unchecked)  # noqa: B010
+                self.tools.update(await _listed(client))
             self._client = client
             stack.callback(self._disconnected)
             self._connected.set()
             if not first.done():
                 first.set_result(None)
-            await stack.enter_async_context(self._listening(client))
-            await self._until_lost(client)
+            if self._tells_changes():
+                await stack.enter_async_context(_meanwhile(self._listen(client)))
+            await stack.enter_async_context(_meanwhile(self._keep_listing(client)))
+            if not self._is_closing:
+                await self._ended.wait()
 
     def _disconnected(self) -> None:
         """New calls wait for the next connection."""
         self._client = None
         self._connected.clear()
 
-    async def _until_lost(self, client: Client) -> None:
+    async def _keep_listing(self, client: Client) -> None:
+        """Ask for the tools when they change. While a server does not answer, the last list and
+        the calls that are under way stay."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            if self._is_lost or self._is_closing:
-                return
-            async with asyncio.timeout(self._settings.connect_timeout_seconds):
-                await self._list_tools(client)
+            await self._to_list.wait()
+            self._to_list.clear()
+            try:
+                async with asyncio.timeout(self._settings.connect_timeout_seconds):
+                    self.tools.update(await _listed(client))
+            except (MCPError, TimeoutError, ValueError, RuntimeError) as error:
+                self._log(f"does not list its tools: {_reason(_cause(error))}")
+                self._to_list.set()
+            await asyncio.sleep(_LISTING_SECONDS)
+
+    def _tells_changes(self) -> bool:
+        capabilities = self._client.server_capabilities.tools if self._client else None
+        return bool(capabilities and capabilities.list_changed)
 
     def _new_client(self) -> Client:
         return Client(
-            watched(self._transport(), self._end_of_stream),
+            watched(self._transport(), self._ended.set),
             message_handler=self._received,
             elicitation_callback=self._elicitation.answer,
             cache=None,
@@ -195,8 +233,9 @@ class McpServer:
                 env=env,
                 encoding_error_handler="replace",
             )
-            async with stdio_client(parameters) as streams:
-                yield streams
+            with logged_stream(_LOG, f"MCP server {self.name}", self._secrets) as errors:
+                async with stdio_client(parameters, errors) as streams:
+                    yield streams
         else:
             headers = {key: value.get_secret_value() for key, value in settings.headers.items()}
             # No limit on reading: calls have their own.
@@ -207,87 +246,70 @@ class McpServer:
             ):
                 yield streams
 
-    def _end_of_stream(self) -> None:
-        self._is_lost = True
-        self._wake.set()
-
-    def _lose(self, client: Client) -> None:
-        if client is self._client:
-            self._disconnected()
-            self._end_of_stream()
+    def list_again(self) -> None:
+        """Ask for the list of tools soon."""
+        self._to_list.set()
 
     async def _received(self, message: IncomingMessage) -> None:
         if isinstance(message, types.ToolListChangedNotification):
-            self._wake.set()
-
-    @asynccontextmanager
-    async def _listening(self, client: Client) -> AsyncIterator[None]:
-        """Listen for changes of the tools, where the protocol's version has it."""
-        tools = client.server_capabilities.tools
-        if tools is None or not tools.list_changed:
-            yield
-            return
-        listener = asyncio.create_task(self._listen(client))
-        try:
-            yield
-        finally:
-            listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
+            self.list_again()
 
     async def _listen(self, client: Client) -> None:
+        """Listen for changes of the tools, where the protocol's version has it."""
         try:
             async with client.listen(tools_list_changed=True) as changes:
-                self._wake.set()  # for a change between the first listing and now
+                self.list_again()  # for a change between the first listing and now
                 async for _ in changes:
-                    self._wake.set()
+                    self.list_again()
         except ListenNotSupportedError:
             pass  # older versions of the protocol notify without being asked
         except (MCPError, SubscriptionLost, TimeoutError):
             _LOG.debug("MCP server %s does not tell changes of its tools", self.name)
 
-    async def _list_tools(self, client: Client) -> None:
-        tools: list[types.Tool] = []
-        cursor: str | None = None
-        for _ in range(_MAX_PAGES):
-            page = await client.list_tools(cursor=cursor)
-            tools += page.tools
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        self.names_there = frozenset(tool.name for tool in tools)
-        endpoints = self._offered(tools)
-        self.endpoints.clear()
-        self.endpoints.update(endpoints)
+    def _endpoint(self, name: str, tool: types.Tool, settings: CommonSettings) -> McpEndpoint:
+        return McpEndpoint(name, tool, settings, self.call_tool, self._slots, self.name)
 
-    def _offered(self, tools: list[types.Tool]) -> dict[str, Endpoint]:
-        """Endpoints of the tools that are wanted and can be offered; others are logged."""
-        wanted = self._settings.tools
-        prefix = f"{self.name}_" if self._settings.prefix is None else self._settings.prefix
-        endpoints: dict[str, Endpoint] = {}
-        for tool in tools:
-            if wanted is not None and tool.name not in wanted:
-                continue
-            name = prefix + "".join(c if TOOL_NAME.fullmatch(c) else "_" for c in tool.name)
-            if TOOL_NAME.fullmatch(name) is None:
-                _LOG.warning("MCP server %s: the name %r is too long", self.name, name)
-            elif name in endpoints:
-                _LOG.warning("MCP server %s: it has two tools %r", self.name, name)
-            else:
-                settings = self._settings.settings.get(tool.name, CommonSettings())
-                try:
-                    endpoints[name] = McpEndpoint(name, tool, settings, self, self._slots)
-                except ValueError as error:
-                    _LOG.warning("MCP server %s: tool %r: %s", self.name, tool.name, error)
-        return endpoints
+    def _log(self, message: str) -> None:
+        log_foreign(_LOG, f"MCP server {self.name} {message}", self._secrets)
+
+
+async def _listed(client: Client) -> list[types.Tool]:
+    tools: list[types.Tool] = []
+    cursor: str | None = None
+    for _ in range(_MAX_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        tools += page.tools
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return tools
+
+
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _unchecked(name: str, result: types.CallToolResult) -> None:
+    """Leave a result as it is."""
 
 
 def _means_lost(error: MCPError) -> bool:
     return error.code == types.CONNECTION_CLOSED or error.message == _SESSION_TERMINATED
 
 
-def _reason(error: BaseException) -> str:
+def _cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    return error
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer"
     return f"{type(error).__name__}: {error}"

@@ -21,9 +21,10 @@ class ToolMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.calls = Counter(
-            "caesura_tool_calls", "Tool calls by ending.", ["tool", "ending"], registry=registry
-        )
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"caesura_tool_{name}", text, ["tool", *labels], registry=registry)
+
+        self.calls = counter("calls", "Tool calls by ending.", "ending")
         self.seconds = Histogram(
             "caesura_tool_seconds",
             "Seconds from a tool call to its result.",
@@ -31,24 +32,12 @@ class ToolMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.retries = Counter(
-            "caesura_tool_retries", "Repeated attempts.", ["tool"], registry=registry
+        self.retries = counter("retries", "Repeated attempts.")
+        self.cache_hits = counter("cache_hits", "Calls that another call's result served.")
+        self.bundled = counter(
+            "bundled_calls", "Calls that ran together with others of the same turn."
         )
-        self.cache_hits = Counter(
-            "caesura_tool_cache_hits",
-            "Calls that another call's result served.",
-            ["tool"],
-            registry=registry,
-        )
-        self.bundled = Counter(
-            "caesura_tool_bundled_calls",
-            "Calls that ran together with others of the same turn.",
-            ["tool"],
-            registry=registry,
-        )
-        self.fused_steps = Counter(
-            "caesura_tool_fused_steps", "Steps of sequences.", ["tool"], registry=registry
-        )
+        self.fused_steps = counter("fused_steps", "Steps of sequences.")
         self.waiting_for_human = Gauge(
             "caesura_tool_waiting_for_human",
             "Questions that wait for a human's answer.",

@@ -45,6 +45,11 @@ class ModelEndpoint(Endpoint):
             timeout=None,
         )
 
+    @property
+    def provider(self) -> str:
+        """The model."""
+        return f"model {self._model.model}"
+
     async def call(self, arguments: Mapping[str, JsonValue], context: CallContext) -> str:
         """Ask the model, and return its answer."""
         messages: list[ChatCompletionMessageParam] = []

@@ -46,7 +46,13 @@ class PythonEndpoint(Endpoint):
             Definition(name, description, ArgumentSchema(self._schema.document)), settings
         )
         self._function = function
+        self._reference = settings.callable
         self._left_threads = 0
+
+    @property
+    def provider(self) -> str:
+        """The function's reference."""
+        return self._reference
 
     def check(self, arguments: Mapping[str, JsonValue]) -> None:
         """Check arguments, converting them where a person would ("5" is a number)."""

@@ -1,7 +1,7 @@
 """Several calls as one."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from pydantic import JsonValue
@@ -38,6 +38,7 @@ class SequenceEndpoint(Endpoint):
         name: the tool's name.
         settings: its settings.
         endpoints: all tools, by name.
+        may_come: whether a tool that is not there may still come; the step is checked then.
 
     Raises:
         SequenceError: a step cannot work.
@@ -46,17 +47,30 @@ class SequenceEndpoint(Endpoint):
     """
 
     def __init__(
-        self, name: str, settings: SequenceTool, endpoints: Mapping[str, Endpoint]
+        self,
+        name: str,
+        settings: SequenceTool,
+        endpoints: Mapping[str, Endpoint],
+        may_come: Callable[[str], bool],
     ) -> None:
         schema = ArgumentSchema.closed(settings.parameters)
         super().__init__(Definition(name, settings.description or "", schema), settings)
         self._steps = settings.steps
         self._gives_all = settings.result == "all"
         self._endpoints = endpoints
+        is_complete = True
         for index, step in enumerate(self._steps):
-            self._check_step(index, step)
-        if settings.idempotent and not self.is_idempotent:
+            if step.tool in endpoints or not may_come(step.tool):
+                self._check_step(index, step)
+            else:
+                is_complete = False
+        if settings.idempotent and is_complete and not self.is_idempotent:
             raise ValueError("idempotent = true, but not every step is; remove it, or mark them")
+
+    @property
+    def provider(self) -> str:
+        """The tools of its steps."""
+        return f"sequence of {', '.join(step.tool for step in self._steps)}"
 
     @property
     def is_idempotent(self) -> bool:

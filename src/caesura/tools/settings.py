@@ -1,7 +1,7 @@
 """The settings of tools, as they are written in the configuration file."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
@@ -20,12 +20,9 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class CommonSettings(_Settings):
-    """What every tool has."""
+class CallSettings(_Settings):
+    """How calls are run."""
 
-    description: str | None = Field(
-        default=None, description="What the tool does, for the model. Some types have a default."
-    )
     timeout_seconds: float = Field(
         default=60,
         ge=0,
@@ -49,9 +46,6 @@ class CommonSettings(_Settings):
         gt=0,
         description="Wait before the first retry; doubles with each, and is shortened at random "
         "by up to half. `Retry-After` is obeyed.",
-    )
-    max_concurrency: int | None = Field(
-        default=None, ge=1, description="Attempts at the same time, over all sessions."
     )
     max_result_bytes: int = Field(
         default=64 * 2**10,
@@ -101,6 +95,17 @@ class CommonSettings(_Settings):
 
     def _may_repeat(self) -> bool:
         return self.idempotent
+
+
+class CommonSettings(CallSettings):
+    """What every tool has."""
+
+    description: str | None = Field(
+        default=None, description="What the tool does, for the model. Some types have a default."
+    )
+    max_concurrency: int | None = Field(
+        default=None, ge=1, description="Attempts at the same time, over all sessions."
+    )
 
 
 class PythonTool(CommonSettings):
@@ -213,11 +218,12 @@ class SequenceTool(CommonSettings):
     )
 
 
-class McpServerSettings(_Settings):
+class McpServerSettings(CallSettings):
     """A server of the Model Context Protocol, and all its tools.
 
-    It is a process (`command`) or an address (`url`). A server that dies is started or
-    connected again; calls that were under way fail.
+    It is a process (`command`) or an address (`url`). A server that dies or is not there yet is
+    started or connected again; calls that were under way fail. What is set here of `[tools.NAME]`,
+    such as `approve`, goes for each of its tools that has no other setting.
     """
 
     command: str | None = Field(default=None, description="The program to start (stdio).")
@@ -234,14 +240,29 @@ class McpServerSettings(_Settings):
     prefix: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9_-]*$",
-        description="Put before its tools' names; `NAME_` by default.",
+        description="Put before its tools' names; `NAME_` by default. A name with other characters "
+        "than `A-Z a-z 0-9 _ -`, or with more than 64, gets a digest of itself at its end.",
     )
     tools: list[str] | None = Field(
-        default=None, description="The tools to offer, by their names there; all by default."
+        default=None,
+        description="The tools to offer, by the names that the model sees or by their names there; "
+        "all by default.",
     )
     settings: dict[str, CommonSettings] = Field(
         default_factory=dict,
-        description="Settings of single tools, by their names there: those that every tool has.",
+        description="Settings of single tools, by the names that the model sees or by their names "
+        "there: those that every tool has.",
+    )
+    follow_changes: bool = Field(
+        default=False,
+        description="Offer tools that are added or changed while Caesura runs. Else a tool is "
+        "offered only as long as its name, description and parameters are those of the first list; "
+        "changes are logged.",
+    )
+    required: bool = Field(
+        default=False,
+        description="Do not start without it. Else a server that cannot be reached at start is "
+        "logged, and its tools are offered as soon as it can be.",
     )
     connect_timeout_seconds: float = Field(
         default=30,
@@ -255,6 +276,29 @@ class McpServerSettings(_Settings):
         "before 2026-07-28 that ask the user need 1, since a question there does not say which "
         "call it belongs to.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_down(cls, data: Any) -> Any:
+        """What is set for all tools, to those with settings of their own."""
+        if not isinstance(data, dict) or not isinstance(data.get("settings"), dict):
+            return data
+        common = {key: data[key] for key in CallSettings.model_fields if key in data}
+        own = data["settings"]
+        return data | {
+            "settings": {
+                tool: common | own[tool] if isinstance(own[tool], dict) else own[tool]
+                for tool in own
+            }
+        }
+
+    def common(self) -> CommonSettings:
+        """The settings of a tool that has none of its own."""
+        return CommonSettings(**{key: getattr(self, key) for key in CallSettings.model_fields})
+
+    def prefix_of(self, server: str) -> str:
+        """What the names of its tools begin with."""
+        return f"{server}_" if self.prefix is None else self.prefix
 
     @model_validator(mode="after")
     def _check_transport(self) -> Self:

@@ -7,13 +7,20 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from caesura.tools.failure import InvalidArguments
+
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 _REFERENCE = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+|\[\d+\])*")
 _KEY = re.compile(r"[\w-]+")
 
 
-class MissingValue(LookupError):
+class MissingValue(InvalidArguments):
     """A place whose value is not there; the message names what is missing."""
+
+
+def as_text(value: JsonValue) -> str:
+    """A value inside a text: texts as they are, others as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,9 @@ class TextTemplate:
         """The places, in order."""
         return (part for part in self.parts if isinstance(part, Reference))
 
-    def fill(self, scope: Mapping[str, JsonValue], encode: Callable[[JsonValue], str]) -> str:
+    def fill(
+        self, scope: Mapping[str, JsonValue], encode: Callable[[JsonValue], str] = as_text
+    ) -> str:
         """The text with values, each written by `encode`.
 
         Raises:
@@ -98,11 +107,6 @@ def parse_template(text: str) -> TextTemplate:
     return TextTemplate(tuple(parts))
 
 
-def as_text(value: JsonValue) -> str:
-    """A value inside a text: texts as they are, others as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def references_in(value: JsonValue) -> Iterator[Reference]:
     """The places in JSON.
 
@@ -129,7 +133,7 @@ def fill_json(value: JsonValue, scope: Mapping[str, JsonValue]) -> JsonValue:
         template = parse_template(value)
         if len(template.parts) == 1 and isinstance(template.parts[0], Reference):
             return template.parts[0].value(scope)
-        return template.fill(scope, as_text)
+        return template.fill(scope)
     if isinstance(value, list):
         return [fill_json(item, scope) for item in value]
     if isinstance(value, dict):

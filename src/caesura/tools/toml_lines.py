@@ -1,18 +1,12 @@
 """On which line of a TOML text a key is, which `tomllib` does not tell."""
 
-import re
+import tomllib
 from collections.abc import Iterator
+from typing import Any
 
 KeyPath = tuple[str | int, ...]
 
-_SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_BLANKS = re.compile(r"[ \t]*")
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_STRING = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}(?!")|\'\'\'.*?\'{3,5}(?!\')|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'',
-    re.DOTALL,
-)
-_SCALAR = re.compile(r"[^,\]}\n#]+")
+_CLOSINGS = ("", "\n]", "\n]]", "\n]]]")
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
@@ -22,8 +16,27 @@ def key_lines(text: str) -> dict[KeyPath, int]:
         text: TOML that `tomllib` accepts; of others the result means nothing.
     """
     lines: dict[KeyPath, int] = {}
-    for path, line in _Scanner(text).document():
-        lines.setdefault(path, line)
+    tables: dict[KeyPath, int] = {}  # how many items each array of tables has so far
+    table: KeyPath = ()
+    statement, since = "", 0
+    for number, line in enumerate(text.split("\n"), 1):
+        statement += line + "\n"
+        if not since and line.strip() and not line.lstrip().startswith("#"):
+            since = number
+        found, is_whole = _parsed(statement)
+        if found is None:
+            continue
+        if is_whole and statement.lstrip().startswith("["):
+            table = _table(found, tables)
+            lines.setdefault(table, since)
+            if isinstance(table[-1], int):
+                lines.setdefault(table[:-1], since)
+        else:
+            for path in _paths(found):
+                lines.setdefault((*table, *path), since)
+        since = 0
+        if is_whole:
+            statement = ""
     return lines
 
 
@@ -35,114 +48,34 @@ def nearest_line(lines: dict[KeyPath, int], path: KeyPath) -> int:
     return 1
 
 
-class _Scanner:
-    """One pass over a valid TOML text."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-        self._line = 1
-        # How many items each array of tables has so far.
-        self._tables: dict[KeyPath, int] = {}
-
-    def document(self) -> Iterator[tuple[KeyPath, int]]:
-        prefix: KeyPath = ()
-        self._take(_SPACE)
-        while self._at < len(self._text):
-            line = self._line
-            if self._text.startswith("[[", self._at):
-                self._skip(2)
-                keys = self._key()
-                prefix = self._new_item((*self._resolved(keys[:-1]), keys[-1]))
-                self._skip(2)
-                yield prefix[:-1], line
-                yield prefix, line
-            elif self._text.startswith("[", self._at):
-                self._skip(1)
-                prefix = self._resolved(self._key())
-                self._skip(1)
-                yield prefix, line
-            else:
-                yield from self._pair(prefix)
-            self._take(_SPACE)
-
-    def _new_item(self, array: KeyPath) -> KeyPath:
-        self._tables[array] = self._tables.get(array, 0) + 1
-        return (*array, self._tables[array] - 1)
-
-    def _resolved(self, path: KeyPath) -> KeyPath:
-        """The path with the index of the last item after each array of tables."""
-        resolved: KeyPath = ()
-        for key in path:
-            resolved = (*resolved, key)
-            if resolved in self._tables:
-                resolved = (*resolved, self._tables[resolved] - 1)
-        return resolved
-
-    def _pair(self, prefix: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-        line = self._line
-        path = (*prefix, *self._key())
-        for length in range(len(prefix) + 1, len(path) + 1):
-            yield path[:length], line
-        self._skip(1)  # the equals sign
-        self._take(_BLANKS)
-        yield from self._value(path)
-
-    def _value(self, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-        opening = self._text[self._at]
-        if opening == "[":
-            yield from self._items(path)
-        elif opening == "{":
-            yield from self._inline_table(path)
-        elif not self._take(_STRING):
-            self._take(_SCALAR)
-
-    def _items(self, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-        self._skip(1)
-        self._take(_SPACE)
-        index = 0
-        while self._text[self._at] != "]":
-            yield (*path, index), self._line
-            yield from self._value((*path, index))
-            index += 1
-            self._separator()
-        self._skip(1)
-
-    def _inline_table(self, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-        self._skip(1)
-        self._take(_SPACE)
-        while self._text[self._at] != "}":
-            yield from self._pair(path)
-            self._separator()
-        self._skip(1)
-
-    def _separator(self) -> None:
-        self._take(_SPACE)
-        if self._text[self._at] == ",":
-            self._skip(1)
-            self._take(_SPACE)
-
-    def _key(self) -> KeyPath:
-        keys: list[str] = []
-        while True:
-            self._take(_BLANKS)
-            keys.append(self._take(_BARE_KEY) or _unquoted(self._take(_STRING)))
-            self._take(_BLANKS)
-            if self._text[self._at] != ".":
-                return tuple(keys)
-            self._skip(1)
-
-    def _take(self, pattern: re.Pattern[str]) -> str:
-        match = pattern.match(self._text, self._at)
-        taken = match[0] if match else ""
-        self._skip(len(taken))
-        return taken
-
-    def _skip(self, length: int) -> None:
-        self._line += self._text.count("\n", self._at, self._at + length)
-        self._at += length
+def _parsed(statement: str) -> tuple[dict[str, Any] | None, bool]:
+    """What a statement says, or its beginning as far as the last whole item of an array."""
+    for closing in _CLOSINGS:
+        try:
+            return tomllib.loads(statement + closing), not closing
+        except tomllib.TOMLDecodeError:
+            pass
+    return None, False
 
 
-def _unquoted(key: str) -> str:
-    """A quoted key without its quotes; escapes stay, which can only cost a line number."""
-    return key[1:-1]
+def _table(header: dict[str, Any], tables: dict[KeyPath, int]) -> KeyPath:
+    """The path of a table; after each array of tables stands the index of its last item."""
+    path: KeyPath = ()
+    value: Any = header
+    while value:
+        if isinstance(value, list):
+            tables[path] = tables.get(path, 0) + 1
+            path, value = (*path, tables[path] - 1), value[0]
+            continue
+        if path in tables:
+            path = (*path, tables[path] - 1)
+        ((key, value),) = value.items()
+        path = (*path, key)
+    return path
+
+
+def _paths(value: object, path: KeyPath = ()) -> Iterator[KeyPath]:
+    items = value.items() if isinstance(value, dict) else ()
+    for key, item in enumerate(value) if isinstance(value, list) else items:
+        yield (*path, key)
+        yield from _paths(item, (*path, key))

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import ChainMap
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from caesura.errors import ConfigurationError
@@ -13,6 +13,7 @@ from caesura.tools.http_endpoint import HttpEndpoint
 from caesura.tools.http_request import RequestError, request_template
 from caesura.tools.human_endpoint import HumanEndpoint
 from caesura.tools.mcp_server import McpServer
+from caesura.tools.mcp_tools import Names
 from caesura.tools.model_endpoint import ModelEndpoint
 from caesura.tools.python_endpoint import PythonEndpoint, load_function
 from caesura.tools.schema import ArgumentSchema
@@ -35,15 +36,43 @@ class Toolbox:
     Attributes:
         endpoints: by name. Those of MCP servers come and go as their servers say.
         secrets: values that are kept out of error messages.
+        servers: the MCP servers.
     """
 
     endpoints: Mapping[str, Endpoint]
     secrets: frozenset[str] = frozenset()
+    servers: Sequence[McpServer] = ()
+
+    def may_bring(self, name: str) -> bool:
+        """Whether a tool that is not there may still come: its MCP server is not connected yet,
+        or somebody waits for it."""
+        return any(server.tools.may_bring(name) for server in self.servers)
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Sessions need these tools: they may come after their server's first list."""
+        for server in self.servers:
+            server.tools.expected.update(names)
+
+    async def endpoint(self, name: str) -> Endpoint | None:
+        """A tool, waited for if it may still come; None if there is none."""
+        for server in self.servers:
+            if name not in self.endpoints and server.tools.may_bring(name):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(server.wait_seconds):
+                        await server.tools.arrival(name)
+        return self.endpoints.get(name)
 
 
 @asynccontextmanager
-async def open_toolbox(configuration: Configuration[Settings]) -> AsyncIterator[Toolbox]:
+async def open_toolbox(
+    configuration: Configuration[Settings], *, complete: bool = False
+) -> AsyncIterator[Toolbox]:
     """Import, connect and check everything; close it in the end.
+
+    Args:
+        configuration: the tools.
+        complete: every MCP server must be there. Else one that cannot be reached is connected
+            later, unless it is required.
 
     Raises:
         ConfigurationError: something cannot be used. All that is wrong is named, with file,
@@ -51,21 +80,30 @@ async def open_toolbox(configuration: Configuration[Settings]) -> AsyncIterator[
     """
     async with AsyncExitStack() as stack:
         own, problems = _open_own(configuration, stack)
-        servers = [
-            McpServer(name, settings) for name, settings in configuration.settings.mcp.items()
-        ]
+        mcp = configuration.settings.mcp
+        names = Names(
+            configuration.settings.tools, {name: mcp[name].prefix_of(name) for name in mcp}
+        )
+        servers = [McpServer(name, mcp[name], names, configuration.secrets) for name in mcp]
         for server in servers:
             stack.push_async_callback(server.close)
         problems += await _start(configuration, servers)
-        endpoints = ChainMap(own, *(server.endpoints for server in servers))
+        if complete:
+            problems += [
+                configuration.error(("mcp", server.name), "the server is not there; start it")
+                for server in servers
+                if not server.tools.is_known
+            ]
+        endpoints = ChainMap(own, *(server.tools.endpoints for server in servers))
+        toolbox = Toolbox(endpoints, configuration.secrets, servers)
         problems += _clashes(configuration, servers)
         if not problems:
             problems += _misspelt(configuration, servers)
         if not problems:
-            problems += _open_sequences(configuration, own, endpoints)
+            problems += _open_sequences(configuration, own, toolbox)
         if problems:
             raise ConfigurationError("\n".join(map(str, problems)))
-        yield Toolbox(endpoints, configuration.secrets)
+        yield toolbox
 
 
 def _open_own(
@@ -124,15 +162,15 @@ async def _start(
 def _clashes(
     configuration: Configuration[Settings], servers: list[McpServer]
 ) -> list[ConfigurationError]:
-    problems: list[ConfigurationError] = []
-    seen = dict.fromkeys(configuration.settings.tools, "[tools]")
-    for server in servers:
-        for name in server.endpoints:
-            if name in seen:
-                message = f"{name!r} is a tool of {seen[name]} too; give one of them a prefix"
-                problems.append(configuration.error(("mcp", server.name), message))
-            seen[name] = f"[mcp.{server.name}]"
-    return problems
+    return [
+        configuration.error(
+            ("mcp", server.name),
+            f"{name!r} is a tool of {owner} too; give one of them another prefix, or name in "
+            "`tools` which are offered",
+        )
+        for server in servers
+        for name, owner in server.tools.clashes.items()
+    ]
 
 
 def _misspelt(
@@ -142,23 +180,21 @@ def _misspelt(
     problems: list[ConfigurationError] = []
     for server in servers:
         settings = configuration.settings.mcp[server.name]
-        wanted: list[tuple[KeyPath, str]] = [
-            *((("mcp", server.name, "tools"), tool) for tool in settings.tools or ()),
-            *((("mcp", server.name, "settings", tool), tool) for tool in settings.settings),
-        ]
-        known = ", ".join(sorted(server.names_there)) or "none"
-        problems += [
-            configuration.error(path, f"the server has no tool {tool!r}; it has: {known}")
-            for path, tool in wanted
-            if tool not in server.names_there
-        ]
+        for key in server.tools.missing() if server.tools.is_known else ():
+            path: KeyPath = ("mcp", server.name, "settings", key)
+            if key not in settings.settings:
+                path = ("mcp", server.name, "tools")
+            known = ", ".join(server.tools.names_there) or "none"
+            problems.append(
+                configuration.error(path, f"the server has no tool {key!r}; it has: {known}")
+            )
     return problems
 
 
 def _open_sequences(
     configuration: Configuration[Settings],
     own: dict[str, Endpoint],
-    endpoints: Mapping[str, Endpoint],
+    toolbox: Toolbox,
 ) -> list[ConfigurationError]:
     sequences = {
         name: settings
@@ -172,7 +208,7 @@ def _open_sequences(
     for name in _steps_first(sequences):
         settings = sequences[name]
         try:
-            own[name] = SequenceEndpoint(name, settings, endpoints)
+            own[name] = SequenceEndpoint(name, settings, toolbox.endpoints, toolbox.may_bring)
         except SequenceError as error:
             path: KeyPath = ("tools", name, "steps", error.step)
             problems.append(configuration.error(path, str(error)))

@@ -7,7 +7,7 @@ from vllm.v1.core.kv_cache_utils import KVCacheBlock
 from caesura.engine.copies.contexts import HostContexts, HostCopy, Link
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
-from caesura.engine.metrics import PauseMetrics
+from caesura.engine.metrics import PauseMetrics, counter_key
 from caesura.policy import Memory
 from support.engines.blocks import BLOCK_SIZE, computed, found, hashes, new_pool
 
@@ -68,7 +68,7 @@ def test_a_context_is_copied_out_once() -> None:
     assert (copy.copied_blocks, copy.complete) == (3, True)
     contexts.count_copies()
     contexts.count_copies()
-    assert contexts.counted() == {"copied_tokens|": 3 * BLOCK_SIZE}
+    assert contexts.counted() == {counter_key("copied_tokens"): 3 * BLOCK_SIZE}
 
 
 def test_blocks_that_cannot_be_found_by_their_hash_are_not_copied() -> None:
@@ -162,7 +162,10 @@ def test_what_was_prefetched_is_held_by_whoever_references_it() -> None:
     assert [block.ref_cnt for block in held] == [1, 1, 1]
     contexts.found(copy, 3 * BLOCK_SIZE)
     counted = contexts.counted()
-    assert (counted["prefetches|used"], counted["prefetched_tokens|"]) == (1, 3 * BLOCK_SIZE)
+    assert (
+        counted[counter_key("prefetches", "used")],
+        counted[counter_key("prefetched_tokens")],
+    ) == (1, 3 * BLOCK_SIZE)
 
 
 def test_a_prefetch_of_which_the_session_finds_nothing_is_wasted() -> None:
@@ -172,7 +175,7 @@ def test_a_prefetch_of_which_the_session_finds_nothing_is_wasted() -> None:
     contexts.step()
     assert [one.first for one in contexts.take_prefetched()] == [1]
     contexts.found(copy, BLOCK_SIZE)
-    assert contexts.counted()["prefetches|wasted"] == 1
+    assert contexts.counted()[counter_key("prefetches", "wasted")] == 1
 
 
 def test_a_prefetch_whose_blocks_are_given_back_is_wasted_once() -> None:
@@ -185,7 +188,7 @@ def test_a_prefetch_whose_blocks_are_given_back_is_wasted_once() -> None:
     assert copy.prefetched == [1], "its first block is still there"
     contexts.shorten(copy, 1)
     contexts.found(copy, 3 * BLOCK_SIZE)
-    assert contexts.counted()["prefetches|wasted"] == 1
+    assert contexts.counted()[counter_key("prefetches", "wasted")] == 1
 
 
 def test_a_prefetch_that_failed_is_wasted_and_remembered() -> None:
@@ -195,7 +198,7 @@ def test_a_prefetch_that_failed_is_wasted_and_remembered() -> None:
     contexts.step(succeeded=False)
     assert list(contexts.take_prefetched()) == []
     assert copy.load_failed
-    assert contexts.counted()["prefetches|wasted"] == 1
+    assert contexts.counted()[counter_key("prefetches", "wasted")] == 1
     assert contexts.pool.get_num_free_blocks() == 16
 
 

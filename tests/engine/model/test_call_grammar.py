@@ -13,10 +13,9 @@ from caesura.cml import (
     FireAndForget,
     KnownTools,
     Marker,
+    Monitor,
     MonitorSettings,
     ProtocolError,
-    TokenMonitor,
-    Vocabulary,
 )
 from caesura.engine.model.call_grammar import call_grammar
 from caesura.engine.serving.launch import Engine
@@ -75,7 +74,7 @@ def test_every_call_that_is_begun_is_valid(
     framed: Engine, engine_loop: EngineLoop, framed_model: FramedModel
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(framed_model.path)
-    settings = MonitorSettings(KnownTools(TOOLS), vocabulary=Vocabulary(reasoning=None))
+    settings = MonitorSettings(KnownTools(TOOLS))
 
     async def play(*at_once: int) -> list[list[tuple[list[int], bool]]]:
         return await asyncio.gather(
@@ -87,7 +86,7 @@ def test_every_call_that_is_begun_is_valid(
     pairs = [drawn[first : first + 2] for first in range(0, len(drawn), 2)]
     for session in [session for pair in pairs for session in engine_loop.run(play(*pair))]:
         for tokens, cut_short in session:
-            monitor = TokenMonitor(
+            monitor = Monitor(
                 settings, TOKENS, lambda token_ids, final: tokenizer.decode(token_ids)
             )
             events = [*monitor.feed(tokens), *monitor.end_of_stream()]

@@ -11,13 +11,13 @@ from caesura.cml import (
     Mode,
     Text,
     Trap,
-    encode_text,
 )
 from caesura.engine.model.chat_format import ChatFormat
 from caesura.engine.model.cml_format import CmlFormat
 from caesura.engine.serving.launch import Engine
 from caesura.session import Sampling
 from caesura.session.calling import CallingSession, Checkpoint, Driver, Durations, Ending, Timeline
+from support.cml.streams import encode_text
 from support.cml.transcript import read_transcript
 from support.engines.real import EngineLoop
 from support.models.forced_tokens import script

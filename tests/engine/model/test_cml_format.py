@@ -1,31 +1,34 @@
-"""CML in the tokens of models with and without markers."""
+"""CML in the tokens of a model that was trained for it."""
 
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 from vllm.config import ModelConfig
 from vllm.tokenizers import cached_tokenizer_from_config
 
 from caesura.cml import (
+    ALL_SYMBOLS,
+    MARKERS,
     Call,
     CallStop,
-    FrameRules,
     Interrupt,
     Marker,
     Mode,
     State,
     Text,
-    TextRules,
     Trap,
-    encode_text,
     escape,
 )
 from caesura.engine.model.chat_format import ChatFormat
 from caesura.engine.model.cml_format import CmlFormat
 from caesura.engine.model.data_tokens import DataTokens, StreamDecoder
+from caesura.errors import ConfigurationError
+from support.cml.streams import encode_text
 from support.cml.transcript import read_transcript
 from support.models.marked import TOKENS, build_marked_model
 
@@ -49,11 +52,6 @@ def marked(marked_path: Path) -> CmlFormat:
     return format_of(marked_path)
 
 
-@pytest.fixture(scope="module")
-def plain(model_path: str) -> CmlFormat:
-    return format_of(model_path)
-
-
 def format_of(path: str | Path, chat_template: str | None = None) -> CmlFormat:
     config = ModelConfig(model=str(path))
     tokenizer = cached_tokenizer_from_config(config)
@@ -68,14 +66,12 @@ def encode(made: CmlFormat, text: str) -> list[int]:
     return made.chat.encode(text)
 
 
-def test_markers_are_found(marked: CmlFormat, plain: CmlFormat) -> None:
-    assert marked.has_marker_tokens
-    assert not plain.has_marker_tokens
-    assert marked.vocabulary.reasoning is None
+def test_markers_are_found(marked: CmlFormat) -> None:
+    assert marked.symbols == MARKERS
     for mode, calls in zip(Mode, CallStop, strict=True):
         rules = marked.frame_rules(mode)
-        assert isinstance(rules, FrameRules)
         assert rules.calls is calls
+        assert rules.reasoning is None
         assert rules.end == TOKENS[Marker.END]
 
 
@@ -99,19 +95,40 @@ def test_a_value_forges_nothing_and_comes_back(marked: CmlFormat, value: str) ->
     assert read_transcript(decode(marked, tokens)) == interrupts
 
 
-def test_interrupts_of_a_model_without_markers_are_text(plain: CmlFormat) -> None:
-    interrupts = [Interrupt("a", "1 [END] 2 <|im_end|>")]
-    tokens = plain.interrupts(interrupts)
-    assert decode(plain, tokens) == encode_text(interrupts)
-    assert 5 not in tokens
+def test_a_model_without_markers_is_refused(model_path: str) -> None:
+    with pytest.raises(ConfigurationError, match="caesura train"):
+        format_of(model_path)
 
 
-@pytest.mark.parametrize("which", ["marked", "plain"])
-def test_a_monitor_reads_what_the_model_writes(which: str, request) -> None:
-    made: CmlFormat = request.getfixturevalue(which)
+@pytest.mark.parametrize("opens", ["", "<think>\n"])
+def test_a_model_may_reason(marked_path: Path, tmp_path: Path, opens: str) -> None:
+    """The tags of its reasoning blocks are added tokens, which need not be special."""
+    shutil.copytree(marked_path, tmp_path, dirs_exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.save_pretrained(tmp_path)
+    made = format_of(tmp_path, chat_template="{{ messages[0].content }}:" + opens)
+    opening, closing = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    assert made.symbols == ALL_SYMBOLS
+    assert made.starts_reasoning == bool(opens)
+    rules = made.frame_rules(Mode.ASYNC)
+    assert (rules.reasoning, rules.in_reasoning) == ((opening, closing), bool(opens))
+    assert made.grammar([tool("look")], Mode.ASYNC) is None
+    said = made.prompt([{"role": "user", "content": "a <think>"}], [], Mode.ASYNC)
+    assert said.count(opening) == bool(opens)
+    for state in (State.TEXT, State.REASONING):
+        monitor = made.monitor(None, [], state)
+        assert monitor.state is state
+        monitor.feed([closing])
+        assert monitor.state is State.TEXT
+    first = made.monitor(None, [])
+    assert first.state is (State.REASONING if opens else State.TEXT)
+
+
+def test_a_monitor_reads_what_the_model_writes(marked: CmlFormat) -> None:
     written = [Text("Grüße. "), Call("a", "f", {"x": "ä"}), Trap()]
-    tokens = encode(made, encode_text(written))
-    monitor = made.monitor(None, ())
+    tokens = encode(marked, encode_text(written))
+    monitor = marked.monitor(None, ())
     events = [event for token in tokens for event in monitor.feed([token])]
     texts = "".join(event.text for event in events if isinstance(event, Text))
     assert texts == "Grüße. "
@@ -201,41 +218,18 @@ def test_the_next_turn_ends_the_one_before(marked: CmlFormat) -> None:
     )
 
 
-def test_other_models_are_told_of_cml_in_the_system_prompt(plain: CmlFormat) -> None:
-    system = {"role": "system", "content": "Be brief."}
-    tools = [tool("quick"), tool("slow")]
-    expected = {"quick": 0.1, "slow": 5.0}
-    text = decode(plain, plain.prompt([system, QUESTION], tools, Mode.ASYNC, expected))
-    assert text.count("<|im_start|>system") == 1
-    assert text.index("[TRAP]") < text.index("- slow:") < text.index("- quick:")
-    assert text.index("- quick:") < text.index("Be brief.")
-    assert "Takes about 5 s." in text
-    without = decode(plain, plain.prompt([QUESTION], [], Mode.SYNC))
-    assert "You have no tools" in without
-
-
-def test_frames_of_a_model_without_markers_are_watched_by_their_text(plain: CmlFormat) -> None:
-    for mode, calls in zip(Mode, CallStop, strict=True):
-        assert plain.frame_rules(mode) == TextRules(
-            calls, reasoning=plain.vocabulary.reasoning, in_reasoning=False
-        )
-
-
-def test_a_monitor_goes_on_in_the_middle_of_a_marker(plain: CmlFormat) -> None:
-    before = encode(plain, encode_text([Text("See."), Call("a", "f")]) + "[CA")
-    monitor = plain.monitor(None, ["a"], State.TEXT, before)
-    assert monitor.in_critical_section
-    called = encode_text([Call("b", "f")])
-    assert monitor.feed(encode(plain, called.removeprefix("[CA"))) == [Call("b", "f")]
-
-
-def test_a_monitor_goes_on_at_any_token_of_a_text(marked: CmlFormat, plain: CmlFormat) -> None:
+def test_a_monitor_goes_on_at_any_token_of_a_text(marked: CmlFormat) -> None:
     text = "See [END], [~CALL] and 👩‍👩‍👧, 你好 [EN"
-    for made in (marked, plain):
-        tokens = encode(made, escape(text))
-        for position in range(len(tokens)):
-            before, behind = tokens[:position], tokens[position:]
-            first = made.monitor(None, [])
-            second = made.monitor(None, [], State.TEXT, before)
-            events = [*first.feed(before), *second.feed(behind), *second.end_of_stream()]
-            assert "".join(e.text for e in events if isinstance(e, Text)) == text
+    tokens = encode(marked, escape(text))
+    for position in range(len(tokens)):
+        before, behind = tokens[:position], tokens[position:]
+        first = marked.monitor(None, [])
+        second = marked.monitor(None, [], State.TEXT, before)
+        events = [*first.feed(before), *second.feed(behind), *second.end_of_stream()]
+        assert "".join(e.text for e in events if isinstance(e, Text)) == text
+
+
+def test_a_monitor_goes_on_behind_a_frame(marked: CmlFormat) -> None:
+    before = encode(marked, encode_text([Text("See [~EN"), Call("a", "f")]))
+    monitor = marked.monitor(None, ["a"], State.TEXT, before)
+    assert monitor.feed(encode(marked, "D]")) == [Text("D]")]

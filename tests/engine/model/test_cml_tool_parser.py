@@ -12,10 +12,11 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.tokenizers.hf import get_cached_tokenizer
 from vllm.tool_parsers import ToolParserManager
 
-from caesura.cml import Call, Marker, Text, Trap, encode_text
+from caesura.cml import Call, Marker, Text, Trap
 from caesura.engine.model.cml_tool_parser import CmlToolParser, _Reader
 from caesura.engine.protocol import CML_PARSER
 from support.cml.effort import effort
+from support.cml.streams import encode_text
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 CALLS = [

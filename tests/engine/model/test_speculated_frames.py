@@ -8,10 +8,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 from vllm.config import ModelConfig
-from vllm.tokenizers import cached_tokenizer_from_config
 from vllm.v1.request import Request
 
-from caesura.cml import Call, CallStop, FireAndForget, FrameRules, TextRules, Trap, encode_text
+from caesura.cml import CallStop
 from caesura.engine.model.frames import SessionFrames, TokenTexts, TurnEnd
 from caesura.engine.serving.launch import Engine
 from caesura.engine.serving.token_engines import to_vllm
@@ -55,10 +54,6 @@ WRITERS, INTERRUPTED = (
     ]
     for interrupts in ({}, {5: 1, 15: 1, 25: 1})
 )
-FRAMES = [encode_text([piece]) for piece in (Call("a", "f"), Trap(), FireAndForget("f"))]
-texts = st.lists(
-    st.sampled_from([*FRAMES, *FRAMES, " see", "the", "\n", " [1]", "[CA"]), min_size=1, max_size=6
-).map("".join)
 marked_tokens = st.lists(
     st.sampled_from([CALL, HEAD, END, TRAP, END, 400, 401, 500]), min_size=1, max_size=20
 )
@@ -102,14 +97,14 @@ def token_texts(framed_model: FramedModel) -> TokenTexts:
 
 def turn_end(
     token_texts: TokenTexts,
-    rules: FrameRules | TextRules,
+    calls: CallStop,
     token_ids: list[int],
     steps: list[int],
     waits: bool,
 ) -> TurnEnd | None:
     """Where a turn ends whose tokens come so many at a time, counted from its start."""
     frames = SessionFrames(token_texts)
-    params = to_vllm(Sampling(100, frames=rules), None)
+    params = to_vllm(Sampling(100, frames=framed_rules(calls)), None)
     frames.begin_turn(Request("session", [400], params, None))
     taken = 0
     for tokens in steps:
@@ -122,25 +117,14 @@ def turn_end(
 
 
 @settings(suppress_health_check=list(HealthCheck))
-@given(
-    text=texts,
-    marked=marked_tokens,
-    calls=st.sampled_from(CallStop),
-    waits=st.booleans(),
-    data=st.data(),
-)
+@given(tokens=marked_tokens, calls=st.sampled_from(CallStop), waits=st.booleans(), data=st.data())
 def test_a_turn_ends_at_the_same_token_however_many_come_at_once(
     token_texts: TokenTexts,
-    framed_model: FramedModel,
-    text: str,
-    marked: list[int],
+    tokens: list[int],
     calls: CallStop,
     waits: bool,
     data: st.DataObject,
 ) -> None:
-    tokenizer = cached_tokenizer_from_config(ModelConfig(model=framed_model.path))
-    spelled = tokenizer.encode(text, add_special_tokens=False)
-    for rules, tokens in ((framed_rules(calls), marked), (TextRules(calls), spelled)):
-        steps = data.draw(st.lists(st.integers(1, 5), min_size=len(tokens), max_size=len(tokens)))
-        one_by_one = turn_end(token_texts, rules, tokens, [1] * len(tokens), waits)
-        assert turn_end(token_texts, rules, tokens, steps, waits) == one_by_one
+    steps = data.draw(st.lists(st.integers(1, 5), min_size=len(tokens), max_size=len(tokens)))
+    one_by_one = turn_end(token_texts, calls, tokens, [1] * len(tokens), waits)
+    assert turn_end(token_texts, calls, tokens, steps, waits) == one_by_one

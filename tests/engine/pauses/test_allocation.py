@@ -1,5 +1,6 @@
 """Allocation: holds are broken before it fails, and a pause ends when it succeeds."""
 
+from caesura.engine.metrics import counter_key
 from caesura.engine.pauses.pause import HoldEnding
 from engine.virtual.engine import BLOCK_SIZE, Shape
 from engine.virtual.stage import Player, Stage
@@ -54,7 +55,7 @@ def test_a_newer_request_breaks_no_hold_of_an_older_session() -> None:
     counters(on)
     late = on.engine.request("late", on.words(60), max_tokens=1)
     assert on.scheduler.kv_cache_manager.allocate_slots(late, 60) is None
-    assert f"hold_endings|{HoldEnding.RELEASED}" not in counters(on)
+    assert counter_key("hold_endings", HoldEnding.RELEASED) not in counters(on)
     assert on.scheduler.demands.missing_blocks("late") > 0
 
 
@@ -74,7 +75,7 @@ def test_a_running_request_breaks_any_hold() -> None:
     late = on.request("late", BLOCK_SIZE - 1, 40)
     on.run()
     assert late.turns == 1
-    assert counters(on)[f"hold_endings|{HoldEnding.RELEASED}"] >= 1
+    assert counters(on)[counter_key("hold_endings", HoldEnding.RELEASED)] >= 1
 
 
 def test_the_pause_of_a_returning_session_ends_when_it_gets_its_blocks() -> None:
@@ -85,9 +86,9 @@ def test_the_pause_of_a_returning_session_ends_when_it_gets_its_blocks() -> None
     counters(on)
     on.run()
     counted = counters(on)
-    assert counted["held_tokens|"] == 4 * BLOCK_SIZE - 1
-    assert "recomputed_tokens|" not in counted
-    assert counted["pause_endings|client|resumed"] == 1
+    assert counted[counter_key("held_tokens")] == 4 * BLOCK_SIZE - 1
+    assert counter_key("recomputed_tokens") not in counted
+    assert counted[counter_key("pause_endings", "client", "resumed")] == 1
 
 
 def test_a_waiting_request_leaves_running_ones_headroom_while_contexts_pause() -> None:

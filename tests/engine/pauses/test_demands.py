@@ -2,6 +2,7 @@
 
 from vllm.v1.request import Request
 
+from caesura.engine.metrics import counter_key
 from caesura.engine.pauses.demands import RETRY_SECONDS, Demands
 from caesura.engine.pauses.pause import HoldEnding, PauseEnding
 from caesura.policy import Drop
@@ -57,7 +58,7 @@ def test_a_hold_that_is_broken_for_a_request_is_counted_as_released() -> None:
     on.reclaim(2)
     stats = on.scheduler.metrics.take()
     assert stats is not None
-    assert stats.data["counters"][f"hold_endings|{HoldEnding.RELEASED}"] == 1
+    assert stats.data["counters"][counter_key("hold_endings", HoldEnding.RELEASED)] == 1
 
 
 def test_a_waiting_request_is_not_tried_again_at_once_and_a_running_one_is() -> None:
@@ -123,5 +124,7 @@ def test_no_demand_is_left_of_a_request_that_is_gone() -> None:
     on.run()
     counted = on.scheduler.metrics.take()
     assert counted is not None
-    assert counted.data["counters"][f"pause_endings|client|{PauseEnding.CANCELLED}"] == 8
+    assert (
+        counted.data["counters"][counter_key("pause_endings", "client", PauseEnding.CANCELLED)] == 8
+    )
     on.scheduler.check_idle()

@@ -3,6 +3,7 @@
 from vllm.v1.engine import EngineCoreEventType
 from vllm.v1.request import RequestStatus
 
+from caesura.engine.metrics import counter_key
 from engine.virtual.engine import BLOCK_SIZE, Shape
 from engine.virtual.obedient import Obedient, Saving
 from engine.virtual.stage import Player, Stage
@@ -32,7 +33,7 @@ class Crowded(Stage):
 
     def displaced(self) -> int:
         stats = self.scheduler.metrics.take()
-        return 0 if stats is None else stats.data["counters"].get("displacements|", 0)
+        return 0 if stats is None else stats.data["counters"].get(counter_key("displacements"), 0)
 
     def runs(self, name: str) -> bool:
         return name in [request.request_id for request in self.scheduler.running]

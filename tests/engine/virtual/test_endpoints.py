@@ -1,9 +1,11 @@
 """What pauses wait for: named before they begin, and renamed while they last."""
 
+import json
 from collections import Counter
 
 import pytest
 
+from caesura.endpoints import NAMES_PER_OWNER, OTHER, endpoint_name
 from engine.virtual.engine import Shape
 from engine.virtual.listening import Listening
 from engine.virtual.stage import Player, Stage
@@ -44,7 +46,7 @@ class Scene(Stage):
         stats = self.scheduler.metrics.take()
         counts: Counter[str] = Counter()
         for key, count in (stats.data["counters"] if stats is not None else {}).items():
-            name, endpoint = [*key.split("|"), ""][:2]
+            name, endpoint = [*json.loads(key), ""][:2]
             if name in ("pauses", "pause_endings"):
                 counts[endpoint] += int(count if name == "pauses" else -count)
         return dict(counts)
@@ -154,3 +156,27 @@ def test_a_report_on_a_tool_says_nothing_about_a_human() -> None:
     assert pause.progress is not None
     scene.name("human")
     assert pause.progress is None
+
+
+@pytest.mark.parametrize("text", ["a|b", "\ud800", "天气", "z" * 2**20])
+def test_what_the_api_process_says_is_made_a_name_too(text: str) -> None:
+    scene = Scene()
+    scene.scheduler.name_next_pause("session", text)
+    scene.run()
+    assert scene.policy.decided == [endpoint_name(text)]
+    scene.name("human")
+    scene.name(text)
+    scene.come_back()
+    assert [endpoint for endpoint, _ in scene.policy.learned] == ["human", endpoint_name(text)]
+
+
+def test_an_owner_that_names_too_many_waits_waits_for_others() -> None:
+    scene = Scene()
+    scene.run()
+    pause = scene.scheduler.keeper.table.get("session")
+    assert pause is not None
+    for number in range(NAMES_PER_OWNER):
+        scene.name(f"tool{number}")
+        assert pause.endpoint == f"tool{number}"
+    scene.name("one more")
+    assert pause.endpoint == OTHER

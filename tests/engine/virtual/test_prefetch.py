@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+from caesura.engine.metrics import counter_key
 from caesura.engine.pauses.pause import Pause
 from caesura.policy import Action, CopyAhead, Disposition, Drop, DropCopy, Prefetch
 from engine.virtual.device import CopyBehaviour
@@ -76,10 +77,14 @@ def test_a_session_finds_what_was_loaded_before_it_returned(
     stage.run()
     assert stage.player.turns == 2
     counts = stage.counts()
-    assert counts["prefetches|used"] == 1
-    assert counts["prefetched_tokens|"] == counts["held_tokens|"] == FULL_BLOCKS * 16
-    assert counts["loaded_tokens|"] == 0
-    assert counts["hold_endings|resumed"] == 1
+    assert counts[counter_key("prefetches", "used")] == 1
+    assert (
+        counts[counter_key("prefetched_tokens")]
+        == counts[counter_key("held_tokens")]
+        == FULL_BLOCKS * 16
+    )
+    assert counts[counter_key("loaded_tokens")] == 0
+    assert counts[counter_key("hold_endings", "resumed")] == 1
 
 
 @every_mode()
@@ -93,9 +98,12 @@ def test_a_session_that_returns_meanwhile_waits_for_what_is_under_way_only(
     stage.run()
     assert stage.player.turns == 2
     counts = stage.counts()
-    assert 0 < counts["held_tokens|"] < FULL_BLOCKS * 16
-    assert counts["held_tokens|"] + counts["loaded_tokens|"] == FULL_BLOCKS * 16
-    assert counts["prefetches|used"] == 1
+    assert 0 < counts[counter_key("held_tokens")] < FULL_BLOCKS * 16
+    assert (
+        counts[counter_key("held_tokens")] + counts[counter_key("loaded_tokens")]
+        == FULL_BLOCKS * 16
+    )
+    assert counts[counter_key("prefetches", "used")] == 1
     assert stage.engine.device.copying is False
 
 
@@ -105,8 +113,8 @@ def test_a_session_that_returns_before_anything_was_loaded_loads_it_itself() -> 
     stage.extend(stage.player, 20)
     stage.run()
     counts = stage.counts()
-    assert counts["prefetches|wasted"] == 1
-    assert counts["loaded_tokens|"] == FULL_BLOCKS * 16
+    assert counts[counter_key("prefetches", "wasted")] == 1
+    assert counts[counter_key("loaded_tokens")] == FULL_BLOCKS * 16
 
 
 @every_mode()
@@ -121,7 +129,7 @@ def test_a_session_is_closed_while_its_context_is_on_its_way(
             stage.extend(stage.player, 20)
         stage.harness.abort("session", mid_step=False)
         stage.run()
-        assert stage.counts()["prefetches|wasted"] == 1
+        assert stage.counts()[counter_key("prefetches", "wasted")] == 1
         stage.engine.idle_books()
 
 
@@ -135,7 +143,7 @@ def test_a_load_that_fails_is_given_up_and_not_tried_again(
     assert stage.pause.hold is None
     assert stage.pause.loadable_tokens == 0
     assert stage.free_blocks == SHAPE.blocks
-    assert stage.counts()["prefetches|wasted"] == 1
+    assert stage.counts()[counter_key("prefetches", "wasted")] == 1
     stage.extend(stage.player, 20)
     stage.run()
     assert stage.player.turns == 2
@@ -168,7 +176,7 @@ def test_whoever_needs_the_memory_gets_what_was_not_loaded_yet() -> None:
     stage.extend(stage.player, 20)
     stage.run()
     assert stage.player.turns == 2
-    assert stage.counts()["prefetches|wasted"] == 1
+    assert stage.counts()[counter_key("prefetches", "wasted")] == 1
 
 
 def test_what_was_loaded_is_held_as_softly_as_the_rest() -> None:
@@ -180,7 +188,11 @@ def test_what_was_loaded_is_held_as_softly_as_the_rest() -> None:
     stage.run()
     assert newcomer.turns == 1
     counts = stage.counts()
-    assert counts["hold_endings|released"] == counts["prefetches|wasted"] == 1
+    assert (
+        counts[counter_key("hold_endings", "released")]
+        == counts[counter_key("prefetches", "wasted")]
+        == 1
+    )
 
 
 def test_what_others_have_loaded_meanwhile_is_shared() -> None:
@@ -192,7 +204,7 @@ def test_what_others_have_loaded_meanwhile_is_shared() -> None:
     stage.prefetch()
     stage.run()
     assert stage.pause.held_tokens == FULL_BLOCKS * 16
-    assert stage.counts()["prefetched_tokens|"] == 0
+    assert stage.counts()[counter_key("prefetched_tokens")] == 0
 
 
 @every_mode()

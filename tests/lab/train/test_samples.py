@@ -5,13 +5,12 @@ from itertools import pairwise
 
 import pytest
 
-from caesura.cml import Call, Interrupt, Marker, Mode, Piece, Text, Trap
+from caesura.cml import MARKERS, Call, Interrupt, Marker, Mode, Piece, Text, Trap
 from caesura.lab.train.demo_tasks import CATEGORIES, FURTHER_CATEGORIES, TaskSource
 from caesura.lab.train.demo_tokenizer import DemoCodec
 from caesura.lab.train.judge import judge
 from caesura.lab.train.oracle import Oracle
 from caesura.lab.train.render import Sample, opening_of, sample_of, simulation_of
-from caesura.lab.train.session_codec import VOCABULARY
 from support.cml.transcript import read_transcript
 from support.draws import examples, seed
 
@@ -42,7 +41,7 @@ def turns_of(sample: Sample) -> list[list[Piece]]:
             is_open = True
         elif is_open:
             turns[-1].append(token)
-    return [read_transcript(CODEC.decode(turn), VOCABULARY) for turn in turns]
+    return [read_transcript(CODEC.decode(turn), MARKERS) for turn in turns]
 
 
 @pytest.mark.parametrize(("category", "mode"), CASES)

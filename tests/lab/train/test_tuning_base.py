@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from caesura.cml import Marker, Mode, escape, system_prompt
+from caesura.cml import Marker, Mode, escape
 from caesura.errors import ConfigurationError
 from caesura.lab.train.tuning.base import Base, load_base, load_tuned
 from caesura.lab.train.tuning.markers import add_markers
@@ -118,10 +118,10 @@ def test_a_template_is_extended_once(tiny: Base) -> None:
     assert extended(template, takes_system=True) == template
 
 
-def test_the_prompt_is_shorter_than_that_of_untrained_models(tiny: Base) -> None:
+def test_the_prompt_is_short(tiny: Base) -> None:
     prompt = tiny.codec.decode(tiny.codec.prompt_of("Hi.", [TOOL], Mode.ASYNC))
     assert "A [~END] price. Takes about 0.05 s." in prompt
-    assert len(prompt) < 0.4 * len(system_prompt(Mode.ASYNC, [TOOL.described]))
+    assert len(prompt) < 1000
 
 
 def test_markers_in_questions_are_only_quoted(tiny: Base) -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from caesura.cml import (
+    MARKERS,
     USER_ID,
     Call,
     End,
@@ -13,15 +14,14 @@ from caesura.cml import (
     Inject,
     Interrupt,
     Mode,
+    Monitor,
     MonitorSettings,
     Point,
     ProtocolError,
     Situation,
-    TokenMonitor,
     Trap,
     next_step,
 )
-from caesura.lab.train.session_codec import VOCABULARY
 from caesura.lab.train.tasks import Failure
 from caesura.lab.train.tuning.base import Base
 from caesura.lab.train.tuning.hugging_face_codec import HuggingFaceCodec
@@ -63,7 +63,7 @@ def test_sessions_are_valid_cml_and_a_success(tiny: Base, category: str, mode: M
         assert judge(task, session.simulation).mistakes == ()
         assert judge(task, session.simulation).longest_first
         tokens = session.simulation.tokens[len(session.before) : -1]
-        pieces = read_transcript(tiny.codec.decode(tokens), VOCABULARY)
+        pieces = read_transcript(tiny.codec.decode(tokens), MARKERS)
         assert [piece for piece in pieces if isinstance(piece, Call)] == session.simulation.calls
         injected = [piece for piece in pieces if isinstance(piece, Interrupt)]
         assert injected == session.simulation.injected
@@ -111,8 +111,8 @@ def test_interrupts_stand_where_the_runtime_injects_them(
     codec = tiny.codec
     for _, session in sessions(codec, category, mode):
         simulation = session.simulation
-        monitor = TokenMonitor(
-            MonitorSettings(vocabulary=VOCABULARY),
+        monitor = Monitor(
+            MonitorSettings(),
             codec.symbols,
             codec.decoder(),
             session.used_ids,

@@ -9,8 +9,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from server.served import Served, human, served
-from session.workplace import tool
+from server.served import JSON, Served, human, served
+from session.workplace import eventually, tool
 
 ADD = 'first <<add {"x": 1, "y": 2}>>\nthat is it'
 ALL = {"tools": "all"}
@@ -206,7 +206,7 @@ async def test_a_client_that_leaves_ends_its_session_unless_it_is_stored(
 async def test_other_requests_reach_vllm_as_they_came(tmp_path: Path, body: bytes) -> None:
     async with served(tmp_path / "db", body_limit=8192) as server:
         for place in ("/v1/chat/completions", "/v1/responses"):
-            answer = await server.client.post(place, content=body)
+            answer = await server.client.post(place, content=body, headers=JSON)
             assert answer.json() == {"from": "vllm"}
         assert server.untouched == [body, body]
 
@@ -225,3 +225,57 @@ async def test_sessions_of_requests_belong_to_their_key(tmp_path: Path) -> None:
         for key, status in (("anna", 200), ("bert", 404)):
             seen = await server.client.get(place, headers={"Authorization": f"Bearer {key}"})
             assert seen.status_code == status
+
+
+async def test_a_request_that_is_sent_again_after_a_timeout_runs_its_tools_once(
+    tmp_path: Path,
+) -> None:
+    ran, go_on = [], asyncio.Event()
+
+    async def pay(amount: int) -> str:
+        """Pay."""
+        ran.append(amount)
+        await go_on.wait()
+        return "paid"
+
+    async with served(tmp_path / "db", tool(pay)) as server:
+        client = server.openai()
+        asked = asking('<<pay {"amount": 5}>>') | {"extra_headers": {"Idempotency-Key": "order-1"}}
+        with pytest.raises(openai.APITimeoutError):
+            await client.chat.completions.create(**asked, timeout=1)
+        again = [asyncio.create_task(client.chat.completions.create(**asked)) for _ in range(2)]
+        await eventually(lambda: ran)
+        go_on.set()
+        answers = [await task for task in again]
+        answers.append(await client.chat.completions.create(**asked))
+        assert ran == [5]
+        assert {answer.id for answer in answers} == {answers[0].id}
+        assert {answer.choices[0].message.content for answer in answers} == {
+            answers[0].choices[0].message.content
+        }
+        with pytest.raises(openai.UnprocessableEntityError):
+            await client.chat.completions.create(
+                **(asked | {"messages": [{"role": "user", "content": "other"}]})
+            )
+        with pytest.raises(openai.BadRequestError):
+            await client.chat.completions.create(
+                **(asked | {"extra_headers": {"Idempotency-Key": "x" * 256}})
+            )
+
+
+async def test_a_run_that_was_cancelled_is_not_made_again_by_the_client(tmp_path: Path) -> None:
+    async def hang() -> str:
+        """Hang."""
+        await asyncio.Event().wait()
+        return ""
+
+    async with served(tmp_path / "db", tool(hang)) as server:
+        client = server.openai().with_options(max_retries=2)
+        asked = asyncio.create_task(client.chat.completions.create(**asking("<<hang {}>>")))
+        await eventually(lambda: server.agents.running)
+        (agent,) = server.agents.running
+        await agent.cancel()
+        with pytest.raises(openai.ConflictError) as refused:
+            await asked
+        assert refused.value.response.headers["x-should-retry"] == "false"
+        assert len(await server.agents.sessions("anonymous")) == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 
 from caesura.server.settings import ServerSection
-from server.served import application, served
+from server.served import JSON, application, served
 
 
 async def test_no_more_is_received_than_shows_that_a_body_is_too_large() -> None:
@@ -20,8 +20,8 @@ async def test_no_more_is_received_than_shows_that_a_body_is_too_large() -> None
     limit = ServerSection().body_limit
     untouched: list[bytes] = []
     transport = httpx.ASGITransport(application(None, untouched))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        answer = await client.post("/v1/responses", content=parts())
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.post("/v1/responses", content=parts(), headers=JSON)
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "body_too_large"
     assert len(received) == 4
@@ -32,6 +32,6 @@ async def test_a_body_beyond_the_limit_is_never_parsed(tmp_path: Path) -> None:
     # Not JSON: whoever parsed it would find no field in it, and pass it on.
     content = b"[" * 2048 + b'"caesura": {"tools": "all"}'
     async with served(tmp_path / "db", body_limit=1024) as server:
-        answer = await server.client.post("/v1/chat/completions", content=content)
+        answer = await server.client.post("/v1/chat/completions", content=content, headers=JSON)
         assert answer.status_code == 413
         assert not server.untouched

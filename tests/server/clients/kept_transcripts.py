@@ -3,9 +3,8 @@
 from array import array
 
 from caesura.server.clients.history import Message, digest, identity
-from caesura.server.clients.memory import remember
 from caesura.server.clients.transcripts import ClientTranscript, Transcripts
-from caesura.server.clients.turns import ClientTurn
+from caesura.server.clients.turns import ClientTurn, remember
 
 IDENTITY = identity("demo", ["get_weather"])
 

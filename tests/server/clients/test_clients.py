@@ -7,9 +7,11 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
+from caesura.endpoints import endpoint_name
 from caesura.lab.models.noise_tokenizer import chat_template
 from server.clients.conversations import (
     CHAT_TOOLS,
@@ -335,6 +337,29 @@ def _streamed_content(text: str) -> list[dict[str, Any]]:
             blocks[-1]["input"] = json.loads(arguments)
             blocks[-1].pop("text", None)
     return blocks
+
+
+@pytest.mark.parametrize("name", ["shell|exec", "a\\ud800b", "查询天气", "x" * 100])
+def test_no_name_that_a_model_writes_ends_the_server(
+    server: Server, alpha: Caller, name: str
+) -> None:
+    call = f'<tool_call>\n{{"name": "{name}", "arguments": {{}}}}\n</tool_call>'
+    body = {
+        "model": "demo",
+        "messages": question(f"Call {name}."),
+        "tools": CHAT_TOOLS,
+        "max_tokens": 300,
+        "structured_outputs": {"choice": [call]},
+    }
+    headers = {"Authorization": "Bearer alpha"}
+    said = {**body, "vllm_xargs": {"caesura_endpoint": name}}
+    for sent in (body, said):  # vLLM may refuse what its own parser reads of it
+        httpx.post(f"{server.url}/v1/chat/completions", json=sent, headers=headers, timeout=60)
+    assert alpha.chat(question("And now?")).json()["choices"]
+    assert httpx.get(f"{server.url}/health").status_code == 200
+    shown = httpx.get(f"{server.url}/metrics", headers=headers).text
+    written = json.loads(f'"{name}"')
+    assert f'endpoint="{endpoint_name(written)}"' in shown
 
 
 def test_other_routes_are_as_in_vllm(alpha: Caller) -> None:

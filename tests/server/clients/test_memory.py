@@ -2,8 +2,7 @@
 
 import pytest
 
-from caesura.server.clients.memory import remember
-from caesura.server.clients.turns import ClientTurn
+from caesura.server.clients.turns import ClientTurn, remember
 from server.clients.kept_transcripts import calling, memory, turn, user
 
 QUESTION = [user("The weather?")]

@@ -8,10 +8,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from caesura.server.access import CALLER, Caller
 from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.turns import ClientTurn, Continuation, current_turn
-from caesura.server.owners import Owners
 from caesura.session.returns import ContextReturn
 
 RETURNED = ContextReturn("get_weather", "swap", "swap", 100, 64, 32, 4, 1.5, None)
@@ -35,9 +36,12 @@ async def show_turn(request: Request) -> JSONResponse:
 def client() -> httpx.AsyncClient:
     paths = ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/completions")
     app = Starlette(routes=[Route(path, show_turn, methods=["GET", "POST"]) for path in paths])
-    app.state.caesura_owners = Owners(has_keys=True)
     app.add_middleware(TurnMiddleware)
-    transport = httpx.ASGITransport(app)
+
+    async def admitted(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, CALLER: Caller("anna")}, receive, send)
+
+    transport = httpx.ASGITransport(admitted)
     return httpx.AsyncClient(transport=transport, base_url="http://server")
 
 

@@ -1,8 +1,7 @@
 """Which requests continue a remembered transcript."""
 
 from caesura.server.clients.history import digest, identity
-from caesura.server.clients.transcript_match import Asked, Continued, find_continued
-from caesura.server.clients.transcripts import Transcripts
+from caesura.server.clients.transcripts import Asked, Continued, Transcripts, find_continued
 from server.clients.kept_transcripts import IDENTITY, calling, keep, memory, result, user
 
 QUESTION = [user("The weather?")]

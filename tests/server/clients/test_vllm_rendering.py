@@ -4,9 +4,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from vllm import SamplingParams
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
 from caesura.cml import Marker
+from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
 from caesura.server.clients.transcripts import Transcripts
+from caesura.server.clients.turns import ClientTurn, serving
+from caesura.server.clients.vllm_engine import ObservedEngine
 from caesura.server.clients.vllm_rendering import ContinuedRendering
 from server.clients.kept_transcripts import memory
 
@@ -22,7 +27,7 @@ class Recorded:
         self.given: tuple[Any, Any] | None = None
 
     async def preprocess_chat(
-        self, request: Any, messages: list[Any], *, tool_dicts: Any
+        self, request: Any, messages: list[Any], *, tool_dicts: Any, **options: Any
     ) -> tuple[list[Any], list[Any]]:
         self.given = messages, tool_dicts
         return [], []
@@ -47,3 +52,29 @@ async def test_to_a_model_with_markers_messages_and_tools_come_quoted() -> None:
 async def test_to_others_they_come_as_they_are() -> None:
     messages, tools = await given(["<eos>"], memory())
     assert messages[0]["content"] == tools[0]["function"]["description"] == "[END]"
+
+
+class Generating:
+    """The part of vLLM's engine client that is called; keeps what it is given."""
+
+    async def generate(self, prompt: Any, params: SamplingParams, request_id: str) -> Any:
+        self.given = params.extra_args
+        return
+        yield  # an asynchronous generator
+
+
+@pytest.mark.parametrize("tools", [None, [], [{"type": "function"}]])
+async def test_the_engine_learns_whether_the_model_is_shown_tools(tools: list[Any] | None) -> None:
+    recorded, engine, turn = Recorded([]), Generating(), ClientTurn("me")
+    with serving(turn):
+        await ContinuedRendering(recorded, memory()).preprocess_chat(
+            ChatCompletionRequest(messages=[], model="demo"),
+            [],
+            default_template=None,
+            default_template_content_format="auto",
+            default_template_kwargs=None,
+            tool_dicts=tools,
+        )
+        observed = ObservedEngine(engine)
+        assert [o async for o in observed.generate([1], SamplingParams(), "r")] == []
+    assert engine.given == {OWNER_ARGUMENT: "me", REPORT: True, TOOLS_ARGUMENT: bool(tools)}

@@ -89,11 +89,12 @@ async def test_the_history_has_a_value_per_field(tmp_path: Path) -> None:
 
 async def test_whoever_follows_gets_each_new_sample_and_an_end(tmp_path: Path) -> None:
     async with sampled(tmp_path) as (_, overviews):
-        await overviews.start()
+        sampling = asyncio.create_task(overviews.run())
         follow = overviews.follow()
         first, second = await anext(follow), await anext(follow)
         assert second.time > first.time
-        await overviews.stop()
+        sampling.cancel()
+        overviews.stop()
         with pytest.raises(StopAsyncIteration):
             await anext(follow)
 

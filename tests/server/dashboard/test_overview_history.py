@@ -1,4 +1,4 @@
-from caesura.server.dashboard.overview_history import OverviewHistory, Tier
+from caesura.server.dashboard.overview import OverviewHistory, Tier
 
 
 def times(history: OverviewHistory, since: float = 0.0) -> list[float | None]:

@@ -142,7 +142,9 @@ async def test_a_thousand_clients_that_leave_take_nothing_along(tmp_path: Path) 
         made = await server.session(WAITING)
         await server.asked()
         host, _, port = server.url.removeprefix("http://").partition(":")
-        request = f"GET /v1/sessions/{made['id']}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        request = (
+            f"GET /v1/sessions/{made['id']}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
 
         async def come_and_go() -> None:
             reader, writer = await asyncio.open_connection(host, int(port))

@@ -9,7 +9,6 @@ import pytest
 
 from caesura.cml import Mode
 from server.served import Served, body, served, streamed
-from session import spelled
 from session.planned import FORMATS, call, engine
 from session.workplace import tool
 
@@ -134,8 +133,7 @@ async def test_the_servers_settings_are_the_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "advice"),
     [
-        ({"function_calling": "async", "protocol": "cml"}, "protocol prompted"),
-        ({"function_calling": "async", "protocol": "prompted"}, "else futures"),
+        ({"function_calling": "async", "protocol": "cml"}, "caesura train"),
         ({"function_calling": "async", "protocol": "native"}, "another protocol"),
         ({"protocol": "futures"}, "needs function_calling"),
         ({"function_calling": "later"}, "sync_parallel"),
@@ -154,16 +152,20 @@ async def test_what_the_model_cannot_do_is_refused_with_advice(
         assert futures["protocol"] == "futures"
 
 
-@pytest.mark.parametrize("mode", [*Mode])
-async def test_a_model_without_markers_is_prompted_for_them(tmp_path: Path, mode: Mode) -> None:
-    options = {"engine": spelled.engine(), "formats": spelled.FORMATS}
-    async with served(tmp_path / "db", tool(look), **options) as server:
-        made = await server.session(
-            PLAN, function_calling=mode, protocol="prompted", keep_open=False
-        )
-        assert made["protocol"] == "prompted"
-        events = await told(server, made["id"])
-        done = "".join(data["text"] for kind, data in events if kind == "output.done")
-        assert done.endswith(" So a: saw 1, b: saw [END] 2.")
-        issued = [data["label"] for kind, data in events if kind == "call.issued"]
-        assert issued == ["a", "b"]
+@pytest.mark.parametrize("route", ["sessions", "chat/completions", "responses"])
+async def test_a_protocol_that_was_removed_is_refused_with_advice(
+    tmp_path: Path, route: str
+) -> None:
+    options = {"function_calling": "async", "protocol": "prompted"}
+    asked: dict[str, Any] = body("hello", **options)
+    if route != "sessions":
+        asked = {"model": "demo", "caesura": {"tools": "all", **options}}
+        asked |= {"input": "hello"} if route == "responses" else body("hello")
+    async with serving(tmp_path / "db") as server:
+        answer = await server.client.post(f"/v1/{route}", json=asked)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"].endswith("protocol")
+    assert "was removed" in error["message"]
+    assert "protocol native" in error["message"]
+    assert "caesura train" in error["message"]

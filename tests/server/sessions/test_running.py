@@ -27,7 +27,7 @@ async def note(text: str) -> str:
 """
 
 
-def running(directory: Path, text: str):
+def running(directory: Path, text: str, owners: int = 1):
     file = directory / "caesura.toml"
     file.write_text(text)
     configuration = load_configuration(file, {}, form=ServerSettings)
@@ -36,7 +36,27 @@ def running(directory: Path, text: str):
         FakeEngine(END, model),
         ByteDialogue(),
         models=("demo",),
+        owners=owners,
     )
+
+
+@pytest.mark.parametrize(
+    ("owners", "line", "owner_bytes", "separates"),
+    [
+        (1, "", 8 * 2**20, False),
+        (4, "", 2 * 2**20, True),
+        (4, 'owner_size = "3MiB"', 3 * 2**20, True),
+        (4, "share_prefixes = true", 2 * 2**20, False),
+    ],
+)
+async def test_owners_share_what_may_be_stored_and_no_contexts(
+    tmp_path: Path, owners: int, line: str, owner_bytes: int, separates: bool
+) -> None:
+    text = f'[sessions]\ndatabase_size = "8MiB"\n{line}\n'
+    async with running(tmp_path, text, owners) as service:
+        work = service.agents._work
+        assert work.limits.owner_bytes == owner_bytes
+        assert work.separates_owners is separates
 
 
 async def test_sessions_go_on_after_a_restart_with_the_tools_of_the_file(tmp_path: Path) -> None:

@@ -93,10 +93,6 @@ def test_an_asynchronous_session_goes_on_with_futures(server: Server) -> None:
         refused = client.post("/v1/sessions", json={**asked, "protocol": "cml"})
         assert refused.status_code == 400
         assert "caesura train" in refused.json()["error"]["message"]
-        prompted = client.post("/v1/sessions", json={**asked, "protocol": "prompted"}).json()
-        assert prompted.get("protocol") == "prompted", prompted
-        ended = follow(client, prompted["id"], "session.ended")
-        assert ended["ending"] == "completed", "it is told of CML, and answers without calls"
 
 
 def test_keys_are_checked_and_separate_owners(server: Server) -> None:
@@ -106,6 +102,19 @@ def test_keys_are_checked_and_separate_owners(server: Server) -> None:
         assert nobody.get(f"/v1/sessions/{made['id']}").status_code == 401
         assert made["id"] in {s["id"] for s in anna.get("/v1/sessions").json()["data"]}
         assert bert.get("/v1/sessions").json()["data"] == []
+
+
+def test_a_context_of_another_owner_is_not_found(server: Server) -> None:
+    def cached(key: str) -> int:
+        with api(server, key) as client:
+            asked = body("a guess of what another has asked " * 20, tools=[], keep_open=False)
+            made = client.post("/v1/sessions", json={**asked, "max_tokens": 1}).json()
+            return follow(client, made["id"], "output.done")["cached_tokens"]
+
+    first, again, guessed = cached(KEY), cached(KEY), cached(OTHER)
+    assert again > first
+    assert again > 100
+    assert guessed == 0
 
 
 def test_the_dashboard_counts_what_all_do_and_shows_its_page_without_a_key(server: Server) -> None:
@@ -216,8 +225,8 @@ def require_log(log: str, database: Path, url: str) -> None:
         for line in (
             f"Sessions are kept in {database} (going on: 1)",
             "Tools that the server runs: get_time, get_weather",
-            f"Open at {url}: /v1 to whoever has an API key; the dashboard's page, /metrics and "
-            "/health to everybody",
+            f"Open at {url} to whoever has an API key; /health, /ping and the dashboard's page "
+            "to everybody",
             f"Dashboard: {url}/dashboard/; now type `caesura chat --url {url} --api-key KEY`",
         )
     ]

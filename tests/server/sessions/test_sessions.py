@@ -11,7 +11,7 @@ import pytest
 from caesura.server.sessions.service import Unavailable
 from caesura.session.database import Statement
 from server.served import application, body, events, human, served, streamed
-from session.workplace import stored, tool
+from session.workplace import eventually, stored, tool
 
 ANNA = {"Authorization": "Bearer anna"}
 BERT = {"Authorization": "Bearer bert"}
@@ -400,6 +400,118 @@ async def test_a_store_that_fails_is_503_and_passes(tmp_path: Path) -> None:
         assert int(answer.headers["retry-after"]) > 0
         await server.work.store.commit(Statement("PRAGMA max_page_count = 1000000"))
         await server.session("hello")
-        assert server.service.health() == []
         server.work.store.close()
         assert (await server.client.get("/v1/sessions")).status_code == 503
+
+
+async def test_limits_are_answered_with_429_and_400(tmp_path: Path) -> None:
+    limits = {"open_sessions_per_owner": 2, "waiting_messages": 1, "max_turns": 5}
+    async with served(tmp_path / "db", **limits) as server:
+        made = await server.session("hello")
+        await server.until(made["id"], phase="idle")
+        path = f"/v1/sessions/{made['id']}"
+        await server.client.post(f"{path}/pause")
+        codes = [
+            (await server.client.post(f"{path}/messages", json={"content": "x"})).status_code
+            for _ in range(2)
+        ]
+        assert codes == [202, 429]
+        refused = await server.client.post("/v1/sessions", json=body("hello", max_turns=6))
+        assert refused.status_code == 400
+        assert "sessions.max_turns" in refused.json()["error"]["message"]
+        await server.session("hello")
+        refused = await server.client.post("/v1/sessions", json=body("hello"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_sessions")
+        assert "retry-after" not in refused.headers
+    async with served(tmp_path / "other", sessions_per_minute=1) as server:
+        await server.session("hello")
+        refused = await server.client.post("/v1/sessions", json=body("hello"))
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+
+
+async def test_streams_of_an_owner_are_few(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", streams_per_owner=2) as server:
+        made = await server.session("hello")
+        path = f"/v1/sessions/{made['id']}/events"
+        waiting = {"stream": "false", "after": 10**6, "wait_seconds": 300}
+        polling = asyncio.create_task(server.client.get(path, params=waiting))
+        await eventually(lambda: server.service.streams.of("anonymous") == 1)
+        async with server.client.stream("GET", path) as stream:
+            assert stream.status_code == 200
+            for attempt in (
+                server.client.get(path),
+                server.client.get(path, params={"stream": "false"}),
+                server.client.post("/v1/sessions", json=body("hello", stream=True)),
+            ):
+                refused = await attempt
+                assert (refused.status_code, "streams" in refused.text) == (429, True)
+        assert len((await server.client.get("/v1/sessions")).json()["data"]) == 1
+        await server.client.post(f"/v1/sessions/{made['id']}/cancel")
+        assert (await polling).status_code == 200
+        await eventually(lambda: server.service.streams.of("anonymous") == 0)
+        assert (await server.client.get(path)).status_code == 200
+
+
+async def test_requests_with_a_key_are_carried_out_once(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", human(), has_keys=True) as server:
+        client, key = server.client, {"Authorization": "Bearer anna", "Idempotency-Key": "1"}
+        asking = body('<<ask {"question": "well?"}>>')
+        answers = await asyncio.gather(
+            *(client.post("/v1/sessions", json=asking, headers=key) for _ in range(5))
+        )
+        assert {answer.status_code for answer in answers} == {201}
+        (session_id,) = {answer.json()["id"] for answer in answers}
+        other = await client.post("/v1/sessions", json=body("other"), headers=key)
+        assert other.status_code == 422
+        assert other.json()["error"]["code"] == "idempotency_key_reused"
+        stream = await client.post("/v1/sessions", json=body("x", stream=True), headers=key)
+        assert stream.status_code == 422
+        path = f"/v1/sessions/{session_id}/messages"
+        key["Idempotency-Key"] = "2"
+        said = [await client.post(path, json={"content": "so"}, headers=key) for _ in range(3)]
+        assert [answer.status_code for answer in said] == [202] * 3
+        assert len(await server.work.store.messages(session_id)) == 1
+        assert (await client.post(path, json={"content": "no"}, headers=key)).status_code == 422
+
+        async def is_asked() -> object:
+            return (await client.get("/v1/approvals", headers=key)).json()["data"]
+
+        await stored(is_asked)
+        asked = (await client.get("/v1/approvals", headers=key)).json()["data"]
+        path, given = f"/v1/approvals/{asked[0]['id']}", {"accepted": True, "text": "well"}
+        key["Idempotency-Key"] = "3"
+        answers = [await client.post(path, json=given, headers=key) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        fields = ("id", "state", "answer", "answered_at")
+        assert len({str([a.json()[field] for field in fields]) for a in answers}) == 1
+        given["text"] = "other"
+        assert (await client.post(path, json=given, headers=key)).status_code == 422
+        del key["Idempotency-Key"]
+        assert (await client.post(path, json=given, headers=key)).status_code == 409
+        await client.post(f"/v1/sessions/{session_id}/cancel", headers=key)
+        key["Idempotency-Key"] = "2"
+        again = await client.post(
+            f"/v1/sessions/{session_id}/messages", json={"content": "so"}, headers=key
+        )
+        assert again.status_code == 202, "it was said before the session was over"
+
+
+async def test_a_session_id_that_the_client_gives_makes_one_session(tmp_path: Path) -> None:
+    own = {"X-Session-ID": "123E4567-e89b-12d3-a456-426614174000"}
+    async with served(tmp_path / "db", has_keys=True) as server:
+        headers = [{**own, "Authorization": f"Bearer {key}"} for key in ("anna", "anna", "bert")]
+        made = [
+            await server.client.post("/v1/sessions", json=body("hello"), headers=header)
+            for header in headers
+        ]
+        assert [answer.status_code for answer in made] == [201, 201, 409]
+        assert {answer.json()["id"] for answer in made[:2]} == {
+            "sess_123e4567e89b12d3a456426614174000"
+        }
+        other = await server.client.post("/v1/sessions", json=body("bye"), headers=headers[0])
+        assert other.status_code == 422
+        for wrong in ({"X-Session-ID": "mine"}, {"Idempotency-Key": "x" * 256}):
+            refused = await server.client.post(
+                "/v1/sessions", json=body("hello"), headers=headers[0] | wrong
+            )
+            assert refused.status_code == 400

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.server.sessions.titles import LONGEST_TEXT, LONGEST_TITLE, title_of
+from caesura.server.sessions.views import LONGEST_TEXT, LONGEST_TITLE, title_of
 from caesura.session.records import SessionSpec
 from server.served import body, human, served, streamed
 

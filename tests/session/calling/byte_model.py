@@ -16,15 +16,15 @@ from caesura.cml import (
     KnownTools,
     Marker,
     Mode,
+    Monitor,
     MonitorSettings,
     Piece,
     ReasoningEdge,
     State,
-    TokenMonitor,
-    encode_text,
     encode_tokens,
 )
 from caesura.session import Delta, Sampling, SessionError
+from support.cml.streams import encode_text
 from support.engines.fakes import FakeEngine, FakeStream
 
 MARKERS = {marker: 256 + index for index, marker in enumerate(Marker)}
@@ -103,9 +103,9 @@ class ByteCodec:
         used_ids: Iterable[str],
         state: State | None = None,
         before: Sequence[int] = (),
-    ) -> TokenMonitor:
+    ) -> Monitor:
         decode: IncrementalDecoder = ByteDecoder()
-        monitor = TokenMonitor(MonitorSettings(tools=tools), SYMBOLS, decode, used_ids)
+        monitor = Monitor(MonitorSettings(tools=tools), SYMBOLS, decode, used_ids)
         if state is State.REASONING:
             monitor.feed([SYMBOLS[ReasoningEdge.OPENING]])
         if state is not None:

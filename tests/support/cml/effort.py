@@ -8,18 +8,15 @@ from pathlib import Path
 from types import FrameType
 
 import caesura.cml
-from caesura.cml.scanner import Scanner
 
 _FOLDERS = (str(Path(caesura.cml.__file__).parent), str(Path(json.__file__).parent))
-_FIND = Scanner.find.__code__
 
 
 def effort(work: Callable[[], object]) -> int:
     """How much the functions of `caesura.cml`, and JSON's, have before them while this runs.
 
     Each call counts, and each character of the texts that it is given or that its object keeps:
-    whatever a function does with a text of its own takes time of that order. A search counts up
-    to what it finds.
+    whatever a function does with a text of its own takes time of that order.
     """
     total = 0
 
@@ -27,12 +24,8 @@ def effort(work: Callable[[], object]) -> int:
         nonlocal total
         if not frame.f_code.co_filename.startswith(_FOLDERS):
             return
-        if event == "call" and frame.f_code is not _FIND:
+        if event == "call":
             total += 1 + _characters(frame)
-        elif event == "return" and frame.f_code is _FIND:
-            arguments = frame.f_locals
-            end = len(arguments["text"]) if returned is None else returned.end
-            total += 1 + end - arguments["start"]
 
     before = sys.getprofile()
     sys.setprofile(note)

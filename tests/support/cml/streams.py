@@ -11,22 +11,25 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 from caesura.cml import (
+    ALL_SYMBOLS,
     Call,
     Event,
     FireAndForget,
     Interrupt,
     Marker,
+    Monitor,
     MonitorSettings,
+    Piece,
     Text,
-    TextMonitor,
     Trap,
-    Vocabulary,
+    encode_tokens,
 )
 from caesura.lab.models.noise_tokenizer import FIRST_BYTE_ID, FIRST_WORD_ID, vocabulary
 
 PieceT = TypeVar("PieceT")
+SequenceT = TypeVar("SequenceT", str, list[int])
 
-SPELLINGS = Vocabulary().spellings
+SPELLINGS = {symbol: symbol.value for symbol in ALL_SYMBOLS}
 # How byte-level tokenizers show each of the 256 bytes.
 BYTE_CHARACTERS = vocabulary(FIRST_WORD_ID + 1)[FIRST_BYTE_ID:FIRST_WORD_ID]
 
@@ -82,13 +85,32 @@ pieces = st.one_of(
 )
 
 
-def cut(text: str, lengths: Iterable[int]) -> Iterator[str]:
-    """The text in pieces of these lengths; the rest is the last."""
+TOKEN_IDS = {symbol: -number for number, symbol in enumerate(ALL_SYMBOLS, start=1)}
+_SPELLED = {TOKEN_IDS[symbol]: symbol.value for symbol in ALL_SYMBOLS}
+
+
+def characters(text: str) -> list[int]:
+    """The simplest tokens: of a text one for each character, of symbols `TOKEN_IDS`."""
+    return list(map(ord, text))
+
+
+def spelled(tokens: Iterable[int]) -> str:
+    """What such tokens look like when symbols are spelled."""
+    return "".join(_SPELLED.get(token) or chr(token) for token in tokens)
+
+
+def encode_text(pieces: Iterable[Piece]) -> str:
+    """What a stream looks like when symbols are spelled."""
+    return spelled(encode_tokens(pieces, TOKEN_IDS, characters))
+
+
+def cut(stream: SequenceT, lengths: Iterable[int]) -> Iterator[SequenceT]:
+    """The stream in pieces of these lengths; the rest is the last."""
     start = 0
     for length in lengths:
-        yield text[start : start + length]
+        yield stream[start : start + length]
         start += length
-    yield text[start:]
+    yield stream[start:]
 
 
 def joined(pieces: Iterable[PieceT]) -> list[PieceT]:
@@ -101,13 +123,6 @@ def joined(pieces: Iterable[PieceT]) -> list[PieceT]:
         elif piece != Text(""):
             result.append(piece)
     return result
-
-
-def monitored(chunks: Iterable[str], settings: MonitorSettings | None = None) -> list[Event]:
-    """The events of one turn, written in these chunks."""
-    monitor = TextMonitor(settings or MonitorSettings())
-    events = [event for chunk in chunks for event in monitor.feed(chunk)]
-    return joined([*events, *monitor.end_of_stream()])
 
 
 class MarkerTokenizer:
@@ -157,3 +172,29 @@ class ByteDecoder:
     def __call__(self, token_ids: Sequence[int], final: bool) -> str:
         assert not set(self._tokenizer.token_ids.values()) & set(token_ids)
         return self._decoder.decode(self._tokenizer.bytes_of(token_ids), final)
+
+
+TOKENIZER = MarkerTokenizer()
+
+
+class StreamReader(Monitor):
+    """A monitor of what a model with these tokens writes."""
+
+    def __init__(
+        self, settings: MonitorSettings | None = None, used_ids: Iterable[str] = ()
+    ) -> None:
+        decode = ByteDecoder(TOKENIZER)
+        super().__init__(settings or MonitorSettings(), TOKENIZER.token_ids, decode, used_ids)
+
+    def read(self, stream: str) -> list[Event]:
+        """Take text in which markers are spelled; they are tokens."""
+        return self.feed(TOKENIZER.encode(stream))
+
+
+def monitored(
+    chunks: Iterable[Sequence[int]], settings: MonitorSettings | None = None
+) -> list[Event]:
+    """The events of one turn, written in these chunks of tokens."""
+    monitor = StreamReader(settings)
+    events = [event for chunk in chunks for event in monitor.feed(chunk)]
+    return joined([*events, *monitor.end_of_stream()])

@@ -4,6 +4,10 @@ For recorded sessions and training data. A model's stream is read by a monitor, 
 this does not.
 """
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from caesura.cml.body import read_body
 from caesura.cml.escaping import unescape
 from caesura.cml.faults import ProtocolError, excerpt
@@ -19,20 +23,31 @@ from caesura.cml.frames import (
     Trap,
     is_id,
 )
-from caesura.cml.markers import DEFAULT_VOCABULARY, Marker, ReasoningEdge, Vocabulary
-from caesura.cml.scanner import Found, scanner_for
+from caesura.cml.markers import ALL_SYMBOLS, MARKERS, Marker, ReasoningEdge, Symbol, Symbols
 from caesura.errors import CaesuraError
 
-_MARKERS = frozenset(Marker)
-_OUTSIDE_FRAMES = _MARKERS | {ReasoningEdge.OPENING}
-_IN_REASONING = frozenset({ReasoningEdge.CLOSING})
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A symbol in a text: where it begins, and where it ends."""
+
+    symbol: Symbol
+    start: int
+    end: int
+
+
+def find(symbols: Iterable[Symbol], text: str, start: int) -> Found | None:
+    """The next of these symbols."""
+    spelled = {symbol.value: symbol for symbol in symbols}
+    match = re.compile("|".join(map(re.escape, spelled))).search(text, start)
+    return match and Found(spelled[match[0]], match.start(), match.end())
 
 
 class MalformedTranscript(CaesuraError, ValueError):
     """A text that is not a stream of CML; says what is wrong and after how many characters."""
 
 
-def read_transcript(text: str, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> list[Piece]:
+def read_transcript(text: str, symbols: Symbols = ALL_SYMBOLS) -> list[Piece]:
     """The pieces of which `encode_text` makes this text, neighbouring texts joined.
 
     Whether ids are unique, and interrupts answer calls, is not checked.
@@ -40,19 +55,19 @@ def read_transcript(text: str, vocabulary: Vocabulary = DEFAULT_VOCABULARY) -> l
     Raises:
         MalformedTranscript: the text breaks the grammar.
     """
-    return _Reader(text, vocabulary).pieces()
+    return _Reader(text, symbols).pieces()
 
 
 class _Reader:
-    def __init__(self, text: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, text: str, symbols: Symbols) -> None:
         self._text = text
-        self._vocabulary = vocabulary
+        self._symbols = symbols
         self._position = 0
 
     def pieces(self) -> list[Piece]:
         pieces: list[Piece] = []
-        outside = scanner_for(self._vocabulary, _OUTSIDE_FRAMES)
-        while found := outside.find(self._text, self._position):
+        outside = [symbol for symbol in self._symbols if symbol is not ReasoningEdge.CLOSING]
+        while found := find(outside, self._text, self._position):
             self._add_text(pieces, self._up_to(found), Channel.ANSWER)
             if found.symbol is ReasoningEdge.OPENING:
                 self._add_text(pieces, self._reasoning(), Channel.REASONING)
@@ -70,7 +85,7 @@ class _Reader:
     def _add_text(self, pieces: list[Piece], text: str, channel: Channel) -> None:
         if not text:
             return
-        text = unescape(text, self._vocabulary)
+        text = unescape(text, self._symbols)
         # An empty reasoning block may have parted it from the text before.
         if pieces and isinstance(last := pieces[-1], Text) and last.channel is channel:
             text = last.text + text
@@ -78,7 +93,7 @@ class _Reader:
         pieces.append(Text(text, channel))
 
     def _reasoning(self) -> str:
-        found = scanner_for(self._vocabulary, _IN_REASONING).find(self._text, self._position)
+        found = find([ReasoningEdge.CLOSING], self._text, self._position)
         if found is None:
             raise self._malformed("the reasoning block has no end", self._position)
         return self._up_to(found)
@@ -96,13 +111,11 @@ class _Reader:
             first = self._next_marker(opening)
             content = self._up_to(first)
         if first.symbol is not Marker.END:
-            raise self._malformed(
-                f"{self._vocabulary.spellings[first.symbol]} before [END]", first.start
-            )
-        return self._made(opening, call_id, unescape(content, self._vocabulary))
+            raise self._malformed(f"{first.symbol.value} before [END]", first.start)
+        return self._made(opening, call_id, unescape(content, self._symbols))
 
     def _next_marker(self, opening: Found) -> Found:
-        found = scanner_for(self._vocabulary, _MARKERS).find(self._text, self._position)
+        found = find(MARKERS, self._text, self._position)
         if found is None:
             raise self._malformed("the frame has no end", opening.start)
         return found

@@ -1,6 +1,6 @@
 """The server's routes and its dashboard over HTTP, on the fake engine and with real tools."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from caesura.server.dashboard.overview import Overviews
 from caesura.server.sessions.service import Service
 from caesura.server.settings import ServerSection
 from caesura.session.agents import Agents
+from caesura.session.supervisor import Supervisor
 from caesura.session.workplace import Workplace
 from server.served import MODEL, application, listening
 
@@ -21,11 +22,11 @@ def make_app(
     agents: Agents,
     registry: CollectorRegistry | None = None,
     *,
-    has_keys: bool = False,
+    keys: Sequence[str] = (),
 ) -> FastAPI:
     settings = ServerSection()
     service = Service(agents, work.store, work.executor, settings, (MODEL,), Path())
-    app = application(service, [], has_keys=has_keys)
+    app = application(service, [], keys=keys)
     Dashboard().attach(app)
     app.state.caesura_overviews = Overviews(agents, registry or CollectorRegistry())
     return app
@@ -35,9 +36,11 @@ def make_app(
 async def served(app: FastAPI) -> AsyncIterator[str]:
     """Serve an application that samples itself; its address."""
     overviews: Overviews = app.state.caesura_overviews
-    await overviews.start()
+    supervisor = Supervisor()
+    supervisor.start("overview", overviews.run)
     try:
         async with listening(app) as url:
             yield url
     finally:
-        await overviews.stop()
+        await supervisor.stop("overview")
+        overviews.stop()

@@ -5,16 +5,7 @@ import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from caesura.cml import (
-    Ending,
-    FrameRules,
-    FrameWatch,
-    Ruling,
-    TextFrameWatch,
-    TextRules,
-    TurnWatch,
-    Verdict,
-)
+from caesura.cml import Ending, FrameWatch, Ruling, Verdict
 from caesura.session import Delta, DuplicateSession, Sampling, SessionClosed, StopReason
 from caesura.session.protocol import require_room
 
@@ -110,8 +101,7 @@ class FakeStream:
         """A turn with `Sampling.frames`."""
         assert sampling.frames is not None
         ends = frozenset(() if sampling.ignore_eos else (self._eos_token_id,))
-        before = "" if cached else "".join(map(self._text_of, self.transcript[-8:]))
-        watch = self._watch(sampling.frames, ends, before)
+        watch = FrameWatch(sampling.frames, ends, self._text_of)
         generated, stop = 0, None
         while stop is None:
             await self._pace(self.transcript)
@@ -130,15 +120,6 @@ class FakeStream:
                 stop = self._stop(token, generated, sampling)
             stopped_by = token if stop in (StopReason.STOP, StopReason.FRAME) else None
             yield Delta((token,), stop, stopped_by, cached if generated == 1 else None)
-
-    def _watch(self, rules: FrameRules | TextRules, ends: frozenset[int], before: str) -> TurnWatch:
-        if isinstance(rules, FrameRules):
-            return FrameWatch(rules, ends, self._text_of)
-
-        def decode(token_ids: Sequence[int], final: bool) -> str:
-            return "".join(self._text_of(token_id) for token_id in token_ids)
-
-        return TextFrameWatch(rules, ends, lambda: decode, before)
 
     def _stop(self, token: int, generated: int, sampling: Sampling) -> StopReason | None:
         eos = () if sampling.ignore_eos else (self._eos_token_id,)

@@ -8,13 +8,10 @@ cannot shift it:
     prompt | See . [CALL] ... [END] [INTR] ... [END] [TRAP] [END] [INTR] ... [END] Done
              0   1   2  ...     6   ─ not counted ─    7     8    ─ not counted ─    9
 
-Where markers are text, that is what stands between `[INTR]` and `[END]` in the text of tokens.
-
 Start an engine with `logits_processors=[FORCED_TOKENS]` (vLLM's own model runner V1; without
 speculative decoding), and give `Sampling.extra` a `script`.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,8 +21,7 @@ from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from caesura.cml import FrameRules, Marker, TextRules
-from caesura.engine.model.frames import TokenTexts
+from caesura.cml import FrameRules
 
 FORCED_TOKENS = "support.models.forced_tokens:ForcedTokens"
 """The name by which vLLM loads it, in every process of an engine."""
@@ -34,9 +30,7 @@ SCRIPT_ARGUMENT = "caesura_script"
 """Key in `SamplingParams.extra_args` of every turn of a session that writes a script."""
 
 
-def script(
-    token_ids: Sequence[int], prompt_tokens: int, frames: FrameRules | TextRules
-) -> dict[str, object]:
+def script(token_ids: Sequence[int], prompt_tokens: int, frames: FrameRules) -> dict[str, object]:
     """What a session with these frames is made to write, and then end, for `Sampling.extra`.
 
     Args:
@@ -44,12 +38,10 @@ def script(
         prompt_tokens: how many tokens the session's first prompt has.
         frames: of the session.
     """
-    # The tokens that an interrupt begins and ends with; none where they are text.
-    injected = [frames.interrupt, frames.end] if isinstance(frames, FrameRules) else []
     argument = {
         "token_ids": list(token_ids),
         "prompt_tokens": prompt_tokens,
-        "injected": injected,
+        "injected": [frames.interrupt, frames.end],
     }
     return {SCRIPT_ARGUMENT: argument}
 
@@ -77,7 +69,6 @@ class ForcedTokens(LogitsProcessor):
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self._device = device
-        self._text_of = TokenTexts(vllm_config.model_config)
         self._parts: dict[int, _Part] = {}
 
     def is_argmax_invariant(self) -> bool:
@@ -104,10 +95,7 @@ class ForcedTokens(LogitsProcessor):
         if argument is None or prompt is None or params.eos_token_id is None:
             return None
         behind = prompt[argument["prompt_tokens"] :]
-        if argument["injected"]:
-            position = _written(behind, *argument["injected"])
-        else:
-            position = _written_in_text([self._text_of(token_id) for token_id in behind])
+        position = _written(behind, *argument["injected"])
         return _Part([*argument["token_ids"], params.eos_token_id], position, generated)
 
 
@@ -118,18 +106,4 @@ def _written(token_ids: Sequence[int], interrupt: int, end: int) -> int:
         injected = injected or token_id == interrupt
         written += not injected
         injected = injected and token_id != end
-    return written
-
-
-_INJECTED = re.compile(f"{re.escape(Marker.INTR.value)}.*?{re.escape(Marker.END.value)}", re.DOTALL)
-
-
-def _written_in_text(texts: Sequence[str]) -> int:
-    """The same by the texts of tokens. Interrupts are whole tokens."""
-    frames = [match.span() for match in _INJECTED.finditer("".join(texts))]
-    written = start = 0
-    for text in texts:
-        end = start + len(text)
-        written += not any(first <= start and end <= last for first, last in frames)
-        start = end
     return written

@@ -14,6 +14,7 @@ import httpx
 import openai
 import pytest
 
+from caesura.engine.serving.serve import argument_values
 from support.environment import AT_START
 from support.waiting import poll
 
@@ -28,9 +29,12 @@ class Server:
         url: where it is.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, keys: Sequence[str] = ()
+    ) -> None:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
+        self._headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
 
     def client(self, api_key: str = "none") -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0)
@@ -38,7 +42,7 @@ class Server:
     def metric(self, name: str, **labels: str) -> float:
         """Sum of a metric over the label sets that match."""
         total = 0.0
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+        for line in httpx.get(f"{self.url}/metrics", headers=self._headers).text.splitlines():
             match = re.match(rf"caesura:{name}(?:_total)?\{{(.*)\}} (\S+)$", line)
             if match and all(f'{key}="{value}"' in match[1] for key, value in labels.items()):
                 total += float(match[2])
@@ -78,7 +82,7 @@ def serving(
             stderr=output,
             cwd=log.parent,  # sessions are kept in the working directory
         )
-    server = Server(process, port)
+    server = Server(process, port, argument_values(arguments, "--api-key") or ())
     try:
         poll(lambda: process.poll() is not None or _is_healthy(server))
         if not _is_healthy(server):

@@ -18,6 +18,7 @@ from caesura.tools import (
     Executor,
     Question,
     Timing,
+    Toolbox,
     ToolCall,
     load_configuration,
     open_toolbox,
@@ -95,6 +96,7 @@ class Workbench:
     journal: Journal
     clock: Clock
     registry: CollectorRegistry
+    toolbox: Toolbox
 
     async def run(self, name: str, arguments_text: str = "") -> CallResult:
         return await self.executor.execute(call(name, arguments_text), self.journal)
@@ -112,7 +114,7 @@ async def workbench(
     clock, registry = Clock(), CollectorRegistry()
     async with open_toolbox(load_configuration(file, environment or {})) as toolbox:
         executor = Executor(toolbox, timing=clock.timing(), registry=registry)
-        yield Workbench(executor, Journal(), clock, registry)
+        yield Workbench(executor, Journal(), clock, registry, toolbox)
 
 
 class _Server(uvicorn.Server):

@@ -2,11 +2,11 @@
 
 import re
 import secrets
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
+from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerFast
 from vllm.config import ModelConfig
@@ -28,6 +28,7 @@ _SENTINEL = f"caesura{secrets.token_hex(12)}"  # in no message: nobody is told i
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MARKUP = re.compile(r"<.*>|\[.*\]", re.DOTALL)
 _BREAK = "\N{ZERO WIDTH SPACE}"
+_LONGEST_MARKUP = 256  # no control token is longer
 
 
 class ChatFormat:
@@ -66,9 +67,16 @@ class ChatFormat:
         self._template_arguments = template_arguments or {}
         self._ends = _turn_ends(model_config, tokenizer)
         self._markup = _markup(tokenizer)
+        self._normalized = _normalization(tokenizer)
+        self._break = _BREAK
+        if self._normalized is not None and _BREAK not in self._normalized(f"a{_BREAK}a"):
+            self._break = " "
         self.max_context_tokens = int(model_config.max_model_len)
         self.sampling = sampling or SamplingDefaults()
-        self._lock = threading.Lock()  # callers use threads; tokenizers are not made for them
+        # Of its own, and without settings that anybody changes: callers use threads, and a short
+        # text must not wait for a long one.
+        self._texts = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._texts.no_truncation()
         self._one_call_per_turn: bool | None = None  # not known before there are several
 
     @property
@@ -91,7 +99,8 @@ class ChatFormat:
         self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]
     ) -> list[int]:
         """See `Dialogue.prompt`."""
-        return self.encode(self._render([self._defused(m) for m in messages], tools))
+        plain = [self._defused(message) for message in messages]
+        return self.encode(self._render(plain, self.without_control_tokens(list(tools))))
 
     def append(self, transcript: Sequence[int], messages: Sequence[Message]) -> list[int]:
         """See `Dialogue.append`.
@@ -180,8 +189,7 @@ class ChatFormat:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text in which control tokens are what they are."""
-        with self._lock:
-            return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self._texts.encode(text, add_special_tokens=False).ids)
 
     def _defused(self, message: Message) -> Message:
         """The message without control tokens, if it is not the server's or the model's own."""
@@ -193,16 +201,46 @@ class ChatFormat:
         if isinstance(content, str):
             return message | {"content": self._without_markup(content)}
         if isinstance(content, list):
-            return message | {"content": [self._defused_part(part) for part in content]}
+            return message | {"content": self._defused_parts(content)}
         return message
 
-    def _defused_part(self, part: JsonValue) -> JsonValue:
-        if isinstance(part, dict) and isinstance(text := part.get("text"), str):
-            return part | {"text": self._without_markup(text)}
-        return part
+    def _defused_parts(self, parts: Sequence[JsonValue]) -> list[JsonValue]:
+        """Parts of a content, which templates may join."""
+        defused: list[JsonValue] = []
+        before = ""
+        for part in parts:
+            if isinstance(part, dict) and isinstance(text := part.get("text"), str):
+                text = self._without_markup(text)
+                if self._markup.search(before + text[:_LONGEST_MARKUP]):
+                    text = self._break + text
+                before = (before + text)[-_LONGEST_MARKUP:]
+                part = part | {"text": text}
+            defused.append(part)
+        return defused
+
+    def without_control_tokens(self, value: Any) -> Any:
+        """JSON such as a tool's definition in which no text, names included, is a control token."""
+        if isinstance(value, str):
+            return self._without_markup(value)
+        if isinstance(value, Mapping):
+            return {
+                self._without_markup(str(key)): self.without_control_tokens(item)
+                for key, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self.without_control_tokens(item) for item in value]
+        return value
 
     def _without_markup(self, text: str) -> str:
-        return self._markup.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
+        plain = self._broken(text)
+        if self._normalized is not None:
+            read = self._normalized(plain)
+            if self._markup.search(read):  # what looks like a control token becomes one
+                return self._broken(read)
+        return plain
+
+    def _broken(self, text: str) -> str:
+        return self._markup.sub(lambda found: found[0][0] + self._break + found[0][1:], text)
 
 
 class _Reader:
@@ -333,6 +371,16 @@ def _turn_ends(model_config: ModelConfig, tokenizer: PreTrainedTokenizerFast) ->
     configured = model_config.try_get_generation_config().get("eos_token_id")
     ends = configured if isinstance(configured, list) else [configured]
     return frozenset(end for end in (*ends, tokenizer.eos_token_id) if isinstance(end, int))
+
+
+def _normalization(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], str] | None:
+    """How a text is changed before control tokens are looked for; None if it is not."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    added = tokenizer.added_tokens_decoder.values()
+    if normalizer is None or not any(token.normalized for token in added):
+        return None
+    normalize: Callable[[str], str] = normalizer.normalize_str
+    return normalize
 
 
 def _markup(tokenizer: PreTrainedTokenizerFast) -> "re.Pattern[str]":

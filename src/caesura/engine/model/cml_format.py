@@ -1,4 +1,4 @@
-"""CML in a model's tokens: `session.calling.Codec` on its tokenizer and chat template."""
+"""CML in a model's tokens: `session.CallFormat` on its tokenizer and chat template."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,30 +12,21 @@ from caesura.cml import (
     FrameRules,
     Interrupt,
     KnownTools,
-    Limits,
     Marker,
     Mode,
+    Monitor,
     MonitorSettings,
     ReasoningEdge,
-    ReasoningTags,
     State,
-    TextMonitor,
-    TextRules,
-    TokenMonitor,
-    ToolDescription,
-    Vocabulary,
-    duration_sentence,
-    encode_text,
     encode_tokens,
-    system_prompt,
 )
 from caesura.cml.chat_quoting import quoted_message, quoted_value
-from caesura.cml.markers import Symbol
+from caesura.cml.markers import Symbol, Symbols, has_markers
 from caesura.engine.model.call_grammar import call_grammar
 from caesura.engine.model.chat_format import ChatFormat
 from caesura.engine.model.data_tokens import MARKER_TOKENS, DataTokens, StreamDecoder
 from caesura.errors import ConfigurationError
-from caesura.session.calling import DecodedMonitor, StreamMonitor
+from caesura.session.calling.durations import duration_sentence
 from caesura.session.records import Message
 
 logger = init_logger(__name__)
@@ -55,38 +46,34 @@ class CmlFormat:
     """How one model reads and writes CML.
 
     A model that was trained for it has the five markers as special tokens, and a chat template
-    with the variable `function_calling`. Others are told of CML in the system prompt, and spell
-    the markers.
+    with the variable `function_calling`.
 
     Args:
         chat: the model's chat format.
-        limits: bounds on what the model may write.
 
     Attributes:
         chat: the model's chat format.
-        has_marker_tokens: the markers are tokens of the model.
-        vocabulary: how markers and reasoning tags are spelled.
+        symbols: those that are tokens of the model.
+
+    Raises:
+        ConfigurationError: the model was not trained for it.
     """
 
-    def __init__(self, chat: ChatFormat, limits: Limits | None = None) -> None:
+    def __init__(self, chat: ChatFormat) -> None:
+        if not knows_cml(chat):
+            raise ConfigurationError(
+                "the model was not trained for CML: its tokenizer lacks markers; use one that was "
+                "trained with `caesura train`"
+            )
         self.chat = chat
         self._chats = {
             mode: chat.with_template_arguments(**{TEMPLATE_VARIABLE: mode.value}) for mode in Mode
         }
-        self._limits = limits or Limits()
-        special = _special_tokens(chat)
-        markers = {marker: special.get(marker.value) for marker in Marker}
-        self.has_marker_tokens = None not in markers.values()
-        tags = ReasoningTags()
-        edges = _added_tokens(chat, (tags.opening, tags.closing))
-        self.vocabulary = Vocabulary(tags if edges else None)
-        self._token_ids: dict[Symbol, int] = {}
-        if self.has_marker_tokens:
-            self._token_ids = {
-                marker: token for marker, token in markers.items() if token is not None
-            }
-            if edges:
-                self._token_ids |= dict(zip(ReasoningEdge, edges, strict=True))
+        special, added = _special_tokens(chat), chat.tokenizer.get_added_vocab()
+        self._token_ids: dict[Symbol, int] = {marker: special[marker.value] for marker in Marker}
+        if all(edge.value in added for edge in ReasoningEdge):  # special or not
+            self._token_ids |= {edge: added[edge.value] for edge in ReasoningEdge}
+        self.symbols: Symbols = tuple(self._token_ids)
         self._data = DataTokens(chat.tokenizer)
         self._starts_reasoning: bool | None = None  # not known before a prompt is rendered
 
@@ -96,9 +83,7 @@ class CmlFormat:
         Raises:
             ConfigurationError: the tokenizer makes markers of text, whatever it is told.
         """
-        if self.has_marker_tokens:
-            return encode_tokens(interrupts, self._token_ids, self._data.encode, self.vocabulary)
-        return self._data.encode(encode_text(interrupts, self.vocabulary))
+        return encode_tokens(interrupts, self._token_ids, self._data.encode)
 
     def monitor(
         self,
@@ -106,36 +91,24 @@ class CmlFormat:
         used_ids: Iterable[str],
         state: State | None = None,
         before: Sequence[int] = (),
-    ) -> StreamMonitor:
+    ) -> Monitor:
         """See `Codec.monitor`."""
-        settings = MonitorSettings(tools, self._limits, self.vocabulary, self.starts_reasoning)
+        settings = MonitorSettings(tools, starts_reasoning=self.starts_reasoning)
         decode = StreamDecoder(self.chat.tokenizer)
-        reader: TokenMonitor | TextMonitor
-        monitor: StreamMonitor
-        if self.has_marker_tokens:
-            monitor = reader = TokenMonitor(settings, self._token_ids, decode, used_ids)
-        else:
-            reader = TextMonitor(settings, used_ids)
-            monitor = DecodedMonitor(reader, decode)
+        monitor = Monitor(settings, self._token_ids, decode, used_ids)
         if state is None:
             return monitor
         monitor.end_of_stream()  # a turn that has begun may have left its reasoning block
-        if state is State.REASONING and self.vocabulary.reasoning is not None:
-            monitor.feed(self.chat.encode(self.vocabulary.reasoning.opening))
-        reader.go_on_behind(decode(before[-MARKER_TOKENS:], final=False))  # holds half a character
+        if state is State.REASONING and self._has_reasoning:
+            monitor.feed([self._token_ids[ReasoningEdge.OPENING]])
+        monitor.go_on_behind(decode(before[-MARKER_TOKENS:], final=False))  # may hold a character
         return monitor
 
-    def frame_rules(self, mode: Mode) -> FrameRules | TextRules:
+    def frame_rules(self, mode: Mode) -> FrameRules:
         """See `Codec.frame_rules`."""
-        if not self.has_marker_tokens:
-            return TextRules(
-                _CALL_STOPS[mode],
-                reasoning=self.vocabulary.reasoning,
-                in_reasoning=self.starts_reasoning,
-            )
         tokens = self._token_ids
         reasoning = None
-        if ReasoningEdge.OPENING in tokens:
+        if self._has_reasoning:
             reasoning = (tokens[ReasoningEdge.OPENING], tokens[ReasoningEdge.CLOSING])
         return FrameRules(
             call=tokens[Marker.CALL],
@@ -150,12 +123,12 @@ class CmlFormat:
 
     def grammar(self, tools: Sequence[Mapping[str, JsonValue]], mode: Mode) -> str | None:
         """A grammar by which every call that is begun is one of these tools', with arguments that
-        fit; None if there is none: without tools or marker tokens, with reasoning blocks, or with
-        parameters that cannot be enforced."""
-        rules = self.frame_rules(mode)
-        if not tools or isinstance(rules, TextRules) or self.vocabulary.reasoning is not None:
+        fit; None if there is none: without tools, with reasoning blocks, or with parameters that
+        cannot be enforced."""
+        if not tools or self._has_reasoning:
             return None
-        schemas = {_name(tool): _description(tool, {}).parameters for tool in tools}
+        rules = self.frame_rules(mode)
+        schemas = {_name(tool): _parameters(tool) for tool in tools}
         try:
             return _grammar(rules, json.dumps(schemas))
         except ConfigurationError as error:
@@ -166,13 +139,16 @@ class CmlFormat:
     def starts_reasoning(self) -> bool:
         """Whether the chat template begins each answer inside a reasoning block."""
         if self._starts_reasoning is None:
-            reasoning = self.vocabulary.reasoning
-            prompt = self.chat.prompt([_QUESTION], ()) if reasoning is not None else []
-            opening = self.chat.encode(reasoning.opening) if reasoning is not None else [-1]
-            blank = {token for token in prompt if not self.chat.tokenizer.decode([token]).strip()}
-            spoken = [token for token in prompt if token not in blank]
-            self._starts_reasoning = spoken[-len(opening) :] == opening
+            prompt = self.chat.prompt([_QUESTION], ()) if self._has_reasoning else []
+            decode = self.chat.tokenizer.decode
+            spoken = [token for token in prompt if decode([token]).strip()]
+            opening = self._token_ids.get(ReasoningEdge.OPENING)
+            self._starts_reasoning = bool(spoken) and spoken[-1] == opening
         return self._starts_reasoning
+
+    @property
+    def _has_reasoning(self) -> bool:
+        return ReasoningEdge.OPENING in self._token_ids
 
     def prompt(
         self,
@@ -194,13 +170,9 @@ class CmlFormat:
         """
         expected = expected_seconds or {}
         ordered = sorted(tools, key=lambda tool: -expected.get(_name(tool), -1.0))
-        quoted = [quoted_message(message, self.vocabulary) for message in messages]
-        if self.has_marker_tokens:
-            definitions = [self._described(tool, expected) for tool in ordered]
-            return self._chats[mode].prompt(quoted, definitions)
-        described = [_description(tool, expected) for tool in ordered]
-        told = system_prompt(mode, described, self._limits, self.vocabulary)
-        return self._chats[mode].prompt(_with_system_prompt(told, quoted), ())
+        quoted = [quoted_message(message, self.symbols) for message in messages]
+        definitions = [self._described(tool, expected) for tool in ordered]
+        return self._chats[mode].prompt(quoted, definitions)
 
     def append(
         self, transcript: Sequence[int], messages: Sequence[Message], mode: Mode
@@ -212,14 +184,14 @@ class CmlFormat:
             messages: what follows; markers in them are quoted.
             mode: what happens at a call.
         """
-        quoted = [quoted_message(message, self.vocabulary) for message in messages]
+        quoted = [quoted_message(message, self.symbols) for message in messages]
         return self._chats[mode].append(transcript, quoted)
 
     def _described(
         self, tool: Mapping[str, JsonValue], expected: Mapping[str, float]
     ) -> dict[str, JsonValue]:
         """The definition, whose description says how long the tool takes."""
-        definition: dict[str, JsonValue] = quoted_value(tool, self.vocabulary)
+        definition: dict[str, JsonValue] = quoted_value(tool, self.symbols)
         function = definition.get("function")
         seconds = expected.get(_name(tool))
         if seconds is None or not isinstance(function, dict):
@@ -228,6 +200,11 @@ class CmlFormat:
         return definition | {
             "function": function | {"description": " ".join(filter(None, sentences))}
         }
+
+
+def knows_cml(chat: ChatFormat) -> bool:
+    """Whether a model was trained for CML: the markers are special tokens of it."""
+    return has_markers(_special_tokens(chat))
 
 
 @lru_cache(maxsize=64)
@@ -244,32 +221,12 @@ def _special_tokens(chat: ChatFormat) -> dict[str, int]:
     }
 
 
-def _added_tokens(chat: ChatFormat, texts: Sequence[str]) -> list[int] | None:
-    """The tokens of these texts, special or not; None unless each has one."""
-    known = chat.tokenizer.get_added_vocab()
-    return [known[text] for text in texts] if all(text in known for text in texts) else None
-
-
 def _name(tool: Mapping[str, JsonValue]) -> str:
     function = tool.get("function")
     return str(function.get("name")) if isinstance(function, dict) else ""
 
 
-def _description(tool: Mapping[str, JsonValue], expected: Mapping[str, float]) -> ToolDescription:
+def _parameters(tool: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     function = tool.get("function")
-    details = function if isinstance(function, dict) else {}
-    parameters = details.get("parameters")
-    return ToolDescription(
-        _name(tool),
-        str(details.get("description") or ""),
-        dict(parameters) if isinstance(parameters, dict) else {},
-        expected.get(_name(tool)),
-    )
-
-
-def _with_system_prompt(told: str, messages: Sequence[Message]) -> list[Message]:
-    """The messages after what the model is told of CML."""
-    first = messages[0] if messages else {}
-    if first.get("role") != "system" or not isinstance(first.get("content"), str):
-        return [{"role": "system", "content": told}, *messages]
-    return [first | {"content": f"{told}\n\n{first['content']}"}, *messages[1:]]
+    parameters = function.get("parameters") if isinstance(function, dict) else None
+    return dict(parameters) if isinstance(parameters, dict) else {}

@@ -24,6 +24,7 @@ from vllm.tokenizers import TokenizerLike
 from vllm.tool_parsers.abstract_tool_parser import Tool, ToolParser, ToolParserManager
 
 from caesura.cml import (
+    ALL_SYMBOLS,
     Call,
     Channel,
     FireAndForget,
@@ -33,9 +34,9 @@ from caesura.cml import (
     ProtocolError,
     State,
     Text,
-    TextMonitor,
     unescape,
 )
+from caesura.cml.machine import FrameMachine
 from caesura.engine.protocol import CML_PARSER
 
 logger = init_logger(__name__)
@@ -140,15 +141,21 @@ _OPENINGS = (Marker.CALL.value, Marker.TRAP.value)
 _PARTS = re.compile(r"[^\]}]*[\]}]|[^\]}]+")
 """Up to each bracket and brace: a marker or a body may be complete there."""
 
+_SYMBOLS = {symbol.value: symbol for symbol in ALL_SYMBOLS}
+_SYMBOL = re.compile(f"({'|'.join(map(re.escape, _SYMBOLS))})")
+_BEGINNINGS = [text[:end] for text in _SYMBOLS for end in range(1, len(text))]
+_BEGUN = re.compile(rf"(?:{'|'.join(map(re.escape, _BEGINNINGS))})\Z")
+
 
 class _Reader:
-    """Reads one output in pieces.
+    """Reads one output in pieces, by the spelling of its markers: vLLM gives parsers text.
 
     A stop token has no text: a call whose body is complete counts without its `[END]`, too.
     """
 
     def __init__(self) -> None:
-        self._monitor = TextMonitor(MonitorSettings())
+        self._machine = FrameMachine(MonitorSettings(), ALL_SYMBOLS)
+        self._held = ""  # may be the beginning of a symbol
         self._written = ""  # of the open frame
         self._body_start = 0
         self._body_end = _ObjectEnd()
@@ -162,32 +169,38 @@ class _Reader:
             if rest is None:
                 continue
             self._put_in = None
-            pieces += self._take(rest)
-            if self._is_complete(rest):
-                pieces += self._take(Marker.END.value)
-                self._put_in = _PutIn()
+            for segment in self._segments(rest):
+                pieces += self._take(segment)
+                if self._is_complete(segment):
+                    pieces += self._take(Marker.END.value)
+                    self._put_in = _PutIn()
         return pieces
 
     def finish(self) -> list[_Piece]:
         """The output is over. A frame that is open is shown as it was written."""
-        state = self._monitor.state
-        rest = "" if self._put_in is None else self._put_in.half
-        events = [*self._monitor.feed(rest), *self._monitor.end_of_stream()]
-        pieces = [piece for piece in events if isinstance(piece, Text)]
-        is_call = state in (State.CALL, State.BODY)
-        return [*pieces, Text(self._written)] if is_call else [*pieces]
+        pieces = self._take(self._held if self._put_in is None else self._put_in.half)
+        is_call = self._machine.state in (State.CALL, State.BODY)
+        events = self._machine.end_of_stream()
+        pieces += [event for event in events if isinstance(event, Text)]
+        return [*pieces, Text(self._written)] if is_call else pieces
 
-    def _take(self, text: str) -> list[_Piece]:
-        """Take a part in which at most one marker ends, and with it."""
-        if not self._monitor.in_critical_section:
-            self._written = ""
-        self._written += text
-        events = self._monitor.feed(text)
-        marker = self._opening()
-        frame = self._written.removesuffix(marker)
-        if marker:
-            self._written = marker
-        if marker or self._is_behind(Marker.HEAD, State.BODY):
+    def _segments(self, text: str) -> list[str]:
+        """The symbols that are complete, and the text between them."""
+        *segments, rest = _SYMBOL.split(self._held + text)
+        begun = _BEGUN.search(rest)
+        end = len(rest) if begun is None else begun.start()
+        self._held = rest[end:]
+        return [segment for segment in (*segments, rest[:end]) if segment]
+
+    def _take(self, segment: str) -> list[_Piece]:
+        """Take a symbol, or text without one."""
+        symbol = _SYMBOLS.get(segment)
+        machine = self._machine
+        events = machine.text(segment) if symbol is None else machine.symbol(symbol)
+        opens = symbol in (Marker.CALL, Marker.TRAP) and machine.in_frame
+        frame = self._written if opens else self._written + segment
+        self._written = segment if opens else frame if machine.in_frame else ""
+        if opens or (symbol is Marker.HEAD and machine.state is State.BODY):
             self._body_start = len(self._written)
             self._body_end = _ObjectEnd()
         pieces: list[_Piece] = []
@@ -202,19 +215,9 @@ class _Reader:
                     pass
         return pieces
 
-    def _opening(self) -> str:
-        """The marker that opens the frame, if it is the last that was written."""
-        for marker, state in ((Marker.CALL, State.CALL), (Marker.TRAP, State.TRAP)):
-            if self._is_behind(marker, state):
-                return marker.value
-        return ""
-
-    def _is_behind(self, marker: Marker, state: State) -> bool:
-        return self._monitor.state is state and self._written.endswith(marker.value)
-
     def _is_complete(self, text: str) -> bool:
         """Whether the open frame is a call with all of its body; `text` is the last of it."""
-        if self._monitor.state not in (State.BODY, State.CALL):
+        if self._machine.state not in (State.BODY, State.CALL):
             return False
         if len(self._written) == self._body_start or not self._body_end.feed(text):
             return False

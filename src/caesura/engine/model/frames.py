@@ -1,37 +1,25 @@
 """The CML frames of sessions in the scheduler: which sampled tokens are kept, and why a turn ends.
 
-What is decided is in `caesura.cml.FrameWatch`, and in `TextFrameWatch` for models that spell their
-markers. Here is what they need of a request and of the model: its rules, which tokens end a
-sequence, and the text of tokens.
+What is decided is in `caesura.cml.FrameWatch`. Here is what it needs of a request and of the model:
+its rules, which tokens end a sequence, and the text of tokens.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
 from vllm import SamplingParams
 from vllm.config import ModelConfig
 from vllm.tokenizers import TokenizerLike, cached_tokenizer_from_config
 from vllm.v1.request import Request
 
-from caesura.cml import (
-    CallStop,
-    Ending,
-    FrameRules,
-    FrameWatch,
-    ReasoningTags,
-    TextFrameWatch,
-    TextRules,
-    Verdict,
-)
-from caesura.engine.model.data_tokens import MARKER_TOKENS, StreamDecoder
+from caesura.cml import CallStop, Ending, FrameRules, FrameWatch, Verdict
 from caesura.engine.protocol import BUNDLE_ENDED, FRAME_ENDED, FRAMES_ARGUMENT, INTERRUPTED
 
 _STOP_TOKENS = "stop_token_ids"
 
 
-def frames_argument(rules: FrameRules | TextRules, stop_token_ids: Sequence[int]) -> dict[str, Any]:
+def frames_argument(rules: FrameRules, stop_token_ids: Sequence[int]) -> dict[str, Any]:
     """The rules as they travel with a request, under `FRAMES_ARGUMENT`.
 
     `stop_token_ids` are the client's own: vLLM adds those that end a sequence to them, and only
@@ -60,20 +48,10 @@ class TokenTexts:
             text = self._texts[token_id] = self._decode(token_id)
         return text
 
-    def decoder(self) -> StreamDecoder:
-        """A decoder of tokens that come one by one."""
-        tokenizer = self._loaded
-        assert isinstance(tokenizer, PreTrainedTokenizerFast), "the client's side refuses others"
-        return StreamDecoder(tokenizer)
-
-    @property
-    def _loaded(self) -> TokenizerLike:
+    def _decode(self, token_id: int) -> str:
         if self._tokenizer is None:
             self._tokenizer = cached_tokenizer_from_config(self._model_config)
-        return self._tokenizer
-
-    def _decode(self, token_id: int) -> str:
-        tokenizer = self._loaded
+        tokenizer = self._tokenizer
         self._before = self._before or tokenizer.encode("a", add_special_tokens=False)
         before = tokenizer.decode(self._before, skip_special_tokens=False)
         text = tokenizer.decode([*self._before, token_id], skip_special_tokens=False)
@@ -100,7 +78,7 @@ class SessionFrames:
     """The watches of all sessions that have frames. They outlive preemption and pauses."""
 
     texts: TokenTexts
-    _watches: dict[str, FrameWatch | TextFrameWatch] = field(default_factory=dict, init=False)
+    _watches: dict[str, FrameWatch] = field(default_factory=dict, init=False)
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._watches
@@ -118,22 +96,10 @@ class SessionFrames:
             return
         rules, end_tokens = _rules(argument), _end_tokens(params, argument)
         watch = self._watches.get(session.request_id)
-        match watch, rules:
-            case FrameWatch(), FrameRules():
-                watch.begin_turn(rules, end_tokens)
-            case TextFrameWatch(), TextRules():
-                watch.begin_turn(rules, end_tokens)
-            case _:
-                before = session.prompt_token_ids or ()
-                self._watches[session.request_id] = self._watch(rules, end_tokens, before)
-
-    def _watch(
-        self, rules: FrameRules | TextRules, end_tokens: frozenset[int], before: Sequence[int]
-    ) -> FrameWatch | TextFrameWatch:
-        if isinstance(rules, TextRules):
-            end = self.texts.decoder()(before[-MARKER_TOKENS:], final=True)
-            return TextFrameWatch(rules, end_tokens, self.texts.decoder, end)
-        return FrameWatch(rules, end_tokens, self.texts)
+        if watch is None:
+            self._watches[session.request_id] = FrameWatch(rules, end_tokens, self.texts)
+        else:
+            watch.begin_turn(rules, end_tokens)
 
     def forget(self, request_id: str) -> None:
         """The request is gone."""
@@ -157,13 +123,11 @@ class SessionFrames:
         return None
 
 
-def _rules(argument: Mapping[str, Any]) -> FrameRules | TextRules:
+def _rules(argument: Mapping[str, Any]) -> FrameRules:
     fields = {name: value for name, value in argument.items() if name != _STOP_TOKENS}
     reasoning = fields.pop("reasoning")
     fields["calls"] = CallStop(fields["calls"])
-    if "call" in fields:
-        return FrameRules(**fields, reasoning=tuple(reasoning) if reasoning else None)
-    return TextRules(**fields, reasoning=ReasoningTags(**reasoning) if reasoning else None)
+    return FrameRules(**fields, reasoning=tuple(reasoning) if reasoning else None)
 
 
 def _end_tokens(params: SamplingParams, argument: Mapping[str, Any]) -> frozenset[int]:

@@ -10,6 +10,7 @@ from vllm.v1.request import Request, RequestStatus
 from caesura.engine.pauses.demands import Demands
 from caesura.engine.pauses.displacing import Displacing
 from caesura.engine.pauses.keeper import PauseKeeper
+from caesura.engine.pauses.own_time import OwnTime, Part
 
 HEADROOM_BLOCKS_PER_REQUEST = 2
 
@@ -22,13 +23,19 @@ class ReclaimingAllocator:
     """
 
     def __init__(
-        self, scheduler: Scheduler, keeper: PauseKeeper, demands: Demands, displacing: Displacing
+        self,
+        scheduler: Scheduler,
+        keeper: PauseKeeper,
+        demands: Demands,
+        displacing: Displacing,
+        own_time: OwnTime,
     ) -> None:
         self._scheduler = scheduler
         self._manager: KVCacheManager = scheduler.kv_cache_manager
         self._keeper = keeper
         self._demands = demands
         self._displacing = displacing
+        self._own_time = own_time
         self._allocate = self._manager.allocate_slots
 
     def install(self) -> None:
@@ -50,7 +57,9 @@ class ReclaimingAllocator:
         if blocks is None and len(self._keeper.table) > 0:
             missing = self._missing_blocks(request, num_new_tokens, options)
             idle = not self._scheduler.running
-            if self._demands.reclaim(request, missing, running=running, idle=idle):
+            with self._own_time(Part.RECLAIM):
+                enough = self._demands.reclaim(request, missing, running=running, idle=idle)
+            if enough:
                 blocks = self._allocate(request, num_new_tokens, **options)
         while blocks is None and not self._scheduler.running:
             if not self._displacing.release_waiting(request):

@@ -121,6 +121,9 @@ def append_tokens(session: Request, update: StreamingUpdate) -> None:
     session._all_token_ids.extend(appended)
     session.update_block_hashes()
     session.num_prompt_tokens = len(session.prompt_token_ids)
+    # A turn that ended before its first token has nothing left to compute. If nothing is added
+    # either, the last token is computed again, since the next one is sampled behind it.
+    session.num_computed_tokens = min(session.num_computed_tokens, session.num_tokens - 1)
     session.sampling_params = update.sampling_params
     session.max_tokens = update.max_tokens
     session.stop_reason = None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from caesura.endpoints import HUMAN
+from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.pause import Pause, PauseEnding
 from caesura.engine.pauses.table import PauseTable
@@ -33,7 +34,7 @@ class Waits:
 
     def begin(self, pause: Pause) -> None:
         """A session pauses."""
-        pause.predicted_seconds = self.policy.expected_seconds(pause.endpoint)
+        pause.predicted_seconds = self._expected_seconds(pause.endpoint)
         self.metrics.count("pauses", labels=(pause.endpoint,))
 
     def name_endpoint(self, pause_id: str, endpoint: str) -> None:
@@ -82,7 +83,8 @@ class Waits:
     def given_up(self, pause: Pause) -> None:
         """A session that has not returned will not come back."""
         waited_seconds = self.clock() - pause.endpoint_since_seconds
-        self.policy.ended(pause.endpoint, waited_seconds, returned=False)
+        with self.metrics.guard(Aside.LEARNING):
+            self.policy.ended(pause.endpoint, waited_seconds, returned=False)
 
     def end(self, pause: Pause, ending: PauseEnding) -> None:
         """A pause is over, or its wait for one endpoint: count it."""
@@ -93,9 +95,15 @@ class Waits:
     def _learn(self, pause: Pause, now: float) -> None:
         """Compare the time that a wait took with what was expected, then let the policy learn."""
         endpoint, waited_seconds = pause.endpoint, now - pause.endpoint_since_seconds
-        expected_seconds = self.policy.expected_seconds(endpoint)
+        expected_seconds = self._expected_seconds(endpoint)
         if expected_seconds is not None:
             self.metrics.count("returns", labels=(endpoint,))
             self.metrics.count("predicted_seconds", expected_seconds, labels=(endpoint,))
             self.metrics.count("returned_seconds", waited_seconds, labels=(endpoint,))
-        self.policy.ended(endpoint, waited_seconds, returned=True)
+        with self.metrics.guard(Aside.LEARNING):
+            self.policy.ended(endpoint, waited_seconds, returned=True)
+
+    def _expected_seconds(self, endpoint: str) -> float | None:
+        with self.metrics.guard(Aside.LEARNING):
+            return self.policy.expected_seconds(endpoint)
+        return None

@@ -1,5 +1,6 @@
 """Start an engine in this program."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -75,9 +76,9 @@ class Counts(StatLoggerBase):
             self.totals["scheduled_tokens"] += details.num_generation_tokens
         stats = scheduler_stats.kv_connector_stats or {}
         for key, amount in stats.get("counters", {}).items():
-            name, *labels = key.split("|")
+            name, *labels = json.loads(key)
             self.totals[name] += amount
-            if any(labels):
+            if labels:
                 self.totals[key] += amount
         self.gauges.update(stats.get("gauges", {}))
 

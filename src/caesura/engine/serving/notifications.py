@@ -6,6 +6,8 @@ for it. All engine cores are called, where there are several: those that do not 
 ignore it.
 """
 
+from typing import Any
+
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core import EngineCore
 
@@ -17,8 +19,27 @@ _NEXT_PAUSE = "caesura_name_next_pause"
 
 def take_notifications() -> None:
     """Let the engine core of this process pass notifications on to its scheduler."""
-    setattr(EngineCore, _PROGRESS, lambda core, *told: core.scheduler.report_progress(*told))
-    setattr(EngineCore, _NEXT_PAUSE, lambda core, *told: core.scheduler.name_next_pause(*told))
+    setattr(EngineCore, _PROGRESS, _pass_progress_on)
+    setattr(EngineCore, _NEXT_PAUSE, _pass_name_on)
+
+
+# vLLM counts the parameters before it calls them.
+
+
+def _pass_progress_on(
+    core: EngineCore,
+    request_id: str,
+    fraction: float | None,
+    remaining_seconds: float | None,
+    endpoint: str | None,
+) -> None:
+    scheduler: Any = core.scheduler
+    scheduler.report_progress(request_id, fraction, remaining_seconds, endpoint)
+
+
+def _pass_name_on(core: EngineCore, request_id: str, endpoint: str) -> None:
+    scheduler: Any = core.scheduler
+    scheduler.name_next_pause(request_id, endpoint)
 
 
 async def report_progress(

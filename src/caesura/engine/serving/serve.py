@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from itertools import takewhile
 from pathlib import Path
 
 import yaml
@@ -67,7 +68,16 @@ def named_model(arguments: Sequence[str]) -> str | None:
     Raises:
         ConfigurationError: the file cannot be read.
     """
-    return argument_value([*arguments, *_of_yaml(arguments)], "--model")
+    return argument_value(with_yaml(arguments), "--model")
+
+
+def with_yaml(arguments: Sequence[str]) -> list[str]:
+    """The arguments, and what vLLM's own configuration file (`--config FILE.yaml`) adds to them.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    return [*arguments, *_of_yaml(arguments)]
 
 
 def knows_cml(model: str, arguments: Sequence[str]) -> bool:
@@ -90,7 +100,7 @@ def parser_for_cml(model: str, config: CaesuraConfig, arguments: Sequence[str]) 
             "tools in a file, and give it with --config",
             model,
         )
-    given = [*arguments, *_of_yaml(arguments)]
+    given = with_yaml(arguments)
     parser = argument_value(given, "--tool-call-parser")
     if parser is None:
         logger.info("%s calls tools in CML: --tool-call-parser %s", model, CML_PARSER)
@@ -108,11 +118,6 @@ def parser_for_cml(model: str, config: CaesuraConfig, arguments: Sequence[str]) 
 
 
 def _of_yaml(arguments: Sequence[str]) -> list[str]:
-    """What vLLM's own configuration file (`--config FILE.yaml`) adds to the arguments.
-
-    Raises:
-        ConfigurationError: it cannot be read.
-    """
     file = argument_value(arguments, "--config")
     if file is None:
         return []
@@ -163,7 +168,7 @@ def server_command(
     config = config.model_copy(
         update={
             "tool_call_parser": config.tool_call_parser
-            or argument_value([*arguments, *_of_yaml(arguments)], "--tool-call-parser")
+            or argument_value(with_yaml(arguments), "--tool-call-parser")
         }
     )
     if config.tool_call_parser == CML_PARSER:
@@ -234,6 +239,18 @@ def argument_value(arguments: Sequence[str], flag: str) -> str | None:
                 return value
             return arguments[index + 1] if index + 1 < len(arguments) else ""
     return None
+
+
+def argument_values(arguments: Sequence[str], flag: str) -> list[str] | None:
+    """The values of `--flag value value`, None when it is not given."""
+    first = argument_value(arguments, flag)
+    if first is None:
+        return None
+    spellings = (flag, "--" + flag[2:].replace("-", "_"))
+    found = next((index for index, word in enumerate(arguments) if word in spellings), None)
+    if found is None:  # --flag=value
+        return [first]
+    return list(takewhile(lambda word: not word.startswith("-"), arguments[found + 1 :]))
 
 
 def take_argument(arguments: list[str], flag: str) -> str | None:

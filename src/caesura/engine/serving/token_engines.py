@@ -5,7 +5,6 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, cast
 
-from transformers import PreTrainedTokenizerFast
 from vllm import SamplingParams
 from vllm.engine.protocol import StreamingInput
 from vllm.inputs import TokensPrompt
@@ -15,7 +14,6 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
-from caesura.cml import FrameRules, TextRules
 from caesura.endpoints import endpoint_name
 from caesura.engine.model.frames import frames_argument
 from caesura.engine.protocol import (
@@ -67,7 +65,7 @@ def to_vllm(
         ),
         extra_args=extra or None,
     )
-    if isinstance(frames, FrameRules):
+    if frames is not None:
         _mask(frames.interrupt, params, speculates=speculates)
     return params
 
@@ -217,7 +215,7 @@ class _InPlaceStream:
         self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None
     ) -> None:
         params = self._params(sampling, endpoint)
-        self._put(token_ids, params)
+        self._put(token_ids, params, sampling.salt)
         self._open.add(self._session_id)
         try:
             collector = await self._llm.add_request(self._session_id, self._chunks(), params)
@@ -252,7 +250,7 @@ class _InPlaceStream:
         if self._outputs.detached:
             raise SessionDetached(f"session {self._session_id} was let go while it was paused")
         require_room(self._tokens + len(token_ids), self._llm.model_config.max_model_len)
-        self._put(token_ids, self._params(sampling, endpoint))
+        self._put(token_ids, self._params(sampling, endpoint), sampling.salt)
 
     async def progress(
         self,
@@ -289,20 +287,15 @@ class _InPlaceStream:
                 "CML frames need the model's tokenizer: start the engine without "
                 "--skip-tokenizer-init"
             )
-        if isinstance(sampling.frames, TextRules) and not isinstance(
-            self._llm.tokenizer, PreTrainedTokenizerFast
-        ):
-            raise ConfigurationError(
-                "markers as text need one of Hugging Face's fast tokenizers: start the engine "
-                "without --tokenizer-mode, or leave function_calling out"
-            )
         speculates = self._llm.vllm_config.speculative_config is not None
         return to_vllm(sampling, endpoint, speculates=speculates)
 
-    def _put(self, token_ids: Sequence[int], params: SamplingParams) -> None:
+    def _put(self, token_ids: Sequence[int], params: SamplingParams, salt: str | None) -> None:
         self._tokens += len(token_ids)
         # vLLM extends the prompt list of an earlier chunk in place: hand over a copy.
         prompt = TokensPrompt(prompt_token_ids=list(token_ids))
+        if salt is not None:
+            prompt["cache_salt"] = salt
         self._inputs.put_nowait(StreamingInput(prompt=prompt, sampling_params=params))
 
     async def _chunks(self) -> AsyncGenerator[StreamingInput, None]:

@@ -15,6 +15,7 @@ from vllm.v1.request import Request
 
 from caesura.engine.config import block_bytes
 from caesura.engine.copies.batch import CopyBatch, CopyListener
+from caesura.engine.guard import Aside
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.pause import HoldEnding, Pause, PauseEnding, PauseListener
 from caesura.engine.tracing.trace_events import MAX_EVENTS, Args, TraceEvents, section_path
@@ -48,6 +49,7 @@ class Trace(PauseListener, CopyListener):
 
 
 NO_TRACE = Trace()
+_EVENTS = [name for name in dir(Trace) if not name.startswith("_")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +335,8 @@ def trace_engine(
         lambda: levels_of(scheduler, keeper),
         block_bytes(scheduler.kv_cache_config),
     )
+    for name in _EVENTS:
+        setattr(trace, name, keeper.metrics.guard.wrap(Aside.TRACE, getattr(trace, name), None))
     keeper.listener = keeper.holding.listener = trace
     keeper.contexts.transfers.listener = trace
     return trace

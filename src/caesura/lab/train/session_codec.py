@@ -6,11 +6,9 @@ from functools import cached_property
 
 from tokenizers import Tokenizer
 
-from caesura.cml import IncrementalDecoder, Marker, Mode, Vocabulary, encode_tokens
+from caesura.cml import IncrementalDecoder, Marker, Mode, encode_tokens
 from caesura.cml.frames import Piece
 from caesura.cml.markers import Symbol
-
-VOCABULARY = Vocabulary(reasoning=None)
 
 
 class SessionCodec(ABC):
@@ -58,7 +56,7 @@ class SessionCodec(ABC):
 
     def encode(self, pieces: Sequence[Piece]) -> list[int]:
         """Tokens of frames and text."""
-        return encode_tokens(pieces, self.symbols, self.tokenize, VOCABULARY)
+        return encode_tokens(pieces, self.symbols, self.tokenize)
 
     def decode(self, token_ids: Sequence[int], final: bool = True) -> str:
         """Text of tokens; complete after each of them."""

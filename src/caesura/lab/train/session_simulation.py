@@ -18,18 +18,18 @@ from caesura.cml import (
     Inject,
     Interrupt,
     Mode,
+    Monitor,
     MonitorSettings,
     Pause,
     Point,
     ProtocolError,
     Situation,
     Text,
-    TokenMonitor,
     Trap,
     next_step,
 )
 from caesura.cml.modes import Step
-from caesura.lab.train.session_codec import VOCABULARY, SessionCodec
+from caesura.lab.train.session_codec import SessionCodec
 
 Execute = Callable[[Call], tuple[str, float]]
 """What a call gives, and after how many seconds."""
@@ -102,9 +102,7 @@ class Simulation:
         self._codec = codec
         self._execute = execute
         self._token_seconds = token_seconds
-        self._monitor = TokenMonitor(
-            MonitorSettings(vocabulary=VOCABULARY), codec.symbols, codec.decoder(), used_ids
-        )
+        self._monitor = Monitor(MonitorSettings(), codec.symbols, codec.decoder(), used_ids)
         self._clock = _Clock()
         for message in messages:
             self._clock.schedule(message.seconds, message.interrupt)

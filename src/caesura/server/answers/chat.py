@@ -18,7 +18,7 @@ from caesura.server.answers.run_request import (
     served_model,
 )
 from caesura.server.sessions.event_stream import encoded_event
-from caesura.server.sessions.schemas import Body, checked_messages
+from caesura.server.sessions.schemas import MOST_MESSAGES, Body, checked_messages
 from caesura.server.sessions.service import Service
 from caesura.session.records import Message
 
@@ -35,7 +35,7 @@ class StreamOptions(Body):
 class ChatRequest(RunRequest):
     """What Chat Completions accepts with `caesura.tools`."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)
     max_completion_tokens: Tokens = None
     max_tokens: Tokens = None
     seed: Seed = None
@@ -60,7 +60,8 @@ async def create_chat_completion(
     model = served_model(service, asked.model)
     max_tokens = asked.max_completion_tokens or asked.max_tokens
     spec = run_spec(asked, asked.messages, max_tokens, asked.seed)
-    run = await Run.begin(service, owner, spec, kept=bool(asked.background or asked.store))
+    kept = bool(asked.background or asked.store)
+    run = await Run.begin(request, service, owner, spec, kept=kept)
     chat = ChatRun(
         run.agent.id,
         model,

@@ -4,7 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from caesura.server.sessions.schemas import Content, Part, Text, form_of, tag_of
+from caesura.server.sessions.schemas import (
+    MOST_MESSAGES,
+    Content,
+    Part,
+    Text,
+    form_of,
+    tag_of,
+)
 from caesura.session.records import Message
 
 
@@ -70,7 +77,12 @@ InputItem = Annotated[
     ),
 ]
 Input = Annotated[
-    Annotated[Text, Tag("[text]")] | Annotated[list[InputItem], Field(min_length=1), Tag("[list]")],
+    Annotated[Text, Tag("[text]")]
+    | Annotated[
+        list[InputItem],
+        Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES),
+        Tag("[list]"),
+    ],
     Discriminator(form_of),
 ]
 

@@ -49,7 +49,7 @@ async def create_response(
     model = served_model(service, asked.model)
     messages = input_messages(asked.instructions, asked.input)
     spec = run_spec(asked, messages, asked.max_output_tokens)
-    run = await Run.begin(service, owner, spec, kept=bool(asked.background))
+    run = await Run.begin(request, service, owner, spec, kept=bool(asked.background))
     said: Json = {
         "instructions": asked.instructions,
         "metadata": asked.metadata or {},

@@ -10,8 +10,9 @@ from starlette.responses import JSONResponse, Response
 
 from caesura.server.answers.chat_run import Json
 from caesura.server.answers.run_reader import RunReader, Step
-from caesura.server.errors import ApiError
+from caesura.server.errors import ApiError, error_response
 from caesura.server.sessions.event_stream import EventStreamResponse
+from caesura.server.sessions.retries import idempotency_key_of, request_keys
 from caesura.server.sessions.service import Service
 from caesura.session.agent import Agent
 from caesura.session.errors import SessionClosed
@@ -36,15 +37,24 @@ class Run:
         self._reader = RunReader()
 
     @classmethod
-    async def begin(cls, service: Service, owner: str, spec: SessionSpec, *, kept: bool) -> "Run":
-        """Make the session.
+    async def begin(
+        cls, request: Request, service: Service, owner: str, spec: SessionSpec, *, kept: bool
+    ) -> "Run":
+        """Make the session, or find the one that the same request has made.
+
+        A request with an `Idempotency-Key` is kept: its client may come again for the answer.
 
         Raises:
-            ApiError: a tool is not configured, or the chat template refuses the messages.
-            SessionError: there is no room for it.
+            ApiError: a tool is not configured, the chat template refuses the messages, or the
+                key is none.
+            SessionError: there is no room for it, or another request has had the key.
         """
+        key = idempotency_key_of(request)
+        kept = kept or key is not None
         spec = spec.model_copy(update={"attached": not kept})
-        return cls(service, await service.create(owner, spec, "caesura.tools"), kept=kept)
+        keys = request_keys(request.url.path, spec, key)
+        agent = await service.create(owner, spec, keys, tools_field="caesura.tools")
+        return cls(service, agent, kept=kept)
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """What the session does, until it has ended or the server stops."""
@@ -74,9 +84,15 @@ class Run:
         leaving = asyncio.create_task(_gone(request.receive))
         try:
             await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
+            if not answering.done():
+                return Response(status_code=CLIENT_IS_GONE)
+            try:
                 return JSONResponse(answering.result())
-            return Response(status_code=CLIENT_IS_GONE)
+            except ApiError as error:
+                # Clients of OpenAI ask again by themselves, and tools may have had their effects.
+                response = error_response(error)
+                response.headers["x-should-retry"] = "false"
+                return response
         finally:
             answering.cancel()
             leaving.cancel()

@@ -8,12 +8,12 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from caesura.cml import AtEnd, Mode
 from caesura.server.errors import ApiError
-from caesura.server.sessions.schemas import LARGEST_INTEGER, MOST_TOKENS, Body, Text
+from caesura.server.sessions.schemas import LARGEST_INTEGER, MOST_TOKENS, Body, Names, Text
 from caesura.server.sessions.service import Service
 from caesura.session.records import (
     SAMPLED,
+    AskedProtocol,
     Message,
-    Protocol,
     SampledFields,
     SessionSpec,
 )
@@ -22,12 +22,12 @@ from caesura.session.records import (
 class CaesuraField(Body):
     """The body's field `caesura`."""
 
-    tools: list[Text] | Literal["all"] = Field(description="Which tools the model may call.")
+    tools: Names | Literal["all"] = Field(description="Which tools the model may call.")
     show_calls: bool = Field(False, description="Show calls and results beside the text.")
     function_calling: Mode | None = Field(
         None, description="What happens at a call; by default as the server's settings say."
     )
-    protocol: Protocol | None = Field(None, description="How the model is told of calls.")
+    protocol: AskedProtocol | None = Field(None, description="How the model is told of calls.")
     at_end: AtEnd | None = Field(
         None, description="Whether results that come after the answer are read."
     )

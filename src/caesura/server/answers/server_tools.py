@@ -1,6 +1,5 @@
 """Finds requests of OpenAI's routes whose tools the server runs; all others pass untouched."""
 
-import json
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -10,11 +9,11 @@ from pydantic import JsonValue
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from caesura.server.access import owner_of
 from caesura.server.answers.chat import create_chat_completion
 from caesura.server.answers.responses import StoredResponse, create_response
+from caesura.server.bodies import BodyLimits, read_body
 from caesura.server.errors import ApiError, error_response
-from caesura.server.owners import owner_of
-from caesura.server.routing import require_size
 from caesura.server.sessions.event_stream import EventStreamResponse
 from caesura.server.sessions.service import Service, service_of
 from caesura.server.settings import ServerSection
@@ -30,6 +29,12 @@ _STORED = re.compile(r"/v1/responses/resp_(?P<hex>[0-9a-f]{32})(?P<cancel>/cance
 # The field in raw JSON. Its longest match bounds what must be kept of one part for the next.
 _FIELD = re.compile(rb'"caesura"\s{0,32}:')
 _LONGEST_FIELD_BYTES = len(b'"caesura":') + 32
+_OFF = ApiError(
+    403,
+    "server-run tools are turned off here (server.tools_in_openai_routes); use /v1/sessions",
+    param="caesura",
+    code="server_tools_off",
+)
 
 
 class ServerTools:
@@ -57,20 +62,20 @@ class ServerTools:
 
     async def _create(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        limit_bytes = _limit_bytes(request)
+        limits = _limits(request)
         try:
-            body, gone = await _body(receive, limit_bytes)
+            body, gone = await _body(receive, limits)
+            asked = None if gone is not None else await _asked(body, limits)
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
-        # A body beyond the limit is not parsed: all other requests would wait for it.
-        asked = None if gone is not None or len(body) > limit_bytes else _asked(body)
         if asked is None:
             await self._app(scope, _again(body, gone, receive), send)
             return
         try:
             service = service_of(request)
-            _require_on(service)
+            if not service.settings.tools_in_openai_routes:
+                raise _OFF
             response = await handler(request, service, owner_of(request), asked)
         except Exception as error:
             response = error_response(error)
@@ -94,22 +99,6 @@ class ServerTools:
             await self._app(scope, receive, send)
         else:
             await response(scope, receive, send)
-
-
-def _require_on(service: Service) -> None:
-    """See that requests may name tools of the server.
-
-    Raises:
-        ApiError: they may not.
-    """
-    if not service.settings.tools_in_openai_routes:
-        raise ApiError(
-            403,
-            "server-run tools are turned off here (server.tools_in_openai_routes); use "
-            "/v1/sessions",
-            param="caesura",
-            code="server_tools_off",
-        )
 
 
 async def _stored_response(request: Request, session_id: str, *, cancel: bool) -> Response:
@@ -147,13 +136,15 @@ def _asks_for_stream(request: Request) -> bool:
     return True
 
 
-def _limit_bytes(request: Request) -> int:
-    """The largest body that may be ours; the default where no sessions are run."""
+def _limits(request: Request) -> BodyLimits:
+    """What a body may hold that is ours; the default where no sessions are run."""
     service = getattr(request.app.state, "caesura", None)
-    return (service.settings if isinstance(service, Service) else ServerSection()).body_limit
+    if isinstance(service, Service):
+        return service.body_limits
+    return BodyLimits(ServerSection().body_limit)
 
 
-async def _body(receive: Receive, limit_bytes: int) -> tuple[bytes, Message | None]:
+async def _body(receive: Receive, limits: BodyLimits) -> tuple[bytes, Message | None]:
     """The whole body; or what came of it and the message that it ended with instead.
 
     Raises:
@@ -172,7 +163,7 @@ async def _body(receive: Receive, limit_bytes: int) -> tuple[bytes, Message | No
         has_field = has_field or _FIELD.search(end + part) is not None
         end = (end + part)[-_LONGEST_FIELD_BYTES:]
         if has_field:
-            require_size(size_bytes, limit_bytes)
+            limits.require_size(size_bytes)
         if not message.get("more_body", False):
             return b"".join(parts), None
 
@@ -191,13 +182,17 @@ def _again(body: bytes, gone: Message | None, receive: Receive) -> Receive:
     return receive_again
 
 
-def _asked(body: bytes) -> dict[str, JsonValue] | None:
-    """The body, if it names tools that the server runs."""
-    if b'"caesura"' not in body:
+async def _asked(body: bytes, limits: BodyLimits) -> dict[str, JsonValue] | None:
+    """The body, if it names tools that the server runs.
+
+    Raises:
+        ApiError: it has our field, and holds more than it may.
+    """
+    if _FIELD.search(body) is None:
         return None
     try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
+        asked = await read_body(body, limits)
+    except ValueError:
         return None  # not JSON: vLLM says so
     if not isinstance(asked, dict) or not isinstance(asked.get("caesura"), dict):
         return None

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from caesura.server.access import CALLER, Caller
 from caesura.server.clients.turns import ClientTurn, serving
-from caesura.server.owners import Owners
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/messages"})
 
@@ -26,8 +26,8 @@ class TurnMiddleware:
         if not _is_turn(scope):
             await self._app(scope, receive, send)
             return
-        owners: Owners = scope["app"].state.caesura_owners
-        turn = ClientTurn(owners.of(Headers(scope=scope)))
+        caller: Caller = scope[CALLER]
+        turn = ClientTurn(caller.owner)
 
         async def send_with_report(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -13,7 +13,7 @@ class ChatStream:
     Args:
         ended: called with the assistant's message when it is whole, before the event that says
             so is passed on: the client may come back at once.
-        report: what the client is told in the final usage.
+        report: what the final usage says beside the tokens.
     """
 
     def __init__(

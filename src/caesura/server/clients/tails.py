@@ -13,7 +13,7 @@ from typing import Protocol
 from caesura.server.clients.history import Message
 from caesura.server.clients.transcripts import ClientCall, ClientTranscript
 
-MARK = f"caesura{secrets.token_hex(12)}"  # in no message: nobody is told it
+MARK = f"caesura{secrets.token_hex(12)}"  # in no message: nobody knows it
 
 
 class Template(Protocol):

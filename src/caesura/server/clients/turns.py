@@ -1,12 +1,14 @@
-"""One request of a client while it is served: what is rendered, computed and reported of it."""
+"""A client's request while it is served, and how its turn is remembered in the end."""
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
-from caesura.server.clients.history import MessageDigest
+from caesura.server.clients.history import Message, MessageDigest, chain, digest
+from caesura.server.clients.transcripts import ClientCall, ClientTranscript, Transcripts
 from caesura.session.returns import ContextReturn
 
 
@@ -50,7 +52,7 @@ class ClientTurn:
     returned: ContextReturn | None = None
 
     def report(self) -> dict[str, object]:
-        """What the client is told, by name."""
+        """What the client gets to know, by name."""
         told: dict[str, object] = {"continuation": str(self.continuation)}
         return told | (asdict(self.returned) if self.returned is not None else {})
 
@@ -71,3 +73,50 @@ def serving(turn: ClientTurn) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+TOKEN = "i"
+"""Array type of token ids, four bytes each."""
+
+
+def remember(
+    transcripts: Transcripts, turn: ClientTurn, answer: Message, response_id: str | None = None
+) -> None:
+    """Keep what was computed for a turn, unless that is not exactly what its client was shown.
+
+    Args:
+        transcripts: where to.
+        turn: whose prompt and output are complete.
+        answer: the assistant's message, as the client got it.
+        response_id: how the Responses API refers to it.
+    """
+    if turn.messages is None or turn.runs != 1 or not turn.complete:
+        return
+    tokens = array(TOKEN, turn.prompt_tokens)
+    tokens.extend(turn.output_tokens)
+    kept = digest(answer)
+    content = answer.get("content")
+    said = isinstance(content, str) and bool(content.strip())
+    transcripts.remember(
+        ClientTranscript(
+            owner=turn.owner,
+            key=chain(turn.identity, (*turn.messages, kept))[-1],
+            identity=turn.identity,
+            tokens=tokens,
+            prompt=tuple(turn.messages),
+            answer=kept,
+            spoken=digest({"role": "assistant", "content": content}).body if said else None,
+            calls=_calls(answer),
+            ended_turn=turn.ended_turn,
+            response_id=response_id,
+        )
+    )
+
+
+def _calls(answer: Message) -> tuple[ClientCall, ...]:
+    calls = answer.get("tool_calls")
+    return tuple(
+        ClientCall(id=call["id"], name=call["function"]["name"])
+        for call in (calls if isinstance(calls, list) else ())
+        if isinstance(call, Mapping)
+    )

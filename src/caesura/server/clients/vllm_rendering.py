@@ -12,14 +12,12 @@ from vllm.renderers import BaseRenderer, ChatParams, TokenizeParams, merge_kwarg
 from vllm.renderers.chat_utils import ConversationMessage
 from vllm.renderers.online_renderer import OnlineRenderer
 
-from caesura.cml.chat_quoting import quoted_value
+from caesura.cml.chat_quoting import quoted_message, quoted_value
+from caesura.cml.markers import has_markers
 from caesura.server.clients.history import Message, digest, identity
-from caesura.server.clients.memory import TOKEN
-from caesura.server.clients.quoting import has_markers, quoted_messages
 from caesura.server.clients.tails import tail
-from caesura.server.clients.transcript_match import Asked, Continued, find_continued
-from caesura.server.clients.transcripts import Transcripts
-from caesura.server.clients.turns import ClientTurn, Continuation, current_turn
+from caesura.server.clients.transcripts import Asked, Continued, Transcripts, find_continued
+from caesura.server.clients.turns import TOKEN, ClientTurn, Continuation, current_turn
 
 # What a request may ask for that remembered tokens would not serve.
 _LEFT_TO_VLLM = (
@@ -189,3 +187,10 @@ def _is_left_to_vllm(request: Any, params: ChatParams) -> bool:
         or request.parallel_tool_calls is False
         or getattr(request, "truncation", None) not in (None, "disabled")
     )
+
+
+def quoted_messages(messages: Sequence[Any]) -> list[Any]:
+    """The messages with all markers quoted, but in system messages."""
+    return [
+        quoted_message(message) if isinstance(message, Mapping) else message for message in messages
+    ]

@@ -1,10 +1,12 @@
-"""The seams on vLLM's serving objects of the chat, messages and responses routes."""
+"""The part for clients that run their own tools: seams on vLLM's serving objects."""
 
+from argparse import Namespace
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
+from fastapi import FastAPI
 from starlette.datastructures import State
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionResponse
 from vllm.entrypoints.openai.responses.protocol import ResponsesResponse
@@ -14,36 +16,43 @@ from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.versions import require_tested_vllm
-from caesura.server.clients.memory import remember
+from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.streams import ChatStream
 from caesura.server.clients.transcripts import Transcripts
-from caesura.server.clients.turns import current_turn
+from caesura.server.clients.turns import current_turn, remember
 from caesura.server.clients.vllm_engine import ObservedEngine
 from caesura.server.clients.vllm_rendering import continuing_renderer
 
 
-def observe(engine_client: Any, state: State) -> None:
-    """Remember what these routes answer, and continue from it.
+class ClientTurns:
+    """Remembers what clients were answered, and continues from it when they come back."""
 
-    Args:
-        engine_client: vLLM's.
-        state: with vLLM's serving objects.
+    def attach(self, app: FastAPI) -> None:
+        """Tell the requests of these routes apart from all others."""
+        app.add_middleware(TurnMiddleware)
 
-    Raises:
-        UnsupportedVersion: these objects may be others in this vLLM.
-    """
-    require_tested_vllm(vllm_version)
-    config = CaesuraConfig.from_vllm(engine_client.vllm_config)
-    transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
-    renderer = continuing_renderer(state.online_renderer, transcripts)
-    engine = ObservedEngine(engine_client)
-    chats = (state.openai_serving_chat, state.anthropic_serving_messages)
-    for serving in (*chats, state.openai_serving_responses):
-        serving.engine_client = engine
-        serving.online_renderer = renderer
-    for serving in chats:
-        _observe_chat(serving, transcripts)
-    _observe_responses(state.openai_serving_responses, transcripts)
+    @asynccontextmanager
+    async def running(
+        self, engine_client: Any, state: State, args: Namespace
+    ) -> AsyncIterator[None]:
+        """Observe vLLM's serving objects; nothing outlives a request but memory.
+
+        Raises:
+            UnsupportedVersion: these objects may be others in this vLLM.
+        """
+        require_tested_vllm(vllm_version)
+        config = CaesuraConfig.from_vllm(engine_client.vllm_config)
+        transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
+        renderer = continuing_renderer(state.online_renderer, transcripts)
+        engine = ObservedEngine(engine_client)
+        chats = (state.openai_serving_chat, state.anthropic_serving_messages)
+        for serving in (*chats, state.openai_serving_responses):
+            serving.engine_client = engine
+            serving.online_renderer = renderer
+        for serving in chats:
+            _observe_chat(serving, transcripts)
+        _observe_responses(state.openai_serving_responses, transcripts)
+        yield
 
 
 def _observe_chat(serving: Any, transcripts: Transcripts) -> None:

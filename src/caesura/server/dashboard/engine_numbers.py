@@ -119,8 +119,6 @@ class EngineNumbers:
 
 
 class _Samples:
-    """Samples of a registry, of the metrics that are asked for."""
-
     def __init__(self, registry: CollectorRegistry, names: Iterable[str]) -> None:
         families = registry.restricted_registry(names).collect()
         self._samples: list[Sample] = [sample for family in families for sample in family.samples]

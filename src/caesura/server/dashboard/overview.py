@@ -1,10 +1,10 @@
 """What all sessions and the engine do at a moment, sampled once per second."""
 
 import asyncio
-import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,14 +16,66 @@ from caesura.server.dashboard.engine_numbers import (
     read_engine,
     read_tools,
 )
-from caesura.server.dashboard.overview_history import OverviewHistory, Point
 from caesura.session.agent import Agent
 from caesura.session.agents import Agents
+from caesura.session.errors import StoreUnavailable
 from caesura.session.records import Phase
 
-logger = logging.getLogger(__name__)
-
 SAMPLE_SECONDS = 1.0
+
+
+Point = tuple[float | None, ...]
+"""A time, then a value per field; None where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """How much is kept.
+
+    Attributes:
+        interval_seconds: points are at least this far apart.
+        points: so many at most, the newest.
+    """
+
+    interval_seconds: float
+    points: int
+
+
+FIFTEEN_MINUTES = Tier(interval_seconds=1.0, points=900)
+SIX_HOURS = Tier(interval_seconds=10.0, points=2160)
+_JITTER_SECONDS = 0.5
+
+
+class OverviewHistory:
+    """Points in time, in memory.
+
+    Args:
+        tiers: from fine to coarse. The finest takes every point.
+    """
+
+    def __init__(self, tiers: Sequence[Tier] = (FIFTEEN_MINUTES, SIX_HOURS)) -> None:
+        self._tiers = tiers
+        self._rings: list[deque[Point]] = [deque(maxlen=tier.points) for tier in tiers]
+
+    def add(self, time_seconds: float, values: Sequence[float | None]) -> None:
+        """Take the newest point. Coarser tiers leave points out and average none, so that totals
+        stay totals."""
+        point: Point = (time_seconds, *values)
+        for position, (tier, ring) in enumerate(zip(self._tiers, self._rings, strict=True)):
+            due_seconds = tier.interval_seconds - _JITTER_SECONDS
+            if position == 0 or not ring or time_seconds - (ring[-1][0] or 0.0) >= due_seconds:
+                ring.append(point)
+
+    def since(self, time_seconds: float) -> list[Point]:
+        """Points from a time on, the oldest first, each from the finest tier that has it."""
+        found: list[Point] = []
+        oldest_seconds = float("inf")
+        for ring in self._rings:
+            older = [p for p in ring if time_seconds <= (p[0] or 0.0) < oldest_seconds]
+            found = [*older, *found]
+            if ring:
+                oldest_seconds = min(oldest_seconds, ring[0][0] or 0.0)
+        return found
 
 
 class Activity(StrEnum):
@@ -115,21 +167,19 @@ class Overviews:
         self._history = history or OverviewHistory()
         self._changed = asyncio.Event()
         self._latest: Overview | None = None
-        self._sampler: asyncio.Task[None] | None = None
         self._over = False
 
-    async def start(self) -> None:
-        """Begin to sample."""
-        await self.sample()
-        self._sampler = asyncio.create_task(self._sample_forever(), name="caesura-overview")
+    async def run(self) -> None:
+        """Sample until cancelled."""
+        while True:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            with suppress(StoreUnavailable):  # it says so itself, and the next sample is near
+                await self.sample()
 
-    async def stop(self) -> None:
-        """Sample no more; whoever follows is at the end."""
+    def stop(self) -> None:
+        """There are no more samples: whoever follows is at the end."""
         self._over = True
         self._changed.set()
-        if self._sampler is not None:
-            self._sampler.cancel()
-            await asyncio.gather(self._sampler, return_exceptions=True)
 
     async def latest(self) -> Overview:
         """The newest sample."""
@@ -143,8 +193,9 @@ class Overviews:
     async def follow(self) -> AsyncGenerator[Overview, None]:
         """The newest sample, then each as it is taken; one who is slow misses some."""
         while not self._over:
+            overview = await self.latest()
             changed = self._changed
-            yield await self.latest()
+            yield overview
             await changed.wait()
 
     async def sample(self) -> Overview:
@@ -163,14 +214,6 @@ class Overviews:
         self._changed.set()
         self._changed = asyncio.Event()
         return overview
-
-    async def _sample_forever(self) -> None:
-        while True:
-            await asyncio.sleep(SAMPLE_SECONDS)
-            try:
-                await self.sample()
-            except Exception:
-                logger.exception("a sample for the overview failed; the next is taken in a second")
 
 
 def _counts(agents: Sequence[Agent], waiting: Mapping[str, int]) -> SessionCounts:
@@ -193,7 +236,6 @@ def _activity(agent: Agent, waiting: Mapping[str, int]) -> Activity:
 
 
 def _values(overview: Overview) -> list[float | None]:
-    """The values of `FIELDS`."""
     engine = overview.engine
     in_engine = [getattr(engine, field) if engine is not None else None for field in _ENGINE_FIELDS]
     return [overview.approvals_waiting, *overview.sessions.by_activity.values(), *in_engine]

@@ -3,11 +3,11 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import JsonValue
 
+from caesura.server.access import OwnerOf
 from caesura.server.errors import ApiError
-from caesura.server.owners import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
+from caesura.server.sessions.retries import IdempotencyKey, request_keys
 from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, Page
 from caesura.server.sessions.service import Service, ServiceOf
 from caesura.server.sessions.views import approval_object, approval_objects
@@ -52,11 +52,6 @@ async def list_approvals(
 
 
 def _require_place(state: ApprovalState | None, after: str | None, before: str | None) -> None:
-    """See that a list is to begin at one place, which it has.
-
-    Raises:
-        ApiError: it is not.
-    """
     if before is not None and (after is not None or state is ApprovalState.WAITING):
         raise ApiError(
             400, "before leaves out what waits; give only after for that", param="before"
@@ -82,25 +77,25 @@ async def get_approval(approval_id: str, service: ServiceOf, owner: OwnerOf) -> 
 
 @router.post("/{approval_id:path}", responses=CONFLICT)
 async def answer_approval(
-    approval_id: str, body: GivenAnswer, service: ServiceOf, owner: OwnerOf
+    approval_id: str,
+    body: GivenAnswer,
+    service: ServiceOf,
+    owner: OwnerOf,
+    idempotency_key: IdempotencyKey = None,
 ) -> ApprovalObject:
     """Answer a question; the session goes on."""
     record = await service.agents.approval(owner, approval_id)
+    keys = request_keys(f"answer to {approval_id}", body, idempotency_key)
     if record.state is ApprovalState.WAITING:
         _require_fit(record.question, body)
-        if await service.agents.answer(owner, approval_id, body.answer()):
-            record = await service.agents.approval(owner, approval_id)
-            return await approval_object(service.store, record)
-        record = await service.agents.approval(owner, approval_id)
-    raise ApiError(409, f"it was {record.state} already", code=f"approval_{record.state}")
+    answered = await service.agents.answer(owner, approval_id, body.answer(), keys)
+    record = await service.agents.approval(owner, approval_id)
+    if not answered:
+        raise ApiError(409, f"it was {record.state} already", code=f"approval_{record.state}")
+    return await approval_object(service.store, record)
 
 
 def _require_fit(question: Question, given: GivenAnswer) -> None:
-    """See that an answer answers its question.
-
-    Raises:
-        ApiError: it does not; the message says why.
-    """
     if not given.accepted:
         return
     if question.kind is QuestionKind.QUESTION:
@@ -110,13 +105,9 @@ def _require_fit(question: Question, given: GivenAnswer) -> None:
             choices = ", ".join(map(repr, question.choices))
             raise ApiError(400, f"text must be one of {choices}", param="text")
     if question.kind is QuestionKind.INPUT and question.schema is not None:
-        _require_schema(dict(question.schema), given.content)
-
-
-def _require_schema(schema: dict[str, JsonValue], content: JsonValue) -> None:
-    try:
-        problem = Schema(schema).problem(content)
-    except ValueError:
-        return  # the tool's own schema is broken: whoever asked must look at the answer
-    if problem is not None:
-        raise ApiError(400, f"content: {problem}", param="content")
+        try:
+            problem = Schema(dict(question.schema)).problem(given.content)
+        except ValueError:
+            return  # the tool's own schema is broken: whoever asked must look at the answer
+        if problem is not None:
+            raise ApiError(400, f"content: {problem}", param="content")

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 
 from caesura.errors import ConfigurationError
-from caesura.server.configuration import database_path
 from caesura.server.sessions.service import Service
+from caesura.server.sessions.streams import OpenStreams
 from caesura.server.sessions.webhook import Webhook
-from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection
+from caesura.server.settings import ServerSettings, SessionsSection, WebhookSection, database_path
 from caesura.session.agents import Agents
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
@@ -20,6 +20,7 @@ from caesura.session.errors import StoreUnavailable
 from caesura.session.protocol import TokenEngine
 from caesura.session.records import SessionSpec
 from caesura.session.store import Store
+from caesura.session.supervisor import Supervisor
 from caesura.session.workplace import Workplace
 from caesura.tools.configuration import Configuration
 from caesura.tools.executor import Executor
@@ -34,6 +35,8 @@ async def running_sessions(
     *,
     models: tuple[str, ...],
     formats: CallFormats | None = None,
+    owners: int = 1,
+    supervisor: Supervisor | None = None,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -45,6 +48,8 @@ async def running_sessions(
         dialogue: the model's chat format.
         models: names under which the model is served.
         formats: what the model knows beside that; the settings say what is used of it.
+        owners: how many share what may be stored.
+        supervisor: runs what goes on in the background.
 
     Raises:
         ConfigurationError: a tool, the database or the way of calling cannot be used.
@@ -56,22 +61,38 @@ async def running_sessions(
         with _open_store(path) as store:
             approvals = Approvals(store)
             executor = Executor(toolbox)
-            work = Workplace(engine, dialogue, executor, store, approvals, formats)
-            agents = Agents(work, settings.sessions.limits())
+            limits = settings.sessions.limits(owners)
+            work = Workplace(
+                engine,
+                dialogue,
+                executor,
+                store,
+                approvals,
+                formats,
+                limits,
+                supervisor=supervisor or Supervisor(),
+                separates_owners=owners > 1 and not settings.sessions.share_prefixes,
+            )
+            agents = Agents(work)
             async with _telling(settings.webhook, work):
                 try:
                     await _start(agents, path)
-                    yield Service(agents, store, executor, settings.server, models, path)
+                    yield Service(
+                        agents,
+                        store,
+                        executor,
+                        settings.server,
+                        models,
+                        path,
+                        OpenStreams(limits.streams_per_owner),
+                        dialogue.max_context_tokens,
+                    )
                 finally:
                     await agents.stop()
 
 
 def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
-    """The formats with what sessions use that do not say.
-
-    Raises:
-        ConfigurationError: the model cannot use that.
-    """
+    """The formats with the settings of sessions that do not say otherwise."""
     chosen = replace(
         formats,
         protocol=settings.protocol,

@@ -33,6 +33,7 @@ Item = TypeVar("Item")
 
 LARGEST_INTEGER = 2**63 - 1
 MOST_TOKENS = 2**31 - 1
+MOST_MESSAGES = 2000
 
 
 def _encodable(text: str) -> str:
@@ -44,6 +45,7 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+Names = Annotated[list[Text], Field(fail_fast=True)]
 
 
 def _proper_json(value: JsonValue) -> JsonValue:
@@ -116,7 +118,8 @@ Part = Annotated[
     ),
 ]
 Content = Annotated[
-    Annotated[Text, Tag("[text]")] | Annotated[list[Part], Tag("[list]")], Discriminator(form_of)
+    Annotated[Text, Tag("[text]")] | Annotated[list[Part], Field(fail_fast=True), Tag("[list]")],
+    Discriminator(form_of),
 ]
 
 
@@ -144,7 +147,7 @@ class ChatMessage(BaseModel):
     content: Content | None = None
     name: Text | None = None
     tool_call_id: Text | None = None
-    tool_calls: list[MessageCall] | None = None
+    tool_calls: Annotated[list[MessageCall], Field(fail_fast=True)] | None = None
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
@@ -155,7 +158,7 @@ class ChatMessage(BaseModel):
         return self
 
 
-_MESSAGES = TypeAdapter(list[ChatMessage])
+_MESSAGES = TypeAdapter(Annotated[list[ChatMessage], Field(fail_fast=True)])
 
 
 def checked_messages(messages: list[Message]) -> list[Message]:
@@ -177,9 +180,14 @@ class CreateSession(SessionSpec):
     """A new session."""
 
     messages: list[Message] = Field(
+        fail_fast=True,
         min_length=1,
+        max_length=MOST_MESSAGES,
         description="The conversation so far, in OpenAI's chat format; text only.",
         json_schema_extra={"items": ChatMessage.model_json_schema()},
+    )
+    tools: Names | None = Field(
+        None, description="Names of configured tools that the model may call; all by default."
     )
     seed: int | None = Field(
         None, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER, description="Seed of the sampler."
@@ -192,7 +200,7 @@ class CreateSession(SessionSpec):
 
     def spec(self) -> SessionSpec:
         """What the session is made with."""
-        return SessionSpec.model_validate(self.model_dump(exclude={"stream"}))
+        return SessionSpec.model_validate(self.model_dump(exclude={"stream"}, exclude_unset=True))
 
 
 class NewMessage(Body):
@@ -237,7 +245,15 @@ class ApprovalObject(BaseModel):
     kind: QuestionKind
     text: str = Field(description="The question.")
     tool: str = Field(description="The tool that asks, or that wants to run.")
+    provider: str = Field(
+        description="Who runs the tool: an MCP server, a host, a function; empty if it is the "
+        "server itself."
+    )
     arguments: dict[str, JsonValue]
+    arguments_text: str = Field(
+        description="The same as JSON for a human to read, with the digits that the tool gets; "
+        "JavaScript rounds large numbers."
+    )
     choices: list[str] = Field(description="For a question: the answers to choose from, if any.")
     schema_: dict[str, JsonValue] | None = Field(
         serialization_alias="schema", description="For data: the JSON schema that they must fit."

@@ -1,24 +1,32 @@
 """What the routes of sessions work with."""
 
 import asyncio
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from caesura.server.bodies import BodyLimits
 from caesura.server.errors import ApiError
+from caesura.server.sessions.streams import OpenStreams
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Agent
 from caesura.session.agents import Agents
-from caesura.session.errors import SessionClosed
+from caesura.session.errors import RequestRepeated, SessionClosed
 from caesura.session.events import EventLog
+from caesura.session.limits import Limits
 from caesura.session.records import Phase, SessionRecord, SessionSpec
-from caesura.session.store import Store
+from caesura.session.store import RequestKey, Store
 from caesura.tools.executor import Executor
 
 # Longer than any session needs to stop; a client is not kept waiting if one does not.
 _ENDING_SECONDS = 10.0
+MOST_CHARACTERS_PER_TOKEN = 16
+"""Of text that could fit the context; usual are 3 to 5."""
+_LONGEST_MESSAGE = 400  # of an error that repeats what a client has sent
 _NO_EVENT = 2**63 - 1  # no event has a higher number
 
 
@@ -33,6 +41,8 @@ class Service:
         settings: of the HTTP side.
         models: names under which the model is served.
         database: the file of the store.
+        streams: of events, that clients read now.
+        context_tokens: the model's longest context; None for any.
     """
 
     agents: Agents
@@ -41,31 +51,61 @@ class Service:
     settings: ServerSection
     models: tuple[str, ...]
     database: Path
+    streams: OpenStreams = field(default_factory=lambda: OpenStreams(Limits().streams_per_owner))
+    context_tokens: int | None = None
 
-    def health(self) -> list[str]:
-        """What does not work and should; empty if all is well."""
-        problem = self.store.problem()
-        return [*([] if problem is None else [problem]), *self.agents.problems()]
+    @property
+    def body_limits(self) -> BodyLimits:
+        """What a request's body may hold."""
+        context = self.context_tokens
+        most = None if context is None else context * MOST_CHARACTERS_PER_TOKEN
+        return BodyLimits(self.settings.body_limit, most)
 
-    async def create(self, owner: str, spec: SessionSpec, tools_field: str = "tools") -> Agent:
-        """Make a session.
+    async def create(
+        self,
+        owner: str,
+        spec: SessionSpec,
+        keys: Sequence[RequestKey] = (),
+        session_id: str | None = None,
+        tools_field: str = "tools",
+    ) -> Agent:
+        """Make a session, or find the one that the same request has made; see `Agents.create`.
 
         Args:
             owner: whose it is.
             spec: what it is made with.
+            keys: see there.
+            session_id: see there.
             tools_field: the field of the request that names its tools.
 
         Raises:
             ApiError: a tool is not configured, or the chat template refuses the messages.
             SessionError: there is no room for it.
         """
-        for name in spec.tools or ():
-            if name not in self.executor.names():
-                raise ApiError(400, f"there is no tool {name[:64]!a}", param=tools_field)
         try:
-            return await self.agents.create(owner, spec)
+            return await self.agents.create(owner, spec, keys, session_id)
         except ValueError as error:
-            raise ApiError(400, str(error)) from error
+            unknown = set(spec.tools or ()) - set(self.executor.names())
+            message = textwrap.shorten(str(error), _LONGEST_MESSAGE, placeholder="...")
+            raise ApiError(400, message, param=tools_field if unknown else None) from error
+
+    async def steer(
+        self, owner: str, session_id: str, text: str, keys: Sequence[RequestKey]
+    ) -> None:
+        """Say something in a session; once if the same request comes again.
+
+        Raises:
+            UnknownSession: the owner has no session of that id.
+            SessionClosed: it is over.
+            QuotaExceeded: too many messages wait, or the owner has too much already.
+            RequestConflict: one of the keys is that of another request.
+        """
+        if await self.store.repeated(owner, keys) is None:
+            agent = await self.open_agent(owner, session_id)
+            try:
+                await agent.steer(text, keys)
+            except RequestRepeated:
+                await self.store.repeated(owner, keys)
 
     async def open_agent(self, owner: str, session_id: str) -> Agent:
         """A session that can still be changed.

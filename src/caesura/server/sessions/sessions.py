@@ -3,19 +3,20 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from caesura.server.owners import OwnerOf
+from caesura.server.access import OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
+from caesura.server.sessions.retries import IdempotencyKey, SessionId, request_keys
 from caesura.server.sessions.schemas import (
     LARGEST_INTEGER,
     CreateSession,
     EventObject,
-    ListOf,
     NewMessage,
     Page,
     SessionObject,
@@ -30,7 +31,7 @@ from caesura.server.sessions.views import (
     transcript,
 )
 from caesura.session.events import EventLog
-from caesura.session.records import SessionRecord
+from caesura.session.records import Event, SessionRecord
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=ApiRoute, responses=ERRORS)
 
@@ -47,12 +48,27 @@ _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
         429: {**ERRORS[400], "description": "Too many sessions are open, or stored."},
     },
 )
-async def create_session(body: CreateSession, service: ServiceOf, owner: OwnerOf) -> Any:
+async def create_session(
+    body: CreateSession,
+    service: ServiceOf,
+    owner: OwnerOf,
+    idempotency_key: IdempotencyKey = None,
+    x_session_id: SessionId = None,
+) -> Any:
     """Make a session: the server generates, runs its tools, and waits for humans."""
-    agent = await service.create(owner, body.spec())
+    spec = body.spec()
+    keys = request_keys("sessions", spec, idempotency_key, x_session_id)
+    session_id = None if x_session_id is None else f"sess_{x_session_id.hex}"
     if not body.stream:
+        agent = await service.create(owner, spec, keys, session_id)
         return await _session(service, owner, agent.id)
-    record = await service.agents.get(owner, agent.id)
+    service.streams.open(owner)
+    try:
+        agent = await service.create(owner, spec, keys, session_id)
+        record = await service.agents.get(owner, agent.id)
+    except BaseException:
+        await service.streams.close(owner)
+        raise
     response = _followed(service, record, agent.events, after=0)
     response.status_code = 201
     return response
@@ -93,8 +109,8 @@ async def _session(service: Service, owner: str, session_id: str) -> SessionObje
 
 @router.get(
     "/{session_id}/events",
-    response_model=ListOf[EventObject],
-    responses={200: {"description": "The events; a list with `stream=false`.", **_EVENTS}},
+    response_model=Page[EventObject],
+    responses={200: {"description": "The events; with `stream=false` a list.", **_EVENTS}},
 )
 async def get_events(
     session_id: str,
@@ -103,7 +119,9 @@ async def get_events(
     after: Annotated[
         int, Query(ge=0, le=LARGEST_INTEGER, description="Only events with a higher number.")
     ] = 0,
-    stream: Annotated[bool, Query(description="False for a list of what there is.")] = True,
+    stream: Annotated[
+        bool, Query(description="False for a list of the next ones that there are.")
+    ] = True,
     wait_seconds: Annotated[
         float,
         Query(ge=0, le=LONGEST_WAIT_SECONDS, description="Of a list: wait until it has one."),
@@ -117,39 +135,53 @@ async def get_events(
     log = await service.event_log(record)
     if last_event_id is not None:  # a browser that reconnects repeats its first address
         after = last_event_id
+    service.streams.open(owner)
     if stream:
         return _followed(service, record, log, after)
-    events = await _waited(log, after, wait_seconds)
-    return ListOf(data=[event_object(record, event) for event in events])
+    try:
+        events, has_more = await _waited(log, after, wait_seconds)
+    finally:
+        await service.streams.close(owner)
+    return Page(data=[event_object(record, event) for event in events], has_more=has_more)
 
 
 def _followed(service: Service, record: SessionRecord, log: EventLog, after: int) -> Response:
+    """The stream that was counted as open."""
+
     async def pieces() -> AsyncGenerator[bytes, None]:
         async for event in log.follow(after):
             yield encoded_event(event_data(record, event), event.type, event.number)
 
-    return EventStreamResponse(pieces(), service.settings.keep_alive_seconds)
+    return EventStreamResponse(
+        pieces(),
+        service.settings.keep_alive_seconds,
+        on_close=partial(service.streams.close, record.owner),
+    )
 
 
-async def _waited(log: EventLog, after: int, wait_seconds: float) -> Any:
-    events = await log.since(after)
+async def _waited(log: EventLog, after: int, wait_seconds: float) -> tuple[list[Event], bool]:
+    events, has_more = await log.next_page(after)
     if events or not wait_seconds:
-        return events
+        return events, has_more
     try:
         async with asyncio.timeout(wait_seconds), aclosing(log.follow(after)) as following:
             await anext(following, None)
     except TimeoutError:
-        return []
-    return await log.since(after)
+        return [], False
+    return await log.next_page(after)
 
 
 @router.post("/{session_id}/messages", status_code=202, responses=CONFLICT)
 async def add_message(
-    session_id: str, body: NewMessage, service: ServiceOf, owner: OwnerOf
+    session_id: str,
+    body: NewMessage,
+    service: ServiceOf,
+    owner: OwnerOf,
+    idempotency_key: IdempotencyKey = None,
 ) -> SessionObject:
     """Say something: it steers what is generated, or is the user's next message."""
-    agent = await service.open_agent(owner, session_id)
-    await agent.steer(body.content)
+    keys = request_keys(f"messages of {session_id}", body, idempotency_key)
+    await service.steer(owner, session_id, body.content, keys)
     return await _session(service, owner, session_id)
 
 

@@ -1,7 +1,9 @@
 """Sessions, approvals and events as clients see them."""
 
 import asyncio
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from pydantic import JsonValue
 
@@ -15,15 +17,68 @@ from caesura.server.sessions.schemas import (
     Transcript,
 )
 from caesura.server.sessions.service import Service
-from caesura.server.sessions.titles import AskedFor, asked_for, title_of
 from caesura.session.records import (
     ApprovalRecord,
     ApprovalState,
     Event,
     EventType,
+    Message,
     SessionRecord,
+    SessionSpec,
 )
 from caesura.session.store import Store, left_out_if_unreadable
+
+LONGEST_TITLE = 80
+LONGEST_TEXT = 2000
+_ELLIPSIS = "…"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """What a session was asked for.
+
+    Attributes:
+        title: see `title_of`.
+        user_message: the latest message of its user, at most `LONGEST_TEXT` characters.
+    """
+
+    title: str | None = None
+    user_message: str | None = None
+
+
+def title_of(spec: SessionSpec) -> str | None:
+    """The title of a session: the client's (`metadata.title`), or the first line of the user's
+    first message, cut at a word. None if the user has not said anything."""
+    given = spec.metadata.get("title") or spec.metadata.get("name")
+    texts = _user_texts(spec.messages)
+    if given or not texts:
+        return given or None
+    line = texts[0].splitlines()[0]
+    short = textwrap.shorten(line, LONGEST_TITLE, placeholder=_ELLIPSIS)
+    # `shorten` leaves out a word that is too long, and so a whole text without spaces.
+    return short if short != _ELLIPSIS else _cut(line, LONGEST_TITLE)
+
+
+async def asked_for(store: Store, record: SessionRecord) -> AskedFor:
+    """What a session was asked for, as of now."""
+    added = await store.last_event(record.id, EventType.MESSAGE)
+    texts = [str(added.data["content"])] if added is not None else _user_texts(record.spec.messages)
+    return AskedFor(title_of(record.spec), _cut(texts[-1], LONGEST_TEXT) if texts else None)
+
+
+def _user_texts(messages: Sequence[Message]) -> list[str]:
+    """What the user says in messages, where they say anything."""
+    texts = [_text(message.get("content")) for message in messages if message.get("role") == "user"]
+    return [text.strip() for text in texts if text.strip()]
+
+
+def _text(content: JsonValue) -> str:
+    parts = content if isinstance(content, list) else [{"text": content}]
+    return "\n".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + _ELLIPSIS
 
 
 async def session_object(service: Service, record: SessionRecord) -> SessionObject:
@@ -113,18 +168,13 @@ def _approval_object(record: ApprovalRecord, asked: AskedFor) -> ApprovalObject:
         kind=question.kind,
         text=question.text,
         tool=question.tool,
+        provider=question.provider,
         arguments=dict(question.arguments),
+        arguments_text=question.arguments_text,
         choices=list(question.choices),
         schema_=None if question.schema is None else dict(question.schema),
         state=record.state,
-        answer=None
-        if answer is None
-        else GivenAnswer(
-            accepted=answer.accepted,
-            reason=answer.reason,
-            text=answer.text,
-            content=answer.content,
-        ),
+        answer=None if answer is None else GivenAnswer(**asdict(answer)),
         created_at=record.created_seconds,
         answered_at=record.answered_seconds,
     )

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import threading
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import fields
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import fields, replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,15 +14,16 @@ from starlette.datastructures import State
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.chat_format import ChatFormat
-from caesura.engine.model.cml_format import CmlFormat
+from caesura.engine.model.cml_format import CmlFormat, knows_cml
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.serving.token_engines import InPlaceEngine
 from caesura.errors import ConfigurationError
 from caesura.server.answers.server_tools import ServerTools
-from caesura.server.configuration import server_configuration
+from caesura.server.health import Health
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Unavailable
+from caesura.server.settings import server_configuration
 from caesura.session.call_format import CallFormats
 from caesura.session.protocol import SamplingDefaults
 
@@ -34,68 +35,59 @@ _STOP_SECONDS = 20.0
 class ServerSessions:
     """Sessions whose tools the server runs, and their routes."""
 
-    def __init__(self) -> None:
-        self._running = AsyncExitStack()
-
     def attach(self, app: FastAPI) -> None:
         """Add the routes of sessions and approvals, and server-run tools in OpenAI's."""
         app.include_router(sessions.router)
         app.include_router(approvals.router)
         app.add_middleware(ServerTools)
+        app.add_middleware(Health)
 
-    async def start(self, engine_client: Any, state: State, args: Namespace) -> None:
-        """Open tools and sessions; those that had not ended go on.
+    @asynccontextmanager
+    async def running(
+        self, engine_client: Any, state: State, args: Namespace
+    ) -> AsyncIterator[None]:
+        """Tools and sessions are open; those that had not ended go on. In the end they stop where
+        they are, and go on at the next start.
 
         Raises:
             ConfigurationError: the configuration, a tool or the database cannot be used.
         """
         file = CaesuraConfig.from_vllm(engine_client.vllm_config).config_file
-        try:
-            _require_one_process(args)
-            _require_scheduler(engine_client)
-            service = await self._running.enter_async_context(
-                running_sessions(
-                    server_configuration(file),
-                    InPlaceEngine(engine_client),
-                    chat := _chat_format(engine_client, state, args),
-                    models=tuple(args.served_model_name or [args.model]),
-                    formats=_call_formats(chat),
+        async with AsyncExitStack() as running:
+            try:
+                _require_pausing(engine_client, args)
+                state.caesura = await running.enter_async_context(
+                    running_sessions(
+                        server_configuration(file),
+                        InPlaceEngine(engine_client),
+                        chat := _chat_format(engine_client, state, args),
+                        models=tuple(args.served_model_name or [args.model]),
+                        formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
+                        supervisor=state.caesura_supervisor,
+                        owners=len(state.caesura_access.keys) or 1,
+                    )
                 )
-            )
-        except ConfigurationError as error:
-            # Nobody has asked for sessions: all else can be served without them.
-            if file is not None:
-                raise
-            state.caesura = Unavailable(str(error))
-            return
-        state.caesura = service
-        self._running.callback(_refuse_requests, state)
-        _stop_before(engine_client, self.stop)
-
-    async def stop(self) -> None:
-        """Stop sessions where they are; they go on at the next start."""
-        await self._running.aclose()
+            except ConfigurationError as error:
+                # Nobody has asked for sessions: all else can be served without them.
+                if file is not None:
+                    raise
+                state.caesura = Unavailable(str(error))
+            else:
+                # Clients that come back at once would wait for a store that is closed.
+                running.callback(setattr, state, "caesura", Unavailable("it is stopping"))
+                secret = await state.caesura.store.secret()
+                state.caesura_owners = replace(state.caesura_owners, secret=secret)
+                _stop_before(engine_client, running.aclose)
+            yield
 
 
-def _require_one_process(args: Namespace) -> None:
-    """Each API process would go on with all sessions.
-
-    Raises:
-        ConfigurationError: there are several.
-    """
-    if (args.api_server_count or 1) > 1:
+def _require_pausing(engine_client: Any, args: Namespace) -> None:
+    """See that there is what sessions need: one process, and the scheduler that pauses."""
+    if (args.api_server_count or 1) > 1:  # each would go on with all sessions
         raise ConfigurationError(
             f"sessions need one API process, and there are {args.api_server_count}: start with "
             "--api-server-count 1"
         )
-
-
-def _require_scheduler(engine_client: Any) -> None:
-    """Only Caesura's scheduler pauses and interrupts in place.
-
-    Raises:
-        ConfigurationError: there is another.
-    """
     scheduler = engine_client.vllm_config.scheduler_config.get_scheduler_cls()
     if not issubclass(scheduler, InterceptScheduler):
         raise ConfigurationError(
@@ -130,17 +122,6 @@ def sampling_defaults(chat: Any) -> SamplingDefaults:
         name: chat.default_sampling_params[name] for name in names & {*chat.default_sampling_params}
     }
     return SamplingDefaults(**known, most_tokens=chat.override_max_tokens)
-
-
-def _call_formats(chat: ChatFormat) -> CallFormats:
-    """CML as the model knows it, by its tokens or as text."""
-    found = CmlFormat(chat)
-    return CallFormats(cml=found) if found.has_marker_tokens else CallFormats(prompted=found)
-
-
-def _refuse_requests(state: State) -> None:
-    """From now on: clients that come back at once would wait for a store that is closed."""
-    state.caesura = Unavailable("it is stopping")
 
 
 def _stop_before(engine_client: Any, stop: Callable[[], Awaitable[None]]) -> None:

@@ -1,4 +1,4 @@
-"""Tells an address of questions that wait for humans, until it has been told of each."""
+"""Sends questions that wait for humans to an address, until each has been accepted."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ _AT_ONCE = 8
 
 @dataclass(slots=True)
 class _Retry:
-    """When a question is told again, and how often it was not heard."""
+    """When a question is sent again, and how often it was not accepted."""
 
     due_seconds: float
     attempts: int
@@ -34,11 +34,11 @@ class _Retry:
 class Webhook:
     """POSTs each question once it waits, across restarts, until it is accepted or answered.
 
-    Sessions do not wait for it: it reads what is to be told from the store.
+    Sessions do not wait for it: it reads what is to be sent from the store.
 
     Args:
         settings: where to, and the secret.
-        store: has the questions, and remembers which were told.
+        store: has the questions, and remembers which were sent.
         approvals: says when there are new ones.
         client: sends.
         now: monotonic seconds.
@@ -66,7 +66,7 @@ class Webhook:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
-        """Tell what there is to be told, until cancelled."""
+        """Send what waits, until cancelled."""
         self._approvals.on_change.append(self._changed.set)
         self._changed.set()  # there may be questions from before a restart
         try:
@@ -82,15 +82,13 @@ class Webhook:
         waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._changed.wait())]
         if self._retries:
             due_seconds = min(retry.due_seconds for retry in self._retries.values())
-            waits.append(asyncio.ensure_future(self._wait_until(due_seconds)))
+            wait_seconds = max(0.0, due_seconds - self._now())
+            waits.append(asyncio.ensure_future(self._sleep(wait_seconds)))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-
-    async def _wait_until(self, due_seconds: float) -> None:
-        await self._sleep(max(0.0, due_seconds - self._now()))
 
     async def _round(self) -> None:
         waiting = await self._store.unnotified()

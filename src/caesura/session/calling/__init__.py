@@ -3,7 +3,7 @@
 from caesura.session.calling.arrivals import Arrival
 from caesura.session.calling.calling_session import CallingSession
 from caesura.session.calling.checkpoint import Checkpoint
-from caesura.session.calling.codec import Codec, DecodedMonitor, StreamMonitor
+from caesura.session.calling.codec import Codec
 from caesura.session.calling.course import Course
 from caesura.session.calling.driver import Driver, Execute
 from caesura.session.calling.durations import Durations, Expectations
@@ -32,7 +32,6 @@ __all__ = [
     "Checkpoint",
     "Codec",
     "Course",
-    "DecodedMonitor",
     "Driver",
     "Durations",
     "Ended",
@@ -46,7 +45,6 @@ __all__ = [
     "SentOff",
     "Span",
     "SpanKind",
-    "StreamMonitor",
     "TextWritten",
     "Timeline",
     "Trapped",

@@ -83,11 +83,8 @@ class CallingSession:
             *self.course.refused_ids,
             *(call.id for call in start.pending),
         }
-        # A marker or a character may be half written where the model goes on by itself. Behind a
-        # turn, or where results follow a call, half a marker is text, and was reported.
-        results_follow = self._waits_for_all and bool(start.pending or self.course.errors)
-        goes_on = self.course.point is Point.WRITING and not results_follow
-        before = token_ids if goes_on else ()
+        # A character or a quoted marker may be half written, unless a turn ended there.
+        before = token_ids if self.course.point is Point.WRITING else ()
         self._calls = OpenCalls(expectations or Durations(), start.pending, clock())
         self._arrivals = Arrivals(
             codec, [Arrival(error, is_error=True) for error in self.course.errors]

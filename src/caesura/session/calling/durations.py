@@ -52,3 +52,9 @@ class Durations:
         self._seen.move_to_end(call.name)
         if len(self._seen) > _REMEMBERED_TOOLS:
             self._seen.popitem(last=False)
+
+
+def duration_sentence(seconds: float) -> str:
+    """A sentence for the end of a tool's description: how long it takes."""
+    two_digits = float(f"{seconds:.2g}")
+    return f"Takes about {two_digits:g} s."

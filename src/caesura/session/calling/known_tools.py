@@ -35,4 +35,4 @@ def _schema(definition: Mapping[str, JsonValue]) -> tuple[str, ArgumentSchema]:
     parameters = function.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise ValueError(f"the parameters of tool {name!r} are no JSON schema")
-    return name, ArgumentSchema(parameters)
+    return name, ArgumentSchema(parameters, lenient=True)  # its tool checks them, too

@@ -8,6 +8,7 @@ from caesura.cml import (
     EndOfStream,
     Event,
     FireAndForget,
+    Monitor,
     Point,
     ProtocolError,
     Rules,
@@ -17,7 +18,6 @@ from caesura.cml import (
     Violation,
 )
 from caesura.session.calling.arrivals import Arrival, Arrivals
-from caesura.session.calling.codec import StreamMonitor
 from caesura.session.calling.course import Course
 from caesura.session.calling.happenings import (
     CallingEvent,
@@ -56,7 +56,7 @@ class Reading:
 
     def __init__(
         self,
-        monitor: StreamMonitor,
+        monitor: Monitor,
         rules: Rules,
         calls: OpenCalls,
         arrivals: Arrivals,
@@ -135,10 +135,7 @@ class Reading:
             self._break_off(self.monitor.end_of_stream(), now)
 
     def _end_frame(self, now: float) -> None:
-        """The engine ended the turn here; the last token may have text behind the frame.
-
-        The beginning of a marker that is in there comes to nothing.
-        """
+        """The engine ended the turn here, behind a frame or a bundle of calls."""
         self._break_off(self.monitor.injected(), now)
         if self.point is Point.CALLED:
             self.point = Point.WRITING  # no more calls belong to these
@@ -195,18 +192,13 @@ class Reading:
                 self.tell(TextWritten(position, now, text, channel))
             case Call():
                 self._calls.add(event, now)
-                self._complete(CallIssued(position, now, event, self._opened_at, tokens))
+                self.tell(CallIssued(position, now, event, self._opened_at, tokens))
             case FireAndForget():
-                self._complete(SentOff(position, now, event, self._opened_at, tokens))
+                self.tell(SentOff(position, now, event, self._opened_at, tokens))
             case Trap():
-                self._complete(Trapped(position, now))
+                self.tell(Trapped(position, now))
             case ProtocolError() | EndOfStream():
                 pass
-
-    def _complete(self, event: CallIssued | SentOff | Trapped) -> None:
-        """A frame is complete, though its last token may begin the marker of another."""
-        self._before_frame = None
-        self.tell(event)
 
     def _blame(self, error: ProtocolError) -> None:
         if error.call_id is not None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from pydantic import TypeAdapter
 
-from caesura.session.database import Row, Statement
+from caesura.session.database import Check, Row, Statement
 from caesura.session.records import ApprovalRecord, ApprovalState
 from caesura.session.store.table import Table, dump, readable
 from caesura.tools.call import Answer, Question
@@ -22,6 +22,10 @@ _IN_ORDER = (
     "ORDER BY asked.state != ?, CASE asked.state WHEN ? THEN asked.created_seconds"
     " ELSE -asked.created_seconds END LIMIT ?"
 )
+
+
+class _NotWaitingError(Exception):
+    """The question was answered or withdrawn before."""
 
 
 class ApprovalTable(Table):
@@ -61,22 +65,35 @@ class ApprovalTable(Table):
             (ApprovalState.WITHDRAWN, self.clock(), of, ApprovalState.WAITING),
         )
 
-    async def answer(self, key: str, answer: Answer) -> bool:
-        """Write a human's answer; False if the question does not wait any more."""
-        changed = await self._database.write(
-            Statement(
-                "UPDATE approvals SET state = ?, answer = ?, answered_seconds = ? WHERE key = ?"
-                " AND state = ?",
-                (
-                    ApprovalState.ANSWERED,
-                    dump(asdict(answer)),
-                    self.clock(),
-                    key,
-                    ApprovalState.WAITING,
-                ),
-            )
+    async def answer(
+        self,
+        key: str,
+        answer: Answer,
+        first: Sequence[Statement | Check] = (),
+        then: Sequence[Statement | Check] = (),
+    ) -> bool:
+        """Write a human's answer; False if the question does not wait any more.
+
+        Args:
+            key: the question.
+            answer: the answer.
+            first: what is written or must hold before it.
+            then: what is written or must hold after it.
+        """
+        waits = Check(
+            "SELECT COUNT(*) FROM approvals WHERE key = ? AND state = ?",
+            (key, ApprovalState.WAITING),
+            _NotWaitingError(),
         )
-        return changed == 1
+        given = Statement(
+            "UPDATE approvals SET state = ?, answer = ?, answered_seconds = ? WHERE key = ?",
+            (ApprovalState.ANSWERED, dump(asdict(answer)), self.clock(), key),
+        )
+        try:
+            await self._database.write(*first, waits, given, *then)
+        except _NotWaitingError:
+            return False
+        return True
 
     async def approval(self, key: str) -> ApprovalRecord | None:
         """One question; None if there is none of that key."""

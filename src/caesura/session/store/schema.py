@@ -1,5 +1,11 @@
-"""The tables of the store, from each version of them to the next."""
+"""The tables of the store, from each version of them to the next.
 
+What an owner's sessions take is counted by triggers, so that no statement can forget it: the bytes
+of texts and tokens, and a constant for each row.
+"""
+
+import hmac
+import secrets
 import sqlite3
 from pathlib import Path
 
@@ -78,8 +84,118 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX sessions_open ON sessions (owner) WHERE phase != 'ended';
     CREATE INDEX events_by_type ON events (session_id, type, number)
     """,
+    # Sessions of a protocol that was removed: nothing can go on with them.
+    """
+    UPDATE sessions SET spec = json_remove(spec, '$.protocol')
+    WHERE CASE WHEN json_valid(spec) THEN json_extract(spec, '$.protocol') END = 'prompted'
+    """,
+    """
+    CREATE INDEX sessions_ended ON sessions (owner, updated_seconds) WHERE phase = 'ended';
+    CREATE TABLE owners (owner TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE usage (
+        session_id TEXT PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
+        owner TEXT NOT NULL,
+        bytes INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER usage_begins AFTER INSERT ON usage BEGIN
+        INSERT INTO owners VALUES (new.owner, new.bytes)
+            ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER usage_changes AFTER UPDATE OF bytes ON usage BEGIN
+        UPDATE owners SET bytes = bytes + new.bytes - old.bytes WHERE owner = new.owner;
+    END;
+    CREATE TRIGGER usage_ends AFTER DELETE ON usage BEGIN
+        UPDATE owners SET bytes = bytes - old.bytes WHERE owner = old.owner;
+    END;
+    INSERT INTO usage SELECT id, owner,
+        500 + length(CAST(spec AS BLOB))
+        + (SELECT TOTAL(100 + length(CAST(data AS BLOB))) FROM events WHERE session_id = id)
+        + (SELECT TOTAL(60 + length(token_ids)) FROM transcript WHERE session_id = id)
+        + (SELECT TOTAL(150 + length(CAST(arguments || COALESCE(result, '') AS BLOB)))
+            FROM calls WHERE session_id = sessions.id)
+        + (SELECT TOTAL(60 + length(CAST(message AS BLOB))) FROM inbox
+            WHERE session_id = sessions.id)
+        + (SELECT TOTAL(200 + length(CAST(question || COALESCE(answer, '') AS BLOB)))
+            FROM approvals WHERE session_id = id)
+        FROM sessions;
+    CREATE TRIGGER session_counts AFTER INSERT ON sessions BEGIN
+        INSERT INTO usage VALUES (new.id, new.owner, 500 + length(CAST(new.spec AS BLOB)));
+    END;
+    CREATE TRIGGER event_counts AFTER INSERT ON events BEGIN
+        UPDATE usage SET bytes = bytes + 100 + length(CAST(new.data AS BLOB))
+            WHERE session_id = new.session_id;
+    END;
+    CREATE TRIGGER tokens_count AFTER INSERT ON transcript BEGIN
+        UPDATE usage SET bytes = bytes + 60 + length(new.token_ids)
+            WHERE session_id = new.session_id;
+    END;
+    CREATE TRIGGER call_counts AFTER INSERT ON calls BEGIN
+        UPDATE usage SET bytes = bytes + 150 + length(CAST(new.arguments AS BLOB))
+            WHERE session_id = new.session_id;
+    END;
+    CREATE TRIGGER result_counts AFTER UPDATE OF result ON calls BEGIN
+        UPDATE usage SET bytes = bytes + length(CAST(COALESCE(new.result, '') AS BLOB))
+            - length(CAST(COALESCE(old.result, '') AS BLOB)) WHERE session_id = new.session_id;
+    END;
+    CREATE TRIGGER message_counts AFTER INSERT ON inbox BEGIN
+        UPDATE usage SET bytes = bytes + 60 + length(CAST(new.message AS BLOB))
+            WHERE session_id = new.session_id;
+    END;
+    CREATE TRIGGER message_is_gone AFTER DELETE ON inbox BEGIN
+        UPDATE usage SET bytes = bytes - 60 - length(CAST(old.message AS BLOB))
+            WHERE session_id = old.session_id;
+    END;
+    CREATE TRIGGER approval_counts AFTER INSERT ON approvals BEGIN
+        UPDATE usage SET bytes = bytes + 200 + length(CAST(new.question AS BLOB))
+            WHERE session_id = new.session_id;
+    END;
+    CREATE TRIGGER answer_counts AFTER UPDATE OF answer ON approvals BEGIN
+        UPDATE usage SET bytes = bytes + length(CAST(COALESCE(new.answer, '') AS BLOB))
+            - length(CAST(COALESCE(old.answer, '') AS BLOB)) WHERE session_id = new.session_id;
+    END
+    """,
+    """
+    CREATE TABLE requests (
+        owner TEXT NOT NULL,
+        key TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+        expires_seconds REAL NOT NULL,
+        PRIMARY KEY (owner, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX requests_by_session ON requests (session_id);
+    CREATE INDEX requests_by_expiry ON requests (expires_seconds);
+    CREATE TRIGGER request_counts AFTER INSERT ON requests BEGIN
+        UPDATE usage SET bytes = bytes + 300 WHERE session_id = new.session_id;
+    END;
+    CREATE TRIGGER request_is_gone AFTER DELETE ON requests BEGIN
+        UPDATE usage SET bytes = bytes - 300 WHERE session_id = old.session_id;
+    END
+    """,
+    """
+    CREATE TABLE installation (secret BLOB NOT NULL) STRICT;
+    INSERT INTO installation VALUES (new_secret());
+    UPDATE usage SET owner = keyed_owner((SELECT secret FROM installation), owner)
+        WHERE length(owner) = 64;
+    UPDATE owners SET owner = keyed_owner((SELECT secret FROM installation), owner)
+        WHERE length(owner) = 64;
+    UPDATE requests SET owner = keyed_owner((SELECT secret FROM installation), owner)
+        WHERE length(owner) = 64;
+    UPDATE sessions SET owner = keyed_owner((SELECT secret FROM installation), owner)
+        WHERE length(owner) = 64
+    """,
 )
 """What takes the schema from each version to the next; only ever appended to."""
+
+
+def keyed_owner(secret: bytes, digest: str) -> str:
+    """The name of an owner.
+
+    Args:
+        secret: of the installation; without it, names cannot be compared with guessed keys.
+        digest: SHA-256 of the owner's API key, in hexadecimal.
+    """
+    return hmac.digest(secret, digest.encode(), "sha256").hex()
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -94,6 +210,8 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
             f"the database {path} was written by a newer version of Caesura (schema {version}, "
             f"this one knows {len(MIGRATIONS)}): upgrade, or choose another file"
         )
+    connection.create_function("new_secret", 0, lambda: secrets.token_bytes(32))
+    connection.create_function("keyed_owner", 2, keyed_owner)
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         # `executescript` commits by itself: the transaction is part of the script.
         connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")

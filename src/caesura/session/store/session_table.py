@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 
 from caesura.cml import Interrupt, Point
 from caesura.session.calling import Course
-from caesura.session.database import Row, Statement
+from caesura.session.database import Check, Row, Statement
+from caesura.session.errors import DuplicateSession
 from caesura.session.records import Phase, SessionEnding, SessionRecord, SessionSpec
 from caesura.session.store.table import Table, dump, readable
 
@@ -27,6 +28,14 @@ class SessionTable(Table):
         marks = ", ".join("?" * len(columns))
         return Statement(
             f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})", (*columns.values(),)
+        )
+
+    def require_new(self, session_id: str) -> Check:
+        """Refuse a second session of the same id."""
+        return Check(
+            "SELECT NOT EXISTS (SELECT 1 FROM sessions WHERE id = ?)",
+            (session_id,),
+            DuplicateSession(f"there is a session {session_id} already"),
         )
 
     def set_phase(self, session_id: str, phase: Phase, turns: int) -> Statement:
@@ -107,13 +116,6 @@ class SessionTable(Table):
         ended = [self.close_session(id_, SessionEnding.FAILED, error) for id_ in unreadable]
         await self._database.write(*ended)
         return records
-
-    async def count_open(self, owner: str) -> int:
-        """An owner's sessions that have not ended."""
-        rows = await self._database.read(
-            "SELECT COUNT(*) FROM sessions WHERE owner = ? AND phase != ?", (owner, Phase.ENDED)
-        )
-        return int(rows[0][0])
 
     async def delete_ended(self, before_seconds: float, limit: int = 1000) -> int:
         """Forget sessions that ended before a time, the oldest first; how many."""

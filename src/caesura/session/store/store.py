@@ -14,12 +14,23 @@ from caesura.session.store.approval_table import ApprovalTable
 from caesura.session.store.call_table import CallTable
 from caesura.session.store.event_table import EventTable
 from caesura.session.store.message_table import MessageTable
+from caesura.session.store.request_table import RequestTable
 from caesura.session.store.schema import migrate
 from caesura.session.store.session_table import SessionTable
 from caesura.session.store.transcript_table import TranscriptTable
+from caesura.session.store.usage_table import UsageTable
 
 
-class Store(SessionTable, TranscriptTable, CallTable, MessageTable, EventTable, ApprovalTable):
+class Store(
+    SessionTable,
+    TranscriptTable,
+    CallTable,
+    MessageTable,
+    EventTable,
+    ApprovalTable,
+    UsageTable,
+    RequestTable,
+):
     """All sessions, in one database.
 
     Args:
@@ -33,6 +44,11 @@ class Store(SessionTable, TranscriptTable, CallTable, MessageTable, EventTable, 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         super().__init__(Database(path, migrate), clock)
 
+    async def secret(self) -> bytes:
+        """What the names of this installation's owners are made with (`keyed_owner`)."""
+        rows = await self._database.read("SELECT secret FROM installation")
+        return bytes(rows[0][0])
+
     async def commit(self, *changes: Statement | Check) -> int:
         """Write changes that belong together; on return they are on disk.
 
@@ -44,6 +60,10 @@ class Store(SessionTable, TranscriptTable, CallTable, MessageTable, EventTable, 
             Exception: the refusal of a check.
         """
         return await self._database.write(*changes)
+
+    async def require(self, *checks: Check) -> None:
+        """Raise the refusal of the first condition that does not hold now."""
+        await self._database.require(*checks)
 
     def problem(self) -> str | None:
         """What only a restart of the server can repair; None if there is no such thing."""
@@ -62,11 +82,3 @@ class Store(SessionTable, TranscriptTable, CallTable, MessageTable, EventTable, 
             self.drop_messages(session_id),
             self.withdraw_all_questions(session_id),
         )
-
-    async def size_bytes(self) -> int:
-        """Size of what is stored."""
-        rows = await self._database.read(
-            "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count,"
-            " pragma_freelist_count, pragma_page_size"
-        )
-        return int(rows[0][0])

@@ -17,10 +17,9 @@ from caesura.cml import (
     KnownTools,
     Marker,
     Mode,
+    Monitor,
     MonitorSettings,
     State,
-    TokenMonitor,
-    Vocabulary,
 )
 from caesura.lab.bench.function_calling.call_plan import ARGUMENT, CallPlan, PlannedWriter
 from caesura.lab.bench.function_calling.case_player import CasePlayer
@@ -78,7 +77,7 @@ class TokenizerCodec:
         used_ids: Iterable[str],
         state: State | None = None,
         before: Sequence[int] = (),
-    ) -> TokenMonitor:
+    ) -> Monitor:
         stream = DecodeStream()
 
         def decode(token_ids: Sequence[int], final: bool) -> str:
@@ -88,8 +87,8 @@ class TokenizerCodec:
                 stream = DecodeStream()
             return "".join(pieces)
 
-        settings = MonitorSettings(tools=tools, vocabulary=Vocabulary(reasoning=None))
-        return TokenMonitor(settings, dict(self._ids), decode, used_ids)
+        settings = MonitorSettings(tools=tools)
+        return Monitor(settings, dict(self._ids), decode, used_ids)
 
     def frame_rules(self, mode: Mode) -> FrameRules:
         call, intr, trap, head, end = (self._ids[marker] for marker in Marker)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from caesura.cml import IncrementalDecoder, Mode, escape
-from caesura.lab.train.session_codec import VOCABULARY
+from caesura.cml import MARKERS, IncrementalDecoder, Mode, escape
 from caesura.lab.train.tuning.template import MODE_VARIABLE, after_question, end_of_answer
 from caesura.lab.train.wide.tool_codec import ToolCodec
 from caesura.lab.train.wide.tools import SchemaTool
+from caesura.session.calling.durations import duration_sentence
 
 _LONGEST_CHARACTER_TOKENS = 8
 
@@ -52,7 +52,7 @@ class HuggingFaceCodec(ToolCodec):
     def prompt_of(self, question: str, tools: Sequence[SchemaTool], mode: Mode) -> list[int]:
         """See `ToolCodec`."""
         text = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": escape(question, VOCABULARY)}],
+            [{"role": "user", "content": escape(question, MARKERS)}],
             tools=[_definition(tool) for tool in tools],
             tokenize=False,
             add_generation_prompt=True,
@@ -69,7 +69,7 @@ class HuggingFaceCodec(ToolCodec):
             between = end_of_answer(self._tokenizer, **variables)
             self._tails[mode] = between, after_question(self._tokenizer, **variables)
         between, after = self._tails[mode]
-        tail = self.tokenize(between + escape(question, VOCABULARY) + after)
+        tail = self.tokenize(between + escape(question, MARKERS) + after)
         assert tail[0] == self.eos == tokens[-1]
         return [*tokens, *tail[1:]]
 
@@ -101,10 +101,8 @@ class _StreamDecoder:
 
 def _definition(tool: SchemaTool) -> dict[str, object]:
     """The tool as a request gives it, its expected duration in its description."""
-    described = tool.described
-    description = described.description
-    if described.expected_seconds is not None:
-        two_digits = float(f"{described.expected_seconds:.2g}")
-        description += f" Takes about {two_digits:g} s."
+    description = tool.description
+    if tool.expected_seconds is not None:
+        description += f" {duration_sentence(tool.expected_seconds)}"
     function = {"name": tool.name, "description": description, "parameters": tool.parameters}
     return {"type": "function", "function": function}

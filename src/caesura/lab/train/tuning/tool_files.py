@@ -46,7 +46,7 @@ def read_tools(file: Path) -> tuple[JsonObject, ...]:
 
 async def _configured(file: Path) -> list[JsonObject]:
     configuration = load_configuration(file, form=_OnlyTools)
-    async with open_toolbox(configuration) as toolbox:
+    async with open_toolbox(configuration, complete=True) as toolbox:
         return [
             {
                 "name": name,

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from caesura.cml import ToolDescription
 from caesura.cml.frames import JsonObject, JsonValue
 from caesura.errors import ConfigurationError
 
@@ -49,11 +48,6 @@ class SchemaTool:
         required = self.parameters.get("required", [])
         assert isinstance(required, list)
         return tuple(str(name) for name in required)
-
-    @property
-    def described(self) -> ToolDescription:
-        """The tool as a prompt lists it."""
-        return ToolDescription(self.name, self.description, self.parameters, self.expected_seconds)
 
 
 def words_of(name: str) -> str:

@@ -1,6 +1,7 @@
 // The part of an approval where its answer is given: consent, a text, a choice, or data.
 
-import { el } from "./dom.js";
+import { el, say } from "./dom.js";
+import { visible } from "./quoting.js";
 
 /** What a human may say to an approval; `give(answer)` sends it and rejects if it cannot be sent. */
 export function answerForm(approval, give) {
@@ -23,8 +24,7 @@ export function answerForm(approval, give) {
     try {
       await give(answer);
     } catch (error) {
-      problem.textContent = error.message;
-      problem.hidden = false;
+      say(problem, error.message).hidden = false;
       buttons.forEach((button) => { button.disabled = false; });
     }
   };
@@ -49,8 +49,7 @@ export function answerForm(approval, give) {
     try {
       send({ accepted: true, ...(input?.answer() ?? {}) });
     } catch (error) {
-      problem.textContent = error.message;
-      problem.hidden = false;
+      say(problem, error.message).hidden = false;
     }
   };
   return form;
@@ -65,7 +64,7 @@ function inputOf(approval) {
 function choices(approval) {
   const name = `choice-${approval.id}`;
   const radios = approval.choices.map((value) => el("input", { type: "radio", name, value, required: true }));
-  const labels = radios.map((radio) => el("label", { class: "choice" }, radio, radio.value));
+  const labels = radios.map((radio) => el("label", { class: "choice" }, radio, visible(radio.value)));
   const element = el("fieldset", {}, el("legend", { class: "hidden" }, "Choose an answer"), ...labels);
   return { element, answer: () => ({ text: radios.find((radio) => radio.checked).value }) };
 }
@@ -101,14 +100,15 @@ function fieldsOf(schema) {
 }
 
 function field(name, property, required) {
-  const label = `${property.title ?? name}${required ? "" : " (optional)"}`;
-  const title = property.description;
+  const label = visible(`${property.title ?? name}${required ? "" : " (optional)"}`);
+  const title = property.description && visible(String(property.description));
+  const preset = typeof property.default === "string" && visible(property.default) !== property.default ? "" : property.default ?? "";
   if (property.type === "boolean") {
     const box = el("input", { type: "checkbox", checked: property.default ?? false, title });
     return { name, element: el("label", { class: "choice" }, box, label), value: () => box.checked };
   }
   if (property.enum) {
-    const options = property.enum.map((value, index) => el("option", { value: index }, String(property.enumNames?.[index] ?? value)));
+    const options = property.enum.map((value, index) => el("option", { value: index }, visible(String(property.enumNames?.[index] ?? value))));
     const select = el("select", { required, title }, ...(required ? [] : [el("option", { value: "" }, "–")]), ...options);
     const value = () => (select.value === "" ? undefined : property.enum[Number(select.value)]);
     return { name, element: el("label", { class: "above select" }, label, select), value };
@@ -116,7 +116,7 @@ function field(name, property, required) {
   const numeric = property.type !== "string";
   const input = el("input", {
     type: numeric ? "number" : { email: "email", date: "date", uri: "url" }[property.format] ?? "text",
-    required, title, value: property.default ?? "",
+    required, title, value: preset,
   });
   if (numeric) {
     input.step = property.type === "integer" ? "1" : "any";

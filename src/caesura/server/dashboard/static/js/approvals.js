@@ -6,6 +6,7 @@ import { serverSeconds } from "./clock.js";
 import { byId, el, empty, fill, say } from "./dom.js";
 import { ago } from "./format.js";
 import { repeat } from "./live.js";
+import { quoted, visible } from "./quoting.js";
 
 const SECONDS = 3;
 
@@ -32,19 +33,21 @@ export class Cards {
   made(approval) {
     const age = el("span");
     const open = () => this.openSession(approval.session_id);
-    const given = Object.keys(approval.arguments).length > 0 && approval.kind === "approval";
+    const runs = approval.kind === "approval";
+    const who = visible(approval.tool + (approval.provider && ` (${approval.provider})`));
     const give = async (answer) => {
       await postJson(`approvals/${encodeURIComponent(approval.id)}`, answer);
       this.answered(approval);
     };
-    const element = el("article", { class: "approval", "aria-label": approval.text, tabIndex: -1 },
+    const element = el("article", { class: "approval", "aria-label": visible(approval.text), tabIndex: -1 },
       el("div", {},
-        el("div", { class: "top" }, el("span", {}, approval.tool, " · ", age),
+        el("div", { class: "top" }, el("span", {}, visible(approval.tool), " · ", age),
           this.openSession && el("button", { class: "link", type: "button", onclick: open }, "Show session")),
         ...(this.openSession ? askedFor(approval) : []),
-        el("p", { class: "question" }, approval.text)),
+        el("p", { class: "question" }, runs ? `Run ${who} with:` : `${who} asks:`)),
       el("div", {},
-        given && el("pre", { tabIndex: 0, "aria-label": "Arguments" }, JSON.stringify(approval.arguments, null, 2)),
+        runs ? quoted(approval.arguments_text, "Arguments") : quoted(approval.text, "Question"),
+        el("p", { class: "question" }, runs ? `Run ${who}?` : `Answer ${who}:`),
         answerForm(approval, give)));
     return { element, age };
   }
@@ -54,8 +57,8 @@ export class Cards {
 function askedFor({ session_title: title, user_message: said }) {
   const isNamed = title && !said?.startsWith(title.replace(/…$/, ""));
   return [
-    isNamed && el("p", { class: "name" }, title),
-    said && el("p", { class: "asked", title: said }, said),
+    isNamed && el("p", { class: "name" }, visible(title)),
+    said && el("p", { class: "asked", title: visible(said) }, visible(said)),
   ];
 }
 
@@ -64,7 +67,7 @@ export function startApprovals({ openSession, answered }) {
   const panel = byId("approvals");
   const body = panel.querySelector(".body");
   const number = panel.querySelector(".count");
-  const none = empty("Nothing waits.", " Approvals and questions of your sessions appear here.");
+  const none = empty("Nothing is waiting.", " Approvals and questions of your sessions appear here.");
   const all = el("button", { class: "all", type: "button", onclick: () => body.classList.add("open") });
   const cards = new Cards({
     openSession,

@@ -72,7 +72,7 @@ export class Chart {
     let limit = this.limit(this.rows.at(-1)) || 1;
     if (this.zooms) {
       const share = highest ? ZOOMS.find((zoom) => highest <= zoom * limit) ?? 1 : 1;
-      say(this.note, `tokens, full height is ${share < 1 ? `${percent(share)} of ` : ""}all there is`);
+      say(this.note, `tokens; the axis ends at ${share < 1 ? `${percent(share)} of ` : ""}the capacity`);
       limit *= share;
     }
     return highest <= limit ? limit : highest * 1.08;

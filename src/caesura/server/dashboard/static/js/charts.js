@@ -5,7 +5,7 @@ import { Chart } from "./chart.js";
 import { count, percent } from "./format.js";
 
 const of = (path, label, colour) => ({ label, colour, value: (row) => row.at(path) });
-const NO_ENGINE = "The engine has reported nothing yet: its figures come with its first request.";
+const NO_ENGINE = "No figures yet: the engine reports with its first request.";
 const RETURNED = ["engine.found_tokens_total", "engine.loaded_tokens_total", "engine.recomputed_tokens_total"];
 const RECENT_SECONDS = 60;
 
@@ -18,7 +18,7 @@ export function makeCharts() {
         of(`sessions.by_activity.${key}`, label, colour)),
     }),
     new Chart({
-      title: "Contexts", note: "in the engine, clients’ included", stacked: true, shown: count, limit: () => 4, missing: NO_ENGINE,
+      title: "Contexts", note: "in the engine, including those of clients", stacked: true, shown: count, limit: () => 4, missing: NO_ENGINE,
       series: [
         of("engine.running", "Generating", "generating"),
         of("engine.holding", "Paused: held", "held"),
@@ -51,7 +51,7 @@ export function makeCharts() {
       title: "Waste", note: "what pauses cost", whole: false, shown: percent, limit: () => 1, missing: NO_ENGINE,
       series: [
         { label: "Device memory held idle", colour: "held", value: heldShare },
-        { label: "Computed again of what returned, last minute", colour: "dropped", value: (row) => row.recomputed },
+        { label: "Recomputed share of what returned, last minute", colour: "dropped", value: (row) => row.recomputed },
       ],
     }),
   ];

@@ -1,5 +1,7 @@
 // Elements. Text goes in as text only: what tools and models write is never markup.
 
+// What cannot be seen, or changes the direction of reading; emoji need the joiners.
+const HIDDEN = /(?![\n\t\u200c\u200d])[\p{C}\p{Zl}\p{Zp}]/gu;
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An element with properties, `class`, `data`, ARIA attributes and event handlers (`onclick`). */
@@ -37,9 +39,24 @@ export function fill(parent, children) {
   });
 }
 
+/** A text in which nothing is hidden; what is decided on is shown by `visible` of `quoting.js`. */
+export const plain = (text) => text.replace(HIDDEN, escaped);
+
+/** A character as JSON escapes it. */
+export function escaped(character) {
+  return Array.from({ length: character.length }, (_, at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, "0")}`).join("");
+}
+
 /** Set text only where it changes, so that a selection in it survives. */
 export function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = plain(text);
+  if (element.textContent !== shown) element.textContent = shown;
+  return element;
+}
+
+/** The text of a tooltip, and of what is read aloud. */
+export function hint(element, text, name = "title") {
+  element.setAttribute(name, plain(text));
   return element;
 }
 
@@ -48,9 +65,11 @@ function filled(element, properties, children) {
     if (value === undefined || value === null) continue;
     if (key === "class") element.className = value;
     else if (key === "data") Object.assign(element.dataset, value);
-    else if (key.startsWith("aria-") || key === "role" || key === "for") element.setAttribute(key, value);
+    else if (key === "title" || key.startsWith("aria-")) hint(element, String(value), key);
+    else if (key === "role" || key === "for") element.setAttribute(key, value);
     else element[key] = value;
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  const given = children.filter((child) => child !== null && child !== undefined && child !== false);
+  element.append(...given.map((child) => (typeof child === "string" ? plain(child) : child)));
   return element;
 }

@@ -35,10 +35,12 @@ export function ago(seconds) {
   return `${Math.floor(seconds / 86400)} days`;
 }
 
-/** JSON for reading; what is none stays as it is. */
+/** JSON for reading, with the digits that it has; what is none stays as it is. */
 export function pretty(text) {
+  if (!JSON.rawJSON) return text;
+  const exact = (key, value, { source }) => (typeof value === "number" ? JSON.rawJSON(source) : value);
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    return JSON.stringify(JSON.parse(text, exact), null, 2);
   } catch {
     return text;
   }

@@ -1,6 +1,6 @@
 // What was said and done in a session, in order, as it happens.
 
-import { el, say } from "./dom.js";
+import { el, plain, say } from "./dom.js";
 import { duration, pretty, words } from "./format.js";
 
 /** The log of one session. */
@@ -104,7 +104,7 @@ export class Log {
       const said = el("div", { class: "text cursor" });
       this.live = { reasoning, text: said, entry: this.entry("model", "Model", reasoning, said) };
     }
-    this.live[kind].append(text);
+    this.live[kind].append(plain(text));
   }
 
   drop() {

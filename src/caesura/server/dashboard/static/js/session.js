@@ -4,7 +4,7 @@ import { ACTIVITIES, activityOf } from "./activity.js";
 import { postJson } from "./api.js";
 import { Cards } from "./approvals.js";
 import { serverSeconds } from "./clock.js";
-import { byId, coloured, el, empty, fill, say } from "./dom.js";
+import { byId, coloured, el, empty, fill, hint, plain, say } from "./dom.js";
 import { ago, duration } from "./format.js";
 import { follow } from "./live.js";
 import { Log, textOf } from "./log.js";
@@ -93,7 +93,7 @@ class Detail {
     const last = over ? `ran for ${duration(session.updated_at - session.created_at)}` : `began ${ago(serverSeconds() - session.created_at)} ago`;
     say(this.more, `${session.turns} ${session.turns === 1 ? "turn" : "turns"}, ${last}`);
     say(this.hold, session.held ? "Resume" : "Pause");
-    say(this.hint, session.phase === "idle" ? "Message" : "Message; interrupts what it does");
+    say(this.hint, session.phase === "idle" ? "Message" : "Message (interrupts the model)");
     for (const part of [this.hold, this.cancel, this.steer]) part.hidden = over;
     if (over) this.confirm(false);
     this.cancel.hidden = over || !this.sure.hidden;
@@ -101,8 +101,8 @@ class Detail {
 
   /** What its user asked for last, unless the title says it. */
   showAsked() {
-    say(this.asked, this.request).title = this.request;
-    this.asked.hidden = !this.request || this.request === this.title.textContent;
+    hint(say(this.asked, this.request), this.request);
+    this.asked.hidden = !this.request || plain(this.request) === this.title.textContent;
   }
 
   wasAnswered(answered) {
@@ -169,7 +169,7 @@ class Detail {
     try {
       await run();
     } catch (error) {
-      this.problem.textContent = error.message;
+      say(this.problem, error.message);
       this.problem.hidden = false;
     }
     this.stale();

@@ -76,7 +76,7 @@ export function startSessions({ choose, changed }) {
       if (!rows.has(session.id)) rows.set(session.id, new Row(session.id, () => select(session.id, true)));
       return rows.get(session.id).show(session, session.id === chosen);
     });
-    if (!shown.length) shown.push(sessions.size ? empty("None found", "Search and filter look at the loaded sessions.") : empty("No sessions yet", "They are made with POST /v1/sessions."));
+    if (!shown.length) shown.push(sessions.size ? empty("None found", "Search and filter cover the loaded sessions.") : empty("No sessions yet", "Start one with caesura chat, or with POST /v1/sessions."));
     fill(body, more ? [...shown, moreButton] : shown);
     say(number, sessions.size ? `${wanted.length === sessions.size ? "" : `${wanted.length} of `}${sessions.size}${more ? "+" : ""}` : "");
   }

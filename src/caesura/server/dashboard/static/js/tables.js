@@ -9,7 +9,7 @@ const SHOWN = 12;
 export function showEndpoints(body, engine) {
   const endpoints = engine?.endpoints.slice(0, SHOWN) ?? [];
   if (!endpoints.length) {
-    fill(body, [empty("No pauses yet", "Each tool, human or client that contexts waited for is listed here.")]);
+    fill(body, [empty("No pauses yet", "What contexts have waited for is listed here: tools, humans, clients.")]);
     return;
   }
   const known = endpoints.filter((one) => one.returns);

@@ -1,7 +1,7 @@
 // A session's timeline: bars for generations and calls, growing while they last.
 
 import { serverSeconds } from "./clock.js";
-import { coloured, el, fill, say } from "./dom.js";
+import { coloured, el, fill, hint, say } from "./dom.js";
 import { duration } from "./format.js";
 
 const MOST_MARKS = 8;
@@ -31,7 +31,7 @@ export class Timeline {
     const place = (seconds) => `${(100 * (seconds - from)) / (to - from)}%`;
     const wanted = this.spans.lanes().map((lane, index) => {
       const row = (this.lanes[index] ??= makeLane());
-      say(row.name, lane.name === "model" ? "Model" : lane.name).title = lane.name;
+      hint(say(row.name, lane.name === "model" ? "Model" : lane.name), lane.name);
       fill(row.track, lane.spans.map((span) => this.bar(span, place, to)));
       return row.element;
     });
@@ -58,9 +58,7 @@ export class Timeline {
     bar.style.width = `calc(${place(end)} - ${place(span.from)})`;
     bar.classList.toggle("failed", span.failed);
     const said = `${span.label}, ${span.to === null ? "for " : ""}${duration(end - span.from)}${span.outcome ? `, ${span.outcome}` : ""}`;
-    bar.title = said;
-    bar.setAttribute("aria-label", said);
-    return bar;
+    return hint(hint(bar, said), said, "aria-label");
   }
 
   makeBar(span) {

@@ -1,0 +1,269 @@
+"""Who may use the server: keys, host names, origins, and what stands open without a key."""
+
+import hmac
+import ipaddress
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from caesura.errors import ConfigurationError
+from caesura.server.errors import ApiError
+from caesura.server.owners import Owners
+
+API_KEY_VARIABLE = "VLLM_API_KEY"
+OPEN_PATHS = frozenset({"/health", "/ping"})
+"""What needs no key, beside the files of the dashboard's page."""
+OPEN_FOLDER = "/dashboard"
+# Forms with files; all other bodies are JSON.
+_UPLOADS = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_READING = frozenset({"GET", "HEAD"})
+CALLER = "caesura_caller"
+"""Where a request's scope has its `Caller`, once it was admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request.
+
+    Attributes:
+        owner: whose sessions and transcripts are meant.
+    """
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The rules of one server.
+
+    Without keys every request must come from this machine or by a name that was allowed, and from
+    no page of another origin: a browser would otherwise let any page use the server. With keys
+    no page can do that, since browsers add no key by themselves.
+
+    Attributes:
+        keys: SHA-256 digests of the API keys; with none everybody may use everything.
+        allowed_hosts: names of the server, beside those of this machine; `*.example.com` for all
+            names below it, `*` for any. If there are some, they hold with keys, too.
+        allowed_origins: origins of pages that may use a server without keys.
+    """
+
+    keys: tuple[bytes, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_server(cls, args: Namespace, allowed_hosts: Sequence[str] = ()) -> "Access":
+        """The rules of a server with vLLM's command line.
+
+        Raises:
+            ConfigurationError: an API key is empty.
+        """
+        keys = given_keys(args.api_key)
+        origins = frozenset(args.allowed_origins) - {"*"}  # the default of vLLM's CORS headers
+        return cls(tuple(map(_digest, keys)), tuple(allowed_hosts), origins)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the server asks for API keys."""
+        return bool(self.keys)
+
+    def admit(self, scope: Scope) -> Caller:
+        """Who makes a request, if it may be served.
+
+        Args:
+            scope: of an HTTP request or a WebSocket.
+
+        Raises:
+            ApiError: 401, 403 or 415.
+        """
+        headers = Headers(scope=scope)
+        if not self.has_keys or self.allowed_hosts:
+            self._require_host(headers, scope)
+        if not self.has_keys:
+            self._require_own_page(headers, scope)
+        self._require_key(headers, scope)
+        _require_json(headers, scope)
+        owners: Owners = scope["app"].state.caesura_owners
+        return Caller(owners.of(headers))
+
+    def _require_host(self, headers: Headers, scope: Scope) -> None:
+        given = headers.getlist("host")
+        name = _host_name(given[0]) if len(given) == 1 else None
+        own = (scope.get("server") or (None,))[0]  # the address that the client has connected to
+        if name is None or not (
+            is_loopback(name)
+            or name == own
+            or any(_fits(name, allowed) for allowed in self.allowed_hosts)
+        ):
+            raise ApiError(
+                403,
+                f"this server does not answer to the name {', '.join(given) or '(none)'!r}: "
+                "start it with --allowed-hosts NAME",
+                code="unknown_host",
+            )
+
+    def _require_own_page(self, headers: Headers, scope: Scope) -> None:
+        """See that no page of another origin makes the request: it needs no key to do so."""
+        origin = headers.get("origin")
+        if origin in self.allowed_origins:
+            return
+        reading = scope.get("method") in _READING
+        is_link = reading and headers.get("sec-fetch-mode") == "navigate"
+        site = headers.get("sec-fetch-site", "none")
+        if (origin is None or _is_own(origin, headers["host"], scope["scheme"])) and (
+            site in ("none", "same-origin") or is_link
+        ):
+            return
+        raise ApiError(
+            403,
+            f"pages of {origin or 'another origin'} may not use this server, which asks for no "
+            "key: start it with --api-key KEY, or with --allowed-origins",
+            code="foreign_origin",
+        )
+
+    def _require_key(self, headers: Headers, scope: Scope) -> None:
+        if not self.has_keys or _is_open(scope):
+            return
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        given = _digest(key)
+        # Every key is compared, and each in constant time.
+        fits = [hmac.compare_digest(given, known) for known in self.keys]
+        if scheme.lower() != "bearer" or not any(fits):
+            raise ApiError(401, "give an API key: Authorization: Bearer KEY", code="no_api_key")
+
+
+def caller_of(request: Request) -> Caller:
+    """Who makes a request that was admitted."""
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
+def owner_of(request: Request) -> str:
+    """The owner of a request that was admitted."""
+    return caller_of(request).owner
+
+
+CallerOf = Annotated[Caller, Depends(caller_of)]
+OwnerOf = Annotated[str, Depends(owner_of)]
+
+
+def given_keys(option: Sequence[str] | None) -> list[str]:
+    """The API keys of a server: those of `--api-key`, or that of `VLLM_API_KEY`.
+
+    Raises:
+        ConfigurationError: one of them is empty.
+    """
+    variable = os.environ.get(API_KEY_VARIABLE)
+    if any(not key.strip() for key in option or ()) or (option is not None and not option):
+        raise ConfigurationError("--api-key is empty: give a key, or leave the option out")
+    if variable is not None and not variable.strip():
+        raise ConfigurationError(f"{API_KEY_VARIABLE} is empty: set it to a key, or unset it")
+    return list(option) if option else [variable] if variable else []
+
+
+def require_closed(host: str | None, uds: str | None, *, has_tools: bool, insecure: bool) -> None:
+    """Refuse to serve tools to a network without a key.
+
+    Args:
+        host: where the server listens; None for everywhere.
+        uds: a Unix socket instead.
+        has_tools: whether the server runs tools.
+        insecure: whether that is meant.
+
+    Raises:
+        ConfigurationError: everybody who reaches the server could run its tools.
+    """
+    if has_tools and not insecure and not is_local(host, uds):
+        raise ConfigurationError(
+            f"whoever reaches {host or 'this machine'} could run this server's tools: give "
+            "--api-key KEY, listen on --host 127.0.0.1, or say --insecure-no-key"
+        )
+
+
+def is_local(host: str | None, uds: str | None) -> bool:
+    """Whether a server that listens there is reached from its own machine only."""
+    return bool(uds) or (bool(host) and is_loopback(str(host)))
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a host name or address means the machine itself."""
+    name = name.rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode()).digest()
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether a request needs no key: it shows nothing, or says how to ask (CORS)."""
+    if scope.get("method") == "OPTIONS":
+        return True
+    path = _path(scope)
+    is_page = path == OPEN_FOLDER or path.startswith(f"{OPEN_FOLDER}/")
+    return scope.get("method") in _READING and (path in OPEN_PATHS or is_page)
+
+
+def _path(scope: Scope) -> str:
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
+def _require_json(headers: Headers, scope: Scope) -> None:
+    """Bodies are JSON and say so: a page of another origin cannot send them unasked."""
+    kind = headers.get("content-type")
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if scope["type"] != "http" or (kind is None and not has_body):
+        return
+    media = (kind or "").partition(";")[0].strip().lower()
+    if media == "application/json" or (media == "multipart/form-data" and _path(scope) in _UPLOADS):
+        return
+    raise ApiError(
+        415,
+        f"the body is {media or 'of no type'}: send JSON, with Content-Type: application/json",
+        code="not_json",
+    )
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a `Host` header, without port and brackets; None if there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _is_own(origin: str, host: str, scheme: str) -> bool:
+    """Whether an origin is the server itself, as the client names it.
+
+    A proxy in front may speak https where the server does not.
+    """
+    try:
+        page, server = urlsplit(origin), urlsplit(f"//{host}")
+        port = _DEFAULT_PORTS.get(page.scheme)
+        own = _DEFAULT_PORTS[scheme] if is_loopback(server.hostname or "") else port
+        return (
+            page.scheme in ("http", "https")
+            and page.hostname == server.hostname
+            and (page.port or port) == (server.port or own)
+        )
+    except ValueError:
+        return False
+
+
+def _fits(name: str, allowed: str) -> bool:
+    allowed = allowed.lower()
+    if allowed.startswith("*."):
+        return name.endswith(allowed[1:])
+    return allowed in ("*", name)
