@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Sequence
 
 from pydantic import JsonValue
@@ -47,7 +46,6 @@ class Agents:
         self._limits = workplace.limits
         self._running: dict[str, Agent] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._started_seconds = workplace.store.clock() - time.monotonic()
 
     async def start(self) -> None:
         """Bring back every session that had not ended.
@@ -289,12 +287,9 @@ class Agents:
     # Limits
 
     async def sweep(self) -> None:
-        """End sessions that were idle for too long, and forget those that ended long ago.
-
-        A clock that jumps ahead while the server runs makes none of them older.
-        """
+        """End sessions that were idle for too long, and forget those that ended long ago."""
         store, limits = self._work.store, self._limits
-        now = min(store.clock(), self._started_seconds + time.monotonic())
+        now = store.clock()
         for agent in self.running:
             if agent.phase is Phase.IDLE and now - agent.active_seconds > limits.idle_seconds:
                 await agent.cancel(SessionEnding.EXPIRED)
