@@ -119,7 +119,10 @@ class Agents:
         except KeyError as error:
             raise ValueError(work.executor.absence(str(error.args[0]))) from error
         spec = work.formats.settled(spec)
-        spec = spec.settled(work.dialogue.sampling, work.dialogue.max_context_tokens)
+        longest = min(
+            limits.max_tokens or work.dialogue.max_context_tokens, work.dialogue.max_context_tokens
+        )
+        spec = spec.settled(work.dialogue.sampling, longest)
         # In a thread: a long conversation takes a while to tokenise.
         token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
         require_room(len(token_ids), work.dialogue.max_context_tokens)

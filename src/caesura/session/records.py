@@ -137,14 +137,16 @@ class SessionSpec(SampledFields):
 
         Args:
             defaults: of the served model.
-            context_tokens: how long a context may get.
+            context_tokens: how long a context may get, or less: tokens of a turn at most, where
+                the request does not say.
         """
         said = {name: getattr(self, name) for name in SAMPLED}
         filled = {
             name: getattr(defaults, name) if value is None else value
             for name, value in said.items()
         }
-        tokens = self.max_tokens or defaults.max_tokens or context_tokens
+        advised = min(defaults.max_tokens or context_tokens, context_tokens)
+        tokens = self.max_tokens or advised
         return self.model_copy(
             update={**filled, "max_tokens": min(tokens, defaults.most_tokens or tokens)}
         )

@@ -109,6 +109,21 @@ async def test_without_any_advice_a_turn_may_fill_the_context(tmp_path: Path) ->
     assert spec.sampling() == Sampling(8192, temperature=1.0)
 
 
+@pytest.mark.parametrize(("limit", "tokens"), [(None, 300), (100, 100), (350, 300)])
+async def test_what_is_not_said_is_within_the_limits_of_sessions(
+    tmp_path: Path, limit: int | None, tokens: int
+) -> None:
+    engine = RecordingEngine()
+    async with served(tmp_path / "db", engine=engine, max_tokens=limit) as server:
+        server.work.dialogue.sampling = DEFAULTS
+        for path, body, _ in ROUTES.values():
+            answer = await server.client.post(path, json=body)
+            assert answer.status_code in (200, 201), answer.text
+            if path == "/v1/sessions":
+                await server.until(answer.json()["id"], phase="ended")
+            assert engine.sampled.pop().max_tokens == tokens
+
+
 @pytest.mark.parametrize(
     "advice",
     [

@@ -165,19 +165,32 @@ def server_command(
                 f"vLLM yourself with Caesura's flags (see the README)."
             )
     present = take_argument(arguments, "--additional-config")
-    config = config.model_copy(
-        update={
-            "tool_call_parser": config.tool_call_parser
-            or argument_value(with_yaml(arguments), "--tool-call-parser")
-        }
-    )
-    if config.tool_call_parser == CML_PARSER:
-        plugin = argument_value(arguments, "--tool-parser-plugin")
+    given = with_yaml(arguments)
+    parser = config.tool_call_parser or argument_value(given, "--tool-call-parser")
+    if parser == CML_PARSER:
+        plugin = argument_value(given, "--tool-parser-plugin")
         if plugin is None:
             arguments += ["--tool-parser-plugin", CML_PARSER_PLUGIN]
+        elif plugin != CML_PARSER_PLUGIN:
+            raise ConfigurationError(
+                f"vLLM loads one plug-in of parsers: {plugin} would take the place of the one that "
+                f"has {CML_PARSER}. Leave --tool-parser-plugin out, or name a parser of its own "
+                "with --tool-call-parser"
+            )
+    # Each of several engines on this machine would take all of it.
+    share = config.host_memory // local_engines(given)
+    config = config.model_copy(update={"tool_call_parser": parser, "host_memory": share})
     if on_cpu:
         prepare_cpu(arguments)
     return ["serve", model, *arguments, *as_flags(config, _parse_json(present))]
+
+
+def local_engines(arguments: Sequence[str]) -> int:
+    """How many engines run on this machine (data parallel)."""
+    flags = ("--data-parallel-size-local", "-dpl", "--data-parallel-size", "-dp")
+    found = (argument_value(arguments, flag) for flag in flags)
+    number = next((value for value in found if value is not None), "1")
+    return max(1, int(number)) if number.isdecimal() else 1  # vLLM says what is wrong with others
 
 
 def prepare_cpu(arguments: list[str]) -> None:
