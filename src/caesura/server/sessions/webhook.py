@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
@@ -108,9 +109,9 @@ class Webhook:
             if key not in self._telling and (retry is None or retry.due_seconds <= now):
                 task = asyncio.create_task(self._tell(record), name=f"webhook {key}")
                 self._telling[key] = task
-                task.add_done_callback(lambda _, key=key: self._told(key))
+                task.add_done_callback(partial(self._told, key))
 
-    def _told(self, key: str) -> None:
+    def _told(self, key: str, _: asyncio.Task[None]) -> None:
         """What came meanwhile, and the next retry, are looked for again."""
         del self._telling[key]
         self._changed.set()
