@@ -50,11 +50,7 @@ class HttpEndpoint(Endpoint):
     ) -> None:
         super().__init__(Definition(name, settings.description or "", schema), settings)
         self._template = template
-        # The only limit on time is that on connecting: calls have their own.
-        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
-        # What a server wants to remember of one session is no other session's business.
-        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        self._client = httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
+        self._client = http_client()
 
     @property
     def provider(self) -> str:
@@ -73,8 +69,8 @@ class HttpEndpoint(Endpoint):
             async with AsyncExitStack() as opened:
                 response = await self._send(self._template.request(arguments), opened)
                 if response.is_success:
-                    return await _text(response, self.settings.max_result_bytes)
-                body = await _text(response, _ERROR_BODY_BYTES)
+                    return await bounded_text(response, self.settings.max_result_bytes)
+                body = await bounded_text(response, _ERROR_BODY_BYTES)
                 retry_after = response.headers.get("retry-after", "")
                 raise status_failure(response.status_code, retry_after, body)
         except httpx.HTTPError as error:
@@ -104,6 +100,15 @@ class HttpEndpoint(Endpoint):
                     "which is not followed"
                 )
         raise AttemptFailed(f"the tool's server redirects more than {_MAX_REDIRECTS} times")
+
+
+def http_client() -> httpx.AsyncClient:
+    """A client that follows no redirects and remembers nothing."""
+    # The only limit on time is that on connecting: calls have their own.
+    timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+    # What a server wants to remember of one session is no other session's business.
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
 
 
 def status_failure(status: int, retry_after: str, body: str) -> AttemptFailed:
@@ -139,7 +144,7 @@ def _retry_after_seconds(value: str) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-async def _text(response: httpx.Response, max_bytes: int) -> str:
+async def bounded_text(response: httpx.Response, max_bytes: int) -> str:
     """The body as text; a few bytes more than `max_bytes` of it are read at most."""
     if response.headers.get("content-encoding", "identity") != "identity":
         raise AttemptFailed("the tool's server sent a compressed answer, which is not accepted")
