@@ -73,8 +73,10 @@ class ModelEndpoint(Endpoint):
         settings = self._model
         system, prompt = settings.system, str(arguments["prompt"])
         said = [("system", system)] if system is not None else []
-        messages = [{"role": role, "content": text} for role, text in [*said, ("user", prompt)]]
-        body: dict[str, JsonValue] = {"model": settings.model, "messages": [*messages]}
+        messages: list[JsonValue] = [
+            {"role": role, "content": text} for role, text in [*said, ("user", prompt)]
+        ]
+        body: dict[str, JsonValue] = {"model": settings.model, "messages": messages}
         body |= {} if settings.temperature is None else {"temperature": settings.temperature}
         body |= {} if settings.max_tokens is None else {"max_tokens": settings.max_tokens}
         key = settings.api_key.get_secret_value() if settings.api_key else "none"
