@@ -10,27 +10,29 @@ NUMBERS = st.integers(-(2**53), 2**53)
 
 
 def test_calls_that_mean_the_same_have_the_same_key() -> None:
-    assert cache_key("t", {"a": 1, "b": [2.0]}) == cache_key("t", {"b": [2], "a": 1.0})
+    assert cache_key("o", "t", {"a": 1, "b": [2.0]}) == cache_key("o", "t", {"b": [2], "a": 1.0})
 
 
 def test_calls_that_mean_something_else_have_another_key() -> None:
     keys = {
-        cache_key("t", {"a": 1}),
-        cache_key("u", {"a": 1}),
-        cache_key("t", {"a": "1"}),
-        cache_key("t", {"a": True}),
-        cache_key("t", {"a": [1]}),
-        cache_key("t", {"a": 1.5}),
-        cache_key("t", {"a": None}),
-        cache_key("t", {}),
+        cache_key("o", "t", {"a": 1}),
+        cache_key("o", "u", {"a": 1}),
+        cache_key("o", "t", {"a": "1"}),
+        cache_key("o", "t", {"a": True}),
+        cache_key("o", "t", {"a": [1]}),
+        cache_key("o", "t", {"a": 1.5}),
+        cache_key("o", "t", {"a": None}),
+        cache_key("o", "t", {}),
+        cache_key("p", "t", {}),
+        cache_key(None, "t", {}),
     }
-    assert len(keys) == 8
+    assert len(keys) == 10
 
 
 @given(st.dictionaries(st.text(), NUMBERS))
 def test_neither_order_nor_spelling_of_numbers_matters(arguments: dict[str, int]) -> None:
     turned = {key: float(value) for key, value in reversed(arguments.items())}
-    assert cache_key("t", arguments) == cache_key("t", turned)
+    assert cache_key("o", "t", arguments) == cache_key("o", "t", turned)
 
 
 async def test_the_least_recently_used_is_given_up() -> None:

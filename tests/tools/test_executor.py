@@ -7,6 +7,7 @@ import pytest
 from caesura.tools import Answer, CallEnding, QuestionKind, ToolCall
 from support.tools import samples as tool_samples
 from support.tools.workbench import Journal, call, workbench
+from support.waiting import eventually
 
 
 def table(name: str, settings: str = "") -> str:
@@ -40,9 +41,11 @@ async def test_an_unknown_tool_is_told_which_there_are(tmp_path: Path) -> None:
     [
         ('{"a": 1', "the arguments are not JSON: Expecting ',' delimiter at character 7"),
         ("[1]", "the arguments must be a JSON object"),
-        ('{"a": NaN}', "the arguments are not JSON: NaN is no JSON number"),
-        ('{"a": ' + "[" * 100_000, "the arguments are nested too deeply"),
-        ('{"a": ' + "1" * 5000 + "}", "the arguments are not JSON"),
+        ('{"a": NaN}', "the arguments are not JSON: NaN is not JSON"),
+        ('{"a": ' + "[" * 100_000, "the arguments are not JSON: nested deeper than 64 levels"),
+        ('{"a": ' + "1" * 5000 + "}", "the arguments are not JSON: a number is too large"),
+        ('{"a": 1, "a": 2}', "the arguments are not JSON: a name is given twice"),
+        (r'{"a": "\ud800"}', "the arguments are not JSON: a text has half of a surrogate pair"),
         (" " * 2**20 + "{}", "the arguments are longer than 1048576 characters"),
     ],
 )
@@ -83,6 +86,62 @@ async def test_a_journal_that_fails_stops_the_call_before_it_has_effects(tmp_pat
     assert result.ending is CallEnding.FAILED
     assert "internal error (OSError)" in result.content
     assert not tool_samples.runs
+
+
+@pytest.mark.parametrize(("settings", "is_shared"), [("", False), ("cache_shared = true", True)])
+async def test_a_cached_result_serves_its_owner_unless_it_is_shared(
+    tmp_path: Path, settings: str, is_shared: bool
+) -> None:
+    async with workbench(tmp_path, table("count", f"{CACHED}\n{settings}")) as bench:
+        ended = {}
+        for owner in ("alpha", "beta", "alpha"):
+            made = call("count", '{"word": "x"}')
+            ended[owner] = await bench.executor.execute(made, Journal(owner=owner))
+    assert ended["alpha"].cached
+    assert ended["beta"].cached is is_shared
+
+
+async def test_progress_extends_the_time_limit(tmp_path: Path) -> None:
+    async with workbench(tmp_path, table("works")) as bench:
+        assert (await bench.run("works", '{"reports": 10}')).content == "done"
+    async with workbench(tmp_path, table("works", "longest_seconds = 100")) as bench:
+        assert (await bench.run("works", '{"reports": 10}')).ending is CallEnding.TIMED_OUT
+    sequence = '[tools.all]\ntype = "sequence"\ntimeout_seconds = 60\n'
+    steps = '[[tools.all.steps]]\ntool = "works"\narguments = { reports = 10 }\n'
+    async with workbench(tmp_path, table("works") + sequence + steps) as bench:
+        assert (await bench.run("all")).ending is CallEnding.TIMED_OUT
+
+
+@pytest.mark.parametrize(("settings", "is_told"), [("", True), ("idempotent = true", False)])
+async def test_a_call_that_timed_out_says_that_it_may_have_had_its_effects(
+    tmp_path: Path, settings: str, is_told: bool
+) -> None:
+    async with workbench(tmp_path, table("hangs", f"timeout_seconds = 0.01\n{settings}")) as bench:
+        result = await bench.run("hangs")
+    assert result.ending is CallEnding.TIMED_OUT
+    assert ("may or may not have had its effects" in result.content) is is_told
+
+
+async def test_a_tool_that_swallows_its_cancelling_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caesura.tools.executor._GRACE_SECONDS", 0.05)
+    settings = "timeout_seconds = 0.01\nmax_concurrency = 1"
+    async with workbench(tmp_path, table("swallows", settings)) as bench:
+        first = await bench.run("swallows")
+        second = await bench.run("swallows")
+        cancelled = asyncio.create_task(bench.run("swallows"))
+        await eventually(lambda: len(tool_samples.runs) > 4)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        assert bench.metric("caesura_tool_abandoned_total", tool="swallows") >= 2
+        tool_samples.swallowing_ends.set()
+    assert {first.ending, second.ending} == {CallEnding.TIMED_OUT}
+
+
+async def test_a_tool_that_cancels_itself_fails(tmp_path: Path) -> None:
+    async with workbench(tmp_path, table("cancels_itself")) as bench:
+        assert (await bench.run("cancels_itself")).ending is CallEnding.FAILED
 
 
 async def test_a_cached_result_serves_calls_that_mean_the_same(tmp_path: Path) -> None:

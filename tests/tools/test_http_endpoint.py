@@ -1,10 +1,12 @@
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -13,6 +15,7 @@ from starlette.routing import Route
 
 from caesura.errors import ConfigurationError
 from caesura.tools import CallEnding
+from caesura.tools.http_client import stays
 from support.tools.workbench import served, workbench
 
 IDEMPOTENT = "idempotent = true\nretries = 3"
@@ -65,7 +68,16 @@ async def give(request: Request) -> Response:
         case "image":
             return Response(b"\x89PNG", media_type="image/png")
         case "gzip":
-            return Response(b"\x1f\x8b", headers={"content-encoding": "gzip"})
+            packed = gzip.compress(b"unpacked " * 1000)
+            return Response(packed, headers={"content-encoding": "gzip"})
+        case "brotli":
+            return Response(b"\x1f\x8b", headers={"content-encoding": "br"})
+        case "no-gzip":
+            return Response(b"plain", headers={"content-encoding": "gzip"})
+        case "stream-of-bytes":
+            return Response(b"a,b\n1,2", media_type="application/octet-stream")
+        case "bytes":
+            return Response(b"a\0b", media_type="application/octet-stream")
         case "echo-secret":
             return Response(f"bad key {request.headers['x-token']}", status_code=403)
         case "long-error":
@@ -130,7 +142,7 @@ async def test_a_request_is_sent_and_its_answer_is_the_result(tmp_path: Path, ad
         "method": "POST",
         "path": "/items/x y?z=1#%2e",
         "query": [],
-        "token": "secret",
+        "token": "***",
         "cookie": None,
         "body": '{"b":2}',
     }
@@ -160,6 +172,9 @@ async def test_a_path_value_with_a_slash_never_leaves(tmp_path: Path, address: s
         ("broken", "a\ufffdb"),
         ("image", "[image/png, 4 bytes]"),
         ("nothing", ""),
+        ("stream-of-bytes", "a,b\n1,2"),
+        ("bytes", "[application/octet-stream, 3 bytes]"),
+        ("gzip", "unpacked " * 1000),
     ],
 )
 async def test_any_answer_becomes_text(
@@ -170,10 +185,43 @@ async def test_any_answer_becomes_text(
     assert (result.ending, result.content) == (CallEnding.SUCCEEDED, content)
 
 
-async def test_a_compressed_answer_is_not_unpacked(tmp_path: Path, address: str) -> None:
-    async with workbench(tmp_path, http(f"{address}/give/{{a}}")) as bench:
+async def test_a_compressed_answer_is_cut_like_any_other(tmp_path: Path, address: str) -> None:
+    settings = "max_result_bytes = 1000"
+    async with workbench(tmp_path, http(f"{address}/give/{{a}}", settings)) as bench:
         result = await bench.run("web", '{"a": "gzip"}')
-    assert "compressed answer" in result.content
+        unknown = await bench.run("web", '{"a": "brotli"}')
+        broken = await bench.run("web", '{"a": "no-gzip"}')
+    assert result.cut
+    assert result.content.startswith("unpacked unpacked")
+    assert "a compressed answer (br)" in unknown.content
+    assert broken.ending is CallEnding.FAILED
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "is_followed"),
+    [
+        ("http://h/a", "https://h/a", True),
+        ("http://h/a", "http://h:80/b", True),
+        ("https://h/a", "http://h/a", False),
+        ("http://h:8000/a", "https://h/a", False),
+        ("http://h/a", "https://h:8443/a", False),
+        ("http://h/a", "https://other/a", False),
+    ],
+)
+def test_only_the_usual_change_to_https_is_followed(
+    first: str, then: str, is_followed: bool
+) -> None:
+    assert stays(httpx.URL(first), httpx.URL(then)) is is_followed
+
+
+async def test_no_result_has_a_secret_in_any_spelling(tmp_path: Path, address: str) -> None:
+    configuration = http(f"{address}/items/{{a}}", 'query = { key = "${KEY}" }')
+    secret = 'sk-live/ab+cd==4"2'
+    async with workbench(tmp_path, configuration, {"KEY": secret}) as bench:
+        result = await bench.run("web", '{"a": "x"}')
+    assert result.ending is CallEnding.SUCCEEDED
+    assert "***" in result.content
+    assert "sk-live" not in result.content
 
 
 async def test_a_failure_has_status_and_a_bounded_body_and_no_secret(

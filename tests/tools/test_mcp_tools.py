@@ -32,7 +32,7 @@ async def never_called(*arguments: object) -> types.CallToolResult:
 
 
 def make(name: str, there: types.Tool, settings: CommonSettings) -> Endpoint:
-    return McpEndpoint(name, there, settings, never_called, ())
+    return McpEndpoint(name, there, settings, never_called, (), "files")
 
 
 def tools_of(*servers: str, own: tuple[str, ...] = (), **settings: Any) -> tuple[McpTools, ...]:

@@ -45,6 +45,14 @@ async def test_schema_and_description_come_from_signature_and_docstring(tmp_path
     ("name", "arguments", "content"),
     [
         ("add", '{"a": 1, "b": "2"}', "3"),
+        ("decorated", '{"a": 1, "b": 2}', "3"),
+        ("decorated_in_thread", '{"a": 1, "b": 2}', "3"),
+        ("partial_add", '{"a": 1}', "3"),
+        ("adder", '{"a": 1, "b": 2}', "3"),
+        ("words", '{"count": 3}', "w0 w1 w2 "),
+        ("later_words", '{"count": 3}', "w0 w1 w2 "),
+        ("words", '{"count": 0}', "[]"),
+        ("numbers", '{"count": 3}', "[0,1,2]"),
         ("weather", '{"place": {"city": "Utrecht"}}', '{"degrees":21.0,"unit":"celsius"}'),
         ("bounded", '{"share": 0.5, "copy": "y", "schema": 3}', "0.5 y 3"),
         ("on_day", '{"day": "2026-11-22"}', "Sunday"),
@@ -124,7 +132,7 @@ async def test_a_tool_that_hangs_is_given_up(tmp_path: Path, name: str) -> None:
         result = await bench.run(name)
         tool_samples.release.set()
     assert result.ending is CallEnding.TIMED_OUT
-    assert error(result.content)["message"] == "no result within 0.05 seconds"
+    assert error(result.content)["message"].startswith("no result within 0.05 seconds;")
 
 
 async def asked(bench: Workbench, name: str) -> str:
@@ -211,3 +219,31 @@ async def test_modules_beside_the_configuration_are_found(tmp_path: Path) -> Non
     text = '[tools.a]\ntype = "python"\ncallable = "module_beside_it:f"\n'
     async with workbench(tmp_path, text) as bench:
         assert (await bench.run("a")).content == "found"
+
+
+@pytest.mark.parametrize("name", ["words", "later_words"])
+async def test_no_more_pieces_are_taken_than_a_result_may_have(tmp_path: Path, name: str) -> None:
+    tool_samples.runs.clear()
+    async with workbench(tmp_path, table(name, "max_result_bytes = 256")) as bench:
+        result = await bench.run(name, '{"count": 1000000}')
+    assert result.cut
+    assert len(tool_samples.runs) < 100
+
+
+async def test_a_generator_may_fail_behind_its_first_piece(tmp_path: Path) -> None:
+    async with workbench(tmp_path, table("fails_late")) as bench:
+        result = await bench.run("fails_late")
+    assert error(result.content)["message"] == "the second piece is missing"
+
+
+async def test_a_default_that_looks_like_a_title_stays(tmp_path: Path) -> None:
+    async with workbench(tmp_path, table("titled")) as bench:
+        (definition,) = bench.executor.definitions()
+    properties = definition["function"]["parameters"]["properties"]  # type: ignore[index,call-overload]
+    assert properties == {
+        "title": {
+            "additionalProperties": {"type": "string"},
+            "default": {"title": "x"},
+            "type": "object",
+        }
+    }

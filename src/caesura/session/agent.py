@@ -82,6 +82,7 @@ class Agent(ABC):
             self._expect,
             self._asks,
             self._released,
+            record.owner,
         )
         self._calls = PendingCalls(
             record.id,

@@ -24,6 +24,7 @@ class Journal:
         expect: receives how far a call is: the share that is done, the seconds that are left.
         asks: receives the id of a call and whether it waits for a human now.
         released: waits for as long as the session's user has paused it.
+        owner: whose session it is.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Journal:
         expect: Expect,
         asks: Asks,
         released: Callable[[], Awaitable[None]],
+        owner: str,
     ) -> None:
+        self.owner = owner
         self._events = events
         self._store = store
         self._approvals = approvals

@@ -62,7 +62,13 @@ class LeftCalls:
         events = EventLog(session_id, 1, self._store)
         events.close()
         journal = Journal(
-            events, self._store, self._approvals, _nobody_expects, _nobody_waits, _at_once
+            events,
+            self._store,
+            self._approvals,
+            _nobody_expects,
+            _nobody_waits,
+            _at_once,
+            session_id,
         )
         return PendingCalls(
             session_id,

@@ -32,9 +32,15 @@ class Outcome:
     cut: bool = False
 
 
-def cache_key(tool: str, arguments: Mapping[str, JsonValue]) -> str:
-    """The same for calls that mean the same: order of keys and spelling of numbers left out."""
-    return json.dumps([tool, _normal(dict(arguments))], sort_keys=True)
+def cache_key(owner: str | None, tool: str, arguments: Mapping[str, JsonValue]) -> str:
+    """The same for calls that mean the same: order of keys and spelling of numbers left out.
+
+    Args:
+        owner: whose call it is; None if results are shared by all.
+        tool: its name.
+        arguments: its arguments.
+    """
+    return json.dumps([owner, tool, _normal(dict(arguments))], sort_keys=True)
 
 
 def _normal(value: JsonValue) -> JsonValue:

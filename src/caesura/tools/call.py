@@ -125,7 +125,13 @@ class Answer:
 
 
 class CallJournal(Protocol):
-    """What the caller of a tool keeps, so that a crash loses neither calls nor answers."""
+    """What the caller of a tool keeps, so that a crash loses neither calls nor answers.
+
+    Attributes:
+        owner: whose calls these are: kept results serve calls of one owner only.
+    """
+
+    owner: str
 
     async def dispatching(self, call: ToolCall, attempt: int) -> None:
         """Write down that an attempt (1, 2, ...) is about to have effects; it starts on return."""

@@ -1,5 +1,6 @@
 """What a Python function takes, from its signature and docstring."""
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -63,11 +64,12 @@ def callable_schema(function: Callable[..., Any]) -> CallableSchema:
     Raises:
         ValueError: a parameter has no type, or one that cannot come from JSON.
     """
+    inner = _function_inside(function)
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
+        hints = typing.get_type_hints(inner, include_extras=True)
     except (NameError, TypeError) as error:
         raise ValueError(f"its type hints cannot be read: {error}") from None
-    docstring = docstring_parser.parse(inspect.getdoc(function) or "")
+    docstring = docstring_parser.parse(inspect.getdoc(inner) or "")
     texts = {param.arg_name: param.description for param in docstring.params}
     fields: dict[str, Any] = {}
     names: dict[str, str] = {}
@@ -99,6 +101,16 @@ def callable_schema(function: Callable[..., Any]) -> CallableSchema:
         fields=names,
         context_parameter=context_parameter,
     )
+
+
+def _function_inside(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that has the type hints and the docstring."""
+    while isinstance(function, functools.partial | functools.partialmethod):
+        function = function.func
+    if inspect.isroutine(function) or inspect.isclass(function):
+        return function
+    called: Callable[..., Any] = inspect.unwrap(type(function).__call__)
+    return called
 
 
 def _without_titles(schema: Any) -> Any:

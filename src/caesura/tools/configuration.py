@@ -39,12 +39,14 @@ class Configuration(Generic[Form]):
         settings: what it says.
         lines: the line of each key.
         secrets: values that came from the environment; they must not be shown.
+        credentials: those that are keys or the like, by their names; tools must not show them.
     """
 
     file: Path
     settings: Form
     lines: Mapping[KeyPath, int]
     secrets: frozenset[str]
+    credentials: frozenset[str] = frozenset()
 
     def error(self, path: KeyPath, message: str) -> ConfigurationError:
         """An error about a key, with file and line; `message` says what to do."""
@@ -81,7 +83,7 @@ def load_configuration(
             file, line and key, and says what to do.
     """
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -100,12 +102,18 @@ def load_configuration(
             for details in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigurationError("\n".join(messages)) from None
-    return Configuration(file, settings, lines, frozenset(lookup.secrets))
+    return Configuration(
+        file, settings, lines, frozenset(lookup.secrets), frozenset(lookup.credentials)
+    )
 
 
 def _syntax_error(file: Path, text: str, message: str) -> str:
     position = _POSITION.search(message)
-    line = int(position["line"]) if position and position["line"] else len(text.splitlines())
+    line = (
+        int(position["line"])
+        if position and position["line"]
+        else len(text.rstrip("\n").split("\n"))
+    )
     return f"{file}:{line}: is not TOML: {_POSITION.sub('', message).strip()}"
 
 

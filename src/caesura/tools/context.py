@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -67,6 +68,8 @@ class CallContext:
     ) -> None:
         """Say how far the call is; from any thread. Numbers that say nothing are left out.
 
+        The time limit of the call begins again with each report.
+
         Args:
             fraction: what is done, from 0 to 1; left out if it is not finite.
             message: for people.
@@ -74,16 +77,21 @@ class CallContext:
                 negative or not finite.
         """
         done, remaining = _finite(fraction), _finite(remaining_seconds)
-        report = (
+        report = partial(
+            self.journal.progress,
             self.call,
             None if done is None else min(1.0, max(0.0, done)),
             None if remaining is None or remaining < 0 else remaining,
             None if message is None else clean_text(message),
         )
         if threading.get_ident() == self._loop_thread:
-            self.journal.progress(*report)
+            self._report(report)
         else:
-            self._loop.call_soon_threadsafe(self.journal.progress, *report)
+            self._loop.call_soon_threadsafe(self._report, report)
+
+    def _report(self, report: Callable[[], None]) -> None:
+        self._deadline.extend()
+        report()
 
     async def ask(self, text: str, choices: Sequence[str] = ()) -> str:
         """Ask the human and wait, outside the call's time limit.

@@ -60,8 +60,13 @@ class Endpoint(ABC):
 
     @property
     def timeout_seconds(self) -> float:
-        """Longest time of an attempt, 0 for no limit."""
+        """Longest time of an attempt without progress, 0 for no limit."""
         return self.settings.timeout_seconds
+
+    @property
+    def longest_seconds(self) -> float:
+        """Longest time of an attempt with progress, 0 for no limit."""
+        return self.settings.longest_seconds
 
     @property
     def has_own_effects(self) -> bool:

@@ -1,9 +1,11 @@
 """Secrets in a configuration: `${NAME}` is taken from the environment."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
+from urllib.parse import quote, quote_plus
 
 from pydantic import BeforeValidator, SecretStr, ValidationInfo
 
@@ -11,6 +13,7 @@ _REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 # Shorter values are too likely to occur in harmless text.
 _SHORTEST_SECRET = 4
 _MASK = "***"
+_CREDENTIAL = re.compile("KEY|TOKEN|SECRET|PASS|AUTH|CREDENTIAL|PRIVATE", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +23,12 @@ class Environment:
     Attributes:
         variables: names and values, as in `os.environ`.
         secrets: values that were looked up, filled while a configuration is read.
+        credentials: those whose names say that they are keys or the like.
     """
 
     variables: Mapping[str, str]
     secrets: set[str] = field(default_factory=set)
+    credentials: set[str] = field(default_factory=set)
 
     def value(self, name: str) -> str:
         """The value of a variable.
@@ -37,14 +42,28 @@ class Environment:
             )
         value = self.variables[name]
         self.secrets.add(value)
+        if _CREDENTIAL.search(name):
+            self.credentials.add(value)
         return value
 
 
 def redacted(text: str, secrets: frozenset[str]) -> str:
-    """The text without any of the secrets."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, _MASK)
+    """The text without any of the secrets, also as they stand in addresses and in JSON."""
+    spelled = {
+        spelling
+        for secret in secrets
+        if len(secret) >= _SHORTEST_SECRET
+        for spelling in (
+            secret,
+            quote(secret),
+            quote(secret, safe=""),
+            quote_plus(secret),
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+        )
+    }
+    for spelling in sorted(spelled, key=len, reverse=True):
+        text = text.replace(spelling, _MASK)
     return text
 
 

@@ -1,18 +1,18 @@
 """Runs tool calls: checks, cache, approval, slots, time limits, retries."""
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import JsonValue
 
 from caesura.cml import error_content
+from caesura.cml.strict_json import UnsoundJson, read_json
 from caesura.tools.cache import Outcome, ResultCache, cache_key
 from caesura.tools.call import (
     Answer,
@@ -38,6 +38,8 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_ARGUMENTS = 2**20
 _NAMES_SHOWN = 20
 _LONGEST_ERROR = 4096
+_GRACE_SECONDS = 5.0
+_UNCERTAIN = "; it may or may not have had its effects: check before you call it again"
 # One label for names that a model made up, which would otherwise fill the metrics.
 _UNKNOWN = "(unknown)"
 
@@ -65,6 +67,7 @@ class Executor:
         self._timing = timing or Timing()
         self._metrics = tool_metrics(registry)
         self._cache = ResultCache(self._timing.now)
+        self._ending: set[asyncio.Task[str]] = set()
 
     def definitions(
         self, names: Iterable[str] | None = None, *, awaited: bool = False
@@ -204,7 +207,9 @@ class Executor:
         keep_seconds = endpoint.settings.cache_seconds
         if not keep_seconds or endpoint.asks_human:
             return await run()
-        return await self._cache.outcome(cache_key(call.name, arguments), keep_seconds, run)
+        owner = None if endpoint.settings.cache_shared else journal.owner
+        key = cache_key(owner, call.name, arguments)
+        return await self._cache.outcome(key, keep_seconds, run)
 
     async def _approved(
         self, call: ToolCall, endpoint: Endpoint, arguments: Arguments, journal: CallJournal
@@ -236,9 +241,11 @@ class Executor:
                     endpoint.settings, failure, attempt, self._timing.chance()
                 )
                 if wait_seconds is None:
-                    return self._failed(failure, attempt)
+                    may_have_run = failure.is_uncertain and not endpoint.is_idempotent
+                    return self._failed(failure, attempt, _UNCERTAIN if may_have_run else "")
             else:
-                content, cut = cut_text(clean_text(text), endpoint.settings.max_result_bytes)
+                text = redacted(clean_text(text), self._toolbox.credentials)
+                content, cut = cut_text(text, endpoint.settings.max_result_bytes)
                 return Outcome(CallEnding.SUCCEEDED, content, attempt, cut=cut)
             self._metrics.retries.labels(call.name).inc()
             await self._timing.sleep(wait_seconds)
@@ -257,7 +264,8 @@ class Executor:
                 await slots.enter_async_context(slot)
             if endpoint.has_own_effects:
                 await journal.dispatching(call, attempt)
-            async with Deadline(endpoint.timeout_seconds) as deadline:
+            limits = endpoint.timeout_seconds, endpoint.longest_seconds
+            async with Deadline(*limits) as deadline:
                 context = CallContext(
                     call,
                     arguments,
@@ -267,7 +275,33 @@ class Executor:
                     execute_step=partial(self._execute_step, call.name),
                     deadline=deadline,
                 )
-                return await endpoint.call(arguments, context)
+                return await self._given_up(call, endpoint.call(arguments, context))
+
+    async def _given_up(self, call: ToolCall, work: Coroutine[Any, Any, str]) -> str:
+        """The result of an attempt. If it is cancelled it has a moment to end; then it is left
+        alone, so that a tool that goes on regardless keeps neither its slot nor its session."""
+        task = asyncio.create_task(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                current = asyncio.current_task()
+                if current is not None and not current.cancelling():
+                    raise AttemptFailed("the tool cancelled itself") from None
+                raise
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ended)
+            _, left = await asyncio.wait({task}, timeout=_GRACE_SECONDS)
+            if left:
+                self._metrics.abandoned.labels(call.name).inc()
+                _LOG.warning("call %s of %s goes on though it was cancelled", call.id, call.name)
+            raise
+
+    def _ended(self, task: asyncio.Task[str]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody waits for it any more
 
     async def _execute_step(
         self, sequence: str, call: ToolCall, journal: CallJournal
@@ -279,11 +313,12 @@ class Executor:
         with self._metrics.waiting_for_human.track_inprogress():
             return await journal.ask(replace(question, provider=endpoint.provider))
 
-    def _failed(self, failure: AttemptFailed, attempts: int) -> Outcome:
+    def _failed(self, failure: AttemptFailed, attempts: int, note: str = "") -> Outcome:
         message, _ = cut_text(
             redacted(clean_text(str(failure)), self._toolbox.secrets), _LONGEST_ERROR
         )
-        return Outcome(failure.ending, error_content(failure.error_type, message), attempts)
+        content = error_content(failure.error_type, message + note)
+        return Outcome(failure.ending, content, attempts)
 
     def _unfinished(self, call: ToolCall, ending: CallEnding, message: str) -> CallResult:
         return CallResult(call.id, call.name, ending, error_content(ending, message), seconds=0)
@@ -299,27 +334,17 @@ def _unknown_tool(name: str, names: Iterable[str]) -> AttemptFailed:
 
 
 def parse_arguments(text: str) -> Arguments:
-    """The arguments of a call from the JSON that a model wrote.
+    """The arguments of a call from the JSON that a model wrote, read as in CML.
 
     Raises:
-        InvalidArguments: it is not a JSON object.
+        InvalidArguments: it is not a JSON object, or not sound.
     """
     if len(text) > _LONGEST_ARGUMENTS:
         raise InvalidArguments(f"the arguments are longer than {_LONGEST_ARGUMENTS} characters")
     try:
-        arguments = json.loads(text.strip() or "{}", parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise InvalidArguments(
-            f"the arguments are not JSON: {error.msg} at character {error.pos}"
-        ) from None
-    except RecursionError:
-        raise InvalidArguments("the arguments are nested too deeply") from None
-    except ValueError as error:
+        arguments = read_json(text.strip() or "{}")
+    except UnsoundJson as error:
         raise InvalidArguments(f"the arguments are not JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise InvalidArguments("the arguments must be a JSON object")
     return arguments
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")

@@ -20,6 +20,7 @@ class AttemptFailed(CaesuraError):
         error_type: a word for the model, in `error.type`.
         transient: another attempt may succeed.
         retry_after_seconds: what the other side asks to wait before it.
+        is_uncertain: the attempt may have had its effects all the same.
     """
 
     def __init__(
@@ -30,12 +31,14 @@ class AttemptFailed(CaesuraError):
         error_type: str | None = None,
         transient: bool = False,
         retry_after_seconds: float | None = None,
+        is_uncertain: bool = False,
     ) -> None:
         super().__init__(message)
         self.ending = ending
         self.error_type = error_type or ending.value
         self.transient = transient
         self.retry_after_seconds = retry_after_seconds
+        self.is_uncertain = is_uncertain
 
 
 class InvalidArguments(AttemptFailed):

@@ -13,18 +13,37 @@ from mcp_types import (
     TextContent,
     TextResourceContents,
 )
+from pydantic import JsonValue
 
 
 def result_as_text(result: CallToolResult) -> str:
     """The texts of a result; what is not text is described, and structured content is JSON.
 
-    Servers send structured content as text too, so it is used only where there is no text.
+    Most servers send structured content as text too: then it is not repeated.
     """
-    has_text = any(isinstance(block, TextContent) for block in result.content)
     parts = [_block_as_text(block) for block in result.content]
-    if not has_text and result.structured_content is not None:
-        parts.insert(0, json.dumps(result.structured_content, ensure_ascii=False))
-    return "\n".join(parts)
+    structured = result.structured_content
+    if structured is not None and not _is_told(structured, result.content):
+        parts.append(json.dumps(structured, ensure_ascii=False))
+    return "\n".join(filter(None, parts))
+
+
+def _is_told(structured: JsonValue, content: list[ContentBlock]) -> bool:
+    """Whether the texts of a result say what its structured content does."""
+    texts = [block.text for block in content if isinstance(block, TextContent)]
+    values = [_parsed(text) for text in texts]
+    meant = [structured]
+    if isinstance(structured, dict) and structured.keys() == {"result"}:
+        meant.append(structured["result"])  # how SDKs wrap what is no object
+    return any(value in meant for value in (values, texts, *values, *texts))
+
+
+def _parsed(text: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value
 
 
 def _block_as_text(block: ContentBlock) -> str:

@@ -127,10 +127,10 @@ class McpServer:
                 self._disconnected()
                 self._ended.set()
             raise AttemptFailed(
-                "the connection to the tool's server was lost during the call; it may or may "
-                "not have had its effects",
+                "the connection to the tool's server was lost during the call",
                 error_type="connection_lost",
                 transient=True,
+                is_uncertain=True,
             ) from None
 
     async def _connected_client(self) -> Client:

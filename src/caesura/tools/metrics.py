@@ -13,6 +13,7 @@ class ToolMetrics:
     Attributes:
         calls: calls by tool and ending.
         seconds: from a call to its result, by tool.
+        abandoned: attempts that went on though they were cancelled, by tool.
         retries: repeated attempts by tool.
         cache_hits: calls that another call's result served, by tool.
         bundled: calls that ran together with others of the same turn, by tool.
@@ -32,6 +33,7 @@ class ToolMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.abandoned = counter("abandoned", "Attempts that went on though they were cancelled.")
         self.retries = counter("retries", "Repeated attempts.")
         self.cache_hits = counter("cache_hits", "Calls that another call's result served.")
         self.bundled = counter(

@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class PythonEndpoint(Endpoint):
         )
         self._function = function
         self._reference = settings.callable
+        self._most_bytes = settings.max_result_bytes
         self._left_threads = 0
 
     @property
@@ -67,7 +68,9 @@ class PythonEndpoint(Endpoint):
             if inspect.iscoroutinefunction(self._function):
                 returned = await self._function(**values)
             else:
-                returned = await self._in_thread(lambda: self._function(**values))
+                returned = await self._in_thread(lambda: self._run(values))
+            # Also for decorators around `async` functions, which give what is to be awaited.
+            return await _result(returned, self._most_bytes)
         except AttemptFailed:
             raise
         except ToolError as error:
@@ -77,6 +80,18 @@ class PythonEndpoint(Endpoint):
             raise AttemptFailed(
                 f"{self.definition.name} failed with {type(error).__name__}"
             ) from None
+
+    def _run(self, values: dict[str, Any]) -> object:
+        """Call the function; text, or what must be awaited."""
+        returned = self._function(**values)
+        if inspect.isawaitable(returned) or isinstance(returned, AsyncIterator):
+            return returned
+        if isinstance(returned, Iterator):
+            pieces = _Pieces(self._most_bytes)
+            for piece in returned:
+                if not pieces.add(piece):
+                    break
+            returned = pieces.joined()
         return _as_text(returned)
 
     async def _in_thread(self, run: Callable[[], object]) -> object:
@@ -139,6 +154,38 @@ def _deliverable(error: BaseException) -> Exception:
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return RuntimeError(type(error).__name__)
+
+
+async def _result(value: object, most_bytes: int) -> str:
+    """The text of what an `async` function gives: its result, or all that it yields."""
+    if inspect.isawaitable(value):
+        value = await value
+    if isinstance(value, AsyncIterator):
+        pieces = _Pieces(most_bytes)
+        async for piece in value:
+            if not pieces.add(piece):
+                break
+        value = pieces.joined()
+    return _as_text(value)
+
+
+class _Pieces:
+    """What a generator yields, until it is more than a result may be."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._pieces: list[object] = []
+        self._left = most_bytes
+
+    def add(self, piece: object) -> bool:
+        """Take one; whether more is wanted."""
+        self._pieces.append(piece)
+        self._left -= len(piece) if isinstance(piece, str) else 1
+        return self._left >= 0
+
+    def joined(self) -> object:
+        """Texts as one text, all else as a list."""
+        texts = [piece for piece in self._pieces if isinstance(piece, str)]
+        return "".join(texts) if texts and len(texts) == len(self._pieces) else self._pieces
 
 
 def _as_text(value: object) -> str:

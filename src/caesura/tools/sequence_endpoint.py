@@ -81,6 +81,11 @@ class SequenceEndpoint(Endpoint):
         )
 
     @property
+    def longest_seconds(self) -> float:
+        """The limit on all steps: progress of one of them does not extend it."""
+        return self.timeout_seconds
+
+    @property
     def has_own_effects(self) -> bool:
         """False: what has effects are the steps, and the first that has writes it down."""
         return False
@@ -171,10 +176,12 @@ class _StepJournal:
 
     Attributes:
         index: the step that runs.
+        owner: see `CallJournal`.
     """
 
     def __init__(self, context: CallContext, steps: int) -> None:
         self.index = 0
+        self.owner = context.journal.owner
         self._context = context
         self._steps = steps
         self._is_dispatched = False

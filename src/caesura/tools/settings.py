@@ -26,8 +26,13 @@ class CallSettings(_Settings):
     timeout_seconds: float = Field(
         default=60,
         ge=0,
-        description="Longest time of an attempt; 0 for no limit. Waiting for a free slot or for "
-        "a human does not count.",
+        description="Longest time of an attempt without a report of progress; 0 for no limit. "
+        "Waiting for a free slot or for a human does not count.",
+    )
+    longest_seconds: float = Field(
+        default=3600,
+        ge=0,
+        description="Longest time of an attempt that reports progress; 0 for no limit.",
     )
     idempotent: bool = Field(
         default=False,
@@ -56,9 +61,15 @@ class CallSettings(_Settings):
     cache_seconds: float = Field(
         default=0,
         ge=0,
-        description="How long a result serves identical calls of any session; 0 for not at all. "
+        description="How long a result serves identical calls of the same owner (API key); 0 for "
+        "not at all. "
         "For pure tools; needs `idempotent = true`. Not for what a human answers or approves, nor "
         "for a sequence with such a step.",
+    )
+    cache_shared: bool = Field(
+        default=False,
+        description="Kept results serve all owners, who can tell from it that somebody made the "
+        "same call.",
     )
     expected_seconds: float | None = Field(
         default=None,

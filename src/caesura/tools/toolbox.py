@@ -36,11 +36,13 @@ class Toolbox:
     Attributes:
         endpoints: by name. Those of MCP servers come and go as their servers say.
         secrets: values that are kept out of error messages.
+        credentials: values that are kept out of results.
         servers: the MCP servers.
     """
 
     endpoints: Mapping[str, Endpoint]
     secrets: frozenset[str] = frozenset()
+    credentials: frozenset[str] = frozenset()
     servers: Sequence[McpServer] = ()
 
     def may_bring(self, name: str) -> bool:
@@ -95,7 +97,7 @@ async def open_toolbox(
                 if not server.tools.is_known
             ]
         endpoints = ChainMap(own, *(server.tools.endpoints for server in servers))
-        toolbox = Toolbox(endpoints, configuration.secrets, servers)
+        toolbox = Toolbox(endpoints, configuration.secrets, configuration.credentials, servers)
         problems += _clashes(configuration, servers)
         if not problems:
             problems += _misspelt(configuration, servers)

@@ -197,7 +197,6 @@ async def test_a_client_that_leaves_ends_its_session_unless_it_is_stored(
         b'{"caesura": null}',
         b'{"caesura"',
         b'["caesura"]',
-        b'{"caesura": ' + b"[" * 5000,
         b"",
         b"x" * 2**21,
         b'{"model": "caesura", "text": "\\"caesura\\": {}", "more": "' + b"x" * 2**21 + b'"}',

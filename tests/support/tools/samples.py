@@ -1,17 +1,20 @@
 """Python tools for tests."""
 
 import asyncio
+import functools
 import math
 import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from caesura.tools import CallContext, ToolError
+from support.waiting import pass_time
 
 runs: list[str] = []
 release = threading.Event()
@@ -152,3 +155,94 @@ def untyped(a):  # type: ignore[no-untyped-def]
 
 def variadic(*values: int) -> int:
     return sum(values)
+
+
+def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@traced
+async def decorated(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+@traced
+@traced
+def decorated_in_thread(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+partial_add = functools.partial(add, b=2)
+
+
+class Adder:
+    async def __call__(self, a: int, b: int) -> int:
+        """Add."""
+        return a + b
+
+
+adder = Adder()
+
+
+def words(count: int) -> Iterator[str]:
+    """Words."""
+    for number in range(count):
+        runs.append(f"word {number}")
+        yield f"w{number} "
+
+
+async def later_words(count: int) -> AsyncIterator[str]:
+    """Words."""
+    for number in range(count):
+        runs.append(f"word {number}")
+        await asyncio.sleep(0)
+        yield f"w{number} "
+
+
+def numbers(count: int) -> Iterator[int]:
+    """Numbers."""
+    return map(abs, range(count))
+
+
+def titled(title: dict[str, str] = {"title": "x"}) -> str:  # noqa: B006
+    return str(title)
+
+
+def fails_late() -> Iterator[str]:
+    """Fails."""
+    yield "a"
+    raise ToolError("the second piece is missing")
+
+
+async def swallows() -> str:
+    """Goes on though it is cancelled."""
+    runs.append("swallows")
+    while not swallowing_ends.is_set():
+        try:
+            await swallowing_ends.wait()
+        except asyncio.CancelledError:
+            runs.append("swallowed")
+    return "late"
+
+
+async def cancels_itself() -> str:
+    """Raises what cancelling raises."""
+    raise asyncio.CancelledError
+
+
+swallowing_ends = asyncio.Event()
+
+
+async def works(context: CallContext, reports: int) -> str:
+    """Reports progress, then hangs."""
+    for number in range(reports):
+        await pass_time(50)
+        context.progress(number / 100)
+    await pass_time(5)
+    return "done"

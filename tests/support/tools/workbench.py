@@ -32,6 +32,7 @@ class Journal:
     """Keeps what it is told. Questions wait until `answers` has their key, or `reply` is set."""
 
     reply: Answer | None = None
+    owner: str = "owner"
     answers: dict[str, Answer] = field(default_factory=dict)
     dispatched: list[tuple[str, int]] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)

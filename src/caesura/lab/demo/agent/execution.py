@@ -41,6 +41,8 @@ class ToolExecution:
 class Unattended:
     """`CallJournal` of sessions that end with the program: nothing is kept, nobody is asked."""
 
+    owner = "demo"
+
     async def dispatching(self, call: ToolCall, attempt: int) -> None:
         """Nothing to write down."""
 
