@@ -12,6 +12,8 @@ export VLLM_NO_USAGE_STATS ?= 1
 export PYTHONHASHSEED ?= 0
 
 FUZZ_SECONDS ?= 600
+ABUSE_SECONDS ?= 600
+ABUSE_OUT ?= out/abuse.json
 
 # uv does not read pip's settings. Without wheels of one's own, PyTorch's come from its CPU index.
 PIP_SETTING = $(shell $(PYTHON) -m pip config get global.$(1) 2>/dev/null)
@@ -21,7 +23,7 @@ export UV_TORCH_BACKEND ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz lint format lock clean
+.PHONY: help install demo test fuzz abuse lint format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -47,6 +49,9 @@ test: install ## run the tests
 fuzz: install ## draw other random cases until FUZZ_SECONDS=600 are over (FUZZ_SEED=1 FUZZ_TESTS=tests/cml)
 	@$(VENV_PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS) \
 	  $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(FUZZ_TESTS)
+
+abuse: install ## an innocent client beside attackers of each class, for ABUSE_SECONDS=600 (ABUSE_OUT=out/abuse.json)
+	@$(VENV_PYTHON) benchmarks/abuse/run.py $(ABUSE_OUT) --seconds $(ABUSE_SECONDS)
 
 lint: install ## check format, style and types
 	@$(VENV_PYTHON) -m ruff format --check .

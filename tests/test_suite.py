@@ -30,6 +30,7 @@ MAY_WAIT = {
     "support/dashboard/scene.py": "plays a scene for pictures, which is no test",
     "lab/demo/recordings.py": "pretends that a recording began a second ago",
     "session/crash_run.py": "kills a process at a random moment",
+    "server/sessions/retrying_run.py": "its server lives until other processes are done",
 }
 
 

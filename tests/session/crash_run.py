@@ -14,7 +14,9 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -152,16 +154,16 @@ def all_kinds(folder: Path, limits: Limits | None = None):
     return workplace(path, *tools(folder), engine=BothModels(), formats=FORMATS, limits=limits)
 
 
-async def _records(agents: Agents) -> list[SessionRecord]:
-    return await agents.sessions(OWNER, limit=10**6)
+async def _records(agents: Agents, owner: str = OWNER) -> list[SessionRecord]:
+    return await agents.sessions(owner, limit=10**6)
 
 
-def killed_after(seconds: float, folder: Path, sessions: int, seed: int) -> bool:
+def killed_after(seconds: float, live: Callable[[], Coroutine[None, None, None]]) -> bool:
     """Fork a life and kill it; whether it was still alive."""
     child = os.fork()
     if child == 0:
         try:
-            asyncio.run(live(folder, sessions, seed))
+            asyncio.run(live())
             os._exit(0)
         except BaseException as error:
             print(f"a life failed: {error!r}", file=sys.stderr, flush=True)
@@ -179,8 +181,8 @@ def killed_after(seconds: float, folder: Path, sessions: int, seed: int) -> bool
     return True
 
 
-async def check(folder: Path, sessions: int, seed: int) -> Counter[str]:
-    """Compare what is left with what should be.
+async def check(folder: Path, sessions: int, owner: str = OWNER) -> Counter[str]:
+    """Compare what is left of an owner's sessions with what should be.
 
     Raises:
         AssertionError: a session is lost, a call was repeated, or a transcript differs.
@@ -190,7 +192,7 @@ async def check(folder: Path, sessions: int, seed: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     async with all_kinds(folder) as work:
         agents = Agents(work)
-        records = await _records(agents)
+        records = await _records(agents, owner)
         assert sorted(int(r.spec.metadata["index"]) for r in records) == [*range(sessions)]
         for record in records:
             assert (record.phase, record.ending) == (Phase.ENDED, SessionEnding.COMPLETED), record
@@ -311,14 +313,14 @@ def main() -> None:
         # A run is over sooner or later: the next one starts with a new database.
         folder = options.folder / str(batch)
         folder.mkdir()
-        seed = options.seed + batch
+        life = partial(live, folder, options.sessions, options.seed + batch)
         while kills < options.kills:
-            if not killed_after(chance.uniform(0.0, 0.4), folder, options.sessions, seed):
+            if not killed_after(chance.uniform(0.0, 0.4), life):
                 break
             kills += 1
-        while killed_after(600.0, folder, options.sessions, seed):
+        while killed_after(600.0, life):
             raise SystemExit("the sessions do not end")
-        total += asyncio.run(check(folder, options.sessions, seed))
+        total += asyncio.run(check(folder, options.sessions))
         batch += 1
     print(f"{kills} kills in {batch} runs:", ", ".join(f"{n} {what}" for what, n in total.items()))
 

@@ -18,6 +18,8 @@ from caesura.server.errors import ApiError
 
 MOST_VALUES = 100_000
 """Numbers, texts, lists, objects and so on in one body."""
+MOST_TOKENS = 2_000_000
+"""The same in a body that is vLLM's, which may be a prompt in tokens."""
 DEEPEST = 64
 """Lists and objects within each other."""
 MOST_NAMES = 1000
@@ -89,22 +91,42 @@ def read_json(body: bytes, limits: BodyLimits) -> Any:
     return value
 
 
-def require_shape(body: bytes) -> None:
+async def require_light(body: bytes) -> None:
+    """See that a body which is left to vLLM, and read on the event loop, is read in little time.
+
+    Raises:
+        ApiError: it is not.
+    """
+    if len(body) > ON_LOOP_BYTES:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(_THREADS, require_shape, body, MOST_TOKENS)
+
+
+def require_shape(body: bytes, most_values: int | None = None) -> None:
     """See that a body has not too many values, nor too many within each other.
 
     What is counted is exact for JSON. Whatever is not JSON is wrong no later than where the count
     begins to differ, and nothing is made of what follows there.
 
+    Args:
+        body: in UTF-8.
+        most_values: how many values it may have, of which `MOST_VALUES` (the default) may be lists
+            and objects.
+
     Raises:
         ApiError: it has.
     """
+    most_values = MOST_VALUES if most_values is None else most_values
     # Without escapes every quotation mark begins or ends a text.
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if plain.count(b'"') > 4 * MOST_VALUES:  # two for a name, two for its value
-        raise _TOO_MANY
+    if plain.count(b'"') > 4 * most_values:  # two for a name, two for its value
+        raise _too_many(most_values)
     outside = b"".join(plain.split(b'"')[::2])
-    if outside.count(b",") + outside.count(b"[") + outside.count(b"{") > MOST_VALUES:
-        raise _TOO_MANY
+    opened = outside.count(b"[") + outside.count(b"{")
+    if opened > MOST_VALUES:
+        raise _too_many(MOST_VALUES)
+    if outside.count(b",") + opened > most_values:
+        raise _too_many(most_values)
     brackets = outside.translate(None, _NO_BRACKETS)
     if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > DEEPEST:
         raise _too_much(f"lists and objects more than {DEEPEST} deep in each other")
@@ -144,4 +166,5 @@ def _too_much(what: str) -> ApiError:
     return ApiError(400, f"the body has {what}", code="body_too_complex")
 
 
-_TOO_MANY = _too_much(f"more than {MOST_VALUES:,} values")
+def _too_many(most: int) -> ApiError:
+    return _too_much(f"more than {most:,} values")

@@ -11,15 +11,21 @@ from caesura.server.bodies import BodyLimits, read_body
 from caesura.server.errors import ErrorBody, error_response
 from caesura.server.sessions.service import service_of
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "The request does not fit."},
+NOT_ADMITTED: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorBody, "description": "There is no valid API key."},
     403: {"model": ErrorBody, "description": "Not from there, or not with this key."},
+    415: {"model": ErrorBody, "description": "The body is not JSON, or does not say so."},
+}
+"""Answers that any route may give."""
+ERRORS: dict[int | str, dict[str, Any]] = NOT_ADMITTED | {
+    400: {"model": ErrorBody, "description": "The request does not fit."},
     404: {"model": ErrorBody, "description": "There is nothing of that id."},
     413: {"model": ErrorBody, "description": "The body is too large."},
-    415: {"model": ErrorBody, "description": "The body is not JSON, or does not say so."},
+    422: {"model": ErrorBody, "description": "The idempotency key is that of another request."},
+    429: {"model": ErrorBody, "description": "There is too much of the owner already."},
     503: {"model": ErrorBody, "description": "This server runs no sessions."},
 }
+"""Answers that any route of sessions may give."""
 CONFLICT: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorBody, "description": "It is over."}
 }

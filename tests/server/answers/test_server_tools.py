@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 
+from caesura.server.bodies import MOST_VALUES, ON_LOOP_BYTES
 from caesura.server.settings import ServerSection
 from server.served import JSON, application, served
 
@@ -35,3 +37,36 @@ async def test_a_body_beyond_the_limit_is_never_parsed(tmp_path: Path) -> None:
         answer = await server.client.post("/v1/chat/completions", content=content, headers=JSON)
         assert answer.status_code == 413
         assert not server.untouched
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/completions"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"messages": [' + b",".join([b'{"role": "u"}'] * (MOST_VALUES + 1)) + b"]}",
+        b'{"x": [' + b",".join([b"[]"] * (MOST_VALUES + 1)) + b"]}",
+        b"[" * ON_LOOP_BYTES + b"1",
+    ],
+    ids=["messages", "lists", "nesting"],
+)
+async def test_a_body_of_vllm_that_takes_long_to_read_is_refused(path: str, content: bytes) -> None:
+    untouched: list[bytes] = []
+    transport = httpx.ASGITransport(application(None, untouched))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.post(path, content=content, headers=JSON)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "body_too_complex"
+    assert not untouched
+
+
+async def test_long_prompts_and_large_files_are_left_to_vllm() -> None:
+    prompts = [
+        b'{"prompt": [' + b",".join([b"17"] * 10 * MOST_VALUES) + b"]}",
+        b'{"image": "' + b"A" * ServerSection().body_limit + b'"}',
+    ]
+    untouched: list[bytes] = []
+    transport = httpx.ASGITransport(application(None, untouched))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for content in prompts:
+            await client.post("/v1/chat/completions", content=content, headers=JSON)
+    assert untouched == prompts

@@ -121,8 +121,8 @@ def _of_yaml(arguments: Sequence[str]) -> list[str]:
     if file is None:
         return []
     try:
-        content = yaml.safe_load(Path(file).read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml.safe_load(Path(file).read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{file} cannot be read: {error}") from error
     flags = content.items() if isinstance(content, dict) else ()
     return [f"--{name}={value}" for name, value in flags]

@@ -1,4 +1,5 @@
-"""Finds requests of OpenAI's routes whose tools the server runs; all others pass untouched."""
+"""Finds requests of OpenAI's routes whose tools the server runs; all others pass untouched, but for
+bodies that nobody could read in time."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from caesura.server.access import owner_of
 from caesura.server.answers.chat import create_chat_completion
 from caesura.server.answers.responses import create_response, stored_response
-from caesura.server.bodies import BodyLimits, read_body
+from caesura.server.bodies import BodyLimits, read_body, require_light
 from caesura.server.errors import ApiError, error_response
 from caesura.server.sessions.service import Service, service_of
 from caesura.server.settings import ServerSection
@@ -24,6 +25,8 @@ HANDLERS: dict[str, Handler] = {
     "/v1/chat/completions": create_chat_completion,
     "/v1/responses": create_response,
 }
+# Routes of vLLM that read such bodies, too.
+_ALSO_CHECKED = frozenset({"/v1/completions", "/v1/messages"})
 _STORED = re.compile(r"/v1/responses/resp_(?P<hex>[0-9a-f]{32})(?P<cancel>/cancel)?")
 # The field in raw JSON. Its longest match bounds what must be kept of one part for the next.
 _FIELD = re.compile(rb'"caesura"\s{0,32}:')
@@ -52,23 +55,29 @@ class ServerTools:
             await self._app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["method"] == "POST" and (handler := HANDLERS.get(path)) is not None:
-            await self._create(handler, scope, receive, send)
+        if scope["method"] == "POST" and (path in HANDLERS or path in _ALSO_CHECKED):
+            await self._create(HANDLERS.get(path), scope, receive, send)
         elif (stored := _STORED.fullmatch(path)) is not None:
             await self._stored(stored, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _create(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _create(
+        self, handler: Handler | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         request = Request(scope, receive)
         limits = _limits(request)
         try:
             body, gone = await _body(receive, limits)
-            asked = None if gone is not None else await _asked(body, limits)
+            asked = None
+            if gone is None and handler is not None:
+                asked = await _asked(body, limits)
+            if gone is None and asked is None:
+                await require_light(body)
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
-        if asked is None:
+        if asked is None or handler is None:
             await self._app(scope, _again(body, gone, receive), send)
             return
         try:

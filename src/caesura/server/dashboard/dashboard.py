@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from caesura.server.access import OwnerOf
 from caesura.server.dashboard.overview import FIELDS, SIX_HOURS, Overview, Overviews, Point
+from caesura.server.routing import NOT_ADMITTED
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
 from caesura.server.sessions.service import Service
 from caesura.session.supervisor import Supervisor
@@ -78,7 +79,7 @@ async def file(path: str) -> Response:
     return FileResponse(found, headers=SECURITY_HEADERS)
 
 
-overview_router = APIRouter(prefix="/v1/caesura/overview", tags=["caesura"])
+overview_router = APIRouter(prefix="/v1/caesura/overview", tags=["caesura"], responses=NOT_ADMITTED)
 
 LONGEST_SECONDS = SIX_HOURS.interval_seconds * SIX_HOURS.points
 _KEEP_ALIVE_SECONDS = 15.0

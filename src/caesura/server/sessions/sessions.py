@@ -43,10 +43,7 @@ _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
     "",
     status_code=201,
     response_model=SessionObject,
-    responses={
-        201: {"description": "The session; with `stream` its events.", **_EVENTS},
-        429: {**ERRORS[400], "description": "Too many sessions are open, or stored."},
-    },
+    responses={201: {"description": "The session; with `stream` its events.", **_EVENTS}},
 )
 async def create_session(
     body: CreateSession,
