@@ -98,6 +98,7 @@ class SessionSpec(BaseModel):
         False, description="It is cancelled when the server starts again: nobody would read it."
     )
     metadata: dict[str, str] = Field(default_factory=dict, description="Kept as it is.")
+    made_by: str | None = Field(None, description="The name of the API key that has made it.")
 
     def sampling(self) -> Sampling:
         """How its turns are generated."""
