@@ -244,7 +244,7 @@ def test_what_is_asked_for_has_ceilings() -> None:
     limits = Limits(max_tokens=100, max_turns=10, calls_per_turn=5, metadata_bytes=9)
     message = {"messages": [{"role": "user", "content": "hello"}]}
     lowered = limits.fitted(SessionSpec.model_validate(message))
-    assert (lowered.max_tokens, lowered.max_turns, lowered.max_pending_calls) == (100, 10, 5)
+    assert (lowered.max_tokens, lowered.max_turns, lowered.max_pending_calls) == (None, 10, 5)
     asked = {
         "max_tokens": 100,
         "max_turns": 10,

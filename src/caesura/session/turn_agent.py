@@ -105,7 +105,7 @@ class TurnAgent(Agent):
         reader = self._work.dialogue.reader(session.transcript, self._definitions)
         phase = self._work.store.set_phase(self.id, Phase.GENERATING, self.turns)
         await self.events.commit(
-            phase, reports=[self._phase_report()], pieces=2 * self.spec.max_tokens
+            phase, reports=[self._phase_report()], pieces=2 * self.spec.turn_tokens
         )
         return Turn(self.turns, self.events, reader)
 
@@ -122,7 +122,7 @@ class TurnAgent(Agent):
         """Tokens of what tools and then the user say; the longest results are cut if they leave
         too little of the context for an answer, and the model reads that they were."""
         longest = self._work.dialogue.max_context_tokens
-        room = longest - len(self._transcript) - min(self.spec.max_tokens, longest // 4)
+        room = longest - len(self._transcript) - min(self.spec.turn_tokens, longest // 4)
         characters = max((len(str(message["content"])) for message in chat), default=0)
         tokens = await self._rendered(self._transcript, [*chat, *said])
         while len(tokens) > room and characters > _SHORTEST_RESULT:

@@ -10,7 +10,13 @@ from caesura.cml import AtEnd, Mode
 from caesura.server.errors import ApiError
 from caesura.server.sessions.schemas import LARGEST_INTEGER, MOST_TOKENS, Body, Names, Text
 from caesura.server.sessions.service import Service
-from caesura.session.records import AskedProtocol, Message, SessionSpec
+from caesura.session.records import (
+    SAMPLED,
+    AskedProtocol,
+    Message,
+    SampledFields,
+    SessionSpec,
+)
 
 
 class CaesuraField(Body):
@@ -27,13 +33,12 @@ class CaesuraField(Body):
     )
 
 
-class RunRequest(Body):
+class RunRequest(Body, SampledFields):
     """What both routes have."""
 
     caesura: CaesuraField
     model: Text | None = None
     stream: bool = False
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     metadata: dict[Text, Text] | None = None
     store: bool | None = None
     background: bool | None = None
@@ -49,9 +54,6 @@ WITHOUT_EFFECT = frozenset(
 # What a field must be, since a session does nothing else.
 FIXED: Mapping[str, tuple[JsonValue, ...]] = {
     "n": (1,),
-    "top_p": (1, 1.0),
-    "frequency_penalty": (0, 0.0),
-    "presence_penalty": (0, 0.0),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "stop": ([],),
@@ -121,7 +123,7 @@ def run_spec(
     """The session that answers a request."""
     fields: dict[str, Any] = {
         "max_tokens": max_tokens,
-        "temperature": request.temperature,
+        **{name: getattr(request, name) for name in SAMPLED},
         "metadata": request.metadata,
         "function_calling": request.caesura.function_calling,
         "protocol": request.caesura.protocol,
