@@ -34,9 +34,15 @@ async def _attack(name: str, target: Target, seed: int, file: Path) -> None:
         for number, attack in enumerate(chosen)
     ]
     while not any(task.done() for task in tasks):
-        await asyncio.to_thread(file.write_text, json.dumps(target.answers))
+        await asyncio.to_thread(_write, file, json.dumps(target.answers))
         await asyncio.sleep(0.5)
     await asyncio.gather(*tasks)
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(file)  # at no moment is it half
 
 
 def main() -> None:

@@ -212,12 +212,14 @@ def main() -> None:
         here, memory = Path(folder), int(options.memory_gib * 2**30)
         with serving(options.source.resolve(), here, memory) as server:
             run = Run(server, here, options.seed)
-            asyncio.run(run.alternate(kinds, options.seconds))
-    found = report(run.phases)
-    origin = Origin(shlex.join(["benchmarks/abuse/run.py", *sys.argv[1:]]))
-    entries = {**origin.entries(), "served_commit": commit_of(options.source)}
-    replace_json(options.out, {**entries, **found})
-    print(table(found))
+            try:
+                asyncio.run(run.alternate(kinds, options.seconds))
+            finally:  # also of a run that was stopped
+                found = report(run.phases)
+                command = shlex.join(["benchmarks/abuse/run.py", *sys.argv[1:]])
+                served = {"served_commit": commit_of(options.source)}
+                replace_json(options.out, {**Origin(command).entries(), **served, **found})
+                print(table(found), flush=True)
 
 
 if __name__ == "__main__":

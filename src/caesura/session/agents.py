@@ -107,7 +107,7 @@ class Agents:
     async def _create(
         self, owner: str, spec: SessionSpec, keys: Sequence[RequestKey], session_id: str | None
     ) -> Agent:
-        work, limits = self._work, self._limits
+        work, limits = self._work, self._work.limits_of(owner)
         few = (
             work.store.require_few_open(owner, limits.open_sessions_per_owner),
             work.store.require_few_made(owner, limits.sessions_per_minute),

@@ -131,6 +131,7 @@ class SessionSpec(SampledFields):
         False, description="It is cancelled when the server starts again: nobody would read it."
     )
     metadata: dict[str, str] = Field(default_factory=dict, description="Kept as it is.")
+    made_by: str | None = Field(None, description="The name of the API key that has made it.")
 
     def settled(self, defaults: SamplingDefaults, context_tokens: int) -> Self:
         """The same with everything said about how it is sampled, as it stays for its life.

@@ -223,6 +223,7 @@ class Executor:
                 text=f"Run {call.name}?",
                 tool=call.name,
                 arguments=arguments,
+                by_operator=endpoint.settings.approve == "operator",
             )
             answer = await self._ask(endpoint, journal, question)
             if not answer.accepted:

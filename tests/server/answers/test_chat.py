@@ -210,6 +210,15 @@ async def test_other_requests_reach_vllm_as_they_came(tmp_path: Path, body: byte
         assert server.untouched == [body, body]
 
 
+async def test_a_body_of_ours_that_is_too_deep_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path / "db") as server:
+        body = b'{"caesura": ' + b"[" * 5000
+        answer = await server.client.post("/v1/responses", content=body, headers=JSON)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "body_too_complex"
+        assert not server.untouched
+
+
 async def test_a_body_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     async with served(tmp_path / "db", body_limit=1024) as server:
         with pytest.raises(openai.APIStatusError) as refused:

@@ -6,6 +6,7 @@ from fastapi import Request
 from pydantic import JsonValue, TypeAdapter
 from starlette.responses import JSONResponse, Response
 
+from caesura.server.access import caller_of
 from caesura.server.answers.chat_run import Json
 from caesura.server.answers.response_input import Input, input_messages
 from caesura.server.answers.response_run import ResponseRun, response_usage
@@ -49,6 +50,7 @@ async def create_response(
     model = served_model(service, asked.model)
     messages = input_messages(asked.instructions, asked.input)
     spec = run_spec(asked, messages, asked.max_output_tokens)
+    spec = caller_of(request).fitted(spec, asked.caesura.tools, service)
     run = await Run.begin(request, service, owner, spec, kept=bool(asked.background))
     said: Json = {
         "instructions": asked.instructions,

@@ -32,11 +32,6 @@ class CaesuraField(Body):
         None, description="Whether results that come after the answer are read."
     )
 
-    @property
-    def names(self) -> list[str] | None:
-        """As sessions take them: None for all."""
-        return None if self.tools == "all" else list(self.tools)
-
 
 class RunRequest(Body, SampledFields):
     """What both routes have."""
@@ -135,6 +130,4 @@ def run_spec(
         "at_end": request.caesura.at_end,
     }
     given = {name: value for name, value in fields.items() if value is not None}
-    return SessionSpec(
-        messages=messages, tools=request.caesura.names, seed=seed, keep_open=False, **given
-    )
+    return SessionSpec(messages=messages, seed=seed, keep_open=False, **given)

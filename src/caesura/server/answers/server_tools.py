@@ -1,5 +1,4 @@
-"""Finds requests of OpenAI's routes whose tools the server runs; all others pass untouched, but for
-bodies that nobody could read in time."""
+"""Finds requests whose tools the server runs; all others pass, unless they take long to read."""
 
 import re
 from collections.abc import Awaitable, Callable

@@ -186,9 +186,13 @@ class CreateSession(SessionSpec):
         description="The conversation so far, in OpenAI's chat format; text only.",
         json_schema_extra={"items": ChatMessage.model_json_schema()},
     )
-    tools: Names | None = Field(
-        None, description="Names of configured tools that the model may call; all by default."
+    # As it is asked for: None is the default of the server, and in what is kept all.
+    tools: Names | Literal["all"] | None = Field(  # type: ignore[assignment]
+        None,
+        description="Names of configured tools that the model may call, or `all`; by default the "
+        "server's `sessions.default_tools`.",
     )
+    made_by: None = Field(None, exclude=True)
     seed: int | None = Field(
         None, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER, description="Seed of the sampler."
     )
@@ -200,7 +204,8 @@ class CreateSession(SessionSpec):
 
     def spec(self) -> SessionSpec:
         """What the session is made with."""
-        return SessionSpec.model_validate(self.model_dump(exclude={"stream"}, exclude_unset=True))
+        said = self.model_dump(exclude={"stream", "tools"}, exclude_unset=True)
+        return SessionSpec.model_validate(said)
 
 
 class NewMessage(Body):
@@ -217,9 +222,15 @@ class GivenAnswer(Body):
     text: Text | None = Field(None, description="The answer, to a question.")
     content: Json = Field(None, description="The data, where data are asked for.")
 
-    def answer(self) -> Answer:
-        """The answer as sessions take it."""
-        return Answer(self.accepted, self.text, self.content, self.reason)
+    def answer(self, by: str | None) -> Answer:
+        """The answer as sessions take it, with the name of the key that it comes with."""
+        return Answer(self.accepted, self.text, self.content, self.reason, by)
+
+
+class ShownAnswer(GivenAnswer):
+    """An answer that was given."""
+
+    by: str | None = Field(description="The name of the API key that it was given with.")
 
 
 class PendingCall(BaseModel):
@@ -259,7 +270,10 @@ class ApprovalObject(BaseModel):
         serialization_alias="schema", description="For data: the JSON schema that they must fit."
     )
     state: ApprovalState
-    answer: GivenAnswer | None
+    by_operator: bool = Field(
+        description="Not whoever has made the session answers it, but a key that may approve."
+    )
+    answer: ShownAnswer | None
     created_at: float
     answered_at: float | None
 

@@ -43,6 +43,7 @@ class Service:
         database: the file of the store.
         streams: of events, that clients read now.
         context_tokens: the model's longest context; None for any.
+        default_tools: of sessions that do not say which they want; None for all.
     """
 
     agents: Agents
@@ -53,6 +54,7 @@ class Service:
     database: Path
     streams: OpenStreams = field(default_factory=lambda: OpenStreams(Limits().streams_per_owner))
     context_tokens: int | None = None
+    default_tools: list[str] | None = None
 
     @property
     def body_limits(self) -> BodyLimits:

@@ -64,7 +64,7 @@ class ServerSessions:
                         models=tuple(args.served_model_name or [args.model]),
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
                         supervisor=state.caesura_supervisor,
-                        owners=len(state.caesura_access.keys) or 1,
+                        owners=state.caesura_access.owners,
                     )
                 )
             except ConfigurationError as error:
