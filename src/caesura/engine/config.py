@@ -197,8 +197,10 @@ def check_host_memory(host_memory_bytes: int) -> None:
     """
     allowed = memory()
     if host_memory_bytes > allowed.total_bytes:
-        whose = "this container may use" if allowed.is_limited else "this machine has"
+        problem = "is more than this machine has"
+        if allowed.is_limited:
+            problem = "is more than this container may use"
         raise ConfigurationError(
-            f"host memory of {format_size(host_memory_bytes)} is more than {whose} "
+            f"host memory of {format_size(host_memory_bytes)} {problem} "
             f"({format_size(allowed.total_bytes)}); give a smaller --host-memory"
         )

@@ -342,7 +342,10 @@ async def test_an_item_that_cannot_be_taken_is_named(
 ) -> None:
     async with served(tmp_path / "db", tool(add)) as server:
         body = {"input": given, "caesura": {"tools": "all"}}
-        answer = await server.client.post("/v1/responses", content=json.dumps(body))
+        headers = {"Content-Type": "application/json"}
+        answer = await server.client.post(
+            "/v1/responses", content=json.dumps(body), headers=headers
+        )
         assert answer.status_code == 400, answer.text
         error = answer.json()["error"]
         assert error["param"] == param
