@@ -33,6 +33,7 @@ from caesura.lab.results_file import Origin, replace_json
 TESTS = Path(__file__).parent.parent / "tests"
 CONFIGURATION = """
 [sessions]
+default_tools = "all"
 open_sessions_per_owner = 100000
 retention_seconds = 15
 sweep_seconds = 5

@@ -122,7 +122,8 @@ def test_an_approval_survives_a_restart_of_the_server(
     assert example.returncode == 0
     assert printed.splitlines() == [
         "The server is back, and the question is waiting.",
-        "release succeeded: version 1.2 is released",
+        "release succeeded:",
+        "│ version 1.2 is released",
         "The session is over: completed.",
     ]
     (session, *_) = httpx.get(f"{server.url}/v1/sessions").json()["data"]

@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from caesura.server.keys import KeySection
 from caesura.server.settings import ServerSection, SessionsSection, WebhookSection
 from caesura.tools.settings import (
     CommonSettings,
@@ -66,6 +67,7 @@ approve = true
 _SERVER: dict[str, type[BaseModel]] = {
     "sessions": SessionsSection,
     "server": ServerSection,
+    "keys.NAME": KeySection,
     "webhook": WebhookSection,
 }
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (

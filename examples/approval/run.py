@@ -9,6 +9,7 @@ import argparse
 import asyncio
 
 from caesura.chat import ApprovalView, EventKind, GivenAnswer, SessionEvent, SessionsClient
+from caesura.chat.quoting import question_lines, quoted
 
 
 async def main() -> None:
@@ -43,9 +44,9 @@ async def answer_later(
 
 
 async def asks(approval: ApprovalView) -> bool:
-    """Ask at the terminal."""
-    question = f"May {approval.tool}({approval.arguments}) run? [y/n] "
-    return (await asyncio.to_thread(input, question)).strip().lower() == "y"
+    """Ask at the terminal; nothing in the call can hide or look like something else."""
+    question = [*question_lines(approval, width=None), f"Run {approval.tool}? [y/n] "]
+    return (await asyncio.to_thread(input, "\n".join(question))).strip().lower() == "y"
 
 
 def report(event: SessionEvent) -> None:
@@ -54,7 +55,8 @@ def report(event: SessionEvent) -> None:
         case EventKind.ASKED:
             print(f"{event.text('tool')} wants to run, with {event.data['arguments']}.")
         case EventKind.RESULT:
-            print(f"{event.text('name')} {event.text('ending')}: {event.text('content')}")
+            print(f"{event.text('name')} {event.text('ending')}:")
+            print("\n".join(quoted(event.text("content"), width=None)))
         case EventKind.ENDED:
             print(f"The session is over: {event.text('ending')}.")
 

@@ -22,6 +22,7 @@ _BLANK = frozenset(
         ),
     )
 )
+_UNUSUAL = re.compile(r"[^\n -~]+")
 _MOST_MARKS = 4  # on one character: a pile of them covers other lines
 
 
@@ -61,10 +62,12 @@ def visible(text: str) -> str:
     than the space, private and unassigned characters, and piles of combining marks. Line feeds
     stay. Unlike `printable`, for texts of which every character counts: somebody decides on them.
     """
-    if text.isascii() and text.isprintable():
-        return text
+    return _UNUSUAL.sub(_visible, text)
+
+
+def _visible(unusual: re.Match[str]) -> str:
     shown, marks = [], 0
-    for character in text:
+    for character in unusual[0]:
         marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
         is_seen = marks <= _MOST_MARKS and _is_seen(character)
         shown.append(character if is_seen else _escaped(character))
@@ -73,9 +76,7 @@ def visible(text: str) -> str:
 
 @lru_cache(4096)
 def _is_seen(character: str) -> bool:
-    return character in "\n " or (
-        unicodedata.category(character) not in _HIDDEN and character not in _BLANK
-    )
+    return unicodedata.category(character) not in _HIDDEN and character not in _BLANK
 
 
 def _escaped(character: str) -> str:

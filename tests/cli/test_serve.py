@@ -1,5 +1,6 @@
 """`caesura serve` before it starts: its model and flags, the parser for CML, memory, the demo."""
 
+import json
 import logging
 import os
 import subprocess
@@ -77,6 +78,40 @@ def test_a_model_that_knows_cml_gets_its_parser(caplog: pytest.LogCaptureFixture
     flags = parser_for_cml(MODEL, WITH_TOOLS, ["--enable-auto-tool-choice"])
     assert flags == ["--tool-call-parser", "caesura_cml"]
     assert parser_for_cml(MODEL, WITH_TOOLS, ["--tool-call-parser", "caesura_cml"]) == []
+
+
+def test_a_plug_in_does_not_push_out_the_parser_that_is_named(tmp_path: Path) -> None:
+    own = ["--tool-parser-plugin", "mine.py"]
+    for parser in ("mine", "hermes"):
+        command = server_command(
+            MODEL, WITH_TOOLS, ["--tool-call-parser", parser, *own], on_cpu=False
+        )
+        assert argument_value(command, "--tool-parser-plugin") == "mine.py"
+        assert command.count("--tool-parser-plugin") == 1
+    (file := tmp_path / "vllm.yaml").write_text("tool-parser-plugin: mine.py\n")
+    for given in (own, ["--config", str(file)]):
+        with pytest.raises(ConfigurationError, match=r"mine\.py would take the place"):
+            server_command(
+                MODEL, WITH_TOOLS, ["--tool-call-parser", "caesura_cml", *given], on_cpu=False
+            )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "share"),
+    [
+        ([], 8),
+        (["--data-parallel-size", "2"], 4),
+        (["--data-parallel-size=4", "--data-parallel-size-local=2"], 4),
+        (["-dp", "8"], 1),
+        (["--data-parallel-size", "nonsense"], 8),
+        (["--data-parallel-size-local", "0"], 8),
+    ],
+)
+def test_engines_on_one_machine_share_the_host_memory(arguments: list[str], share: int) -> None:
+    config = CaesuraConfig(host_memory=8 * 2**30)
+    command = server_command("x", config, arguments, on_cpu=False)
+    section = json.loads(argument_value(command, "--additional-config") or "")["caesura"]
+    assert section["host_memory"] == share * 2**30
 
 
 def test_another_parser_is_warned_of(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -225,3 +226,24 @@ def test_a_pool_full_of_paused_sessions_lets_running_and_new_ones_on(
             await session.close()
 
     engine_loop.run(scenario())
+
+
+async def first_delta(engine: Engine, token_ids: list[int], salt: str | None) -> int | None:
+    """How many tokens of a context a new session found."""
+    sampling = replace(TEN, salt=salt)
+    session = await Session.open(engine.tokens, token_ids, sampling)
+    async for delta in session:
+        await session.close()
+        return delta.cached_tokens
+    raise AssertionError
+
+
+def test_contexts_of_other_salts_are_not_found(engine: Engine, engine_loop: EngineLoop) -> None:
+    async def scenario() -> list[int | None]:
+        token_ids = prompt(77, 6 * BLOCK_SIZE)
+        return [await first_delta(engine, token_ids, salt) for salt in ("a", "a", "b", None, "b")]
+
+    first, again, other, none, other_again = engine_loop.run(scenario())
+    assert (first, other, none) == (0, 0, 0)
+    assert again == other_again
+    assert (again or 0) >= 5 * BLOCK_SIZE

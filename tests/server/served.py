@@ -3,10 +3,9 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from fastapi import FastAPI, Request
 from caesura.server.access import Access
 from caesura.server.answers.server_tools import ServerTools
 from caesura.server.gate import close_gate
+from caesura.server.keys import Key
 from caesura.server.owners import Owners
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.service import Service, Unavailable
@@ -133,6 +133,9 @@ async def served(
     path: Path,
     *tools: Endpoint,
     has_keys: bool = False,
+    keys: Sequence[str | Key] = (),
+    default_tools: list[str] | None = None,
+    owner_limits: Mapping[str, Limits] | None = None,
     engine: FakeEngine | None = None,
     keep_alive_seconds: float = 15.0,
     body_limit: int = 2**20,
@@ -142,14 +145,27 @@ async def served(
 ) -> AsyncIterator[Served]:
     engine = engine or FakeEngine(END, model)
     async with workplace(path, *tools, engine=engine, limits=Limits(**limits)) as parts:
-        work = replace(parts, dialogue=FlatDialogue(), formats=formats or CallFormats())
+        work = replace(
+            parts,
+            dialogue=FlatDialogue(),
+            formats=formats or CallFormats(),
+            owner_limits=owner_limits or {},
+        )
         agents = Agents(work)
         await agents.start()
         settings = ServerSection(keep_alive_seconds=keep_alive_seconds, body_limit=body_limit)
-        models, keys = (MODEL, "other"), KEYS if has_keys else ()
+        models, keys = (MODEL, "other"), keys or (KEYS if has_keys else ())
         streams = OpenStreams(work.limits.streams_per_owner)
         service = Service(
-            agents, work.store, work.executor, settings, models, path, streams, context_tokens
+            agents,
+            work.store,
+            work.executor,
+            settings,
+            models,
+            path,
+            streams,
+            context_tokens,
+            default_tools,
         )
         untouched: list[bytes] = []
         try:
@@ -166,7 +182,7 @@ async def served(
 
 
 def application(
-    service: Service | Unavailable | None, untouched: list[bytes], *, keys: Sequence[str] = ()
+    service: Service | Unavailable | None, untouched: list[bytes], *, keys: Sequence[str | Key] = ()
 ) -> FastAPI:
     """The routes of sessions behind the gate, and in place of vLLM's one that notes what it gets.
 
@@ -196,13 +212,13 @@ def application(
         return {"from": "vllm"}
 
     app.add_middleware(ServerTools)
-    close_gate(app, Access(digests(*keys)))
+    close_gate(app, Access(known(*keys)))
     return app
 
 
-def digests(*keys: str) -> tuple[bytes, ...]:
+def known(*keys: str | Key) -> tuple[Key, ...]:
     """The keys as the gate knows them."""
-    return tuple(sha256(key.encode()).digest() for key in keys)
+    return tuple(key if isinstance(key, Key) else Key.full(key) for key in keys)
 
 
 @asynccontextmanager

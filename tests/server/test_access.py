@@ -19,7 +19,7 @@ from caesura.server.dashboard.dashboard import FILES
 from caesura.server.gate import close_gate
 from caesura.server.owners import Owners
 from caesura.variables import environment
-from server.served import digests
+from server.served import known
 
 KEY = "key of anna"
 TASKS = ("generate", "realtime", "transcription", "embed", "classify", "score", "render")
@@ -246,15 +246,15 @@ async def test_an_origin_may_be_allowed() -> None:
 
 
 async def test_with_keys_names_count_only_if_some_are_given() -> None:
-    keyed = Access(digests(KEY))
+    keyed = Access(known(KEY))
     assert await served_as(keyed, "chat.example", "https://chat.example") == 401
-    named = Access(digests(KEY), allowed_hosts=("chat.example",))
+    named = Access(known(KEY), allowed_hosts=("chat.example",))
     assert await served_as(named, "other.example") == 403
     assert await served_as(named, "chat.example") == 401
 
 
 async def test_behind_a_proxy_the_prefix_does_not_count() -> None:
-    keyed = Access(digests(KEY))
+    keyed = Access(known(KEY))
     scope = {"path": "/api/health", "root_path": "/api"}
     assert await served_as(keyed, "localhost", **scope) == 404  # it is open, and there is none
     assert await served_as(keyed, "localhost", path="/api/health") == 401

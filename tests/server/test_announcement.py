@@ -15,7 +15,7 @@ from caesura.server.parts import Parts
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Service, Unavailable
 from caesura.server.settings import server_configuration
-from server.served import human, served
+from server.served import human, known, served
 from session.scripted import END, ByteDialogue, model
 from support.engines.fakes import FakeEngine
 
@@ -40,7 +40,7 @@ async def announced(
     """What is logged when the application is ready, and nothing before."""
     app = FastAPI()
     app.state.caesura = sessions
-    app.state.caesura_access = Access((b"digest",) if has_keys else ())
+    app.state.caesura_access = Access(known("a") if has_keys else ())
     parts = Parts([Announcement()])
     with caplog.at_level(logging.INFO, "caesura"):
         parts.attach(app)

@@ -61,3 +61,9 @@ def test_the_engine_client_generates_from_these_arguments() -> None:
 
 def test_the_plugin_is_what_vllm_expects() -> None:
     assert isinstance(CaesuraPlugin(), EndpointPlugin)
+
+
+def test_chats_have_the_defaults_of_sampling() -> None:
+    source = inspect.getsource(OpenAIServingChat.__init__)
+    assert "self.default_sampling_params = self.model_config.get_diff_sampling_param()" in source
+    assert "self.override_max_tokens = (" in source

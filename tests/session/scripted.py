@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from caesura.session.dialogue import Output, OutputPart, WrittenCall
+from caesura.session.protocol import SamplingDefaults
 
 START, END = 1, 2
 ASSISTANT = b"\x01assistant\n"
@@ -23,6 +24,7 @@ class ByteDialogue:
     """`session.Dialogue` in bytes."""
 
     max_context_tokens = 1_000_000
+    sampling = SamplingDefaults()
 
     def prompt(self, messages, tools) -> list[int]:
         tokens = [token for m in messages for token in encode(m["role"], m["content"])]

@@ -410,3 +410,24 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(
     assert failures == [0]
     assert told[-1].data["ending"] == SessionEnding.COMPLETED
     assert bytes(agent.transcript).count(b"\x01tool\n3\x02") == 1
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+async def test_results_that_do_not_fit_are_cut_and_the_model_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    longest = 20_000
+    monkeypatch.setattr("session.scripted.ByteDialogue.max_context_tokens", longest)
+
+    def large() -> str:
+        """Far more than the context has room for."""
+        return "x" * 60_000
+
+    plan = f"{'<<large {}>> ' * calls}\nthat is it"
+    async with agents(tmp_path / "db", tool(large)) as all_agents:
+        agent = await all_agents.create(OWNER, spec(plan, keep_open=False))
+        told = await events(agent)
+        transcript = await store_of(all_agents).transcript(agent.id)
+    assert told[-1].data["ending"] in (SessionEnding.COMPLETED, SessionEnding.LIMIT)
+    shown = bytes(token for token in transcript if token < 256).decode(errors="replace")
+    assert shown.count("The result was cut: it has 60000 characters") >= calls

@@ -11,6 +11,7 @@ from caesura.session.agents import Agents
 from caesura.session.database import Statement
 from caesura.session.errors import UnknownSession
 from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
+from caesura.session.store.clock import SteadyClock
 from caesura.tools.call import Answer, CallEnding
 from session.workplace import (
     OWNER,
@@ -256,7 +257,7 @@ async def test_an_agent_that_dies_ends_its_session(
 
 async def test_a_clock_that_jumps_ends_and_deletes_nothing(tmp_path: Path) -> None:
     now = [1_000_000.0]
-    async with workplace(tmp_path / "db", clock=lambda: now[0]) as work:
+    async with workplace(tmp_path / "db", clock=SteadyClock(lambda: now[0])) as work:
         all_agents = Agents(work)
         await all_agents.start()
         idle = await all_agents.create(OWNER, spec("hello"))
@@ -268,6 +269,8 @@ async def test_a_clock_that_jumps_ends_and_deletes_nothing(tmp_path: Path) -> No
             await all_agents.sweep()
             assert {record.id for record in await all_agents.sessions(OWNER)} == {idle.id, ended.id}
             assert idle.phase is Phase.IDLE
+        later = await all_agents.create(OWNER, spec("hello"))
+        assert (await all_agents.sessions(OWNER))[0].id == later.id
         await all_agents.stop()
 
 

@@ -13,7 +13,7 @@ from caesura.session.errors import QuotaExceeded, TooManySessions
 from caesura.session.limits import Limits
 from caesura.session.records import EventType, SessionEnding, SessionSpec
 from caesura.tools.call import Answer, CallEnding
-from session.planned import FORMATS
+from session.planned import FORMATS, call
 from session.planned import engine as planned_engine
 from session.scripted import END, model
 from session.workplace import (
@@ -184,6 +184,24 @@ async def test_a_session_that_writes_on_ends_at_the_limit(tmp_path: Path) -> Non
         assert 1 < sum(event.type is EventType.RESULT for event in told) < 50
 
 
+async def test_a_cml_session_that_writes_on_ends_at_the_limit(tmp_path: Path) -> None:
+    def much(x: int) -> str:
+        """Give much."""
+        return "m" * 10_000
+
+    rounds = "|".join(f"{call(f'a{x}', 'much', x=x)}|?a{x}| had " for x in range(50))
+    asked = spec(rounds, keep_open=False, function_calling="async")
+    engine, limit = planned_engine(), 150_000
+    async with agents(
+        tmp_path / "db", tool(much), engine=engine, formats=FORMATS, owner_bytes=limit
+    ) as all_agents:
+        agent = await all_agents.create(OWNER, asked)
+        told = await events(agent)
+        assert told[-1].data["ending"] == SessionEnding.LIMIT
+        assert "owner_size" in str(told[-1].data["error"])
+        assert 1 < sum(event.type is EventType.RESULT for event in told) < 50
+
+
 async def test_messages_that_wait_are_few(tmp_path: Path) -> None:
     async with agents(tmp_path / "db", waiting_messages=3) as all_agents:
         agent = await all_agents.create(OWNER, spec("hello"))
@@ -226,7 +244,7 @@ def test_what_is_asked_for_has_ceilings() -> None:
     limits = Limits(max_tokens=100, max_turns=10, calls_per_turn=5, metadata_bytes=9)
     message = {"messages": [{"role": "user", "content": "hello"}]}
     lowered = limits.fitted(SessionSpec.model_validate(message))
-    assert (lowered.max_tokens, lowered.max_turns, lowered.max_pending_calls) == (100, 10, 5)
+    assert (lowered.max_tokens, lowered.max_turns, lowered.max_pending_calls) == (None, 10, 5)
     asked = {
         "max_tokens": 100,
         "max_turns": 10,

@@ -107,3 +107,16 @@ def test_secrets_come_from_the_environment_and_are_not_shown(tmp_path: Path) -> 
     assert tool.description == "${KEY}"
     assert configuration.secrets == {"pass{x}word"}
     assert "word" not in repr(configuration.settings)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "caesura.toml"
+    text = '\ufeff# a\u2028b\r\n[tools.a]\r\ntype = "human"\r\n'
+    file.write_bytes(text.encode())
+    assert set(load_configuration(file, {}).settings.tools) == {"a"}
+    file.write_bytes((text + "timeout_seconds = -1\r\n").encode())
+    with pytest.raises(ConfigurationError, match=r"toml:4: tools\.a\.timeout_seconds"):
+        load_configuration(file, {})
+    file.write_bytes((text + 'description = """cut \u2028').encode())
+    with pytest.raises(ConfigurationError, match=r"toml:4: is not TOML"):
+        load_configuration(file, {})

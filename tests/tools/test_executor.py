@@ -41,9 +41,11 @@ async def test_an_unknown_tool_is_told_which_there_are(tmp_path: Path) -> None:
     [
         ('{"a": 1', "the arguments are not JSON: Expecting ',' delimiter at character 7"),
         ("[1]", "the arguments must be a JSON object"),
-        ('{"a": NaN}', "the arguments are not JSON: NaN is no JSON number"),
-        ('{"a": ' + "[" * 100_000, "the arguments are nested too deeply"),
-        ('{"a": ' + "1" * 5000 + "}", "the arguments are not JSON"),
+        ('{"a": NaN}', "the arguments are not JSON: NaN is not JSON"),
+        ('{"a": ' + "[" * 100_000, "the arguments are not JSON: nested deeper than 64 levels"),
+        ('{"a": ' + "1" * 5000 + "}", "the arguments are not JSON: a number is too large"),
+        ('{"a": 1, "a": 2}', "the arguments are not JSON: a name is given twice"),
+        (r'{"a": "\ud800"}', "the arguments are not JSON: a text has half of a surrogate pair"),
         (" " * 2**20 + "{}", "the arguments are longer than 1048576 characters"),
     ],
 )

@@ -178,7 +178,7 @@ class Changing:
     ) -> types.ListToolsResult:
         if self.is_busy:
             self.asked.set()
-            await asyncio.Event().wait()
+            await self.go_on.wait()
         return types.ListToolsResult(tools=self.tools)
 
     async def _call(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -87,7 +87,7 @@ class SessionsClient:
         self,
         text: str,
         *,
-        tools: list[str] | None = None,
+        tools: list[str] | Literal["all"] | None = None,
         keep_open: bool = True,
         function_calling: str | None = None,
     ) -> SessionView:
@@ -95,7 +95,7 @@ class SessionsClient:
 
         Args:
             text: the message.
-            tools: names of the tools that the model may call; None for all.
+            tools: names of the tools that the model may call; None for the server's default.
             keep_open: after an answer it waits for its user, and does not end.
             function_calling: sync, sync_parallel or async; None for the server's default.
         """

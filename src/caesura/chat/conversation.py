@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Literal
 
 from caesura.chat.client import Refused, SessionsClient
 from caesura.chat.display import Display
@@ -51,7 +52,7 @@ class Conversation:
         client: of its server.
         display: where it is shown.
         put: called with all news, which come back through `take`.
-        tools: names of the tools of new sessions; None for all.
+        tools: names of the tools of new sessions; None for the server's default.
         function_calling: what happens at calls of new sessions; None for the server's default.
         keeps_open: new sessions wait for their user after an answer, and do not end.
         is_attended: its user sees what they type, so that it is not shown again, and waits
@@ -70,7 +71,7 @@ class Conversation:
         display: Display,
         put: Callable[[News], None],
         *,
-        tools: list[str] | None,
+        tools: list[str] | Literal["all"] | None,
         function_calling: str | None = None,
         keeps_open: bool,
         is_attended: bool,

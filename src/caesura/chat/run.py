@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from caesura.chat.client import SessionsClient
 from caesura.chat.conversation import Conversation
@@ -28,7 +29,7 @@ class ChatSettings:
         api_key: of the server, if it asks for one.
         model: the name that the server must serve; None for whatever it serves.
         session_id: the session to go on with; None for a new one.
-        tools: names of the tools of a new session; None for all.
+        tools: names of the tools of a new session; None for the server's default.
         message: the only message, without a dialogue; None for a dialogue.
         function_calling: what happens at calls of a new session; None for the server's default.
     """
@@ -37,7 +38,7 @@ class ChatSettings:
     api_key: str | None = None
     model: str | None = None
     session_id: str | None = None
-    tools: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | Literal["all"] | None = None
     message: str | None = None
     function_calling: str | None = None
 
@@ -67,7 +68,7 @@ async def _chat(settings: ChatSettings) -> Outcome:
             client,
             display,
             inbox.put_nowait,
-            tools=None if settings.tools is None else list(settings.tools),
+            tools=list(tools) if isinstance(tools := settings.tools, tuple) else tools,
             function_calling=settings.function_calling,
             keeps_open=settings.message is None,
             is_attended=source.is_terminal,

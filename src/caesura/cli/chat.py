@@ -46,7 +46,8 @@ def chat(
         api_key: Its API key. A session belongs to the key that created it.
         model: Leave if the server serves another model than this.
         session: Continue this session instead of a new one.
-        tools: Tools that new sessions may call, or none; by default what the server offers.
+        tools: Tools that new sessions may call, or all, or none; by default what the server
+            is set to.
         message: Send only this message, write the answer to stdout and everything else to stderr,
             and leave. If the session waits for a human, this is the answer.
         function_calling: What new sessions do at a call: wait for its result, run adjacent calls
@@ -54,9 +55,14 @@ def chat(
     """
     from caesura.chat import ChatSettings, run_chat
 
-    chosen = None if tools is None else () if tools == "none" else tuple(_names(tools))
+    chosen = _chosen(tools)
     return run_chat(ChatSettings(url, api_key, model, session, chosen, message, function_calling))
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _chosen(tools: str | None) -> tuple[str, ...] | Literal["all"] | None:
+    match tools:
+        case None | "all":
+            return tools
+        case "none":
+            return ()
+    return tuple(name.strip() for name in tools.split(",") if name.strip())

@@ -35,6 +35,7 @@ class Command:
 COMMANDS = (
     Command("serve", "Serve a model with pauses: vLLM's server and Caesura's sessions.", _SERVING),
     Command("chat", "Talk to a session of a server, in the terminal.", _SERVING),
+    Command("keys", "Make API keys with names.", _SERVING),
     Command("doctor", "Say what is installed, what it can do, and what is missing.", _SERVING),
     Command("demo", "Show what Caesura is for, on this machine.", _LABORATORY),
     Command("bench", "Compare policies on the real engine; or modes of calling.", _LABORATORY),

@@ -16,7 +16,7 @@ SEED = 0
 _HOST_MEMORY_BYTES = 128 * 2**20
 _KV_MEMORY_BYTES = 64 * 2**20
 _PORT = "8000"  # vLLM's
-_SESSIONS = '[sessions]\nfunction_calling = "async"\n'
+_SESSIONS = '[sessions]\nfunction_calling = "async"\ndefault_tools = "all"\n'
 _QUESTION, _TOOL, _CODE = "What is the stock of K4821?", "stock", "K4821"
 _LONG_QUESTION = "Tell me the owner of K4821, the status of 773412 and the stock of B1203."
 

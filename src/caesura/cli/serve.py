@@ -125,13 +125,13 @@ def access_flags(config: CaesuraConfig, flags: Sequence[str], *, is_demo: bool) 
     given, added = with_yaml(flags), []
     if not config.api_docs and argument_value(given, DOCS_OFF) is None:
         added.append(DOCS_OFF)
-    if given_keys(argument_values(given, "--api-key")):
+    settings = server_configuration(config.config_file).settings
+    if given_keys(argument_values(given, "--api-key")) or settings.keys:
         return added
     host, uds = argument_value(given, "--host"), argument_value(given, "--uds")
     if host is None and uds is None:
         host = LOOPBACK
         added += ["--host", LOOPBACK]
-    settings = server_configuration(config.config_file).settings
     has_tools = bool(settings.tools or settings.mcp or (is_demo and not config.config_file))
     require_closed(host, uds, has_tools=has_tools, insecure=config.insecure_no_key)
     return added

@@ -1,11 +1,11 @@
 """The body of a call: one JSON object that names a tool and gives it arguments."""
 
-import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from caesura.cml.faults import ErrorKind, ProtocolError, excerpt
-from caesura.cml.frames import JsonObject, JsonValue, json_text
+from caesura.cml.frames import JsonObject, JsonValue
+from caesura.cml.strict_json import UnsoundJson, read_json
 
 _LISTED_TOOLS = 50
 
@@ -48,22 +48,11 @@ class KnownTools:
 
 
 def read_body(text: str, nesting: int) -> Invocation | ProtocolError:
-    """Read an unescaped body, nested at most `nesting` levels deep.
-
-    Stricter than `json`: no names given twice, no infinite numbers, no text that is not Unicode.
-    Different readers would take each of these for different values.
-    """
+    """Read an unescaped body, whose arguments are nested at most `nesting` levels deep."""
     try:
-        value: JsonValue = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_refuse_constant
-        )
-        if _depth(value, limit=nesting) > nesting:
-            raise ValueError(f"nested deeper than {nesting} levels")
-        json_text(value).encode()
-    except RecursionError:
-        return _malformed(f"nested deeper than {nesting} levels")
-    except ValueError as error:
-        return _malformed(str(error))
+        value = read_json(text, nesting + 1)
+    except UnsoundJson as error:
+        return ProtocolError(ErrorKind.MALFORMED_JSON, f"The body is not valid JSON: {error}.")
     return _invocation(value)
 
 
@@ -79,38 +68,6 @@ def _invocation(value: JsonValue) -> Invocation | ProtocolError:
     if unknown := sorted(value.keys() - {"name", "arguments"}):
         return _unsuitable(f"{excerpt(unknown[0])} is neither name nor arguments")
     return Invocation(name, arguments)
-
-
-def _object(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("a name is given twice in one object")
-    return members
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _depth(value: JsonValue, limit: int) -> int:
-    """How deep arrays and objects are nested; stops counting beyond `limit`."""
-    depth = 0
-    level: list[JsonValue] = [value]
-    while depth <= limit:
-        containers = [item for item in level if isinstance(item, dict | list)]
-        if not containers:
-            break
-        depth += 1
-        level = [
-            inner
-            for container in containers
-            for inner in (container.values() if isinstance(container, dict) else container)
-        ]
-    return depth
-
-
-def _malformed(reason: str) -> ProtocolError:
-    return ProtocolError(ErrorKind.MALFORMED_JSON, f"The body is not valid JSON: {reason}.")
 
 
 def _unsuitable(reason: str) -> ProtocolError:

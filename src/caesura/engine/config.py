@@ -5,9 +5,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from caesura.allowance import memory
 from caesura.errors import ConfigurationError
 from caesura.policy import DEFAULT_POLICY, make_policy
 from caesura.units import format_size, parse_size
@@ -190,14 +190,15 @@ def check_supported(
 
 
 def check_host_memory(host_memory_bytes: int) -> None:
-    """Refuse a host pool that the machine cannot hold.
+    """Refuse a host pool that the machine cannot hold, or the container.
 
     Raises:
-        ConfigurationError: it is larger than the machine's memory.
+        ConfigurationError: it is larger than all memory that this process may use.
     """
-    total_bytes = psutil.virtual_memory().total
-    if host_memory_bytes > total_bytes:
+    allowed = memory()
+    if host_memory_bytes > allowed.total_bytes:
+        whose = "this container may use" if allowed.is_limited else "this machine has"
         raise ConfigurationError(
-            f"host memory of {format_size(host_memory_bytes)} is more than this machine has "
-            f"({format_size(total_bytes)}); give a smaller --host-memory"
+            f"host memory of {format_size(host_memory_bytes)} is more than {whose} "
+            f"({format_size(allowed.total_bytes)}); give a smaller --host-memory"
         )

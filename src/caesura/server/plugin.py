@@ -60,9 +60,11 @@ class CaesuraPlugin:
             return
         config = CaesuraConfig.from_vllm(engine_client.vllm_config)
         settings = server_configuration(config.config_file).settings
-        state.caesura_access = access = Access.of_server(args, config.allowed_hosts)
+        state.caesura_settings = settings
+        state.caesura_access = access = Access.of_server(args, config.allowed_hosts, settings.keys)
         state.caesura_supervisor = Supervisor()
         state.caesura_owners = Owners(access.has_keys)
+        access.require_operators(settings)
         if not access.has_keys:
             has_tools = bool(settings.tools or settings.mcp)
             require_closed(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from caesura.cml import Mode
+from caesura.server.keys import KeyName, KeySection
 from caesura.server.sessions.signatures import signing_key
 from caesura.session.limits import Limits
 from caesura.session.records import AskedProtocol
@@ -98,6 +99,10 @@ class SessionsSection(_Section):
         "or `async` ([guide](../how-to/run-tools.md#calls-that-run-while-the-model-writes)). By "
         "default as the model's own tool-call format has it.",
     )
+    default_tools: list[str] | Literal["all"] = Field(
+        default=[],
+        description="The tools of sessions that do not say which they want, or `all`.",
+    )
     protocol: AskedProtocol | None = Field(
         default=None,
         description="How the model is told of calls in these modes: `cml`, markers that are "
@@ -187,9 +192,31 @@ class ServerSettings(Settings):
     server: ServerSection = Field(
         default_factory=ServerSection, description="The HTTP side: `[server]`."
     )
+    keys: dict[KeyName, KeySection] = Field(
+        default_factory=dict, description="API keys with names: `[keys.NAME]`."
+    )
     webhook: WebhookSection | None = Field(
         default=None, description="Who is told of questions to humans: `[webhook]`."
     )
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        names: dict[str, str] = {}
+        limits: dict[str, tuple[str, Limits]] = {}
+        for name, key in self.keys.items():
+            if names.setdefault(key.hash, name) != name:
+                raise ValueError(f"keys {names[key.hash]!r} and {name!r} are the same key")
+            limited = key.limited(Limits())
+            other, others = limits.setdefault(key.owner or name, (name, limited))
+            if others != limited:
+                raise ValueError(
+                    f"keys {other!r} and {name!r} have one owner: give both the same limits"
+                )
+        return self
+
+    def owner_limits(self, limits: Limits) -> dict[str, Limits]:
+        """The limits of owners whose keys have their own."""
+        return {key.owner or name: key.limited(limits) for name, key in self.keys.items()}
 
 
 def server_configuration(file: Path | None) -> Configuration[ServerSettings]:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Sequence
 
 from pydantic import JsonValue
@@ -47,7 +46,6 @@ class Agents:
         self._limits = workplace.limits
         self._running: dict[str, Agent] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._started_seconds = workplace.store.clock() - time.monotonic()
 
     async def start(self) -> None:
         """Bring back every session that had not ended.
@@ -109,7 +107,7 @@ class Agents:
     async def _create(
         self, owner: str, spec: SessionSpec, keys: Sequence[RequestKey], session_id: str | None
     ) -> Agent:
-        work, limits = self._work, self._limits
+        work, limits = self._work, self._work.limits_of(owner)
         few = (
             work.store.require_few_open(owner, limits.open_sessions_per_owner),
             work.store.require_few_made(owner, limits.sessions_per_minute),
@@ -121,6 +119,10 @@ class Agents:
         except KeyError as error:
             raise ValueError(work.executor.absence(str(error.args[0]))) from error
         spec = work.formats.settled(spec)
+        longest = min(
+            limits.max_tokens or work.dialogue.max_context_tokens, work.dialogue.max_context_tokens
+        )
+        spec = spec.settled(work.dialogue.sampling, longest)
         # In a thread: a long conversation takes a while to tokenise.
         token_ids = await asyncio.to_thread(first_prompt, spec, definitions, work)
         require_room(len(token_ids), work.dialogue.max_context_tokens)
@@ -288,12 +290,9 @@ class Agents:
     # Limits
 
     async def sweep(self) -> None:
-        """End sessions that were idle for too long, and forget those that ended long ago.
-
-        A clock that jumps ahead while the server runs makes none of them older.
-        """
+        """End sessions that were idle for too long, and forget those that ended long ago."""
         store, limits = self._work.store, self._limits
-        now = min(store.clock(), self._started_seconds + time.monotonic())
+        now = store.clock()
         for agent in self.running:
             if agent.phase is Phase.IDLE and now - agent.active_seconds > limits.idle_seconds:
                 await agent.cancel(SessionEnding.EXPIRED)

@@ -283,7 +283,7 @@ class CmlAgent(Agent):
         self, tokens: Sequence[int], course: Course, *changes: Statement, reports: Sequence[Report]
     ) -> None:
         stored = self._work.store.set_course(self.id, course)
-        pieces = 2 * self.spec.max_tokens
+        pieces = 2 * self.spec.turn_tokens
         await self._advance(tokens, stored, *changes, reports=reports, pieces=pieces)
         self._course = course
         self._reported_phase = self.phase

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from caesura.session.protocol import SamplingDefaults
 from caesura.session.records import Message
 
 
@@ -80,9 +81,11 @@ class Dialogue(Protocol):
 
     Attributes:
         max_context_tokens: no conversation may get as long as this.
+        sampling: how the model is sampled where nobody says.
     """
 
     max_context_tokens: int
+    sampling: SamplingDefaults
 
     def prompt(
         self, messages: Sequence[Message], tools: Sequence[dict[str, JsonValue]]

@@ -14,6 +14,7 @@ from caesura.cml.futures import (
     ready_text,
     unknown_text,
 )
+from caesura.cml.strict_json import UnsoundJson, read_json
 from caesura.session.dialogue import Dialogue, WrittenCall
 from caesura.session.protocol import StopReason
 from caesura.session.records import CallRecord, EventType, Message, Phase, SessionRecord
@@ -189,8 +190,8 @@ def _joined(first: str, content: JsonValue) -> JsonValue:
 def _future(record: CallRecord) -> str:
     """What a call of the tool that waits waits for; empty if it does not say."""
     try:
-        arguments = json.loads(record.call.arguments_text)
-    except ValueError:
+        arguments = read_json(record.call.arguments_text)
+    except UnsoundJson:
         return ""
     future = arguments.get("future") if isinstance(arguments, dict) else None
     return future if isinstance(future, str) else ""

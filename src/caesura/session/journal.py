@@ -82,6 +82,7 @@ class Journal:
             "approval_id": question.key,
             "accepted": answer.accepted,
             "reason": answer.reason,
+            "by": answer.by,
         }
         await self._events.commit(reports=[(EventType.ANSWERED, told)])
         return answer

@@ -53,8 +53,9 @@ class Limits:
         }
         lowered = {}
         for field, (setting, ceiling) in ceilings.items():
-            if ceiling is None or getattr(spec, field) <= ceiling:
-                continue
+            value = getattr(spec, field)
+            if ceiling is None or value is None or value <= ceiling:
+                continue  # what is not said is settled within them: `SessionSpec.settled`
             if field in spec.model_fields_set:
                 raise ValueError(f"{field}: {ceiling} at most here (sessions.{setting})")
             lowered[field] = ceiling

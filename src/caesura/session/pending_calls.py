@@ -77,7 +77,13 @@ class PendingCalls:
     def add(
         self, name: str, arguments_text: str, turn: int, label: str | None = None
     ) -> CallRecord:
-        """A new call, to be written down before it is run."""
+        """A new call, to be written down before it is run.
+
+        What is no Unicode could not be written: it stays what it is in JSON, and is refused as
+        arguments.
+        """
+        name = name.encode(errors="replace").decode()
+        arguments_text = arguments_text.encode(errors="backslashreplace").decode()
         last = [record.position for record in self.records if record.turn == turn]
         position = max(last, default=-1) + 1
         call = ToolCall(f"call_{uuid.uuid4().hex}", name, arguments_text, self._session_id)

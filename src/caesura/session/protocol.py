@@ -33,6 +33,9 @@ class Sampling:
         ignore_eos: go on after the end-of-sequence token (for replays of fixed lengths).
         temperature: 0 is greedy.
         seed: seed of the sampler, when `temperature` is above 0.
+        top_p, top_k, min_p: which tokens are sampled from; by default all.
+        repetition_penalty, presence_penalty, frequency_penalty: of tokens that are there already;
+            by default none.
         frames: how the session's CML frames end and guard its turns; None for none. Such a
             session's end-of-sequence token ends the turn and is not part of the output.
         grammar: what the turn may be, in a language of the engine; None: anything.
@@ -46,10 +49,40 @@ class Sampling:
     ignore_eos: bool = False
     temperature: float = 0.0
     seed: int | None = None
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     frames: FrameRules | None = None
     grammar: str | None = None
     extra: Mapping[str, object] | None = None
     salt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingDefaults:
+    """How a served model is sampled where a request does not say.
+
+    Those who trained it have advised that, or the operator has said so.
+
+    Attributes:
+        max_tokens: tokens to generate at most in a turn; None: as many as there is room for.
+        most_tokens: the operator's limit, which no request exceeds; None for none.
+        temperature, top_p, top_k, min_p: as `Sampling` has them.
+        repetition_penalty, presence_penalty, frequency_penalty: as `Sampling` has them.
+    """
+
+    max_tokens: int | None = None
+    most_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

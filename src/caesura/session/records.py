@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from caesura.cml import AtEnd, Mode
-from caesura.session.protocol import Sampling
+from caesura.session.protocol import Sampling, SamplingDefaults
 from caesura.tools.call import Answer, CallResult, Question, ToolCall
 
 Message = dict[str, JsonValue]
@@ -58,7 +58,34 @@ AskedProtocol = Annotated[Protocol, BeforeValidator(_not_removed)]
 """A protocol that somebody asks for; of one that there was they are told what to use instead."""
 
 
-class SessionSpec(BaseModel):
+class SampledFields(BaseModel):
+    """How tokens are sampled; what is not said is as the served model's defaults have it."""
+
+    temperature: float | None = Field(None, ge=0.0, le=2.0, description="0 is greedy.")
+    top_p: float | None = Field(
+        None, gt=0.0, le=1.0, description="Sample from the likeliest tokens of this sum."
+    )
+    top_k: int | None = Field(
+        None, ge=-1, le=2**31 - 1, description="Sample from so many tokens; 0 or -1: from all."
+    )
+    min_p: float | None = Field(
+        None, ge=0.0, le=1.0, description="Leave out tokens below this share of the likeliest."
+    )
+    repetition_penalty: float | None = Field(
+        None, gt=0.0, le=100.0, description="Above 1 against tokens of the context."
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2.0, le=2.0, description="Above 0 against tokens of the turn."
+    )
+    frequency_penalty: float | None = Field(
+        None, ge=-2.0, le=2.0, description="The same, by how often they occur."
+    )
+
+
+SAMPLED = tuple(SampledFields.model_fields)
+
+
+class SessionSpec(SampledFields):
     """What a session is created with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,8 +94,14 @@ class SessionSpec(BaseModel):
     tools: list[str] | None = Field(
         None, description="Names of configured tools that the model may call; all by default."
     )
-    max_tokens: int = Field(1024, ge=1, description="Tokens generated per turn at most.")
-    temperature: float = Field(1.0, ge=0.0, le=2.0, description="0 is greedy.")
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=2**31 - 1,
+        description="Tokens generated per turn at most; by default as many as the context has room "
+        "for. Defaults of this and of how tokens are sampled are the served model's own, or those "
+        "of `--override-generation-config`, as for all other routes.",
+    )
     seed: int | None = Field(None, description="Seed of the sampler.")
     function_calling: Mode | None = Field(
         None,
@@ -98,10 +131,38 @@ class SessionSpec(BaseModel):
         False, description="It is cancelled when the server starts again: nobody would read it."
     )
     metadata: dict[str, str] = Field(default_factory=dict, description="Kept as it is.")
+    made_by: str | None = Field(None, description="The name of the API key that has made it.")
+
+    def settled(self, defaults: SamplingDefaults, context_tokens: int) -> Self:
+        """The same with everything said about how it is sampled, as it stays for its life.
+
+        Args:
+            defaults: of the served model.
+            context_tokens: how long a context may get, or less: tokens of a turn at most, where
+                the request does not say.
+        """
+        said = {name: getattr(self, name) for name in SAMPLED}
+        filled = {
+            name: getattr(defaults, name) if value is None else value
+            for name, value in said.items()
+        }
+        advised = min(defaults.max_tokens or context_tokens, context_tokens)
+        tokens = self.max_tokens or advised
+        return self.model_copy(
+            update={**filled, "max_tokens": min(tokens, defaults.most_tokens or tokens)}
+        )
+
+    @property
+    def turn_tokens(self) -> int:
+        """Tokens generated per turn at most, once that is settled."""
+        assert self.max_tokens is not None, "the specification is not settled"
+        return self.max_tokens
 
     def sampling(self) -> Sampling:
-        """How its turns are generated."""
-        return Sampling(self.max_tokens, temperature=self.temperature, seed=self.seed)
+        """How its turns are generated; what is not said, in sessions that older versions made, is
+        neutral."""
+        given = {name: value for name in SAMPLED if (value := getattr(self, name)) is not None}
+        return Sampling(self.turn_tokens, seed=self.seed, **{"temperature": 1.0, **given})
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from caesura.session.stretch import Turn
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
 
+_SHORTEST_RESULT = 200  # characters; shorter results are not cut to fit
+
 
 class TurnAgent(Agent):
     """A session whose turns end with their calls.
@@ -103,7 +105,7 @@ class TurnAgent(Agent):
         reader = self._work.dialogue.reader(session.transcript, self._definitions)
         phase = self._work.store.set_phase(self.id, Phase.GENERATING, self.turns)
         await self.events.commit(
-            phase, reports=[self._phase_report()], pieces=2 * self.spec.max_tokens
+            phase, reports=[self._phase_report()], pieces=2 * self.spec.turn_tokens
         )
         return Turn(self.turns, self.events, reader)
 
@@ -115,6 +117,19 @@ class TurnAgent(Agent):
         self._injected.append(messages)
         chat = [user_message(message.text) for message in messages]
         await session.interrupt(await self._rendered(session.transcript, chat))
+
+    async def _fitted(self, chat: Sequence[Message], said: Sequence[Message]) -> list[int]:
+        """Tokens of what tools and then the user say; the longest results are cut if they leave
+        too little of the context for an answer, and the model reads that they were."""
+        longest = self._work.dialogue.max_context_tokens
+        room = longest - len(self._transcript) - min(self.spec.turn_tokens, longest // 4)
+        characters = max((len(str(message["content"])) for message in chat), default=0)
+        tokens = await self._rendered(self._transcript, [*chat, *said])
+        while len(tokens) > room and characters > _SHORTEST_RESULT:
+            characters = int(characters * min(max(room, 1) / len(tokens), 0.9))
+            fitting = [_cut_to(message, characters) for message in chat]
+            tokens = await self._rendered(self._transcript, [*fitting, *said])
+        return tokens
 
     async def _rendered(self, transcript: Sequence[int], chat: Sequence[Message]) -> list[int]:
         """Tokens of messages after a transcript; in a thread, since results may be long."""
@@ -252,7 +267,7 @@ class TurnAgent(Agent):
             reports: what is told of it beside the messages.
         """
         said = [user_message(message.text) for message in messages]
-        tokens = await self._rendered(self._transcript, [*chat, *said])
+        tokens = await self._fitted(chat, said)
         self._calls.remove(delivered)
         self.phase = Phase.GENERATING
         session = self._session
@@ -268,3 +283,14 @@ class TurnAgent(Agent):
         )
         if session is not None and session.state is SessionState.PAUSED:
             await session.resume(tokens)
+
+
+def _cut_to(message: Message, characters: int) -> Message:
+    content = str(message["content"])
+    if len(content) <= characters:
+        return message
+    note = (
+        f"\n[The result was cut: it has {len(content)} characters, and the context has room for "
+        f"{characters} of them. Ask for less.]"
+    )
+    return message | {"content": content[:characters] + note}

@@ -1,5 +1,6 @@
 """What all server-run sessions share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from caesura.session.approvals import Approvals
@@ -27,6 +28,7 @@ class Workplace:
         approvals: what waits for a human.
         formats: how the model is told of calls, where it is not in its own format.
         limits: of what sessions may be and take.
+        owner_limits: those of owners that have their own.
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
         supervisor: runs what goes on in the background.
@@ -41,6 +43,7 @@ class Workplace:
     approvals: Approvals
     formats: CallFormats = field(default_factory=CallFormats)
     limits: Limits = field(default_factory=Limits)
+    owner_limits: Mapping[str, Limits] = field(default_factory=dict)
     left_calls: LeftCalls = field(init=False)
     durations: dict[str, Durations] = field(default_factory=dict)
     supervisor: Supervisor = field(default_factory=Supervisor)
@@ -54,6 +57,10 @@ class Workplace:
         """How the turns of an owner's session are generated."""
         salt = owner if self.separates_owners else None
         return replace(spec.sampling(), salt=salt)
+
+    def limits_of(self, owner: str) -> Limits:
+        """The limits of an owner's sessions."""
+        return self.owner_limits.get(owner, self.limits)
 
     def durations_of(self, owner: str) -> Durations:
         """How long the calls of an owner's sessions take."""

@@ -88,6 +88,7 @@ class Question:
         choices: suggested answers, for `QuestionKind.QUESTION`.
         schema: JSON schema of the answer's content, for `QuestionKind.INPUT`.
         provider: who runs the tool; see `Endpoint.provider`.
+        by_operator: not whoever has made the session answers it, but an operator.
     """
 
     key: str
@@ -100,6 +101,7 @@ class Question:
     choices: tuple[str, ...] = ()
     schema: Mapping[str, JsonValue] | None = None
     provider: str = ""
+    by_operator: bool = False
 
     @property
     def arguments_text(self) -> str:
@@ -116,12 +118,14 @@ class Answer:
         text: the answer to a question.
         content: the data that were asked for.
         reason: why it was refused; the model reads it.
+        by: the name of the API key that it was given with.
     """
 
     accepted: bool
     text: str | None = None
     content: JsonValue = None
     reason: str | None = None
+    by: str | None = None
 
 
 class CallJournal(Protocol):

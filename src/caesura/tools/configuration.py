@@ -83,7 +83,7 @@ def load_configuration(
             file, line and key, and says what to do.
     """
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -109,7 +109,11 @@ def load_configuration(
 
 def _syntax_error(file: Path, text: str, message: str) -> str:
     position = _POSITION.search(message)
-    line = int(position["line"]) if position and position["line"] else len(text.splitlines())
+    line = (
+        int(position["line"])
+        if position and position["line"]
+        else len(text.rstrip("\n").split("\n"))
+    )
     return f"{file}:{line}: is not TOML: {_POSITION.sub('', message).strip()}"
 
 

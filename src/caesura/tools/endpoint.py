@@ -76,7 +76,7 @@ class Endpoint(ABC):
     @property
     def asks_human(self) -> bool:
         """Whether its settings put each call before a human, to approve or to answer it."""
-        return self.settings.approve
+        return bool(self.settings.approve)
 
     @property
     def provider(self) -> str:

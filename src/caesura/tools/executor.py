@@ -1,7 +1,6 @@
 """Runs tool calls: checks, cache, approval, slots, time limits, retries."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -13,6 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import JsonValue
 
 from caesura.cml import error_content
+from caesura.cml.strict_json import UnsoundJson, read_json
 from caesura.tools.cache import Outcome, ResultCache, cache_key
 from caesura.tools.call import (
     Answer,
@@ -223,6 +223,7 @@ class Executor:
                 text=f"Run {call.name}?",
                 tool=call.name,
                 arguments=arguments,
+                by_operator=endpoint.settings.approve == "operator",
             )
             answer = await self._ask(endpoint, journal, question)
             if not answer.accepted:
@@ -334,27 +335,17 @@ def _unknown_tool(name: str, names: Iterable[str]) -> AttemptFailed:
 
 
 def parse_arguments(text: str) -> Arguments:
-    """The arguments of a call from the JSON that a model wrote.
+    """The arguments of a call from the JSON that a model wrote, read as in CML.
 
     Raises:
-        InvalidArguments: it is not a JSON object.
+        InvalidArguments: it is not a JSON object, or not sound.
     """
     if len(text) > _LONGEST_ARGUMENTS:
         raise InvalidArguments(f"the arguments are longer than {_LONGEST_ARGUMENTS} characters")
     try:
-        arguments = json.loads(text.strip() or "{}", parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise InvalidArguments(
-            f"the arguments are not JSON: {error.msg} at character {error.pos}"
-        ) from None
-    except RecursionError:
-        raise InvalidArguments("the arguments are nested too deeply") from None
-    except ValueError as error:
+        arguments = read_json(text.strip() or "{}")
+    except UnsoundJson as error:
         raise InvalidArguments(f"the arguments are not JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise InvalidArguments("the arguments must be a JSON object")
     return arguments
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")

@@ -82,8 +82,10 @@ class CallSettings(_Settings):
         "answer: `wait`, the model reads the result and goes on; `finish`, it is completed without "
         "the model; `cancel`, it is cancelled.",
     )
-    approve: bool = Field(
-        default=False, description="A human must approve each call before it runs."
+    approve: bool | Literal["operator"] = Field(
+        default=False,
+        description="A human must approve each call before it runs: whoever has the session; with "
+        '`"operator"` somebody else, with an API key that has `may_approve`.',
     )
 
     @field_validator("max_result_bytes", mode="before")

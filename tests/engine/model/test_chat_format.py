@@ -35,6 +35,18 @@ ONE_CALL = """
 """
 
 
+# As models have it that go on thinking between calls.
+THINKING = """
+{%- for m in messages -%}
+<|im_start|>{{- m.role -}}\n
+{%- if m.reasoning_content -%}<think>{{- m.reasoning_content -}}</think>{%- endif -%}
+{{- m.content or '' -}}
+{%- for c in m.tool_calls or [] -%}<tool_call>{{- c.function.name -}}</tool_call>{%- endfor -%}
+<|im_end|>
+{%- endfor -%}
+"""
+
+
 @pytest.fixture(scope="module")
 def model_config(model_path: str) -> ModelConfig:
     return ModelConfig(model=model_path)
@@ -79,6 +91,20 @@ def test_a_template_of_one_call_per_turn_takes_many_results(model_config: ModelC
         '<|im_end|><|im_start|>ipython"3"<|im_end|><|im_start|>ipython"4"<|im_end|>'
         "<|im_start|>assistant"
     )
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}, {"content": []}])
+def test_reasoning_text_and_calls_of_a_turn_come_back_in_one(
+    model_config: ModelConfig, name: str, content: dict[str, object]
+) -> None:
+    made = chat_format(model_config, THINKING)
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    turn = {"role": "assistant", name: "Hm.", "tool_calls": [call]}
+    shown = decode(model_config, made.prompt([turn | content], ()))
+    assert shown == "<|im_start|>assistant<think>Hm.</think><tool_call>add</tool_call><|im_end|>"
+    said = decode(model_config, made.prompt([turn | {"content": "I look."}], ()))
+    assert said == shown.replace("</think>", "</think>I look.")
 
 
 @pytest.mark.parametrize(
@@ -187,6 +213,25 @@ def test_a_reader_tells_text_from_calls(model_config: ModelConfig) -> None:
     assert shown.strip() == output.text.strip() == "I add."
     (call,) = output.calls
     assert (call.name, json.loads(call.arguments_text)) == ("add", {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "calls"),
+    [
+        ("I look.\n" + CALL, "I look.\n", 1),
+        (CALL + "\nThree essentials.", "\nThree essentials.", 1),
+        ("One. " + CALL + " Two. " + CALL + " Three.", "One.  Two.  Three.", 2),
+        (CALL + "\n" + CALL + "\n", "", 2),
+    ],
+)
+def test_text_around_calls_is_part_of_the_answer(
+    model_config: ModelConfig, written: str, text: str, calls: int
+) -> None:
+    reader = chat_format(model_config).reader([], [TOOL])
+    shown = "".join(reader.feed([token]).text for token in encode(model_config, written))
+    output = reader.finish()
+    assert (output.text, len(output.calls)) == (text, calls)
+    assert output.text.startswith(shown)  # so that a stream can be completed
 
 
 def test_without_tools_calls_are_text(model_config: ModelConfig) -> None:

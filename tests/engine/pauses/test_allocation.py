@@ -99,7 +99,7 @@ def test_a_waiting_request_leaves_running_ones_headroom_while_contexts_pause() -
     on.request("running", 9 * BLOCK_SIZE - 5, 60)
     on.harness.run(until=lambda: bool(on.scheduler.running) and on.free_blocks == 6)
     waiting = on.engine.request("waiting", on.words(5 * BLOCK_SIZE), max_tokens=1)
-    on.scheduler.keeper.forget_contexts(host_copies=False)
+    on.scheduler.keeper.forget_contexts()
     assert on.free_blocks == 7
     manager = on.scheduler.kv_cache_manager
     assert manager.allocate_slots(waiting, 6 * BLOCK_SIZE) is None, "only five: two are kept free"

@@ -121,8 +121,9 @@ def test_tokens_for_a_session_that_was_just_let_go_do_not_start_another(
 
 
 @every_mode()
+@pytest.mark.parametrize("reset_connector", [False, True])
 def test_a_reset_of_the_prefix_cache_forgets_paused_contexts(
-    in_flight: int, runner: RunnerVersion
+    in_flight: int, runner: RunnerVersion, reset_connector: bool
 ) -> None:
     shape = Shape(
         in_flight=in_flight,
@@ -139,7 +140,7 @@ def test_a_reset_of_the_prefix_cache_forgets_paused_contexts(
     host = stage.host
     assert host.used_slots > 0
     assert pause.copy_requested
-    assert stage.scheduler.reset_prefix_cache(reset_connector=True)
+    assert stage.scheduler.reset_prefix_cache(reset_connector=reset_connector)
     assert host.used_slots == 0
     assert (pause.copied_tokens, pause.copy_requested) == (0, False)
     stage.extend(session, 20)

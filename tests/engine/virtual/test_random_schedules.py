@@ -158,7 +158,7 @@ def play(scenario: Scenario) -> Harness:
     for number in range(scenario.conversations):
         delay = rng.uniform(0, scenario.spread_seconds)
         harness.after(delay, lambda number=number: start(ConversationClient, f"client-{number}"))
-    for forget in (_overwrite, _overwrite, _overwrite, _reset, _reset_all):
+    for forget in (_overwrite, _overwrite, _overwrite, _reset):
         for _ in range(scenario.resets):
             delay = rng.uniform(0, 2 * scenario.spread_seconds + scenario.habits.think_seconds)
             harness.after(delay, partial(forget, harness))
@@ -177,10 +177,6 @@ def _overwrite(harness: Harness) -> None:
 
 def _reset(harness: Harness) -> None:
     harness.engine.scheduler.reset_prefix_cache()
-
-
-def _reset_all(harness: Harness) -> None:
-    harness.engine.scheduler.reset_prefix_cache(reset_connector=True)
 
 
 @pytest.mark.parametrize("connected", [False, True], ids=["device-only", "host-copies"])

@@ -201,3 +201,19 @@ def test_arrivals_come_at_the_rate_and_stretch_with_it() -> None:
 def test_a_rate_of_zero_is_refused() -> None:
     with pytest.raises(WorkloadError, match="rate"):
         poisson_arrivals(3, 0, seed=0)
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_marks_and_separators_inside_of_a_file_are_text(tmp_path: Path, line_break: str) -> None:
+    segments = [{"append": 5, "output": 5}]
+    ids = ["a\u2028b", "c\u0085d", "e\u2029f\x0cg"]
+    lines = [
+        json.dumps({"id": one, "class": "c", "segments": segments}, ensure_ascii=False)
+        for one in ids
+    ]
+    file = tmp_path / "t.jsonl"
+    file.write_bytes(("\ufeff" + line_break.join([*lines, "", ""])).encode())
+    assert [session.id for session in load_jsonl(file)] == ids
+    file.write_bytes(line_break.join([*lines, lines[0][:20]]).encode())
+    with pytest.raises(WorkloadError, match=r"t\.jsonl:4: "):
+        load_jsonl(file)

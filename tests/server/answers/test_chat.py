@@ -98,23 +98,23 @@ async def test_calls_and_results_are_shown_to_who_asks(tmp_path: Path) -> None:
         ({"logprobs": True}, "logprobs"),
         ({"stop": ["x"]}, "stop"),
         ({"stop": "x"}, "stop"),
-        ({"top_p": 0.5}, "top_p"),
-        ({"frequency_penalty": 1}, "frequency_penalty"),
+        ({"top_p": 0}, "top_p"),
+        ({"frequency_penalty": 3}, "frequency_penalty"),
         ({"logit_bias": {"1": 5}}, "logit_bias"),
         ({"tools": [{"type": "function", "function": {"name": "mine"}}]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"extra_body": {"caesura": ALL, "top_k": 3}}, "top_k"),
+        ({"extra_body": {"caesura": ALL, "top_k": -3}}, "top_k"),
         ({"extra_body": {"caesura": {"tools": "some"}}}, "caesura.tools"),
         ({"extra_body": {"caesura": {"tools": "all", "show": 1}}}, "caesura.show"),
-        ({"extra_body": {"caesura": {"tools": ["nothing"]}}}, None),
+        ({"extra_body": {"caesura": {"tools": ["nothing"]}}}, "caesura.tools"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "messages"),
     ],
 )
 async def test_what_cannot_be_honoured_is_refused(
-    tmp_path: Path, fields: dict[str, Any], param: str | None
+    tmp_path: Path, fields: dict[str, Any], param: str
 ) -> None:
     async with served(tmp_path / "db", tool(add)) as server:
         with pytest.raises(openai.BadRequestError) as refused:
@@ -208,6 +208,15 @@ async def test_other_requests_reach_vllm_as_they_came(tmp_path: Path, body: byte
             answer = await server.client.post(place, content=body, headers=JSON)
             assert answer.json() == {"from": "vllm"}
         assert server.untouched == [body, body]
+
+
+async def test_a_body_of_ours_that_is_too_deep_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path / "db") as server:
+        body = b'{"caesura": ' + b"[" * 5000
+        answer = await server.client.post("/v1/responses", content=body, headers=JSON)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "body_too_complex"
+        assert not server.untouched
 
 
 async def test_a_body_beyond_the_limit_is_refused(tmp_path: Path) -> None:

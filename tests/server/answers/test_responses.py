@@ -1,6 +1,7 @@
 """Responses with server-run tools, as OpenAI's client reads them."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,13 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from caesura.server.answers.response_input import (
-    InputCall,
-    InputMessage,
-    InputResult,
-    input_messages,
-)
+from caesura.server.answers.response_input import Input, input_messages
 from server.served import Served, human, served
 from session.workplace import tool
 
 ADD = 'first <<add {"x": 1, "y": 2}>>\nthat is it'
 TEXTS = ["heard: . first ", "heard: 3. that is it"]
+INPUT: TypeAdapter[Any] = TypeAdapter(Input)
 EVENT = TypeAdapter(ResponseStreamEvent)
 SHOWN = {"tools": "all", "show_calls": True}
 
@@ -154,6 +151,49 @@ async def test_a_background_response_can_be_cancelled(tmp_path: Path) -> None:
             assert (await client.responses.cancel(begun.id)).status == "cancelled"
 
 
+async def test_a_stored_response_is_streamed_from_its_beginning(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", human()) as server:
+        client = server.openai()
+        asked = asking('<<ask {"question": "well?"}>>\nend', background=True, stream=True)
+        stream = await client.responses.create(**asked)
+        begun = await anext(aiter(stream))
+        await stream.close()  # the client is gone; the response goes on
+        question = await server.asked()
+        again = await client.responses.retrieve(begun.response.id, stream=True)
+        reading = asyncio.create_task(_read(again))
+        await server.client.post(
+            f"/v1/approvals/{question['id']}", json={"accepted": True, "text": "yes"}
+        )
+        for events in (
+            await reading,
+            await _read(await client.responses.retrieve(begun.response.id, stream=True)),
+        ):
+            assert [event.sequence_number for event in events] == list(range(len(events)))
+            assert events[0].type == "response.created"
+            assert events[-1].type == "response.completed"
+            assert events[-1].response.output[-1].content[0].text == "heard: yes. end"
+            assert events[-1].response.background is True
+            plain = await client.responses.retrieve(begun.response.id)
+            assert events[-1].response.model_dump() == plain.model_dump()
+
+
+async def _read(stream: Any) -> list[Any]:
+    return [event async for event in stream]
+
+
+async def test_what_a_stored_response_cannot_do_is_said(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", tool(add)) as server:
+        client = server.openai()
+        response = await client.responses.create(**asking(ADD))
+        assert (await client.responses.retrieve(response.id)).background is False
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.retrieve(response.id, stream=True, starting_after=4)
+        assert refused.value.param == "starting_after"
+        with pytest.raises(openai.APIStatusError) as kept:
+            await client.responses.delete(response.id)
+        assert (kept.value.status_code, kept.value.code) == (405, "not_deletable")
+
+
 async def test_a_client_that_leaves_ends_its_session(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human()) as server:
         client = server.openai()
@@ -173,32 +213,137 @@ async def test_a_client_that_leaves_ends_its_session(tmp_path: Path) -> None:
         ({"include": ["reasoning.encrypted_content"]}, "include"),
         ({"text": {"format": {"type": "json_object"}}}, "text"),
         ({"truncation": "auto"}, "truncation"),
-        ({"top_p": 0.3}, "top_p"),
+        ({"top_p": 1.3}, "top_p"),
         ({"input": []}, "input"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, None),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0"),
     ],
 )
 async def test_what_cannot_be_honoured_is_refused(
-    tmp_path: Path, fields: dict[str, Any], param: str | None
+    tmp_path: Path, fields: dict[str, Any], param: str
 ) -> None:
     async with served(tmp_path / "db", tool(add)) as server:
         with pytest.raises(openai.BadRequestError) as refused:
             await server.openai().responses.create(**(asking(ADD) | fields))
-        if param is not None:
-            assert refused.value.param == param
+        assert refused.value.param == param
         assert server.agents.running == ()
 
 
+def messages_of(*items: dict[str, Any]) -> list[dict[str, Any]]:
+    return input_messages(None, INPUT.validate_python(list(items)))
+
+
+def said(text: str, role: str = "assistant") -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "output_text", "text": text, "annotations": []}]}
+
+
+def called(call_id: str, name: str = "a") -> dict[str, Any]:
+    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": "{}"}
+
+
+def result(call_id: str, output: Any) -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": call_id, "output": output}
+
+
+def thought(*texts: str, **more: Any) -> dict[str, Any]:
+    content = [{"type": "reasoning_text", "text": text} for text in texts]
+    return {"type": "reasoning", "id": "rs_1", "summary": [], "content": content, **more}
+
+
 def test_items_of_the_input_become_messages() -> None:
-    items = [
-        InputMessage(role="user", content="hello"),
-        InputCall(type="function_call", call_id="1", name="a", arguments="{}"),
-        InputCall(type="function_call", call_id="2", name="b", arguments="{}"),
-        InputResult(type="function_call_output", call_id="1", output="one"),
-        InputResult(type="function_call_output", call_id="2", output="two"),
-    ]
-    messages = input_messages("be kind", items)
+    items = [said("hello", "user"), called("1"), called("2"), result("1", "one"), result("2", "2")]
+    messages = input_messages("be kind", INPUT.validate_python(items))
     roles = [message["role"] for message in messages]
     assert roles == ["system", "user", "assistant", "tool", "tool"]
     assert [call["id"] for call in messages[2]["tool_calls"]] == ["1", "2"]
     assert messages[3] == {"role": "tool", "tool_call_id": "1", "content": "one"}
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [thought("Hm. ", "Yes."), said("I look."), called("1")],
+        [said("I look."), thought("Hm. Yes."), called("1")],
+        [called("1"), thought("Hm. Yes."), {"role": "assistant", "content": "I look."}],
+    ],
+)
+def test_what_the_model_wrote_in_one_turn_is_one_message(items: list[dict[str, Any]]) -> None:
+    written, returned = messages_of(*items, result("1", "one"))
+    assert (written["role"], written["content"]) == ("assistant", "I look.")
+    assert written["reasoning"] == "Hm. Yes."
+    assert [call["id"] for call in written["tool_calls"]] == ["1"]
+    assert returned["tool_call_id"] == "1"
+
+
+def test_what_the_model_wrote_behind_a_result_is_a_message_of_its_own() -> None:
+    messages = messages_of(called("1"), result("1", "one"), said("It is one."), said("Truly."))
+    assert [message["role"] for message in messages] == ["assistant", "tool", "assistant"]
+    assert messages[0]["content"] == ""
+    assert messages[2] == {"role": "assistant", "content": "It is one.\n\nTruly."}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        thought(content=None, encrypted_content="gAAAA"),
+        thought(content=None, summary=[{"type": "summary_text", "text": "It thought."}]),
+        thought(),
+        thought(""),
+    ],
+)
+def test_reasoning_that_cannot_be_read_is_left_out(item: dict[str, Any]) -> None:
+    assert messages_of(said("hi", "user"), item, said("hello")) == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+    ]
+
+
+def test_texts_in_several_parts_stay_apart_as_in_a_chat() -> None:
+    parts = [{"type": "input_text", "text": text} for text in ("one", "two")]
+    texts = [{"type": "text", "text": text} for text in ("one", "two")]
+    user, returned = messages_of({"role": "user", "content": parts}, result("1", parts))
+    assert user["content"] == returned["content"] == texts
+    assert messages_of(result("1", []), result("2", parts[:1]))[1]["content"] == "one"
+
+
+@pytest.mark.parametrize("show_calls", [True, False])
+async def test_an_output_is_taken_as_the_next_input(tmp_path: Path, show_calls: bool) -> None:
+    async with served(tmp_path / "db", tool(add)) as server:
+        client = server.openai()
+        caesura = {"tools": "all", "show_calls": show_calls}
+        first = await client.responses.create(**asking(ADD, caesura))
+        output = [item.model_dump(exclude_none=True) for item in first.output]
+        history = [{"role": "user", "content": ADD}, thought("Hm."), *output]
+        again = [*history, {"role": "user", "content": "say it"}]
+        second = await client.responses.create(**asking(again, caesura))
+        assert second.status == "completed"
+        transcript = await server.client.get(
+            f"/v1/sessions/{second.caesura['session_id']}/transcript"
+        )
+        assert [item["role"] for item in transcript.json()["items"]] == [
+            "user", "assistant", *(["tool", "assistant"] if show_calls else []), "user", "assistant"
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "message"),
+    [
+        ([{"type": "item_reference", "id": "x"}], "input.0", "items of type message, reasoning"),
+        ([result("1", [{"type": "input_image"}])], "input.0.output.0", "sessions take text only"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "input.0.content.0.text", "required"),
+        ([{"role": "tool", "content": "x"}], "input.0.role", "'system', 'developer'"),
+        ([{"type": "function_call", "name": "x"}], "input.0.call_id", "required"),
+        ([7], "input.0", "items of type message, reasoning"),
+        (7, "input", "valid list"),
+        ([said("\ud800", "user")], "input.0.content.0.text", "text must be Unicode"),
+    ],
+)
+async def test_an_item_that_cannot_be_taken_is_named(
+    tmp_path: Path, given: Any, param: str, message: str
+) -> None:
+    async with served(tmp_path / "db", tool(add)) as server:
+        body = {"input": given, "caesura": {"tools": "all"}}
+        answer = await server.client.post("/v1/responses", content=json.dumps(body))
+        assert answer.status_code == 400, answer.text
+        error = answer.json()["error"]
+        assert error["param"] == param
+        assert message in error["message"]

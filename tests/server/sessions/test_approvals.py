@@ -73,6 +73,24 @@ async def test_an_answer_must_fit_its_question(
         assert (await server.client.post(place, json=right)).status_code == 200
 
 
+@pytest.mark.parametrize("wrong", ["\ud800", float("nan"), float("-inf"), [["\udfff"]]])
+@pytest.mark.parametrize("place", ["name", "value"])
+async def test_data_that_nobody_could_read_again_are_refused(
+    tmp_path: Path, wrong: Any, place: str
+) -> None:
+    async with served(tmp_path / "db", tool(form)) as server:
+        await server.session("<<form {}>>\nend")
+        asked = await server.asked()
+        path = f"/v1/approvals/{asked['id']}"
+        extra = {"more": wrong} if place == "value" else {str(wrong) + "\ud800": 1}
+        answer = json.dumps({"accepted": True, "content": {"age": 3} | extra})
+        headers = {"Content-Type": "application/json"}
+        refused = await server.client.post(path, content=answer, headers=headers)
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["param"] == "content"
+        assert (await server.client.get(path)).json()["state"] == "waiting"
+
+
 async def test_a_question_is_answered_once(tmp_path: Path) -> None:
     async with served(tmp_path / "db", human()) as server:
         await server.session(QUESTION)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.engine
 
 CONFIGURATION = """\
 [sessions]
+default_tools = "all"
 constrain_calls = true
 [tools.stock]
 type = "python"

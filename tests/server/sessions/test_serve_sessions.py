@@ -223,7 +223,7 @@ def require_log(log: str, database: Path, url: str) -> None:
     assert last == [
         ("APIServer", "caesura.server.announcement", line)
         for line in (
-            f"Sessions are kept in {database} (going on: 1)",
+            f"Sessions are kept in {database} (1 of them open)",
             "Tools that the server runs: get_time, get_weather",
             f"Open at {url} to whoever has an API key; /health, /ping and the dashboard's page "
             "to everybody",

@@ -223,7 +223,7 @@ async def test_without_keys_everybody_is_one_owner(tmp_path: Path) -> None:
         ({"temperature": float("nan")}, "temperature"),
         ({"metadata": {"a": "\ud800"}}, "metadata.a"),
         ({"tool": ["misspelt"]}, "tool"),
-        ({"tools": ["nothing"]}, None),
+        ({"tools": ["nothing"]}, "tools"),
     ],
 )
 async def test_a_session_that_does_not_fit_is_refused(

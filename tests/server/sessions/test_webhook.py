@@ -174,3 +174,29 @@ def test_a_secret_is_base64_after_its_prefix_and_else_a_text() -> None:
     for wrong in ("", "whsec_", "whsec_!"):
         with pytest.raises(ValueError, match="secret"):
             signing_key(wrong)
+
+
+class Stubborn(Receiver):
+    """Never answers the first question, whose text is known."""
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        self._changed.set()
+        if b"slow?" in request.content:
+            await asyncio.Event().wait()
+        return httpx.Response(200)
+
+
+async def test_a_receiver_that_does_not_answer_keeps_no_other_question_waiting(
+    tmp_path: Path,
+) -> None:
+    receiver = Stubborn()
+    async with (
+        agents(tmp_path / "db", human()) as all_agents,
+        telling(all_agents, receiver, Clock()),
+    ):
+        await all_agents.create(OWNER, spec('<<ask {"question": "slow?"}>>'))
+        await receiver.wait_for(1)
+        await all_agents.create(OWNER, spec(QUESTION))
+        await receiver.wait_for(2)
+        assert b"well?" in receiver.requests[1].content

@@ -10,6 +10,9 @@ KEY = "key of anna"
 OTHER = "key of bert"
 TEMPLATE = Path(__file__).with_name("reformatting.jinja")
 CONFIGURATION = """\
+[sessions]
+default_tools = "all"
+
 [tools.get_weather]
 type = "python"
 callable = "weather:get_weather"

@@ -19,6 +19,7 @@ from vllm.renderers.hf import resolve_chat_template_content_format, safe_apply_c
 
 from caesura.errors import ConfigurationError
 from caesura.session.dialogue import Output, OutputPart, OutputReader, WrittenCall
+from caesura.session.protocol import SamplingDefaults
 from caesura.session.records import Message
 
 logger = init_logger(__name__)
@@ -39,6 +40,7 @@ class ChatFormat:
         parser: vLLM's parser for its reasoning and tool calls; None if none is configured.
         chat_template: the server's, where it is not the model's own.
         template_arguments: further arguments of the template.
+        sampling: how the model is sampled where nobody says.
 
     Raises:
         ConfigurationError: the tokenizer is none of Hugging Face's.
@@ -51,6 +53,7 @@ class ChatFormat:
         parser: type[Parser] | None,
         chat_template: str | None = None,
         template_arguments: dict[str, Any] | None = None,
+        sampling: SamplingDefaults | None = None,
     ) -> None:
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise ConfigurationError(
@@ -69,6 +72,7 @@ class ChatFormat:
         if self._normalized is not None and _BREAK not in self._normalized(f"a{_BREAK}a"):
             self._break = " "
         self.max_context_tokens = int(model_config.max_model_len)
+        self.sampling = sampling or SamplingDefaults()
         # Of its own, and without settings that anybody changes: callers use threads, and a short
         # text must not wait for a long one.
         self._texts = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -88,6 +92,7 @@ class ChatFormat:
             self._parser,
             self._chat_template,
             {**self._template_arguments, **arguments},
+            self.sampling,
         )
 
     def prompt(
@@ -162,7 +167,7 @@ class ChatFormat:
         )
         try:
             conversation, media, _ = parse_chat_messages(
-                [dict(message) for message in messages],
+                [_named_as_vllm_reads_it(message) for message in messages],
                 self._model_config,
                 content_format,
             )
@@ -304,7 +309,43 @@ class _Reader:
             logger.exception("the parser failed on an output; it is taken as text")
             return Output(self._text, "", ())
         written = tuple(WrittenCall(call.name, call.arguments) for call in calls or ())
-        return Output(text or "", reasoning or "", written)
+        text, reasoning = text or "", reasoning or ""
+        if written:
+            answer = self._text.partition(reasoning)[2] if reasoning else self._text
+            text += self._around_calls(answer, text)
+        return Output(text, reasoning, written)
+
+    def _around_calls(self, answer: str, known: str) -> str:
+        """Text between and behind calls, which many of vLLM's parsers leave out."""
+        tool_parser = self._complete.tool_parser if self._complete is not None else None
+        begins, ends, all_end = (getattr(tool_parser, name, None) for name in _CALL_MARKERS)
+        if not begins or not ends:
+            return ""
+        _, found, rest = answer.partition(begins)
+        text = _outside(found + rest, begins, ends).replace(all_end or ends, "")
+        return text if text.strip() and text.strip() not in known else ""
+
+
+_CALL_MARKERS = ("tool_call_start_token", "tool_call_end_token", "tool_calls_end_token")
+
+
+def _outside(text: str, begins: str, ends: str) -> str:
+    """What is not between two markers; behind one that is left open there is nothing."""
+    pieces = []
+    while text:
+        before, _, text = text.partition(begins)
+        pieces.append(before)
+        _, _, text = text.partition(ends)
+    return "".join(pieces)
+
+
+def _named_as_vllm_reads_it(message: Message) -> dict[str, Any]:
+    """Clients have two names for reasoning, and vLLM renames it on its routes only."""
+    named: dict[str, Any] = dict(message)
+    thought = named.pop("reasoning_content", None)
+    if thought is not None and named.get("reasoning") is None:
+        named["reasoning"] = thought
+    return named
 
 
 _USER: Message = {"role": "user", "content": "."}

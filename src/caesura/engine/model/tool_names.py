@@ -6,7 +6,8 @@ behind the markers that open calls, in its first and last tokens, and behind mar
 that are tokens of their own. No pattern can match a text in more ways than one, and no
 repetition is without a bound.
 
-A name decides nothing but how long a pause is expected to last.
+What is found decides how long a pause is expected to last, and whether the context of a request
+that has finished is kept. Tokens do not depend on it.
 """
 
 import json

@@ -240,14 +240,13 @@ class PauseKeeper:
         self.listener.pause_ended(pause, ending)
         self.waits.end(pause, ending)
 
-    def forget_contexts(self, *, host_copies: bool) -> None:
+    def forget_contexts(self) -> None:
         """Break every hold, and drop what there is in host memory: pauses go on without."""
         for pause in list(self.table):
             self.contexts.stop_prefetch(pause.copy)
             if self.holding.may_release(pause):
                 self.holding.release(pause, HoldEnding.CANCELLED)
-            if host_copies:
-                self.contexts.drop(pause.copy)
+            self.contexts.drop(pause.copy)
 
 
 def _disposition_after(action: Action, pause: Pause) -> Disposition:

@@ -2,14 +2,12 @@
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-import psutil
-
+from caesura.allowance import cores, memory, visible_cores
 from caesura.engine.serving.memory import ADVICE, device_memory, shortage, usual_share
 from caesura.engine.versions import TESTED_VERSIONS, base_version
 from caesura.units import format_size
@@ -103,20 +101,23 @@ def _device() -> Iterator[Finding]:
             text = f"{properties.name}, {format_size(properties.total_memory)}; copies overlap "
             yield Finding("Device", Verdict.GOOD, text + "with computation on side streams")
         return
-    cores = len(os.sched_getaffinity(0))
-    text = f"CPU, {cores} cores; copies are bounded and happen between iterations"
+    usable, visible = cores(), visible_cores()
+    of = f" of {visible}, which is the container's limit" if usable < visible else ""
+    text = f"CPU, {usable} cores{of}; copies are bounded and happen between iterations"
     yield Finding("Device", Verdict.GOOD, text)
-    if cores < 4:
+    if usable < 4:
         text = (
             "few cores: `caesura serve` runs the model in the engine's process with "
-            f"{max(1, cores - 1)} compute thread(s); set OMP_NUM_THREADS to change that"
+            f"{max(1, usable - 1)} compute thread(s); set OMP_NUM_THREADS to change that"
         )
         yield Finding("Device", Verdict.NOTE, text)
 
 
 def _memory() -> Iterator[Finding]:
-    memory = psutil.virtual_memory()
-    text = f"{format_size(memory.available)} of {format_size(memory.total)} free for host copies"
+    allowed = memory()
+    of = " that this container may use" if allowed.is_limited else ""
+    free, total = format_size(allowed.free_bytes), format_size(allowed.total_bytes)
+    text = f"{free} of {total}{of} free for host copies"
     yield Finding("Memory", Verdict.GOOD, text)
     if importlib.util.find_spec("vllm") is None:
         return

@@ -5,6 +5,7 @@ import os
 from argparse import Namespace
 from dataclasses import dataclass
 
+from caesura.allowance import memory
 from caesura.errors import ConfigurationError
 from caesura.units import format_size
 
@@ -94,7 +95,9 @@ def _machine_memory() -> DeviceMemory:
     if node not in nodes:
         node = nodes[0]
     found = get_memory_node_info(node)
-    free_bytes = max(0, found.available_memory - _ENGINE_PROCESS_BYTES)
+    # vLLM knows the limit of a container, and not those of groups within or around it.
+    available_bytes = min(found.available_memory, memory().free_bytes)
+    free_bytes = max(0, available_bytes - _ENGINE_PROCESS_BYTES)
     return DeviceMemory(f"the memory of node {node}", found.total_memory, free_bytes)
 
 

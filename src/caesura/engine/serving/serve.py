@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from caesura.allowance import cores, visible_cores
 from caesura.cml import Marker
 from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.flags import as_flags, set_cpu_defaults
@@ -121,8 +122,8 @@ def _of_yaml(arguments: Sequence[str]) -> list[str]:
     if file is None:
         return []
     try:
-        content = yaml.safe_load(Path(file).read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml.safe_load(Path(file).read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{file} cannot be read: {error}") from error
     flags = content.items() if isinstance(content, dict) else ()
     return [f"--{name}={value}" for name, value in flags]
@@ -164,19 +165,32 @@ def server_command(
                 f"vLLM yourself with Caesura's flags (see the README)."
             )
     present = take_argument(arguments, "--additional-config")
-    config = config.model_copy(
-        update={
-            "tool_call_parser": config.tool_call_parser
-            or argument_value(with_yaml(arguments), "--tool-call-parser")
-        }
-    )
-    if config.tool_call_parser == CML_PARSER:
-        plugin = argument_value(arguments, "--tool-parser-plugin")
+    given = with_yaml(arguments)
+    parser = config.tool_call_parser or argument_value(given, "--tool-call-parser")
+    if parser == CML_PARSER:
+        plugin = argument_value(given, "--tool-parser-plugin")
         if plugin is None:
             arguments += ["--tool-parser-plugin", CML_PARSER_PLUGIN]
+        elif plugin != CML_PARSER_PLUGIN:
+            raise ConfigurationError(
+                f"vLLM loads one plug-in of parsers: {plugin} would take the place of the one that "
+                f"has {CML_PARSER}. Leave --tool-parser-plugin out, or name a parser of its own "
+                "with --tool-call-parser"
+            )
+    # Each of several engines on this machine would take all of it.
+    share = config.host_memory // local_engines(given)
+    config = config.model_copy(update={"tool_call_parser": parser, "host_memory": share})
     if on_cpu:
         prepare_cpu(arguments)
     return ["serve", model, *arguments, *as_flags(config, _parse_json(present))]
+
+
+def local_engines(arguments: Sequence[str]) -> int:
+    """How many engines run on this machine (data parallel)."""
+    flags = ("--data-parallel-size-local", "-dpl", "--data-parallel-size", "-dp")
+    found = (argument_value(arguments, flag) for flag in flags)
+    number = next((value for value in found if value is not None), "1")
+    return max(1, int(number)) if number.isdecimal() else 1  # vLLM says what is wrong with others
 
 
 def prepare_cpu(arguments: list[str]) -> None:
@@ -184,14 +198,15 @@ def prepare_cpu(arguments: list[str]) -> None:
     if argument_value(arguments, "--block-size") is None:
         # vLLM's CPU default of 128 is coarse: up to 127 tokens are computed again per resume.
         arguments += ["--block-size", str(CPU_BLOCK_SIZE)]
-    cores = len(os.sched_getaffinity(0))
-    if cores <= SMALL_MACHINE_CORES:
+    usable = cores()
+    if usable <= SMALL_MACHINE_CORES:
         # One process fewer: a worker of its own would spin on shared memory, on a core that
         # the API process needs.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable - 1)))
     else:
-        set_cpu_defaults()
+        # vLLM computes on all cores that it sees, but for those that it leaves free.
+        set_cpu_defaults(1 + visible_cores() - usable)
 
 
 def allow_plugin() -> None:

@@ -106,7 +106,7 @@ def load_jsonl(path: Path) -> list[WorkloadSession]:
         WorkloadError: the file cannot be read, or a line of it is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise WorkloadError(f"{path}: the workload cannot be read: {error}") from error
     return parse_jsonl(text, name=str(path))
@@ -128,7 +128,8 @@ def parse_jsonl(text: str, name: str) -> list[WorkloadSession]:
     """
     line_of_id: dict[str, int] = {}
     sessions: list[WorkloadSession] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not `splitlines`: texts may have line separators of their own.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -28,7 +28,7 @@ def run_load_calibration(
     """
     console = console or plain_console()
     base = DeviceProfile.load(settings.base_path)
-    document = json.loads(settings.base_path.read_text("utf-8"))
+    document = json.loads(settings.base_path.read_text("utf-8-sig"))
     calibration = document.get("calibration") or {}
     iterations, rows = read_iterations(
         settings.trace_path, settings.policies, without=[one.name for one in STOCK_ARMS]

@@ -106,10 +106,11 @@ def read_trace(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: it is not a trace; the message names it.
     """
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
+        number = 1
         try:
             if file.readline().rstrip() == HEADER:
-                for line in file:
+                for number, line in enumerate(file, start=2):  # noqa: B007
                     if line.startswith("]"):
                         break
                     yield json.loads(line.rstrip().removesuffix(","))
@@ -117,7 +118,12 @@ def read_trace(path: Path) -> Iterator[dict[str, Any]]:
             file.seek(0)
             document = json.load(file)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: not a trace: not JSON ({error})") from error
+            line_number = number + error.lineno - 1
+            raise ValueError(
+                f"{path}:{line_number}: not a trace: not JSON ({error.msg})"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not a trace: not UTF-8 ({error.reason})") from error
     events = document.get("traceEvents") if isinstance(document, dict) else None
     if not isinstance(events, list):
         raise ValueError(f"{path}: not a trace; `caesura bench --trace` writes one")

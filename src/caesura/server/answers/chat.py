@@ -6,6 +6,7 @@ from fastapi import Request
 from pydantic import Field, JsonValue, TypeAdapter, field_validator
 from starlette.responses import Response
 
+from caesura.server.access import caller_of
 from caesura.server.answers.chat_run import ChatRun, Json, chat_usage, ending_error, error_chunk
 from caesura.server.answers.run import Run, stopped
 from caesura.server.answers.run_reader import RunEnded
@@ -60,6 +61,7 @@ async def create_chat_completion(
     model = served_model(service, asked.model)
     max_tokens = asked.max_completion_tokens or asked.max_tokens
     spec = run_spec(asked, asked.messages, max_tokens, asked.seed)
+    spec = caller_of(request).fitted(spec, asked.caesura.tools, service)
     kept = bool(asked.background or asked.store)
     run = await Run.begin(request, service, owner, spec, kept=kept)
     chat = ChatRun(

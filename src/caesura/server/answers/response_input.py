@@ -2,17 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Discriminator, Field, Tag
 
-from caesura.server.sessions.schemas import MOST_MESSAGES, Text
+from caesura.server.sessions.schemas import (
+    MOST_MESSAGES,
+    Content,
+    Part,
+    Text,
+    form_of,
+    tag_of,
+)
 from caesura.session.records import Message
-
-
-class InputText(BaseModel):
-    """A part of a message."""
-
-    type: Literal["input_text", "output_text"]
-    text: Text
 
 
 class InputMessage(BaseModel):
@@ -20,7 +20,7 @@ class InputMessage(BaseModel):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[InputText], Field(fail_fast=True)]
+    content: Content
 
 
 class InputCall(BaseModel):
@@ -37,17 +37,60 @@ class InputResult(BaseModel):
 
     type: Literal["function_call_output"]
     call_id: Text
-    output: Text
+    output: Content
 
 
-InputItem = InputCall | InputResult | InputMessage
-Input = (
-    Text | Annotated[list[InputItem], Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)]
-)
+class ReasoningText(BaseModel):
+    """A part of the model's reasoning."""
+
+    type: Literal["reasoning_text"]
+    text: Text
+
+
+class InputReasoning(BaseModel):
+    """What the model thought before it answered or called.
+
+    A summary is not what it thought, and nobody here can read what another server encrypted: the
+    conversation goes on without.
+    """
+
+    type: Literal["reasoning"]
+    content: list[ReasoningText] | None = None
+
+
+def _kind(item: Any) -> str:
+    """Messages need no type."""
+    typed = not isinstance(item, dict) or "type" in item
+    return tag_of(item) if typed else "[message]"
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("[message]")]
+    | Annotated[InputCall, Tag("[function_call]")]
+    | Annotated[InputResult, Tag("[function_call_output]")]
+    | Annotated[InputReasoning, Tag("[reasoning]")],
+    Discriminator(
+        _kind,
+        custom_error_type="unsupported_item",
+        custom_error_message="sessions take items of type message, reasoning, function_call and "
+        "function_call_output",
+    ),
+]
+Input = Annotated[
+    Annotated[Text, Tag("[text]")]
+    | Annotated[
+        list[InputItem],
+        Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES),
+        Tag("[list]"),
+    ],
+    Discriminator(form_of),
+]
+
+_BETWEEN_TEXTS = "\n\n"
 
 
 def input_messages(instructions: str | None, given: str | list[InputItem]) -> list[Message]:
-    """The same as messages; calls that follow each other are one message of the assistant."""
+    """The same as messages; what the model wrote until a result came is one message of it."""
     messages: list[dict[str, Any]] = []
     if instructions is not None:
         messages.append({"role": "system", "content": instructions})
@@ -55,19 +98,43 @@ def input_messages(instructions: str | None, given: str | list[InputItem]) -> li
         return [*messages, {"role": "user", "content": given}]
     for item in given:
         match item:
+            case InputMessage(role="assistant"):
+                _add_text(_written(messages), "content", "".join(_texts(item.content)))
             case InputMessage():
-                messages.append({"role": item.role, "content": _text(item.content)})
+                messages.append({"role": item.role, "content": _content(item.content)})
             case InputResult():
-                result = {"tool_call_id": item.call_id, "content": item.output}
+                result = {"tool_call_id": item.call_id, "content": _content(item.output)}
                 messages.append({"role": "tool", **result})
+            case InputReasoning():
+                thought = "".join(part.text for part in item.content or ())
+                if thought:
+                    _add_text(_written(messages), "reasoning", thought)
             case InputCall():
-                if not messages or not messages[-1].get("tool_calls"):
-                    messages.append({"role": "assistant", "content": "", "tool_calls": []})
                 function = {"name": item.name, "arguments": item.arguments}
                 call = {"id": item.call_id, "type": "function", "function": function}
-                messages[-1]["tool_calls"].append(call)
+                _written(messages).setdefault("tool_calls", []).append(call)
     return messages
 
 
-def _text(content: str | list[InputText]) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)
+def _written(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The message that the model is writing; a new one behind any other."""
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": ""})
+    return messages[-1]
+
+
+def _add_text(message: dict[str, Any], field: str, text: str) -> None:
+    before = message.get(field)
+    message[field] = f"{before}{_BETWEEN_TEXTS}{text}" if before and text else before or text
+
+
+def _texts(content: str | list[Part]) -> list[str]:
+    return [content] if isinstance(content, str) else [part.text for part in content]
+
+
+def _content(content: str | list[Part]) -> Any:
+    """As a chat message has it: a text, or the texts of several parts."""
+    texts = _texts(content)
+    if len(texts) > 1:
+        return [{"type": "text", "text": text} for text in texts]
+    return texts[0] if texts else ""

@@ -6,6 +6,7 @@ from fastapi import Request
 from pydantic import JsonValue, TypeAdapter
 from starlette.responses import JSONResponse, Response
 
+from caesura.server.access import caller_of
 from caesura.server.answers.chat_run import Json
 from caesura.server.answers.response_input import Input, input_messages
 from caesura.server.answers.response_run import ResponseRun, response_usage
@@ -13,9 +14,15 @@ from caesura.server.answers.run import Run, stopped
 from caesura.server.answers.run_reader import RunEnded, RunReader
 from caesura.server.answers.run_request import RunRequest, Tokens, parsed, run_spec, served_model
 from caesura.server.sessions.event_stream import encoded_event
-from caesura.server.sessions.schemas import Text
+from caesura.server.sessions.schemas import Body, Text
 from caesura.server.sessions.service import Service
-from caesura.session.records import SessionRecord
+from caesura.session.records import Event, SessionRecord
+
+
+class ResponseStreamOptions(Body):
+    """How a stream is sent."""
+
+    include_obfuscation: bool | None = None
 
 
 class ResponseRequest(RunRequest):
@@ -24,6 +31,7 @@ class ResponseRequest(RunRequest):
     input: Input
     instructions: Text | None = None
     max_output_tokens: Tokens = None
+    stream_options: ResponseStreamOptions = ResponseStreamOptions()
 
 
 _FORM = TypeAdapter(ResponseRequest)
@@ -42,6 +50,7 @@ async def create_response(
     model = served_model(service, asked.model)
     messages = input_messages(asked.instructions, asked.input)
     spec = run_spec(asked, messages, asked.max_output_tokens)
+    spec = caller_of(request).fitted(spec, asked.caesura.tools, service)
     run = await Run.begin(request, service, owner, spec, kept=bool(asked.background))
     said: Json = {
         "instructions": asked.instructions,
@@ -64,21 +73,22 @@ async def create_response(
     return await run.answer(request, _response(run, response))
 
 
-async def _events(run: Run, response: ResponseRun) -> AsyncGenerator[bytes, None]:
-    def encoded(event: Json) -> bytes:
-        return encoded_event(event, str(event["type"]))
+def _encoded(event: Json) -> bytes:
+    return encoded_event(event, str(event["type"]))
 
+
+async def _events(run: Run, response: ResponseRun) -> AsyncGenerator[bytes, None]:
     for event in response.opening():
-        yield encoded(event)
+        yield _encoded(event)
     ended = False
     async for step in run.steps():
         for event in response.take(step):
-            yield encoded(event)
+            yield _encoded(event)
         if isinstance(step, RunEnded):
             ended = True
-            yield encoded(response.ended(step, run.usage(response_usage)))
+            yield _encoded(response.ended(step, run.usage(response_usage)))
     if not ended:
-        yield encoded(response.stopped(stopped().detail))
+        yield _encoded(response.stopped(stopped().detail))
 
 
 async def _response(run: Run, response: ResponseRun) -> Json:
@@ -90,18 +100,50 @@ async def _response(run: Run, response: ResponseRun) -> Json:
     raise stopped()
 
 
-async def stored_response(service: Service, record: SessionRecord) -> Json:
-    """The response of a session so far; calls and their results are shown."""
-    said: Json = {"metadata": record.spec.metadata, "background": True}
-    response = ResponseRun(
-        record.id, service.models[0], record.created_seconds, said, show_calls=True
-    )
-    reader = RunReader()
-    for event in await service.store.events(record.id):
-        for step in reader.read(event):
-            response.take(step)
+class StoredResponse:
+    """The response of a session that may be over; calls and their results are shown.
+
+    Args:
+        service: has the session.
+        record: the session.
+    """
+
+    def __init__(self, service: Service, record: SessionRecord) -> None:
+        self._service = service
+        self._record = record
+        self._reader = RunReader()
+        said: Json = {"metadata": record.spec.metadata, "background": not record.spec.attached}
+        self._response = ResponseRun(
+            record.id, service.models[0], record.created_seconds, said, show_calls=True
+        )
+
+    async def so_far(self) -> Json:
+        """What there is of it by now."""
+        for event in await self._service.store.events(self._record.id):
+            await self._taken(event)
+        return self._response.response
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """Its events from the first on, and then as they happen. An output that is complete has
+        one piece."""
+        for said in self._response.opening():
+            yield _encoded(said)
+        log = await self._service.event_log(self._record)
+        ended = False
+        async for event in log.follow():
+            for said in await self._taken(event):
+                ended = ended or "response" in said
+                yield _encoded(said)
+        if not ended:
+            yield _encoded(self._response.stopped(stopped().detail))
+
+    async def _taken(self, event: Event) -> list[Json]:
+        events: list[Json] = []
+        for step in self._reader.read(event):
+            events += self._response.take(step)
             if isinstance(step, RunEnded):
-                tokens = len(await service.store.transcript(record.id))
-                usage = response_usage(tokens - reader.output_tokens, reader.output_tokens)
-                response.ended(step, usage)
-    return response.response
+                output_tokens = self._reader.output_tokens
+                tokens = len(await self._service.store.transcript(self._record.id))
+                usage = response_usage(tokens - output_tokens, output_tokens)
+                events.append(self._response.ended(step, usage))
+        return events

@@ -53,7 +53,8 @@ class Run:
         kept = kept or key is not None
         spec = spec.model_copy(update={"attached": not kept})
         keys = request_keys(request.url.path, spec, key)
-        return cls(service, await service.create(owner, spec, keys), kept=kept)
+        agent = await service.create(owner, spec, keys, tools_field="caesura.tools")
+        return cls(service, agent, kept=kept)
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """What the session does, until it has ended or the server stops."""

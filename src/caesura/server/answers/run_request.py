@@ -10,7 +10,13 @@ from caesura.cml import AtEnd, Mode
 from caesura.server.errors import ApiError
 from caesura.server.sessions.schemas import LARGEST_INTEGER, MOST_TOKENS, Body, Names, Text
 from caesura.server.sessions.service import Service
-from caesura.session.records import AskedProtocol, Message, SessionSpec
+from caesura.session.records import (
+    SAMPLED,
+    AskedProtocol,
+    Message,
+    SampledFields,
+    SessionSpec,
+)
 
 
 class CaesuraField(Body):
@@ -26,19 +32,13 @@ class CaesuraField(Body):
         None, description="Whether results that come after the answer are read."
     )
 
-    @property
-    def names(self) -> list[str] | None:
-        """As sessions take them: None for all."""
-        return None if self.tools == "all" else list(self.tools)
 
-
-class RunRequest(Body):
+class RunRequest(Body, SampledFields):
     """What both routes have."""
 
     caesura: CaesuraField
     model: Text | None = None
     stream: bool = False
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     metadata: dict[Text, Text] | None = None
     store: bool | None = None
     background: bool | None = None
@@ -54,9 +54,6 @@ WITHOUT_EFFECT = frozenset(
 # What a field must be, since a session does nothing else.
 FIXED: Mapping[str, tuple[JsonValue, ...]] = {
     "n": (1,),
-    "top_p": (1, 1.0),
-    "frequency_penalty": (0, 0.0),
-    "presence_penalty": (0, 0.0),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "stop": ([],),
@@ -126,13 +123,11 @@ def run_spec(
     """The session that answers a request."""
     fields: dict[str, Any] = {
         "max_tokens": max_tokens,
-        "temperature": request.temperature,
+        **{name: getattr(request, name) for name in SAMPLED},
         "metadata": request.metadata,
         "function_calling": request.caesura.function_calling,
         "protocol": request.caesura.protocol,
         "at_end": request.caesura.at_end,
     }
     given = {name: value for name, value in fields.items() if value is not None}
-    return SessionSpec(
-        messages=messages, tools=request.caesura.names, seed=seed, keep_open=False, **given
-    )
+    return SessionSpec(messages=messages, seed=seed, keep_open=False, **given)

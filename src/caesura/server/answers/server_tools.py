@@ -11,9 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from caesura.server.access import owner_of
 from caesura.server.answers.chat import create_chat_completion
-from caesura.server.answers.responses import create_response, stored_response
+from caesura.server.answers.responses import StoredResponse, create_response
 from caesura.server.bodies import BodyLimits, read_body, require_light
 from caesura.server.errors import ApiError, error_response
+from caesura.server.sessions.event_stream import EventStreamResponse
 from caesura.server.sessions.service import Service, service_of
 from caesura.server.settings import ServerSection
 from caesura.session.errors import SessionClosed, UnknownSession
@@ -95,7 +96,7 @@ class ServerTools:
         running = isinstance(getattr(request.app.state, "caesura", None), Service)
         session_id, is_cancel = f"sess_{stored['hex']}", stored["cancel"] is not None
         response: Response | None = None
-        if running and scope["method"] == ("POST" if is_cancel else "GET"):
+        if running and scope["method"] in (("POST",) if is_cancel else ("GET", "DELETE")):
             try:
                 response = await _stored_response(request, session_id, cancel=is_cancel)
             except UnknownSession:
@@ -111,11 +112,36 @@ class ServerTools:
 async def _stored_response(request: Request, session_id: str, *, cancel: bool) -> Response:
     service, owner = service_of(request), owner_of(request)
     record = await service.agents.get(owner, session_id)
+    if request.method == "DELETE":
+        message = "a response whose tools the server runs is kept until sessions are forgotten"
+        raise ApiError(405, f"{message} (sessions.retention_seconds)", code="not_deletable")
     if cancel:
         with suppress(SessionClosed):  # a response that is over is answered as it is
             await service.cancel(owner, session_id)
         record = await service.agents.get(owner, session_id)
-    return JSONResponse(await stored_response(service, record))
+    elif _asks_for_stream(request):
+        events = StoredResponse(service, record).events()
+        return EventStreamResponse(events, service.settings.keep_alive_seconds)
+    return JSONResponse(await StoredResponse(service, record).so_far())
+
+
+def _asks_for_stream(request: Request) -> bool:
+    """Whether a stored response is to be streamed.
+
+    Raises:
+        ApiError: from a place in the middle: the pieces of an output that is complete are not
+            kept, so the numbers of events change.
+    """
+    if request.query_params.get("stream", "false").lower() not in ("true", "1"):
+        return False
+    if request.query_params.get("starting_after") is not None:
+        message = "a response whose tools the server runs is streamed from its beginning only"
+        raise ApiError(
+            400,
+            f"{message}: leave starting_after out, or follow /v1/sessions/ID/events?after=NUMBER",
+            param="starting_after",
+        )
+    return True
 
 
 def _limits(request: Request) -> BodyLimits:

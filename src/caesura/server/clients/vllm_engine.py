@@ -1,6 +1,7 @@
 """vLLM's engine client as the client routes see it: what it computes is noted down."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -9,8 +10,33 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
+from caesura.server.access import current_caller
 from caesura.server.clients.turns import ClientTurn, current_turn
 from caesura.session.returns import ContextReturn
+
+
+class SeparatedEngine:
+    """vLLM's engine client; contexts are shared among requests of the same owner only.
+
+    Args:
+        engine_client: vLLM's.
+    """
+
+    def __init__(self, engine_client: EngineClient) -> None:
+        self._engine = engine_client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        """As vLLM's."""
+        caller = current_caller()
+        if caller is not None and isinstance(prompt, Mapping):
+            given = prompt.get("cache_salt")
+            # A client that gives a salt separates its requests further, and finds nobody's else.
+            salt = caller.owner if given is None else json.dumps([caller.owner, given])
+            prompt = {**prompt, "cache_salt": salt}
+        return self._engine.generate(prompt, *arguments, **options)
 
 
 class ObservedEngine:

@@ -4,14 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from caesura.server.access import OwnerOf
+from caesura.server.access import Caller, CallerOf
 from caesura.server.errors import ApiError
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.retries import IdempotencyKey, request_keys
 from caesura.server.sessions.schemas import ApprovalObject, GivenAnswer, Page
 from caesura.server.sessions.service import Service, ServiceOf
 from caesura.server.sessions.views import approval_object, approval_objects
-from caesura.session.records import ApprovalState
+from caesura.session.errors import UnknownSession
+from caesura.session.records import ApprovalRecord, ApprovalState
 from caesura.tools.call import Question, QuestionKind
 from caesura.tools.schema import Schema
 
@@ -23,7 +24,7 @@ router = APIRouter(
 @router.get("")
 async def list_approvals(
     service: ServiceOf,
-    owner: OwnerOf,
+    caller: CallerOf,
     state: Annotated[ApprovalState | None, Query(description="All by default.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[
@@ -38,14 +39,18 @@ async def list_approvals(
         ),
     ] = None,
 ) -> Page[ApprovalObject]:
-    """What one's sessions ask: what waits, the oldest first, then the rest, the newest first."""
+    """What one's sessions ask: what waits, the oldest first, then the rest, the newest first.
+
+    Keys that may approve see what operators are asked by the sessions of others, too.
+    """
     _require_place(state, after, before)
     records = await service.store.approvals(
-        owner,
+        caller.owner,
         state,
-        after_seconds=None if after is None else await _seconds(service, owner, after),
-        before_seconds=None if before is None else await _seconds(service, owner, before),
+        after_seconds=None if after is None else await _seconds(service, caller, after),
+        before_seconds=None if before is None else await _seconds(service, caller, before),
         limit=limit + 1,
+        operator=caller.may_approve,
     )
     shown = await approval_objects(service.store, records[:limit])
     return Page(data=shown, has_more=len(records) > limit)
@@ -60,18 +65,28 @@ def _require_place(state: ApprovalState | None, after: str | None, before: str |
         raise ApiError(400, "after is for what waits; give before instead", param="after")
 
 
-async def _seconds(service: Service, owner: str, place: str) -> float:
+async def _seconds(service: Service, caller: Caller, place: str) -> float:
     try:
         return float(place)
     except ValueError:
-        return (await service.agents.approval(owner, place)).created_seconds
+        return (await _record(service, caller, place)).created_seconds
+
+
+async def _record(service: Service, caller: Caller, approval_id: str) -> ApprovalRecord:
+    """The question, if the caller may see it."""
+    record = await service.store.approval(approval_id)
+    if record is None or not (
+        record.owner == caller.owner or (caller.may_approve and record.question.by_operator)
+    ):
+        raise UnknownSession(f"there is no approval {approval_id}")
+    return record
 
 
 # An id may have slashes: those of steps of a sequence do.
 @router.get("/{approval_id:path}")
-async def get_approval(approval_id: str, service: ServiceOf, owner: OwnerOf) -> ApprovalObject:
+async def get_approval(approval_id: str, service: ServiceOf, caller: CallerOf) -> ApprovalObject:
     """One question, and its answer if there is one."""
-    record = await service.agents.approval(owner, approval_id)
+    record = await _record(service, caller, approval_id)
     return await approval_object(service.store, record)
 
 
@@ -80,19 +95,32 @@ async def answer_approval(
     approval_id: str,
     body: GivenAnswer,
     service: ServiceOf,
-    owner: OwnerOf,
+    caller: CallerOf,
     idempotency_key: IdempotencyKey = None,
 ) -> ApprovalObject:
     """Answer a question; the session goes on."""
-    record = await service.agents.approval(owner, approval_id)
+    record = await _record(service, caller, approval_id)
+    owner = record.owner
+    await _require_right(service, caller, record)
     keys = request_keys(f"answer to {approval_id}", body, idempotency_key)
     if record.state is ApprovalState.WAITING:
         _require_fit(record.question, body)
-    answered = await service.agents.answer(owner, approval_id, body.answer(), keys)
+    answered = await service.agents.answer(owner, approval_id, body.answer(caller.key), keys)
     record = await service.agents.approval(owner, approval_id)
     if not answered:
         raise ApiError(409, f"it was {record.state} already", code=f"approval_{record.state}")
     return await approval_object(service.store, record)
+
+
+async def _require_right(service: Service, caller: Caller, record: ApprovalRecord) -> None:
+    session = await service.store.session(record.question.session_id)
+    made_by = None if session is None else session.spec.made_by
+    if not caller.may_answer(record.question, record.owner, made_by):
+        raise ApiError(
+            403,
+            "an operator answers this: another API key than the session's, with may_approve",
+            code="operator_only",
+        )
 
 
 def _require_fit(question: Question, given: GivenAnswer) -> None:

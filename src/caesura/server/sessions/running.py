@@ -71,12 +71,14 @@ async def running_sessions(
                 formats,
                 limits,
                 supervisor=supervisor or Supervisor(),
+                owner_limits=settings.owner_limits(limits),
                 separates_owners=owners > 1 and not settings.sessions.share_prefixes,
             )
             agents = Agents(work)
             async with _telling(settings.webhook, work):
                 try:
                     await _start(agents, path)
+                    default_tools = settings.sessions.default_tools
                     yield Service(
                         agents,
                         store,
@@ -86,6 +88,7 @@ async def running_sessions(
                         path,
                         OpenStreams(limits.streams_per_owner),
                         dialogue.max_context_tokens,
+                        None if default_tools == "all" else default_tools,
                     )
                 finally:
                     await agents.stop()

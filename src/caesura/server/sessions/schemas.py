@@ -1,18 +1,20 @@
 """What requests and answers of the session routes look like."""
 
+import json
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
+    Tag,
     TypeAdapter,
     field_validator,
     model_validator,
 )
-from pydantic_core import to_json
 
 from caesura.cml import Mode
 from caesura.session.records import (
@@ -35,7 +37,10 @@ MOST_MESSAGES = 2000
 
 
 def _encodable(text: str) -> str:
-    text.encode()  # a lone surrogate is no text: neither a tokenizer nor a database takes it
+    try:
+        text.encode()  # neither a tokenizer nor a database takes anything else
+    except UnicodeEncodeError as error:
+        raise ValueError("text must be Unicode, without lone surrogates") from error
     return text
 
 
@@ -43,17 +48,79 @@ Text = Annotated[str, AfterValidator(_encodable)]
 Names = Annotated[list[Text], Field(fail_fast=True)]
 
 
+def _proper_json(value: JsonValue) -> JsonValue:
+    """The same value, if it is one that every reader of JSON takes, the database among them."""
+    try:
+        _encodable(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    return value
+
+
+Json = Annotated[JsonValue, AfterValidator(_proper_json)]
+
+
+def without_nulls(value: object) -> object:
+    """A body without the fields that are null: they count as left out."""
+    if not isinstance(value, dict):
+        return value
+    return {name: item for name, item in value.items() if item is not None}
+
+
 class Body(BaseModel):
-    """A request's body. Fields that are not known are refused."""
+    """A request's body. Fields that are not known are refused, and null is none."""
 
     model_config = ConfigDict(extra="forbid")
+
+    _leave_out_nulls = model_validator(mode="before")(without_nulls)
 
 
 class TextPart(BaseModel):
     """A part of a message."""
 
-    type: Literal["text"]
+    type: Literal["text", "input_text", "output_text"]
     text: Text
+
+
+class RefusalPart(BaseModel):
+    """What the model said instead of an answer."""
+
+    type: Literal["refusal"]
+    refusal: Text
+
+    @property
+    def text(self) -> str:
+        """The same as a text."""
+        return self.refusal
+
+
+def tag_of(value: Any) -> str:
+    """The type of an item or a part, in the brackets that keep it out of the paths of errors."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"[{kind}]"
+
+
+def form_of(value: Any) -> str:
+    """Whether something is a text, or has parts."""
+    return "[text]" if isinstance(value, str) else "[list]"
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("[text]")]
+    | Annotated[TextPart, Tag("[input_text]")]
+    | Annotated[TextPart, Tag("[output_text]")]
+    | Annotated[RefusalPart, Tag("[refusal]")],
+    Discriminator(
+        tag_of,
+        custom_error_type="unsupported_part",
+        custom_error_message="sessions take text only: parts of type text, input_text, "
+        "output_text or refusal",
+    ),
+]
+Content = Annotated[
+    Annotated[Text, Tag("[text]")] | Annotated[list[Part], Field(fail_fast=True), Tag("[list]")],
+    Discriminator(form_of),
+]
 
 
 class CalledFunction(BaseModel):
@@ -77,15 +144,15 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
+    content: Content | None = None
     name: Text | None = None
     tool_call_id: Text | None = None
     tool_calls: Annotated[list[MessageCall], Field(fail_fast=True)] | None = None
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
-        if self.content is None and not self.tool_calls:
-            raise ValueError("a message needs content, or tool_calls if the assistant wrote it")
+        if self.content is None and self.role != "assistant":
+            raise ValueError("a message needs content, unless the assistant wrote it")
         if self.tool_calls and self.role != "assistant":
             raise ValueError("only messages of the assistant have tool_calls")
         return self
@@ -101,7 +168,11 @@ def checked_messages(messages: list[Message]) -> list[Message]:
         ValueError: some message is none of OpenAI's chat format.
     """
     _MESSAGES.validate_python(messages)
-    to_json(messages)  # fields of any name may have texts that are none
+    for index, message in enumerate(messages):
+        try:
+            _proper_json(message)
+        except ValueError as error:
+            raise ValueError(f"in message {index}: {error}") from error
     return messages
 
 
@@ -115,23 +186,26 @@ class CreateSession(SessionSpec):
         description="The conversation so far, in OpenAI's chat format; text only.",
         json_schema_extra={"items": ChatMessage.model_json_schema()},
     )
-    tools: Names | None = Field(
-        None, description="Names of configured tools that the model may call; all by default."
+    # As it is asked for: None is the default of the server, and in what is kept all.
+    tools: Names | Literal["all"] | None = Field(  # type: ignore[assignment]
+        None,
+        description="Names of configured tools that the model may call, or `all`; by default the "
+        "server's `sessions.default_tools`.",
     )
-    max_tokens: int = Field(
-        1024, ge=1, le=MOST_TOKENS, description="Tokens generated per turn at most."
-    )
+    made_by: None = Field(None, exclude=True)
     seed: int | None = Field(
         None, ge=-LARGEST_INTEGER, le=LARGEST_INTEGER, description="Seed of the sampler."
     )
     metadata: dict[Text, Text] = Field(default_factory=dict, description="Kept as it is.")
     stream: bool = Field(False, description="Answer with the stream of the session's events.")
 
+    _leave_out_nulls = model_validator(mode="before")(without_nulls)
     _check_messages = field_validator("messages")(checked_messages)
 
     def spec(self) -> SessionSpec:
         """What the session is made with."""
-        return SessionSpec.model_validate(self.model_dump(exclude={"stream"}, exclude_unset=True))
+        said = self.model_dump(exclude={"stream", "tools"}, exclude_unset=True)
+        return SessionSpec.model_validate(said)
 
 
 class NewMessage(Body):
@@ -146,11 +220,17 @@ class GivenAnswer(Body):
     accepted: bool = Field(description="False refuses the call, the question or the request.")
     reason: Text | None = Field(None, description="Why it is refused; the model reads it.")
     text: Text | None = Field(None, description="The answer, to a question.")
-    content: JsonValue = Field(None, description="The data, where data are asked for.")
+    content: Json = Field(None, description="The data, where data are asked for.")
 
-    def answer(self) -> Answer:
-        """The answer as sessions take it."""
-        return Answer(self.accepted, self.text, self.content, self.reason)
+    def answer(self, by: str | None) -> Answer:
+        """The answer as sessions take it, with the name of the key that it comes with."""
+        return Answer(self.accepted, self.text, self.content, self.reason, by)
+
+
+class ShownAnswer(GivenAnswer):
+    """An answer that was given."""
+
+    by: str | None = Field(description="The name of the API key that it was given with.")
 
 
 class PendingCall(BaseModel):
@@ -190,7 +270,10 @@ class ApprovalObject(BaseModel):
         serialization_alias="schema", description="For data: the JSON schema that they must fit."
     )
     state: ApprovalState
-    answer: GivenAnswer | None
+    by_operator: bool = Field(
+        description="Not whoever has made the session answers it, but a key that may approve."
+    )
+    answer: ShownAnswer | None
     created_at: float
     answered_at: float | None
 

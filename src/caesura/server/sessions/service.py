@@ -1,6 +1,7 @@
 """What the routes of sessions work with."""
 
 import asyncio
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from caesura.tools.executor import Executor
 _ENDING_SECONDS = 10.0
 MOST_CHARACTERS_PER_TOKEN = 16
 """Of text that could fit the context; usual are 3 to 5."""
+_LONGEST_MESSAGE = 400  # of an error that repeats what a client has sent
 _NO_EVENT = 2**63 - 1  # no event has a higher number
 
 
@@ -41,6 +43,7 @@ class Service:
         database: the file of the store.
         streams: of events, that clients read now.
         context_tokens: the model's longest context; None for any.
+        default_tools: of sessions that do not say which they want; None for all.
     """
 
     agents: Agents
@@ -51,6 +54,7 @@ class Service:
     database: Path
     streams: OpenStreams = field(default_factory=lambda: OpenStreams(Limits().streams_per_owner))
     context_tokens: int | None = None
+    default_tools: list[str] | None = None
 
     @property
     def body_limits(self) -> BodyLimits:
@@ -65,8 +69,16 @@ class Service:
         spec: SessionSpec,
         keys: Sequence[RequestKey] = (),
         session_id: str | None = None,
+        tools_field: str = "tools",
     ) -> Agent:
         """Make a session, or find the one that the same request has made; see `Agents.create`.
+
+        Args:
+            owner: whose it is.
+            spec: what it is made with.
+            keys: see there.
+            session_id: see there.
+            tools_field: the field of the request that names its tools.
 
         Raises:
             ApiError: a tool is not configured, or the chat template refuses the messages.
@@ -75,7 +87,9 @@ class Service:
         try:
             return await self.agents.create(owner, spec, keys, session_id)
         except ValueError as error:
-            raise ApiError(400, str(error)) from error
+            unknown = set(spec.tools or ()) - set(self.executor.names())
+            message = textwrap.shorten(str(error), _LONGEST_MESSAGE, placeholder="...")
+            raise ApiError(400, message, param=tools_field if unknown else None) from error
 
     async def steer(
         self, owner: str, session_id: str, text: str, keys: Sequence[RequestKey]

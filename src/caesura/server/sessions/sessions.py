@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from caesura.server.access import OwnerOf
+from caesura.server.access import CallerOf, OwnerOf
 from caesura.server.routing import CONFLICT, ERRORS, ApiRoute
 from caesura.server.sessions.event_stream import EventStreamResponse, encoded_event
 from caesura.server.sessions.retries import IdempotencyKey, SessionId, request_keys
@@ -48,12 +48,12 @@ _EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 async def create_session(
     body: CreateSession,
     service: ServiceOf,
-    owner: OwnerOf,
+    caller: CallerOf,
     idempotency_key: IdempotencyKey = None,
     x_session_id: SessionId = None,
 ) -> Any:
     """Make a session: the server generates, runs its tools, and waits for humans."""
-    spec = body.spec()
+    owner, spec = caller.owner, caller.fitted(body.spec(), body.tools, service)
     keys = request_keys("sessions", spec, idempotency_key, x_session_id)
     session_id = None if x_session_id is None else f"sess_{x_session_id.hex}"
     if not body.stream:

@@ -11,9 +11,9 @@ from caesura.server.sessions.items import items_of
 from caesura.server.sessions.schemas import (
     ApprovalObject,
     EventObject,
-    GivenAnswer,
     PendingCall,
     SessionObject,
+    ShownAnswer,
     Transcript,
 )
 from caesura.server.sessions.service import Service
@@ -174,7 +174,8 @@ def _approval_object(record: ApprovalRecord, asked: AskedFor) -> ApprovalObject:
         choices=list(question.choices),
         schema_=None if question.schema is None else dict(question.schema),
         state=record.state,
-        answer=None if answer is None else GivenAnswer(**asdict(answer)),
+        by_operator=question.by_operator,
+        answer=None if answer is None else ShownAnswer(**asdict(answer)),
         created_at=record.created_seconds,
         answered_at=record.answered_seconds,
     )

@@ -6,7 +6,7 @@ import threading
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,6 +25,7 @@ from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import Unavailable
 from caesura.server.settings import server_configuration
 from caesura.session.call_format import CallFormats
+from caesura.session.protocol import SamplingDefaults
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class ServerSessions:
                         models=tuple(args.served_model_name or [args.model]),
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
                         supervisor=state.caesura_supervisor,
-                        owners=len(state.caesura_access.keys) or 1,
+                        owners=state.caesura_access.owners,
                     )
                 )
             except ConfigurationError as error:
@@ -103,7 +104,24 @@ def _chat_format(engine_client: Any, state: State, args: Namespace) -> ChatForma
         chat.parser_cls,
         chat.chat_template,
         chat.default_chat_template_kwargs,
+        sampling_defaults(chat),
     )
+
+
+def sampling_defaults(chat: Any) -> SamplingDefaults:
+    """How the model is sampled on vLLM's own routes where a request does not say.
+
+    That is as the model's files have it, or `--generation-config`, or
+    `--override-generation-config`.
+
+    Args:
+        chat: what serves vLLM's chat completions.
+    """
+    names = {field.name for field in fields(SamplingDefaults)}
+    known = {
+        name: chat.default_sampling_params[name] for name in names & {*chat.default_sampling_params}
+    }
+    return SamplingDefaults(**known, most_tokens=chat.override_max_tokens)
 
 
 def _stop_before(engine_client: Any, stop: Callable[[], Awaitable[None]]) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
@@ -63,7 +64,9 @@ class Webhook:
         self._sleep = sleep
         self._changed = asyncio.Event()
         self._retries: dict[str, _Retry] = {}
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._telling: dict[str, asyncio.Task[None]] = {}
+        # A receiver that is slow to refuse what it has refused before keeps nothing new waiting.
+        self._first, self._again = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""
@@ -73,16 +76,20 @@ class Webhook:
             while True:
                 await self._woken()
                 self._changed.clear()
-                await self._round()
+                await self._begin_round()
         finally:
             self._approvals.on_change.remove(self._changed.set)
+            telling = [*self._telling.values()]
+            for task in telling:
+                task.cancel()
+            await asyncio.gather(*telling, return_exceptions=True)
 
     async def _woken(self) -> None:
         """Until something has changed, or the next retry is due."""
         waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._changed.wait())]
-        if self._retries:
-            due_seconds = min(retry.due_seconds for retry in self._retries.values())
-            wait_seconds = max(0.0, due_seconds - self._now())
+        due = [each.due_seconds for key, each in self._retries.items() if key not in self._telling]
+        if due:
+            wait_seconds = max(0.0, min(due) - self._now())
             waits.append(asyncio.ensure_future(self._sleep(wait_seconds)))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -90,21 +97,28 @@ class Webhook:
             for wait in waits:
                 wait.cancel()
 
-    async def _round(self) -> None:
+    async def _begin_round(self) -> None:
+        """Begin to tell of what is new, or due again."""
         waiting = await self._store.unnotified()
         keys = {record.question.key for record in waiting}
         self._retries = {key: retry for key, retry in self._retries.items() if key in keys}
         now = self._now()
-        due = [
-            record
-            for record in waiting
-            if (retry := self._retries.get(record.question.key)) is None or retry.due_seconds <= now
-        ]
-        await asyncio.gather(*(self._tell(record) for record in due))
+        for record in waiting:
+            key = record.question.key
+            retry = self._retries.get(key)
+            if key not in self._telling and (retry is None or retry.due_seconds <= now):
+                task = asyncio.create_task(self._tell(record), name=f"webhook {key}")
+                self._telling[key] = task
+                task.add_done_callback(partial(self._told, key))
+
+    def _told(self, key: str, _: asyncio.Task[None]) -> None:
+        """What came meanwhile, and the next retry, are looked for again."""
+        del self._telling[key]
+        self._changed.set()
 
     async def _tell(self, record: ApprovalRecord) -> None:
         key = record.question.key
-        async with self._slots:
+        async with self._again if key in self._retries else self._first:
             try:
                 problem = await self._post(record)
                 if problem is None:

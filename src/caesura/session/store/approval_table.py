@@ -108,6 +108,7 @@ class ApprovalTable(Table):
         after_seconds: float | None = None,
         before_seconds: float | None = None,
         limit: int = 1000,
+        operator: bool = False,
     ) -> list[ApprovalRecord]:
         """Questions of an owner's sessions (of everybody's for None).
 
@@ -119,15 +120,17 @@ class ApprovalTable(Table):
             after_seconds: of those that wait, only what was asked later.
             before_seconds: nothing that waits, and of the others only what was asked earlier.
             limit: how many at most.
+            operator: those of all sessions, too, that an operator is to answer.
         """
         waiting = ApprovalState.WAITING
         after = float("-inf") if after_seconds is None else after_seconds
         before = float("inf") if before_seconds is None else before_seconds
         return await self._read(
-            "(? IS NULL OR of.owner = ?) AND (? IS NULL OR asked.state = ?)"
+            "(? IS NULL OR of.owner = ? OR ? AND json_extract(asked.question, '$.by_operator'))"
+            " AND (? IS NULL OR asked.state = ?)"
             " AND CASE asked.state WHEN ? THEN ? AND asked.created_seconds > ?"
             " ELSE asked.created_seconds < ? END",
-            (owner, owner, state, state, waiting, before_seconds is None, after, before),
+            (owner, owner, operator, state, state, waiting, before_seconds is None, after, before),
             limit,
         )
 

@@ -184,6 +184,29 @@ MIGRATIONS: tuple[str, ...] = (
     UPDATE sessions SET owner = keyed_owner((SELECT secret FROM installation), owner)
         WHERE length(owner) = 64
     """,
+    """
+    CREATE TABLE answer_log (
+        id INTEGER PRIMARY KEY,
+        answered_seconds REAL NOT NULL,
+        answered_by TEXT,
+        session_id TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        shown TEXT NOT NULL,
+        answer TEXT NOT NULL
+    ) STRICT;
+    CREATE TRIGGER answer_is_logged AFTER UPDATE OF answer ON approvals
+    WHEN new.answer IS NOT NULL BEGIN
+        INSERT INTO answer_log (answered_seconds, answered_by, session_id, owner, shown, answer)
+            SELECT new.answered_seconds, json_extract(new.answer, '$.by'), new.session_id, owner,
+                new.question, new.answer FROM sessions WHERE id = new.session_id;
+    END;
+    CREATE TRIGGER answer_log_is_not_changed BEFORE UPDATE ON answer_log BEGIN
+        SELECT RAISE(ABORT, 'the log of answers is only added to');
+    END;
+    CREATE TRIGGER answer_log_is_not_shortened BEFORE DELETE ON answer_log BEGIN
+        SELECT RAISE(ABORT, 'the log of answers is only added to');
+    END
+    """,
 )
 """What takes the schema from each version to the next; only ever appended to."""
 

@@ -4,7 +4,6 @@ A change of a session is made of several statements that are committed together,
 methods that change something give a `Statement`, and `commit` takes as many as belong together.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from caesura.session.database import Check, Database, Statement
 from caesura.session.records import SessionEnding
 from caesura.session.store.approval_table import ApprovalTable
 from caesura.session.store.call_table import CallTable
+from caesura.session.store.clock import SteadyClock
 from caesura.session.store.event_table import EventTable
 from caesura.session.store.message_table import MessageTable
 from caesura.session.store.request_table import RequestTable
@@ -35,14 +35,14 @@ class Store(
 
     Args:
         path: the SQLite file.
-        clock: wall-clock seconds.
+        clock: wall-clock seconds; by default they do not jump.
 
     Raises:
         ConfigurationError: the file cannot be used.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(Database(path, migrate), clock)
+    def __init__(self, path: Path, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(Database(path, migrate), clock or SteadyClock())
 
     async def secret(self) -> bytes:
         """What the names of this installation's owners are made with (`keyed_owner`)."""

@@ -169,3 +169,11 @@ def test_tools_that_are_called_come_first(data: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CaseError, match=r"BFCL_v4_parallel_answers\.jsonl.*--data"):
         load_bfcl(PARALLEL, tmp_path)
+
+
+def test_a_line_that_is_cut_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "BFCL_v4_parallel_answers.jsonl"
+    file.write_text('\ufeff{"id": "a\u2028b", "ground_truth": []}\n{"id": "c"', "utf-8")
+    (tmp_path / "BFCL_v4_parallel.jsonl").write_text("", "utf-8")
+    with pytest.raises(CaseError, match=r"BFCL_v4_parallel_answers\.jsonl:2: is not JSON"):
+        load_bfcl(PARALLEL, tmp_path)

@@ -97,13 +97,21 @@ def _samples(data: Path, category: str) -> Iterator[tuple[dict[str, Any], list[A
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CaseError(f"{path}: is not UTF-8: {error.reason}") from error
     except OSError as error:
         raise CaseError(
             f"cannot read {path.name} in {path.parent}: {error.strerror}; --data is the folder of "
             "BFCL v4's JSONL files (docs/results/async.md)"
         ) from error
-    return (json.loads(line) for line in text.splitlines() if line.strip())
+    # Not `splitlines`: texts may have line separators of their own.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise CaseError(f"{path}:{number}: is not JSON: {error}") from error
 
 
 def _usable(

@@ -97,7 +97,7 @@ def read_settings(folder: Path) -> TuningSettings:
     """
     file = folder / RECORD
     try:
-        return TuningSettings.model_validate(json.loads(file.read_text("utf-8"))["settings"])
+        return TuningSettings.model_validate(json.loads(file.read_text("utf-8-sig"))["settings"])
     except FileNotFoundError:
         raise ConfigurationError(
             f"{folder} has no {RECORD}: it is not a model that caesura train made"

@@ -60,7 +60,7 @@ async def _configured(file: Path) -> list[JsonObject]:
 
 def _listed(file: Path) -> list[JsonObject]:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:

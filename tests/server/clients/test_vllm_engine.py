@@ -1,0 +1,103 @@
+"""The engine as requests see it: contexts of one owner are found by no other."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.datastructures import State
+
+from caesura.server.access import Access, Caller, current_caller, serving_caller
+from caesura.server.clients.vllm_engine import SeparatedEngine
+from caesura.server.clients.vllm_serving import put_before_all
+from caesura.server.gate import close_gate
+from caesura.server.owners import Owners
+from server.served import known
+
+
+class Noted:
+    """An engine client that notes the prompts."""
+
+    def __init__(self) -> None:
+        self.prompts: list[Any] = []
+        self.model_config = "a model"
+
+    def generate(self, prompt: Any, *arguments: Any, **options: Any) -> tuple[Any, ...]:
+        self.prompts.append(prompt)
+        return (arguments, options)
+
+
+def salt(caller: Caller | None, **fields: Any) -> str | None:
+    noted = Noted()
+    prompt = {"prompt_token_ids": [1], **fields}
+    if caller is None:
+        SeparatedEngine(noted).generate(prompt, "sampling", "id")
+    else:
+        with serving_caller(caller):
+            SeparatedEngine(noted).generate(prompt, "sampling", "id")
+    (seen,) = noted.prompts
+    assert seen["prompt_token_ids"] == [1]
+    assert prompt == {"prompt_token_ids": [1], **fields}  # the caller's own is not changed
+    return seen.get("cache_salt")
+
+
+def test_requests_of_owners_have_salts_of_their_own() -> None:
+    anna, bert = Caller("anna"), Caller("bert")
+    assert salt(anna) == salt(anna)
+    salts = [salt(anna), salt(bert), salt(anna, cache_salt="bert"), salt(bert, cache_salt="anna")]
+    salts += [salt(anna, cache_salt="x"), salt(bert, cache_salt="x")]
+    # What another's salt looks like is none of the salts that a client can get.
+    salts.append(salt(Caller("c"), cache_salt=str(salt(anna, cache_salt="x"))))
+    assert len(set(salts)) == len(salts)
+    assert None not in salts
+
+
+def test_what_no_request_has_begun_keeps_its_salt() -> None:
+    assert salt(None) is None
+    assert salt(None, cache_salt="own") == "own"
+
+
+def test_the_rest_of_the_engine_is_vllms() -> None:
+    noted = Noted()
+    assert SeparatedEngine(noted).model_config == "a model"
+    with serving_caller(Caller("anna")):
+        assert SeparatedEngine(noted).generate("text", 1, a=2) == ((1,), {"a": 2})
+    assert noted.prompts == ["text"]
+
+
+def test_it_stands_before_all_that_vllm_serves() -> None:
+    noted, other = Noted(), Noted()
+    state = State()
+    state.engine_client = noted
+    state.openai_serving_completion = SimpleNamespace(engine_client=noted)
+    state.serving_tokens = SimpleNamespace(engine_client=noted)
+    state.another = SimpleNamespace(engine_client=other)
+    state.nothing = None
+    separated = put_before_all(noted, state)
+    assert state.engine_client is separated
+    assert state.openai_serving_completion.engine_client is separated
+    assert state.serving_tokens.engine_client is separated
+    assert state.another.engine_client is other
+
+
+@pytest.mark.parametrize("keys", [(), ("anna",)])
+async def test_the_gate_says_who_calls(keys: tuple[str, ...]) -> None:
+    app = FastAPI()
+    app.state.caesura_owners = Owners(bool(keys))
+    seen: list[Caller | None] = []
+
+    @app.get("/v1/models")
+    async def models() -> None:
+        seen.append(current_caller())
+
+    close_gate(app, Access(known(*keys)))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        await client.get("/v1/models", headers={"Authorization": "Bearer anna"})
+    (caller,) = seen
+    assert caller is not None
+    assert caller.owner == app.state.caesura_owners.of(
+        httpx.Headers({"Authorization": "Bearer anna"})
+    )
+    assert current_caller() is None
