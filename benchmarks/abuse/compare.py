@@ -67,12 +67,13 @@ def chart(before: dict[str, Any], after: dict[str, Any], file: Path) -> None:
         gaps.barh(places, ratios, 0.38, color=colour, label=label)
         health.barh(places, waits, 0.38, color=colour, label=label)
         for place in lost:
-            gaps.annotate(" server lost", (gaps.get_xlim()[0], place), va="center", fontsize=7)
+            where = gaps.get_yaxis_transform()
+            gaps.text(0.98, place, "server lost", transform=where, ha="right", va="center", size=7)
     gaps.axvline(_GOAL, color="black", linewidth=0.8, linestyle=":")
     gaps.set(xscale="log", xlabel="p99 gap between tokens, times idle")
     health.set(xscale="log", xlabel="longest wait for /health, s")
     gaps.set_yticks(range(len(kinds)), kinds)
-    health.legend(loc="lower right")
+    gaps.legend(loc="lower right")
     for axes in (gaps, health):
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
