@@ -30,7 +30,7 @@ from caesura.lab.results_file import Origin, replace_json
 from caesura.server.clients.history import digest
 from caesura.server.clients.streams import ChatStream
 from caesura.server.clients.transcripts import MemoryTranscripts
-from caesura.server.clients.turns import Turn, remember, serving
+from caesura.server.clients.turns import ClientTurn, remember, serving
 from caesura.server.clients.vllm_rendering import continuing_renderer
 
 TURNS = (2, 10, 50)
@@ -98,9 +98,9 @@ class Bench:
 
     async def _render(
         self, renderer: OnlineRenderer, messages: list[dict[str, Any]]
-    ) -> tuple[Turn, list[int]]:
+    ) -> tuple[ClientTurn, list[int]]:
         request = ChatCompletionRequest(model="demo", messages=json.loads(json.dumps(messages)))
-        turn = Turn("owner")
+        turn = ClientTurn("owner")
         with serving(turn):
             _, (prompt,) = await renderer.render_chat(request)
         return turn, prompt["prompt_token_ids"]
@@ -129,7 +129,7 @@ async def end_of_turn(repeats: int) -> dict[str, float]:
     """Remembering a turn of 100,000 tokens and 100 messages, and reading its stream."""
     messages = [digest(message) for message in conversation(50)]
     transcripts = MemoryTranscripts(2**30, 3600)
-    turn = Turn("owner", messages=messages, runs=1, complete=True, ended_turn=True)
+    turn = ClientTurn("owner", messages=messages, runs=1, complete=True, ended_turn=True)
     turn.prompt_tokens = list(range(100_000))
     answer = {"role": "assistant", "content": "It rains. " * 50}
     chunk = {
