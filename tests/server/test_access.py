@@ -90,14 +90,16 @@ async def test_every_route_asks_for_the_key(with_key: FastAPI) -> None:
     served = places(with_key.routes)
     assert {("GET", "/metrics"), ("GET", "/version"), ("POST", "/tokenize")} <= served
     assert {("POST", "/v1/sessions"), ("GET", "/v1/caesura/overview")} <= served
-    wrong = ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"})
+    wrong = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}]
+    wrong += ({"x-api-key": "wrong"}, {"x-api-key": ""}, {"Authorization": "", "x-api-key": KEY})
     for headers in (*wrong, {"Authorization": "Bearer"}, {"Authorization": f"Bearer {KEY} "}):
         answers = await statuses(with_key, served, headers=headers, json={})
         assert {place for place, status in answers.items() if status != 401} == {
             place for place in served if is_open(place)
         }
-    answers = await statuses(with_key, served, headers={"Authorization": f"Bearer {KEY}"}, json={})
-    assert not {401, 403, 415} & set(answers.values())
+    for headers in ({"Authorization": f"Bearer {KEY}"}, {"x-api-key": KEY}):
+        answers = await statuses(with_key, served, headers=headers, json={})
+        assert not {401, 403, 415} & set(answers.values())
 
 
 async def test_what_is_open_shows_nothing(with_key: FastAPI) -> None:

@@ -45,6 +45,13 @@ def test_nobody_is_anonymous(authorization: str | None) -> None:
     assert owner(authorization) == ANONYMOUS
 
 
+def test_anthropics_header_names_the_same_owner() -> None:
+    owners = Owners(has_keys=True, secret=SECRET)
+    assert owners.of(Headers({"x-api-key": "alpha"})) == ALPHA
+    both = Headers({"Authorization": "Bearer alpha", "X-Api-Key": "beta"})
+    assert owners.of(both) == ALPHA
+
+
 def test_a_key_that_is_not_checked_names_nobody() -> None:
     assert owner("Bearer alpha", has_keys=False) == ANONYMOUS
 

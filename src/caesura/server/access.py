@@ -19,7 +19,7 @@ from starlette.types import Scope
 from caesura.errors import ConfigurationError
 from caesura.server.errors import ApiError
 from caesura.server.keys import Key, KeySection, digest_of
-from caesura.server.owners import ANONYMOUS, Owners
+from caesura.server.owners import ANONYMOUS, Owners, given_key
 from caesura.server.sessions.service import Service
 from caesura.session.records import SessionSpec
 from caesura.tools.call import Question
@@ -226,11 +226,11 @@ class Access:
         """The key of a request; None if it needs none."""
         if not self.has_keys or _is_open(scope):
             return None
-        scheme, _, key = headers.get("authorization", "").partition(" ")
+        key = given_key(headers)
         given = digest_of(key)
         # Every key is compared, and each in constant time.
         fitting = [known for known in self.keys if hmac.compare_digest(given, known.digest)]
-        if scheme.lower() != "bearer" or not fitting:
+        if not key or not fitting:
             raise ApiError(401, "give an API key: Authorization: Bearer KEY", code="no_api_key")
         return fitting[0]
 

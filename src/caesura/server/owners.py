@@ -30,7 +30,15 @@ class Owners:
 
     def of(self, headers: Headers) -> str:
         """The owner of a request with these headers."""
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        if not self.has_keys or scheme.lower() != "bearer" or not key:
+        key = given_key(headers)
+        if not self.has_keys or not key:
             return ANONYMOUS
         return keyed_owner(self.secret, sha256(key.encode()).hexdigest())
+
+
+def given_key(headers: Headers) -> str:
+    """The API key of a request: OpenAI's header, or else Anthropic's; empty if there is none."""
+    if (authorization := headers.get("authorization")) is None:
+        return headers.get("x-api-key", "")
+    scheme, _, key = authorization.partition(" ")
+    return key if scheme.lower() == "bearer" else ""
