@@ -81,7 +81,7 @@ def test_the_chat_answers_what_a_session_on_the_engine_asks(server: Server) -> N
         check=False,
     )
     assert made.returncode == 3, made.stderr
-    assert "May release(version='1.2') run?" in made.stderr
+    assert "Run release (approval.deployment:release)" in made.stderr
     (session_id,) = re.findall(r"^session (\S+)$", made.stderr, re.MULTILINE)
     answered = subprocess.run(
         [*command, "--session", session_id, "--message", "y"],

@@ -268,7 +268,7 @@ async def test_a_question_stays_below_what_the_model_goes_on_to_say(tmp_path: Pa
     plan = f"{planned.call('a', 'risky')}{'meanwhile ' * 60}|?a| so: |=a|."
     tools = {"engine": planned.engine(), "formats": planned.FORMATS}
     async with (
-        served(tmp_path / "db", tool(risky, approve=True), **tools) as server,
+        served(tmp_path / "db", tool(risky, approve=True), max_tokens=1024, **tools) as server,
         terminal("--url", server.url, "--function-calling", "async", columns=60) as screen,
     ):
         screen.type(f"{plan}\r")
@@ -293,7 +293,7 @@ async def test_a_question_goes_with_its_call(tmp_path: Path) -> None:
     engine.pace = pace
     tools = {"engine": engine, "formats": planned.FORMATS}
     async with (
-        served(tmp_path / "db", tool(risky, approve=True), **tools) as server,
+        served(tmp_path / "db", tool(risky, approve=True), max_tokens=1024, **tools) as server,
         terminal("--url", server.url, "--function-calling", "async") as screen,
     ):
         screen.type(f"{plan}\r")

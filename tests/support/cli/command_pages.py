@@ -26,6 +26,8 @@ def options_of(*words: str) -> list[Argument]:
         if word.startswith("-") or word not in app:
             break
         app = app[word]
+    if app.default_command is None:  # a group of commands
+        return []
     found = app.assemble_argument_collection(default_parameter=DEFAULTS, parse_docstring=True)
     return [argument for argument in found if argument.parse and not argument.children]
 

@@ -230,7 +230,7 @@ class GivenAnswer(Body):
 class ShownAnswer(GivenAnswer):
     """An answer that was given."""
 
-    by: str | None = Field(description="The name of the API key that it was given with.")
+    by: str | None = Field(None, description="The name of the API key that it was given with.")
 
 
 class PendingCall(BaseModel):
