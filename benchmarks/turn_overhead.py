@@ -29,7 +29,7 @@ from caesura.lab.models.noise_model import demo_model_path
 from caesura.lab.results_file import Origin, replace_json
 from caesura.server.clients.history import digest
 from caesura.server.clients.streams import ChatStream
-from caesura.server.clients.transcripts import MemoryTranscripts
+from caesura.server.clients.transcripts import Transcripts
 from caesura.server.clients.turns import ClientTurn, remember, serving
 from caesura.server.clients.vllm_rendering import continuing_renderer
 
@@ -86,7 +86,7 @@ class Bench:
         _, whole = await self._render(self.vllm, messages)
         arms = {"vllm_ms": partial(self._render, self.vllm, messages)}
         for name in ("none", "rendered", "transcript"):
-            transcripts = MemoryTranscripts(2**30, 3600)
+            transcripts = Transcripts(2**30, 3600)
             renderer = continuing_renderer(self.vllm, transcripts)
             if name != "none":
                 await self._keep(renderer, transcripts, before, answer, whole, name == "rendered")
@@ -108,7 +108,7 @@ class Bench:
     async def _keep(
         self,
         renderer: OnlineRenderer,
-        transcripts: MemoryTranscripts,
+        transcripts: Transcripts,
         before: list[dict[str, Any]],
         answer: dict[str, Any],
         whole: list[int],
@@ -128,7 +128,7 @@ class Bench:
 async def end_of_turn(repeats: int) -> dict[str, float]:
     """Remembering a turn of 100,000 tokens and 100 messages, and reading its stream."""
     messages = [digest(message) for message in conversation(50)]
-    transcripts = MemoryTranscripts(2**30, 3600)
+    transcripts = Transcripts(2**30, 3600)
     turn = ClientTurn("owner", messages=messages, runs=1, complete=True, ended_turn=True)
     turn.prompt_tokens = list(range(100_000))
     answer = {"role": "assistant", "content": "It rains. " * 50}
