@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -219,7 +220,15 @@ async def test_a_session_that_is_held_at_any_moment_tells_its_text_once(tmp_path
         f"so [~END] é {call(n, 'look', x=1)}|?{n}| and {send_off('look', x=2)}" for n in ("a", "b")
     ]
     plan = " ".join(steps)
-    async with running(tmp_path / "db", tool(look)) as all_agents:
+
+    async def token_by_token(transcript: Sequence[int]) -> None:
+        await asyncio.sleep(0)
+
+    one_by_one = engine()
+    one_by_one.pace = token_by_token
+    async with agents(
+        tmp_path / "db", tool(look), engine=one_by_one, formats=FORMATS
+    ) as all_agents:
         uninterrupted = texts(await events(await all_agents.create(OWNER, asked(plan))))
         assert uninterrupted.count("so [END] é  and ") == 2
         for turns in range(1, 20):
