@@ -255,6 +255,17 @@ async def test_with_keys_names_count_only_if_some_are_given() -> None:
     assert await served_as(named, "chat.example") == 401
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "*"])
+async def test_all_origins_at_once_are_not_allowed(origin: str) -> None:
+    access = Access.of_server(vllm_arguments("--allowed-origins", '["*"]'))
+    assert await served_as(access, "localhost", origin) == 403
+
+
+async def test_no_key_is_never_a_key() -> None:
+    """Even if the hash of nothing is configured."""
+    assert await served_as(Access(known("")), "localhost") == 401
+
+
 async def test_behind_a_proxy_the_prefix_does_not_count() -> None:
     keyed = Access(known(KEY))
     scope = {"path": "/api/health", "root_path": "/api"}

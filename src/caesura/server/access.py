@@ -136,7 +136,7 @@ class Access:
             *map(Key.full, given_keys(args.api_key)),
             *(Key.named(name, section) for name, section in named.items()),
         ]
-        origins = frozenset(args.allowed_origins) - {"*"}  # the default of vLLM's CORS headers
+        origins = frozenset(args.allowed_origins) - {"*"}  # of pages it must be said which
         return cls(tuple(keys), tuple(allowed_hosts), origins)
 
     @property
