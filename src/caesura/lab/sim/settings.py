@@ -24,10 +24,12 @@ class SimulationSettings(ComparisonSettings):
         policies: What is compared: stock, stock-no-cache, stock-host (vLLM without Caesura; with
             its own CPU offloading), infinite (memory for everything), and any policy of
             `caesura serve`. Default: all but end.
-        device: What is simulated: a100-80gb, h100-80gb, h200, or a profile of `caesura calibrate`
-            (JSON).
-        model: What it serves: gpt-j-6b, vicuna-13b, llama-3.1-8b, llama-3.1-70b. Default: that of
-            the profile, else gpt-j-6b.
+        device: What is simulated: a100-80gb, h100-80gb, h200, l40s, mi300x, or a profile of
+            `caesura calibrate` (JSON). a100-80gb-published takes InferCept's constants as they
+            stand, without a price for reading KV.
+        model: What it serves: gpt-j-6b, vicuna-13b, llama-3.1-8b, llama-3.1-70b, qwen3-8b,
+            qwen3-32b, qwen3-coder-30b-a3b, glm-4.5-air. Default: that of the profile, else
+            gpt-j-6b.
         tensor_parallel: Devices that share the model. Default: as few as hold it.
         kv_memory_bytes: Memory for KV caches over all devices, such as 50GB. Default: what fits
             beside the weights.
