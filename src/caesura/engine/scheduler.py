@@ -101,7 +101,9 @@ class InterceptScheduler(AsyncScheduler):
         self.trace: Trace = NO_TRACE
         if config.trace:
             self.trace = trace_engine(self, self.keeper, config.policy, self.clock, config.trace)
-        self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
+        self.ranks = SessionRanks(
+            self.keeper.policy.order, self._pauses_in_use, self.clock, self.keeper.turn_of
+        )
         self.continuations = Continuations(
             self.keeper,
             self.ranks,
@@ -328,6 +330,7 @@ class InterceptScheduler(AsyncScheduler):
         hide_uncomputed(self.kv_cache_manager, request, self.block_size)
         if self._scheduling and self._pauses_in_use(request):
             self.keeper.holding.save_preempted(request)
+        self.ranks.preempted(request)
         super()._preempt_request(request, timestamp, drop_stale_output)
 
     def _pauses_in_use(self, request: Request) -> bool:
@@ -371,7 +374,8 @@ class InterceptScheduler(AsyncScheduler):
             self.keeper.begin(
                 request, endpoint, computed, self.ranks.service(request), in_place=False
             )
-        self.ranks.forget(request.request_id)
+        with self.metrics.guard(Aside.LEARNING):
+            self.ranks.gone(request, paused=endpoint is not None)
         self.continuations.discard(request.request_id)
         self.frames.forget(request.request_id)
         self.interrupts.forget(request.request_id)

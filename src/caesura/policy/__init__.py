@@ -3,8 +3,9 @@
 from caesura.policy.costs import CostModel
 from caesura.policy.order import (
     AttainedService,
+    ExpectedWork,
+    OrderDefaults,
     OriginalArrival,
-    Service,
     SessionOrder,
     displacement_pays,
 )
@@ -14,6 +15,7 @@ from caesura.policy.registry import (
     policy_names,
     policy_options,
 )
+from caesura.policy.service import Service, Stage, Turn
 from caesura.policy.types import (
     Action,
     CopyAhead,
@@ -47,9 +49,11 @@ __all__ = [
     "Drop",
     "DropCopy",
     "Expire",
+    "ExpectedWork",
     "Keep",
     "Load",
     "Memory",
+    "OrderDefaults",
     "OriginalArrival",
     "PauseIndex",
     "PauseView",
@@ -60,6 +64,8 @@ __all__ = [
     "Service",
     "SessionOrder",
     "Snapshot",
+    "Stage",
+    "Turn",
     "displacement_pays",
     "make_policy",
     "policy_names",

@@ -30,7 +30,7 @@ from typing import ClassVar
 
 from caesura.policy.costs import CostModel
 from caesura.policy.duration import DurationModel
-from caesura.policy.order import AttainedService
+from caesura.policy.order import ExpectedWork
 from caesura.policy.prefetch import PrefetchRule
 from caesura.policy.progress import remaining_with_progress
 from caesura.policy.reclaim import ReclaimRule, release
@@ -91,7 +91,7 @@ class MinWaste(PolicyDefaults):
 
     def __post_init__(self) -> None:
         margin = self.displacement_margin_seconds
-        self.order = AttainedService(self.handicap_seconds, margin if margin >= 0 else None)
+        self.order = ExpectedWork(self.handicap_seconds, margin if margin >= 0 else None)
         self.durations = DurationModel()
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first

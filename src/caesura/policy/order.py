@@ -1,38 +1,14 @@
 """In which order sessions are served: who waits, and who is preempted."""
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
 from caesura.policy.costs import CostModel
+from caesura.policy.remaining import RemainingTokens, gittins_index
+from caesura.policy.service import Service, Turn
 
-LIGHT_CONTEXT_TOKENS = 1000
-"""Putting a context up to this size aside and restoring it costs next to nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What a session has had so far.
-
-    Attributes:
-        arrival_seconds: original arrival of the session.
-        paused_seconds: time that it has spent in pauses, when it wanted nothing.
-        output_tokens: tokens generated for it, those with a heavy context counted less: with `n`
-            times `LIGHT_CONTEXT_TOKENS`, a token counts `1 / n`.
-    """
-
-    arrival_seconds: float
-    paused_seconds: float = 0.0
-    output_tokens: float = 0.0
-
-    def paused(self, seconds: float) -> Self:
-        """The same after a pause."""
-        return replace(self, paused_seconds=self.paused_seconds + seconds)
-
-    def served(self, output_tokens: int, context_tokens: int) -> Self:
-        """The same after tokens were generated with a context of this size."""
-        weight = LIGHT_CONTEXT_TOKENS / max(LIGHT_CONTEXT_TOKENS, context_tokens)
-        return replace(self, output_tokens=self.output_tokens + weight * output_tokens)
-
+UNKNOWN_TURN = Turn()
+"""A turn of which nothing is known but its session."""
 
 class SessionOrder(Protocol):
     """Ranks sessions: the lowest rank is served first.
@@ -52,31 +28,44 @@ class SessionOrder(Protocol):
     def displacement_margin_seconds(self) -> float | None:
         """See above."""
 
-    def rank(self, service: Service) -> float:
-        """A time on the clock of arrivals; must not decrease while the session is served."""
+    def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
+        """A time on the clock of arrivals.
+
+        It is asked for when a request comes into a queue, and stays the same while it waits.
+        """
+
+    def ended(self, service: Service) -> None:
+        """A session is over, having had all this."""
+
+
+class OrderDefaults:
+    """Of an order that learns nothing."""
+
+    def ended(self, service: Service) -> None:
+        """Nothing is learned from it."""
 
 
 @dataclass(frozen=True, slots=True)
-class OriginalArrival:
+class OriginalArrival(OrderDefaults):
     """First come, first served by the arrival of the session (InferCept, section 4.4)."""
 
     ranks_everyone: ClassVar[bool] = False
     displacement_margin_seconds: ClassVar[float | None] = None
 
-    def rank(self, service: Service) -> float:
+    def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
         """The original arrival."""
         return service.arrival_seconds
 
 
 @dataclass(frozen=True, slots=True)
-class AttainedService:
+class AttainedService(OrderDefaults):
     """Least attained service first, per session, with a bounded handicap.
 
     A session's rank is the time at which it arrived, not counting its pauses, plus a handicap for
     every token generated for it (as for programs in Autellix, arXiv 2502.13965, section 4).
     Because the handicap grows with the service, newer sessions overtake an older one for no
     longer than that, so none waits for ever. Tokens with a heavy context count less
-    (`Service.output_tokens`), since putting such a context aside takes longer.
+    (`Service.weighted_tokens`), since putting such a context aside takes longer.
 
     Attributes:
         handicap_seconds: per generated token of a light context. 0 is first come first served.
@@ -88,10 +77,57 @@ class AttainedService:
     handicap_seconds: float = 1.0
     displacement_margin_seconds: float | None = 20.0
 
-    def rank(self, service: Service) -> float:
+    def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
         """Arrival without pauses, plus the handicap."""
         active_since = service.arrival_seconds + service.paused_seconds
-        return active_since + self.handicap_seconds * service.output_tokens
+        return active_since + self.handicap_seconds * service.weighted_tokens
+
+
+@dataclass(slots=True)
+class ExpectedWork(OrderDefaults):
+    """Least expected remaining work first, learned from the sessions that are over.
+
+    A session's rank is the time at which it arrived, not counting its pauses, plus a handicap for
+    every token of its Gittins index (`gittins_index`): sessions that will probably be over soon,
+    and take little memory until then, go first. Until anything is known the rank is the original
+    arrival, first come, first served; what was learned counts the more, the more sessions are over
+    (`RemainingTokens.confidence`).
+
+    Attributes:
+        handicap_seconds: per token of the index. 0 is first come, first served, without pauses.
+        displacement_margin_seconds: see `SessionOrder`.
+        remaining: what was learned.
+    """
+
+    ranks_everyone: ClassVar[bool] = True
+
+    handicap_seconds: float = 1.0
+    displacement_margin_seconds: float | None = 20.0
+    remaining: RemainingTokens = field(default_factory=RemainingTokens)
+    _mean_context_tokens: float | None = field(default=None, init=False)
+
+    def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
+        """See the class."""
+        index = gittins_index(
+            self.remaining.after(service),
+            service.output_tokens,
+            turn.context_tokens,
+            turn.restoring_tokens,
+            self._mean_context(turn.context_tokens),
+        )
+        later = service.paused_seconds + self.handicap_seconds * index
+        return service.arrival_seconds + self.remaining.confidence * later
+
+    def ended(self, service: Service) -> None:
+        """Learn how much a session generated after each of its stages."""
+        self.remaining.observe(service)
+
+    def _mean_context(self, context_tokens: int) -> float:
+        """Of the latest thousand or so turns that were ranked."""
+        mean = self._mean_context_tokens
+        mean = context_tokens if mean is None else mean + (context_tokens - mean) / 1000
+        self._mean_context_tokens = max(1.0, mean)
+        return self._mean_context_tokens
 
 
 def displacement_pays(

@@ -42,6 +42,7 @@ from caesura.policy import (
     Policy,
     Prefetch,
     Service,
+    Turn,
 )
 
 
@@ -114,6 +115,15 @@ class PauseKeeper:
         self.listener.pause_began(pause)
         self._forget_surplus()
         return pause
+
+    def turn_of(self, request: Request) -> Turn:
+        """What a request's turn takes: its context, and what restoring that takes."""
+        pause = self.table.claimed_by(request.request_id)
+        there = request.num_computed_tokens if pause is None else pause.loadable_tokens
+        missing = max(0, request.num_tokens - there)
+        costs = self.snapshots.costs()
+        iterations = costs.seconds_per_token * missing / max(costs.seconds_per_iteration, 1e-9)
+        return Turn(request.num_tokens, iterations)
 
     # Decisions
 

@@ -7,45 +7,72 @@ from vllm.v1.core.sched.request_queue import FCFSRequestQueue
 from vllm.v1.request import Request
 
 from caesura.engine.pauses.pause import Pause
-from caesura.policy import Service, SessionOrder
+from caesura.policy import Service, SessionOrder, Turn
+
+
+RANK_EVERY_TOKENS = 16
+"""A running request's rank is computed again after so many tokens."""
 
 
 @dataclass(slots=True, eq=False)
 class SessionRanks:
-    """What sessions have had so far, and their ranks by the policy's order."""
+    """What sessions have had so far, and their ranks by the policy's order.
+
+    A request's rank stays as it is while it waits, however much is learned in that time.
+
+    Attributes:
+        order: the policy's; None for vLLM's.
+        pauses_in_use: whether anything pauses; else vLLM's order holds.
+        clock: monotonic seconds.
+        turn_of: what a request's turn takes.
+    """
 
     order: SessionOrder | None
     pauses_in_use: Callable[[Request], bool]
     clock: Callable[[], float]
+    turn_of: Callable[[Request], Turn]
     # By request; of sessions that have paused.
     _services: dict[str, Service] = field(default_factory=dict, init=False)
+    # By request: its output tokens and its rank when that was computed.
+    _ranks: dict[str, tuple[int, float]] = field(default_factory=dict, init=False)
 
     def __contains__(self, request_id: str) -> bool:
         """Whether the request's session has paused, or was interrupted."""
         return request_id in self._services
 
     def is_empty(self) -> bool:
-        """Whether nothing is remembered (integrity check)."""
-        return not self._services
+        """Whether nothing is remembered of any request (integrity check)."""
+        return not self._services and not self._ranks
 
     def returns(self, request_id: str, pause: Pause) -> None:
         """A session's pause is over: it goes on as this request."""
         if self.order is not None:
             elapsed = self.clock() - pause.paused_seconds
-            self._services[request_id] = pause.service.paused(elapsed)
+            self._services[request_id] = pause.service.paused(elapsed, pause.endpoint, pause.owner)
+            self._ranks.pop(request_id, None)
 
     def turns(self, request: Request) -> None:
         """A session goes on with a new turn, without a pause."""
         if self.order is not None:
             self._services[request.request_id] = self.service(request)
+            self._ranks.pop(request.request_id, None)
 
-    def forget(self, request_id: str) -> None:
-        """The request is gone."""
-        self._services.pop(request_id, None)
+    def preempted(self, request: Request) -> None:
+        """A running request waits again."""
+        self._ranks.pop(request.request_id, None)
+
+    def gone(self, request: Request, *, paused: bool) -> None:
+        """The request is gone, and its session is over unless it has paused."""
+        if self.order is not None and not paused:
+            self.order.ended(self.service(request))
+        self._services.pop(request.request_id, None)
+        self._ranks.pop(request.request_id, None)
 
     def service(self, request: Request) -> Service:
         """What the request's session has had until now."""
-        before = self._services.get(request.request_id) or Service(request.arrival_time)
+        before = self._services.get(request.request_id)
+        if before is None:
+            before = Service.begun(request.arrival_time, request.num_prompt_tokens)
         return before.served(request.num_output_tokens, request.num_tokens)
 
     def rank(self, request: Request) -> float | None:
@@ -53,10 +80,16 @@ class SessionRanks:
         order = self.order
         if order is None:
             return None
+        output_tokens = request.num_output_tokens
+        known = self._ranks.get(request.request_id)
+        if known is not None and output_tokens < known[0] + RANK_EVERY_TOKENS:
+            return known[1]
         ranked = request.request_id in self._services
         if not ranked and not (order.ranks_everyone and self.pauses_in_use(request)):
             return None
-        return order.rank(self.service(request))
+        rank = order.rank(self.service(request), self.turn_of(request))
+        self._ranks[request.request_id] = output_tokens, rank
+        return rank
 
     def make_room_for(self, needy: Request, running: Sequence[Request]) -> list[Request]:
         """Running requests that rank so far behind a waiting one that they make room for it,

@@ -85,6 +85,8 @@ class Waits:
         waited_seconds = self.clock() - pause.endpoint_since_seconds
         with self.metrics.guard(Aside.LEARNING):
             self.policy.ended(pause.endpoint, waited_seconds, returned=False)
+            if self.policy.order is not None and not pause.in_place:
+                self.policy.order.ended(pause.service)  # else its request is over too
 
     def end(self, pause: Pause, ending: PauseEnding) -> None:
         """A pause is over, or its wait for one endpoint: count it."""
