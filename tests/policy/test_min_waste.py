@@ -129,7 +129,7 @@ def test_returning_sessions_and_the_asking_one_keep_their_holds() -> None:
     [
         {"running": True},
         {"engine_idle": True},
-        {"waited_seconds": MinWaste().reclaim.starvation_seconds},
+        {"waited_seconds": MinWaste().starvation_seconds},
     ],
     ids=["running", "idle", "starving"],
 )

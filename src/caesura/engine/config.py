@@ -34,12 +34,14 @@ class CaesuraConfig(BaseModel):
 
     Attributes:
         policy: What becomes of paused contexts: end, discard, preserve, swap, ttl, infercept,
-            min-waste.
+            continuum, autellix, augserve, thunderagent, min-waste.
         policy_options: A number for the policy, such as ttl_seconds=5. Repeatable.
         host_memory: Host memory for copies of paused contexts, over all ranks, such as 64GiB. 0
             turns host copies off.
-        copy_budget: Bytes copied out and in per engine iteration and rank at most; more where the
-            link moves more while an iteration computes.
+        copy_budget: Bytes copied out and in per engine iteration and rank at most, where copies
+            are part of iterations (CPU). Elsewhere the limit is what the link moves while an
+            iteration computes, and this one holds until that was measured, and while nothing
+            is computed.
         keep_contexts: Which finished requests are kept as pauses: auto (ended in a tool call, gave
             a session id, or continued a pause), all, none.
         tool_call_parser: vLLM's tool parser for the model, to find the tool that is called.

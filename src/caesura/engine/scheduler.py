@@ -80,7 +80,6 @@ class InterceptScheduler(AsyncScheduler):
         self.config = config
         connector = self.connector if isinstance(self.connector, CaesuraConnector) else None
         self._connected = connector is not None
-        self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
         self.own_time = OwnTime(self.metrics)
         if connector is None:
@@ -98,6 +97,8 @@ class InterceptScheduler(AsyncScheduler):
             metrics=self.metrics,
             clock=self.clock,
         )
+        if connector is not None and not connector.loads_in_step:
+            transfers.forward_seconds = self._forward_seconds
         self.trace: Trace = NO_TRACE
         if config.trace:
             self.trace = trace_engine(self, self.keeper, config.policy, self.clock, config.trace)
@@ -145,6 +146,9 @@ class InterceptScheduler(AsyncScheduler):
                 return names.called(output)
 
         return self.metrics.guard.wrap(Aside.NAMES, called, [])
+
+    def _forward_seconds(self, query_tokens: int) -> float:
+        return self.keeper.snapshots.costs().forward_seconds(query_tokens)
 
     # Arrivals
 
@@ -196,9 +200,6 @@ class InterceptScheduler(AsyncScheduler):
         with self.own_time(Part.DISPLACE):
             self.displacing.displace()
             self.displacing.limit_tokens()
-            if self._copies_overlap:
-                iteration_seconds = self.keeper.snapshots.costs().forward_seconds(len(self.running))
-                self.keeper.contexts.transfers.fit_budget(iteration_seconds)
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         with self.own_time(Part.REPORT):

@@ -76,11 +76,11 @@ class MinWaste(PolicyDefaults):
         review_every_seconds: how often copies and loads ahead are planned.
         prefetch: 1 to load contexts ahead of their sessions, 0 not to.
         prefetch_ahead_seconds, prefetch_probability: of `PrefetchRule`.
+        starvation_seconds: after waiting this long a request may break any hold.
     """
 
     name: ClassVar[str] = "min-waste"
 
-    reclaim: ReclaimRule = field(default_factory=ReclaimRule)
     handicap_seconds: float = 1.0
     displacement_margin_seconds: float = 20.0
     rank_every_seconds: float = 0.25
@@ -88,6 +88,7 @@ class MinWaste(PolicyDefaults):
     prefetch: float = 1.0
     prefetch_ahead_seconds: float = 60.0
     prefetch_probability: float = 0.1
+    starvation_seconds: float = ReclaimRule().starvation_seconds
 
     def __post_init__(self) -> None:
         margin = self.displacement_margin_seconds
@@ -145,7 +146,7 @@ class MinWaste(PolicyDefaults):
         return snapshot.load.waiting_requests / max(1, snapshot.device.total_tokens)
 
     def _releases(self, snapshot: Snapshot, demand: Demand) -> Iterator[Action]:
-        starving = demand.waited_seconds >= self.reclaim.starvation_seconds
+        starving = demand.waited_seconds >= self.starvation_seconds
         if demand.running or demand.engine_idle or starving:
             return self._everything(snapshot)
         price = self.price(snapshot)

@@ -51,9 +51,7 @@ class Service:
     @classmethod
     def begun(cls, arrival_seconds: float, prompt_tokens: int) -> Self:
         """A session that has just arrived with a prompt of this length."""
-        return cls(
-            arrival_seconds, stages=(Stage(f"prompt of 2^{prompt_tokens.bit_length()}", 0),)
-        )
+        return cls(arrival_seconds, stages=(Stage(f"prompt of 2^{prompt_tokens.bit_length()}", 0),))
 
     def paused(self, seconds: float, endpoint: str, owner: str | None = None) -> Self:
         """The same after a pause for an endpoint; those of different owners are not alike."""
@@ -85,7 +83,11 @@ class Turn:
         context_tokens: tokens of its context.
         restoring_tokens: how many tokens the batch could generate one after the other while
             what the device and host memory lack of the context is computed again.
+        held_tokens: how much of it was kept on the device while the session paused.
+        swapped_tokens: how much more of it host memory has.
     """
 
     context_tokens: int = 1
     restoring_tokens: float = 0.0
+    held_tokens: int = 0
+    swapped_tokens: int = 0

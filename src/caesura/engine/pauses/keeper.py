@@ -119,11 +119,14 @@ class PauseKeeper:
     def turn_of(self, request: Request) -> Turn:
         """What a request's turn takes: its context, and what restoring that takes."""
         pause = self.table.claimed_by(request.request_id)
-        there = request.num_computed_tokens if pause is None else pause.loadable_tokens
+        held = swapped = 0
+        if pause is not None:
+            held, swapped = pause.held_tokens, pause.loadable_tokens - pause.held_tokens
+        there = request.num_computed_tokens if pause is None else held + swapped
         missing = max(0, request.num_tokens - there)
         costs = self.snapshots.costs()
         iterations = costs.seconds_per_token * missing / max(costs.seconds_per_iteration, 1e-9)
-        return Turn(request.num_tokens, iterations)
+        return Turn(request.num_tokens, iterations, held, swapped)
 
     # Decisions
 
@@ -199,6 +202,7 @@ class PauseKeeper:
         self.contexts.found(pause.copy, found)
         self.listener.resumed(pause, found, loaded)
         self.returns.note(pause, found, loaded)
+        self.waits.resumed(pause)
         self._end(pause, PauseEnding.RESUMED, HoldEnding.RESUMED)
 
     def claim(self, pause: Pause, request: Request) -> None:

@@ -80,6 +80,13 @@ class Waits:
         pause.lasted_seconds = now - pause.paused_seconds
         self._learn(pause, now)
 
+    def resumed(self, pause: Pause) -> None:
+        """A session that has returned is scheduled."""
+        assert pause.lasted_seconds is not None
+        waited_seconds = self.clock() - pause.paused_seconds - pause.lasted_seconds
+        with self.metrics.guard(Aside.LEARNING):
+            self.policy.resumed(waited_seconds, held=pause.hold is not None)
+
     def given_up(self, pause: Pause) -> None:
         """A session that has not returned will not come back."""
         waited_seconds = self.clock() - pause.endpoint_since_seconds

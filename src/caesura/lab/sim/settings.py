@@ -10,7 +10,13 @@ from caesura.lab.bench.settings import ComparisonSettings
 from caesura.lab.settings import ENGINE, ByteSize, Distinct, NonNegativeFloat, PositiveFloat
 from caesura.lab.sim.devices import SimulatedDevice
 from caesura.policy import policy_options
+from caesura.policy.infercept import InferCept
 from caesura.units import parse_size
+
+
+ORACLE_OPTION = "oracle_code_rule"
+"""Of `infercept`: not 0 for the rule of its released code, which knows how long pauses last. Only
+a simulation does."""
 
 
 def _parse_bandwidth(value: object) -> object:
@@ -43,7 +49,8 @@ class SimulationSettings(ComparisonSettings):
         max_batched_tokens: As in vLLM.
         max_seqs: As in vLLM.
         block_size: As in vLLM.
-        copy_budget_bytes: Bytes copied out and in per iteration and device at most.
+        copy_budget_bytes: Bytes copied out and in per iteration and device at most, where copies
+            do not overlap with computation; elsewhere the limit is what the link moves meanwhile.
     """
 
     workload: str = "infercept-mix"
@@ -83,6 +90,8 @@ class SimulationSettings(ComparisonSettings):
                     "or leave it out"
                 )
         known = set[str]().union(*(policy_options(one.policy) for one in arms if one.policy))
+        if any(one.policy == InferCept.name for one in arms):
+            known.add(ORACLE_OPTION)
         for option in self.policy_options:
             if option not in known:
                 raise ValueError(
