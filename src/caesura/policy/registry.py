@@ -8,12 +8,18 @@ from typing import Any
 from caesura.policy.baselines import Discard, End, Preserve, Swap, Ttl
 from caesura.policy.infercept import InferCept
 from caesura.policy.min_waste import MinWaste
+from caesura.policy.peers.augserve import AugServe
+from caesura.policy.peers.autellix import Autellix
+from caesura.policy.peers.continuum import Continuum
+from caesura.policy.peers.thunderagent import ThunderAgent
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Policy
 
 DEFAULT_POLICY = MinWaste.name
+_PEERS = (Continuum, Autellix, AugServe, ThunderAgent)
 _POLICIES = {
-    policy.name: policy for policy in (End, Discard, Preserve, Swap, Ttl, InferCept, MinWaste)
+    policy.name: policy
+    for policy in (End, Discard, Preserve, Swap, Ttl, InferCept, *_PEERS, MinWaste)
 }
 
 
