@@ -25,7 +25,7 @@ when the queue grows, the price does. Nothing here is a constant factor.
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel

@@ -13,7 +13,6 @@ from caesura.policy import policy_options
 from caesura.policy.infercept import InferCept
 from caesura.units import parse_size
 
-
 ORACLE_OPTION = "oracle_code_rule"
 """Of `infercept`: not 0 for the rule of its released code, which knows how long pauses last. Only
 a simulation does."""
