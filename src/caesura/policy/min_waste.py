@@ -83,7 +83,7 @@ class MinWaste(PolicyDefaults):
     reclaim: ReclaimRule = field(default_factory=ReclaimRule)
     handicap_seconds: float = 1.0
     displacement_margin_seconds: float = 20.0
-    promoted_share: float = 0.1
+    promoted_share: float = 0.05
     rank_every_seconds: float = 0.25
     review_every_seconds: float = 0.05
     prefetch: float = 1.0
@@ -107,7 +107,7 @@ class MinWaste(PolicyDefaults):
 
     def saves_contexts(self, costs: CostModel) -> bool:
         """If copying takes less time than computing: both delay the whole batch."""
-        return costs.seconds_per_copied_token < costs.seconds_per_token
+        return costs.copying_pays()
 
     def expected_seconds(self, endpoint: str) -> float | None:
         """The mean, as learned so far."""

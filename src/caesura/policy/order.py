@@ -10,6 +10,7 @@ from caesura.policy.service import Service, Turn
 UNKNOWN_TURN = Turn()
 """A turn of which nothing is known but its session."""
 
+
 class SessionOrder(Protocol):
     """Ranks sessions: the lowest rank is served first.
 
@@ -111,7 +112,7 @@ class ExpectedWork:
 
     handicap_seconds: float = 1.0
     displacement_margin_seconds: float | None = 20.0
-    promoted_share: float = 0.1
+    promoted_share: float = 0.05
     remaining: RemainingTokens = field(default_factory=RemainingTokens)
     _mean_context_tokens: float | None = field(default=None, init=False)
 

@@ -51,9 +51,7 @@ class Service:
     @classmethod
     def begun(cls, arrival_seconds: float, prompt_tokens: int) -> Self:
         """A session that has just arrived with a prompt of this length."""
-        return cls(
-            arrival_seconds, stages=(Stage(f"prompt of 2^{prompt_tokens.bit_length()}", 0),)
-        )
+        return cls(arrival_seconds, stages=(Stage(f"prompt of 2^{prompt_tokens.bit_length()}", 0),))
 
     def paused(self, seconds: float, endpoint: str, owner: str | None = None) -> Self:
         """The same after a pause for an endpoint; those of different owners are not alike."""

@@ -28,13 +28,9 @@ class Promotions:
         order, oldest = self.ranks.order, self.ranks.longest_waiting()
         if order is None or oldest is None or not order.promoted_share:
             return
-        tokens = oldest.num_tokens
-        for request in self.ranks.promoted():
-            if request is oldest:
-                return
-            tokens += request.num_tokens
+        promoted = self.ranks.promoted()
         room = order.promoted_share * self.snapshots.device_memory().total_tokens
-        if self.ranks.promoted() and tokens > room:
+        if oldest in promoted or sum(request.num_tokens for request in promoted) >= room:
             return
         for queue in (self.scheduler.waiting, self.scheduler.kv_holding_waiting):
             if isinstance(queue, RankedQueue) and oldest in queue:

@@ -10,7 +10,6 @@ from vllm.v1.request import Request
 from caesura.engine.pauses.pause import Pause
 from caesura.policy import Service, SessionOrder, Turn
 
-
 _FIRST = -1e12
 """A rank before all that are times."""
 
