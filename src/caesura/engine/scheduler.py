@@ -46,6 +46,7 @@ from caesura.engine.pauses.failed_loads import hide_failed_loads, hide_uncompute
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.own_time import OwnTime, Part
 from caesura.engine.pauses.parking import Parking, SessionState
+from caesura.engine.pauses.promotions import Promotions
 from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, move_to_rank
 from caesura.engine.pauses.snapshots import Gauges
 from caesura.engine.pauses.steps import InterruptSteps, Steps
@@ -122,14 +123,15 @@ class InterceptScheduler(AsyncScheduler):
         self.displacing = Displacing(
             self, self.keeper, self.demands, self.parking, self.ranks, self.metrics, self.clock
         )
+        self.promotions = Promotions(self, self.ranks, self.keeper.snapshots)
         self.gauges = Gauges(
             self.keeper.table, contexts, self.keeper.snapshots, self.metrics, self.clock
         )
         self._steps = Steps()
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
         if self.policy == SchedulingPolicy.FCFS:
-            self.waiting = RankedQueue(self.ranks.rank)
-            self.kv_holding_waiting = RankedQueue(self.ranks.rank)
+            self.waiting = RankedQueue(self.ranks)
+            self.kv_holding_waiting = RankedQueue(self.ranks)
         ReclaimingAllocator(
             self, self.keeper, self.demands, self.displacing, self.own_time
         ).install()
@@ -198,6 +200,7 @@ class InterceptScheduler(AsyncScheduler):
             self.keeper.decide()
         self._scheduling = True
         with self.own_time(Part.DISPLACE):
+            self.promotions.promote()
             self.displacing.displace()
             self.displacing.limit_tokens()
         output = super().schedule(throttle_prefills)
@@ -208,8 +211,10 @@ class InterceptScheduler(AsyncScheduler):
         admitted = [data.req_id for data in output.scheduled_new_reqs]
         admitted += [name for name in output.scheduled_cached_reqs.req_ids if name in resumed]
         for request_id in admitted:
-            if request_id in self.ranks:
-                move_to_rank(self.running, self.requests[request_id], self.ranks.rank)
+            request = self.requests[request_id]
+            self.ranks.admitted(request)
+            if self.ranks.rank(request) is not None:
+                move_to_rank(self.running, request, self.ranks.rank)
         self.parking.requeue_released()
         return output
 

@@ -83,6 +83,7 @@ class MinWaste(PolicyDefaults):
 
     handicap_seconds: float = 1.0
     displacement_margin_seconds: float = 20.0
+    promoted_share: float = 0.05
     rank_every_seconds: float = 0.25
     review_every_seconds: float = 0.05
     prefetch: float = 1.0
@@ -92,7 +93,9 @@ class MinWaste(PolicyDefaults):
 
     def __post_init__(self) -> None:
         margin = self.displacement_margin_seconds
-        self.order = ExpectedWork(self.handicap_seconds, margin if margin >= 0 else None)
+        self.order = ExpectedWork(
+            self.handicap_seconds, margin if margin >= 0 else None, self.promoted_share
+        )
         self.durations = DurationModel()
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first
@@ -105,7 +108,7 @@ class MinWaste(PolicyDefaults):
 
     def saves_contexts(self, costs: CostModel) -> bool:
         """If copying takes less time than computing: both delay the whole batch."""
-        return costs.seconds_per_copied_token < costs.seconds_per_token
+        return costs.copying_pays()
 
     def expected_seconds(self, endpoint: str) -> float | None:
         """The mean, as learned so far."""

@@ -10,6 +10,7 @@ from caesura.policy.service import Service, Turn
 UNKNOWN_TURN = Turn()
 """A turn of which nothing is known but its session."""
 
+
 class SessionOrder(Protocol):
     """Ranks sessions: the lowest rank is served first.
 
@@ -18,7 +19,13 @@ class SessionOrder(Protocol):
             pauses; else they keep the places that vLLM gives them.
         displacement_margin_seconds: a running request makes room for a waiting one whose rank
             is lower by more than this, if its context can be copied out; None for never.
+        promoted_share: share of device memory for those that have waited for longest, whatever
+            their rank; 0 for none.
     """
+
+    @property
+    def promoted_share(self) -> float:
+        """See above."""
 
     @property
     def ranks_everyone(self) -> bool:
@@ -40,6 +47,8 @@ class SessionOrder(Protocol):
 
 class OrderDefaults:
     """Of an order that learns nothing."""
+
+    promoted_share: ClassVar[float] = 0.0
 
     def ended(self, service: Service) -> None:
         """Nothing is learned from it."""
@@ -84,7 +93,7 @@ class AttainedService(OrderDefaults):
 
 
 @dataclass(slots=True)
-class ExpectedWork(OrderDefaults):
+class ExpectedWork:
     """Least expected remaining work first, learned from the sessions that are over.
 
     A session's rank is the time at which it arrived, not counting its pauses, plus a handicap for
@@ -95,7 +104,7 @@ class ExpectedWork(OrderDefaults):
 
     Attributes:
         handicap_seconds: per token of the index. 0 is first come, first served, without pauses.
-        displacement_margin_seconds: see `SessionOrder`.
+        displacement_margin_seconds, promoted_share: see `SessionOrder`.
         remaining: what was learned.
     """
 
@@ -103,6 +112,7 @@ class ExpectedWork(OrderDefaults):
 
     handicap_seconds: float = 1.0
     displacement_margin_seconds: float | None = 20.0
+    promoted_share: float = 0.05
     remaining: RemainingTokens = field(default_factory=RemainingTokens)
     _mean_context_tokens: float | None = field(default=None, init=False)
 

@@ -20,6 +20,10 @@ SPEED_MEMORY_BLOCKS = 256
 """Blocks over which the measured speed of copies is averaged."""
 
 
+USE_MEMORY_BLOCKS = 256
+"""Copied blocks that count as used before anything is known."""
+
+
 class Transfers:
     """Plans the copies of iterations and keeps count of the batches under way.
 
@@ -69,6 +73,7 @@ class Transfers:
         )
         self._reports: dict[int, int] = {}  # ranks that have reported, by batch
         self._failed: set[int] = set()
+        self._loaded_blocks = 0
 
     def fit_budget(self, query_tokens: int) -> None:
         """Copy what the link moves while an iteration of so many query tokens computes, out and in
@@ -87,6 +92,14 @@ class Transfers:
             self.seconds_per_block = measured
         weight = min(1.0, blocks / SPEED_MEMORY_BLOCKS)
         self.seconds_per_block += weight * (measured - self.seconds_per_block)
+
+    def share_used(self) -> float:
+        """Blocks loaded per block copied out so far: what share of the copies is used. It starts
+        at 1, and follows what is measured."""
+        unmeasured = USE_MEMORY_BLOCKS
+        return min(
+            1.0, (self._loaded_blocks + unmeasured) / (self.writes.copied_blocks + unmeasured)
+        )
 
     @property
     def backlog_blocks(self) -> int:
@@ -109,6 +122,7 @@ class Transfers:
         if batch.num_blocks == 0:
             return None
         self._next_batch_id += 1
+        self._loaded_blocks += len(batch.urgent_loads) + len(batch.loads)
         self.listener.copies_launched(batch)
         return batch
 

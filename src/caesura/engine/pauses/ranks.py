@@ -1,6 +1,7 @@
 """Ranks of requests: what each session has had, who makes room for whom, and who waits where."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from vllm.v1.core.sched.request_queue import FCFSRequestQueue
@@ -9,6 +10,8 @@ from vllm.v1.request import Request
 from caesura.engine.pauses.pause import Pause
 from caesura.policy import Service, SessionOrder, Turn
 
+_FIRST = -1e12
+"""A rank before all that are times."""
 
 RANK_EVERY_TOKENS = 16
 """A running request's rank is computed again after so many tokens."""
@@ -35,6 +38,11 @@ class SessionRanks:
     _services: dict[str, Service] = field(default_factory=dict, init=False)
     # By request: its output tokens and its rank when that was computed.
     _ranks: dict[str, tuple[int, float]] = field(default_factory=dict, init=False)
+    # Ranked requests that wait, the one that has waited for longest first.
+    _waiting: dict[str, Request] = field(default_factory=dict, init=False)
+    # Requests that go before all others, in the order in which they were promoted.
+    _promoted: dict[str, Request] = field(default_factory=dict, init=False)
+    _promotions: int = field(default=0, init=False)
 
     def __contains__(self, request_id: str) -> bool:
         """Whether the request's session has paused, or was interrupted."""
@@ -42,31 +50,62 @@ class SessionRanks:
 
     def is_empty(self) -> bool:
         """Whether nothing is remembered of any request (integrity check)."""
-        return not self._services and not self._ranks
+        return not (self._services or self._ranks or self._waiting or self._promoted)
 
     def returns(self, request_id: str, pause: Pause) -> None:
         """A session's pause is over: it goes on as this request."""
         if self.order is not None:
             elapsed = self.clock() - pause.paused_seconds
             self._services[request_id] = pause.service.paused(elapsed, pause.endpoint, pause.owner)
-            self._ranks.pop(request_id, None)
+            self.turn_over(request_id)
 
     def turns(self, request: Request) -> None:
         """A session goes on with a new turn, without a pause."""
         if self.order is not None:
             self._services[request.request_id] = self.service(request)
-            self._ranks.pop(request.request_id, None)
+            self.turn_over(request.request_id)
+
+    def turn_over(self, request_id: str) -> None:
+        """A session's turn is over: what it has next is ranked anew."""
+        self._ranks.pop(request_id, None)
+        self._promoted.pop(request_id, None)
+
+    def queued(self, request: Request) -> None:
+        """A request with a rank waits."""
+        self._waiting.setdefault(request.request_id, request)
+
+    def admitted(self, request: Request) -> None:
+        """A request waits no longer."""
+        self._waiting.pop(request.request_id, None)
 
     def preempted(self, request: Request) -> None:
         """A running request waits again."""
-        self._ranks.pop(request.request_id, None)
+        if request.request_id not in self._promoted:
+            self._ranks.pop(request.request_id, None)
+
+    # Promotions
+
+    def longest_waiting(self) -> Request | None:
+        """The request with a rank that has waited for longest."""
+        return next(iter(self._waiting.values()), None)
+
+    def promoted(self) -> Collection[Request]:
+        """Requests that were promoted and whose turn is not over."""
+        return self._promoted.values()
+
+    def promote(self, request: Request) -> None:
+        """From now on the request goes before all others but those that were promoted before."""
+        self._promotions += 1
+        self._promoted[request.request_id] = request
+        self._ranks[request.request_id] = sys.maxsize, _FIRST + self._promotions
 
     def gone(self, request: Request, *, paused: bool) -> None:
         """The request is gone, and its session is over unless it has paused."""
         if self.order is not None and not paused:
             self.order.ended(self.service(request))
         self._services.pop(request.request_id, None)
-        self._ranks.pop(request.request_id, None)
+        self._waiting.pop(request.request_id, None)
+        self.turn_over(request.request_id)
 
     def service(self, request: Request) -> Service:
         """What the request's session has had until now."""
@@ -114,12 +153,18 @@ class RankedQueue(FCFSRequestQueue):
     the first request of a higher rank (for requests without one: of a later arrival).
 
     Args:
-        rank: a request's rank, None if it has none. It does not change while the request waits.
+        ranks: has the requests' ranks, and is told which of them wait.
     """
 
-    def __init__(self, rank: Callable[[Request], float | None]) -> None:
+    def __init__(self, ranks: SessionRanks) -> None:
         super().__init__()
-        self._rank = rank
+        self._ranks = ranks
+        self._rank = ranks.rank
+
+    def promote(self, request: Request) -> None:
+        """Move a request that waits here to its place by a new rank."""
+        self.remove_request(request)
+        self.add_request(request)
 
     def add_request(self, request: Request) -> None:
         """Queue a request: at the end, or by its rank."""
@@ -144,6 +189,7 @@ class RankedQueue(FCFSRequestQueue):
         self.insert(index, request)
 
     def _insert(self, request: Request, rank: float) -> None:
+        self._ranks.queued(request)
         for index, queued in enumerate(self):
             other = self._rank(queued)
             if (queued.arrival_time if other is None else other) > rank:
