@@ -130,8 +130,8 @@ class InterceptScheduler(AsyncScheduler):
         self._steps = Steps()
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
         if self.policy == SchedulingPolicy.FCFS:
-            self.waiting = RankedQueue(self.ranks)
-            self.kv_holding_waiting = RankedQueue(self.ranks)
+            self.waiting = RankedQueue(self.ranks.rank, self.ranks.queued)
+            self.kv_holding_waiting = RankedQueue(self.ranks.rank, self.ranks.queued)
         ReclaimingAllocator(
             self, self.keeper, self.demands, self.displacing, self.own_time
         ).install()

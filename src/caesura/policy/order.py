@@ -93,6 +93,18 @@ class AttainedService(OrderDefaults):
 
 
 @dataclass(slots=True)
+class _Mean:
+    """Of the latest thousand or so values, at least 1."""
+
+    mean: float = 1.0
+    _count: int = 0
+
+    def see(self, value: float) -> None:
+        self._count = min(self._count + 1, 1000)
+        self.mean += (max(1.0, value) - self.mean) / self._count
+
+
+@dataclass(slots=True)
 class ExpectedWork:
     """Least expected remaining work first, learned from the sessions that are over.
 
@@ -114,16 +126,18 @@ class ExpectedWork:
     displacement_margin_seconds: float | None = 20.0
     promoted_share: float = 0.05
     remaining: RemainingTokens = field(default_factory=RemainingTokens)
-    _mean_context_tokens: float | None = field(default=None, init=False)
+    _contexts: _Mean = field(default_factory=_Mean, init=False)
+    _mean_context_tokens: float = field(default=1.0, init=False)
 
     def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
         """See the class."""
+        self._contexts.see(turn.context_tokens)
         index = gittins_index(
             self.remaining.after(service),
             service.output_tokens,
             turn.context_tokens,
             turn.restoring_tokens,
-            self._mean_context(turn.context_tokens),
+            self._mean_context_tokens,
         )
         later = service.paused_seconds + self.handicap_seconds * index
         return service.arrival_seconds + self.remaining.confidence * later
@@ -131,13 +145,8 @@ class ExpectedWork:
     def ended(self, service: Service) -> None:
         """Learn how much a session generated after each of its stages."""
         self.remaining.observe(service)
-
-    def _mean_context(self, context_tokens: int) -> float:
-        """Of the latest thousand or so turns that were ranked."""
-        mean = self._mean_context_tokens
-        mean = context_tokens if mean is None else mean + (context_tokens - mean) / 1000
-        self._mean_context_tokens = max(1.0, mean)
-        return self._mean_context_tokens
+        # Only now, so that equal sessions that come one after the other have equal ranks.
+        self._mean_context_tokens = self._contexts.mean
 
 
 def displacement_pays(

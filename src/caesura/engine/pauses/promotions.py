@@ -28,13 +28,14 @@ class Promotions:
         order, oldest = self.ranks.order, self.ranks.longest_waiting()
         if order is None or oldest is None or not order.promoted_share:
             return
+        queues = (self.scheduler.waiting, self.scheduler.kv_holding_waiting)
+        if any(queue and queue.peek_request() is oldest for queue in queues):
+            return
         promoted = self.ranks.promoted()
         room = order.promoted_share * self.snapshots.device_memory().total_tokens
         if oldest in promoted or sum(request.num_tokens for request in promoted) >= room:
             return
-        for queue in (self.scheduler.waiting, self.scheduler.kv_holding_waiting):
+        self.ranks.promote(oldest)
+        for queue in queues:
             if isinstance(queue, RankedQueue) and oldest in queue:
-                if queue.peek_request() is not oldest:
-                    self.ranks.promote(oldest)
-                    queue.promote(oldest)
-                return
+                queue.move_to_rank(oldest)

@@ -153,15 +153,18 @@ class RankedQueue(FCFSRequestQueue):
     the first request of a higher rank (for requests without one: of a later arrival).
 
     Args:
-        ranks: has the requests' ranks, and is told which of them wait.
+        rank: a request's rank, None if it has none. It does not change while the request waits.
+        queued: is told of requests that wait here with a rank.
     """
 
-    def __init__(self, ranks: SessionRanks) -> None:
+    def __init__(
+        self, rank: Callable[[Request], float | None], queued: Callable[[Request], None]
+    ) -> None:
         super().__init__()
-        self._ranks = ranks
-        self._rank = ranks.rank
+        self._rank = rank
+        self._queued = queued
 
-    def promote(self, request: Request) -> None:
+    def move_to_rank(self, request: Request) -> None:
         """Move a request that waits here to its place by a new rank."""
         self.remove_request(request)
         self.add_request(request)
@@ -189,7 +192,7 @@ class RankedQueue(FCFSRequestQueue):
         self.insert(index, request)
 
     def _insert(self, request: Request, rank: float) -> None:
-        self._ranks.queued(request)
+        self._queued(request)
         for index, queued in enumerate(self):
             other = self._rank(queued)
             if (queued.arrival_time if other is None else other) > rank:
