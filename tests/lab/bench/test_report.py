@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from importlib import metadata
 from io import StringIO
 from pathlib import Path
 
@@ -33,7 +34,13 @@ CONTRACT = {
     "completed",
     "completed_per_second",
     "normalized_latency_ms",
+    "first_ttft_ms",
     "resume_ttft_ms",
+    "completion_s",
+    "goodput_per_second",
+    "longest_wait_s",
+    "wait_context_correlation",
+    "wait_length_correlation",
     "scheduled_tokens",
     "recomputed_tokens",
     "held_tokens",
@@ -69,11 +76,12 @@ def test_json_keeps_the_contract(tmp_path: Path) -> None:
     assert written["command"] == COMMAND
     assert written["machine"]["python"]
     assert written["commit"] == source_commit()
+    assert written["version"] == metadata.version("caesura")
     assert written["planned_runs"] == 2
     first, second = written["runs"]
     assert first.keys() >= CONTRACT
-    assert first["normalized_latency_ms"].keys() == {"p50", "mean", "p90"}
-    assert first["resume_ttft_ms"].keys() == {"p50", "mean", "p90"}
+    for figure in ("normalized_latency_ms", "first_ttft_ms", "resume_ttft_ms", "completion_s"):
+        assert first[figure].keys() == {"p50", "mean", "p90", "p95", "p99"}
     assert (first["recomputed_tokens"], second["recomputed_tokens"]) == (27, 0)
     assert first["pauses"] is None
     assert written["settings"]["workload"] == "trace.jsonl"

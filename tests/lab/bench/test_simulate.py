@@ -10,14 +10,13 @@ from pydantic import ValidationError
 
 from caesura import cli
 from caesura.lab.bench.arms import simulated_names
-from caesura.lab.bench.stats import RunReport
+from caesura.lab.bench.stats import RunReport, Window, arrived_in
 from caesura.lab.machine import this_machine
 from caesura.lab.sim.profiles import device_profile
 from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.sim.simulate import plan_simulation, simulated_machine
 from caesura.lab.sim.simulated_run import (
     BlockNames,
-    arrived_in,
     completed_per_second,
     engine_settings,
     simulate,
@@ -41,7 +40,7 @@ SETTINGS = SimulationSettings(
     host_memory_bytes=4 * 10**9,
 )
 AMPLE = 40 * 10**9
-NEW_FIGURES = {"measured_sessions", "durations", "simulated_seconds", "steps"}
+NEW_FIGURES = {"durations", "simulated_seconds", "steps"}
 COMMAND = [
     "simulate", "--workload", "infercept-sample", "--rates", "6", "--seeds", "0",
     "--horizon", "10", "--warmup", "2", "--scale-tokens", "0.25", "--scale-pauses", "0.5",
@@ -122,7 +121,7 @@ def test_host_memory_is_used_by_those_who_have_it() -> None:
 
 def test_latencies_are_of_the_sessions_that_arrive_after_the_warm_up() -> None:
     arrived = [completed_session(at, latency_seconds=1.0) for at in (0.0, 1.9, 2.0, 9.9, 10.0)]
-    measured = arrived_in(replay_of(*arrived), 2.0, 10.0)
+    measured = arrived_in(replay_of(*arrived), Window(2.0, 10.0))
     assert [session.arrived_at for session in measured.sessions] == [2.0, 9.9]
 
 
@@ -130,7 +129,7 @@ def test_throughput_is_of_completions_in_the_window_whoever_they_are_of() -> Non
     # Each takes its latency and a pause of 1 s.
     sessions = [completed_session(at, latency_seconds=1.0) for at in (-0.1, 0.0, 7.9, 8.0)]
     record = replay_of(*sessions, cut_session(3.0))
-    assert completed_per_second(record, 2.0, 10.0) == pytest.approx(2 / 8)
+    assert completed_per_second(record, Window(2.0, 10.0)) == pytest.approx(2 / 8)
 
 
 def test_all_sessions_of_the_window_are_measured_and_all_are_run_to_their_end() -> None:

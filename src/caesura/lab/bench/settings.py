@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from caesura.lab.bench.service import ServiceGoal
 from caesura.lab.settings import (
     ENGINE,
     RESULTS,
@@ -57,6 +58,11 @@ class ComparisonSettings(SettingsOfRuns):
         scale_tokens: Factor on all lengths.
         scale_pauses: Factor on all pauses.
         shared_prefix_tokens: First tokens that all sessions of a class share.
+        warmup_seconds: Sessions that arrive before this are not measured.
+        slo_ttft_seconds: Goodput counts sessions each of whose turns has its first token within
+            this time.
+        slo_slowdown: And whose time per output token is within this multiple of what it is when
+            nothing else runs.
         trace_path: Write a trace of all runs to this file, for https://ui.perfetto.dev:
             iterations, copies, pauses. Stock policies have less or nothing to trace.
     """
@@ -66,7 +72,15 @@ class ComparisonSettings(SettingsOfRuns):
     scale_tokens: PositiveFloat = 1.0
     scale_pauses: NonNegativeFloat = 1.0
     shared_prefix_tokens: Annotated[NonNegativeInt, Parameter("--shared-prefix")] = 0
+    warmup_seconds: NonNegativeFloat = 0.0
+    slo_ttft_seconds: PositiveFloat = 2.0
+    slo_slowdown: PositiveFloat = 3.0
     trace_path: Annotated[Path | None, Parameter(group=RESULTS)] = None
+
+    @property
+    def goal(self) -> ServiceGoal:
+        """What goodput asks for."""
+        return ServiceGoal(self.slo_ttft_seconds, self.slo_slowdown)
 
     @property
     def extent(self) -> str:
@@ -106,4 +120,5 @@ class BenchSettings(ComparisonSettings):
     @property
     def extent(self) -> str:
         """How long a run is, for people."""
-        return f"{self.sessions} sessions per run"
+        warmup = f", those from {self.warmup_seconds:g} s on measured"
+        return f"{self.sessions} sessions per run{warmup if self.warmup_seconds else ''}"

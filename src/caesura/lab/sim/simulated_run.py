@@ -8,14 +8,10 @@ from caesura.engine.config import CaesuraConfig
 from caesura.lab.bench.arms import Arm, Variant, arm
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.replay import ReplayProgress, ReplayRecord
-from caesura.lab.bench.stats import (
-    RunReport,
-    measure,
-    normalized_latencies_ms,
-    percentiles,
-    resume_ttfts_ms,
-)
+from caesura.lab.bench.service import Yardstick
+from caesura.lab.bench.stats import ALL_ARRIVALS, RunReport, Window, arrived_in, measure
 from caesura.lab.bench.traces import simulated_part
+from caesura.lab.bench.unloaded import ProfiledTimes
 from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.device import ModelledDevice
 from caesura.lab.sim.settings import SimulationSettings
@@ -117,31 +113,30 @@ def _outcome(
     run: SimulatedRun, record: ReplayRecord, engine: HeadlessEngine, cpu_seconds: float
 ) -> SimulatedOutcome:
     settings = run.settings
+    window = ALL_ARRIVALS
+    if settings.sessions is None:
+        window = Window(settings.warmup_seconds, settings.horizon_seconds)
     report = measure(
         run.plan,
         record,
         _counters(run, engine),
-        prompts_shared=settings.shared_prefix_tokens > 0,
+        Yardstick(
+            ProfiledTimes(run.profile, settings.max_batched_tokens),
+            settings.goal,
+            settings.shared_prefix_tokens,
+        ),
+        arrivals=window,
         truncated_sessions=run.arrivals.truncated,
         dropped_sessions=run.arrivals.dropped,
     )
-    measured = record
-    if settings.sessions is None:
-        window = settings.warmup_seconds, settings.horizon_seconds
-        measured = arrived_in(record, *window)
-        report = replace(
-            report,
-            completed_per_second=completed_per_second(record, *window),
-            normalized_latency_ms=percentiles(normalized_latencies_ms(measured)),
-            resume_ttft_ms=percentiles(resume_ttfts_ms(measured)),
-        )
+    if window is not ALL_ARRIVALS:
+        report = replace(report, completed_per_second=completed_per_second(record, window))
     figures = {field.name: getattr(report, field.name) for field in fields(RunReport)}
     return SimulatedOutcome(
         run.plan,
-        measured,
+        arrived_in(record, window),
         SimulatedRunReport(
             **figures,
-            measured_sessions=len(measured.sessions),
             simulated_seconds=record.finished_at - record.started_at,
             steps=engine.steps,
             durations=tuple(engine.duration_rows()),
@@ -169,17 +164,11 @@ def _counters(run: SimulatedRun, engine: HeadlessEngine) -> EngineCounters:
     )
 
 
-def arrived_in(record: ReplayRecord, since_seconds: float, until_seconds: float) -> ReplayRecord:
-    """The sessions that arrived in `[since, until)`, whenever they were over."""
-    sessions = [s for s in record.sessions if since_seconds <= s.arrived_at < until_seconds]
-    return replace(record, sessions=tuple(sessions))
-
-
-def completed_per_second(record: ReplayRecord, since_seconds: float, until_seconds: float) -> float:
-    """Completions in `[since, until)`, whenever the sessions arrived, over that time."""
+def completed_per_second(record: ReplayRecord, window: Window) -> float:
+    """Completions in the window, whenever the sessions arrived, over that time."""
     endings = [s.turns[-1].finished_at for s in record.sessions if s.turns]
-    completed = sum(t is not None and since_seconds <= t < until_seconds for t in endings)
-    return completed / (until_seconds - since_seconds)
+    completed = sum(t is not None and window.since <= t < window.until for t in endings)
+    return completed / (window.until - window.since)
 
 
 class BlockNames:
