@@ -122,6 +122,7 @@ def service_cells(runs: list[Run], baseline: list[Run]) -> tuple[str, ...]:
         "–" if longest is None else f"{longest:.1f}",
         median(runs, "wait_context_correlation", places=".2f"),
         median(runs, "wait_length_correlation", places=".2f"),
+        " / ".join(median(runs, "waste", part, ".1%") for part in ("held", "recomputed", "copied")),
     )
 
 
@@ -142,6 +143,7 @@ SERVICE = (
     "longest wait, s",
     "wait ~ context",
     "wait ~ length",
+    "waste: held / recomputed / copied",
 )
 
 

@@ -46,10 +46,12 @@ from caesura.engine.pauses.failed_loads import hide_failed_loads, hide_uncompute
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.own_time import OwnTime, Part
 from caesura.engine.pauses.parking import Parking, SessionState
+from caesura.engine.pauses.pause import RecomputeCause
 from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, move_to_rank
 from caesura.engine.pauses.snapshots import Gauges
 from caesura.engine.pauses.steps import InterruptSteps, Steps
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
+from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import INTERRUPTED
 from caesura.engine.serving.notifications import take_notifications
 from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
@@ -88,6 +90,7 @@ class InterceptScheduler(AsyncScheduler):
         else:
             transfers = connector.transfers
         contexts = HostContexts(transfers, self.block_size, self.metrics)
+        self.waste = WasteMeter(self, self.metrics, self.clock, lambda: transfers.loading_blocks)
         self.parking = Parking(self)
         self.keeper = PauseKeeper(
             policy=make_policy(config.policy, config.policy_options),
@@ -96,6 +99,7 @@ class InterceptScheduler(AsyncScheduler):
             parking=self.parking,
             contexts=contexts,
             metrics=self.metrics,
+            waste=self.waste,
             clock=self.clock,
         )
         self.trace: Trace = NO_TRACE
@@ -120,7 +124,12 @@ class InterceptScheduler(AsyncScheduler):
             self, self.keeper, self.demands, self.parking, self.ranks, self.metrics, self.clock
         )
         self.gauges = Gauges(
-            self.keeper.table, contexts, self.keeper.snapshots, self.metrics, self.clock
+            self.keeper.table,
+            contexts,
+            self.keeper.snapshots,
+            self.metrics,
+            self.waste,
+            self.clock,
         )
         self._steps = Steps()
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
@@ -194,12 +203,14 @@ class InterceptScheduler(AsyncScheduler):
         with self.own_time(Part.DISPLACE):
             self.displacing.displace()
             self.displacing.limit_tokens()
+            transfers = self.keeper.contexts.transfers
             if self._copies_overlap:
                 iteration_seconds = self.keeper.snapshots.costs().forward_seconds(len(self.running))
-                self.keeper.contexts.transfers.fit_budget(iteration_seconds)
+                transfers.fit_budget(iteration_seconds)
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         with self.own_time(Part.REPORT):
+            self.waste.scheduled(output, transfers.stalled_seconds(not self._copies_overlap))
             self.trace.scheduled(output, self.requests)
         resumed = output.scheduled_cached_reqs.resumed_req_ids
         admitted = [data.req_id for data in output.scheduled_new_reqs]
@@ -222,6 +233,8 @@ class InterceptScheduler(AsyncScheduler):
         now = self.clock()
         began = self._steps.end(scheduled_seconds, now)
         self.keeper.timer.observe(scheduler_output.total_num_scheduled_tokens, now - began)
+        with self.own_time(Part.REPORT):
+            self.waste.iterated(began, now)
         with self.own_time(Part.SETTLE):
             self.turns.settle(outputs)
             self.keeper.holding.settle_copies()
@@ -252,6 +265,7 @@ class InterceptScheduler(AsyncScheduler):
                 "interrupts": self.interrupts,
                 "continuations": self.continuations,
                 "reports": self.keeper.returns,
+                "tokens computed before": self.waste,
             },
         )
 
@@ -328,6 +342,8 @@ class InterceptScheduler(AsyncScheduler):
         hide_uncomputed(self.kv_cache_manager, request, self.block_size)
         if self._scheduling and self._pauses_in_use(request):
             self.keeper.holding.save_preempted(request)
+        computed = request.num_computed_tokens - request.num_output_placeholders
+        self.waste.had(request.request_id, computed, RecomputeCause.PREEMPTED)
         super()._preempt_request(request, timestamp, drop_stale_output)
 
     def _pauses_in_use(self, request: Request) -> bool:
@@ -371,6 +387,7 @@ class InterceptScheduler(AsyncScheduler):
             self.keeper.begin(
                 request, endpoint, computed, self.ranks.service(request), in_place=False
             )
+        self.waste.forget(request.request_id)
         self.ranks.forget(request.request_id)
         self.continuations.discard(request.request_id)
         self.frames.forget(request.request_id)
@@ -386,6 +403,7 @@ class InterceptScheduler(AsyncScheduler):
         copies whether they are asked for or not, since they are found by the same hashes."""
         self.trace.write()
         self.keeper.forget_contexts()
+        self.waste.restart()
         return super().reset_prefix_cache(
             reset_running_requests, reset_connector or self._connected
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from caesura.lab.bench.engines import Waste
 from caesura.lab.bench.report import ComparisonReport
 from caesura.lab.bench.results import Results
 from caesura.lab.bench.settings import BenchSettings
@@ -47,6 +48,7 @@ CONTRACT = {
     "copied_tokens",
     "loaded_tokens",
     "pauses",
+    "waste",
 }
 
 
@@ -106,6 +108,14 @@ def test_table_fits_a_terminal_of_80_columns() -> None:
     text = terminal_text([*stock, *seeds], width=80)
     assert "…" not in text
     assert "(55.0–124)" in text
+
+
+def test_waste_is_shown_where_it_was_measured() -> None:
+    measured = replace(RUNS[1].report, waste=Waste(0.25, 0.1, 0.05))
+    text = terminal_text([RUNS[0], replace(RUNS[1], report=measured)], width=80)
+    (line,) = [line.split() for line in text.splitlines() if "40.0%" in line]
+    assert line == ["ours", "1", "25.0%", "10.0%", "5.0%", "40.0%"]
+    assert "in all" not in terminal_text(RUNS)
 
 
 def test_unfinished_and_clipped_sessions_are_said() -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from caesura import cli
 from caesura.lab.bench.arms import simulated_names
-from caesura.lab.bench.stats import RunReport, Window, arrived_in
+from caesura.lab.bench.stats import RunReport, Window, arrived_in, necessary_tokens
 from caesura.lab.machine import this_machine
 from caesura.lab.sim.profiles import device_profile
 from caesura.lab.sim.settings import SimulationSettings
@@ -20,6 +20,7 @@ from caesura.lab.sim.simulated_run import (
     completed_per_second,
     engine_settings,
     simulate,
+    simulated,
 )
 from caesura.lab.sim.simulation import SimulatedOutcome
 from caesura.lab.sim.vllm_decodes import ShortcutScheduler
@@ -254,3 +255,35 @@ def test_by_default_everything_is_compared() -> None:
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SimulationSettings.model_validate({**SETTINGS.model_dump(), **changes})
+
+
+SHORT = 10**9
+POLICIES = ("stock", "stock-no-cache", "stock-host", "preserve", "swap", "infercept", "min-waste")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_waste_is_in_shares_and_only_of_what_a_policy_does(policy: str) -> None:
+    report = outcome(policy, SHORT).report
+    assert report.waste is not None
+    waste = report.waste
+    shares = (waste.held, waste.recomputed, waste.copied)
+    assert all(share >= 0 for share in shares)
+    assert sum(shares) <= 1
+    assert waste.recomputed > 0
+    assert (waste.held > 0) is (not policy.startswith("stock"))
+    assert (waste.copied > 0) is bool(report.loaded_tokens)
+
+
+def test_infinite_memory_is_only_held() -> None:
+    waste = outcome("infinite").report.waste
+    assert waste is not None
+    assert waste.held > waste.recomputed == waste.copied == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_whatever_is_scheduled_beyond_once_is_counted_as_recomputed(policy: str) -> None:
+    settings = SETTINGS.model_copy(update={"policies": (policy,), "kv_memory_bytes": SHORT})
+    (run,) = plan_simulation(settings, PROFILE)
+    engine, record = simulated(run)
+    counted = engine.counts()["recomputed_tokens"]
+    assert counted == engine.scheduled_tokens - necessary_tokens(record) > 0

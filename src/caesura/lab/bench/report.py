@@ -1,6 +1,6 @@
 """What a comparison of policies says: its table, its page, its entries in the file of figures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,6 +43,14 @@ _SERVICE_HEADERS = (
     "wait ~\ncontext",
     "wait ~\nlength",
 )
+_WASTE_HEADERS = (
+    "policy",
+    "sessions\n/s",
+    "memory\nheld",
+    "idle: re-\ncomputed",
+    "idle:\ncopied",
+    "\nin all",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class ComparisonReport:
         return Page(
             "Comparison of policies",
             [_workload_line(self.settings)],
-            [policy_grid(runs), service_grid(runs, self.settings.goal)],
+            [policy_grid(runs), service_grid(runs, self.settings.goal), *waste_grid(runs)],
             partial if len(outcomes) < self.planned_runs else (),
         )
 
@@ -110,6 +118,35 @@ def service_grid(runs: Sequence[RunReport], goal: ServiceGoal) -> Grid:
     )
     cells = [_service_cells(row) for row in rows]
     return Grid(_SERVICE_HEADERS, cells, notes, frozenset(last_of_rates.values()))
+
+
+def waste_grid(runs: Sequence[RunReport]) -> Iterator[Grid]:
+    """Waste of device memory, if any engine has measured it."""
+    rows = [(row, row.waste) for row in policy_rows(runs) if row.waste is not None]
+    if not rows:
+        return
+    last_of_rates = {row.rate: number for number, (row, _) in enumerate(rows)}
+    cells = [
+        [
+            row.policy,
+            f"{row.rate:g}",
+            *(
+                f"{share:.1%}"
+                for share in (
+                    waste.held,
+                    waste.recomputed,
+                    waste.copied,
+                    waste.held + waste.recomputed + waste.copied,
+                )
+            ),
+        ]
+        for row, waste in rows
+    ]
+    note = (
+        "Shares of device memory x time: held by paused contexts; idle while tokens are computed "
+        "again; idle for copies. Medians over the seeds."
+    )
+    yield Grid(_WASTE_HEADERS, cells, [note], frozenset(last_of_rates.values()))
 
 
 def _workload_line(settings: ComparisonSettings) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from caesura.lab.bench.arms import BASELINE
+from caesura.lab.bench.engines import Waste
 from caesura.lab.bench.stats import Percentiles, RunReport
 
 
@@ -52,6 +53,7 @@ class PolicyRow:
     longest_wait_s: float | None
     wait_context_correlation: float | None
     wait_length_correlation: float | None
+    waste: Waste | None
     ratio: Ratio | None
 
 
@@ -88,6 +90,7 @@ def _row(runs: Sequence[RunReport], baseline: dict[int, RunReport]) -> PolicyRow
         ),
         wait_context_correlation=_median(run.wait_context_correlation for run in runs),
         wait_length_correlation=_median(run.wait_length_correlation for run in runs),
+        waste=_waste(runs),
         ratio=_ratio(runs, baseline),
     )
 
@@ -104,6 +107,17 @@ def _medians(runs: Sequence[RunReport], figure: Callable[[RunReport], Percentile
 def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
+
+
+def _waste(runs: Sequence[RunReport]) -> Waste | None:
+    known = [run.waste for run in runs if run.waste is not None]
+    if not known:
+        return None
+    return Waste(
+        statistics.median(waste.held for waste in known),
+        statistics.median(waste.recomputed for waste in known),
+        statistics.median(waste.copied for waste in known),
+    )
 
 
 def _recomputed_share(runs: Sequence[RunReport]) -> float | None:

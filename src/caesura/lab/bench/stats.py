@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caesura.lab.bench.engines import EngineCounters
+from caesura.lab.bench.engines import EngineCounters, Waste
 from caesura.lab.bench.replay import ReplayedSession, ReplayEnding, ReplayRecord
 from caesura.lab.bench.service import (
     ServedSession,
@@ -88,7 +88,7 @@ class RunReport:
         scheduled_tokens: tokens that the engine computed.
         necessary_tokens: tokens that had to be computed once, see `necessary_tokens`.
         recomputed_tokens: scheduled beyond necessary.
-        held_tokens, copied_tokens, loaded_tokens, pauses: see `EngineCounters`.
+        held_tokens, copied_tokens, loaded_tokens, pauses, waste: see `EngineCounters`.
     """
 
     policy: str
@@ -115,6 +115,7 @@ class RunReport:
     copied_tokens: int | None
     loaded_tokens: int | None
     pauses: int | None
+    waste: Waste | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,7 @@ def measure(
         copied_tokens=counters.copied_tokens,
         loaded_tokens=counters.loaded_tokens,
         pauses=counters.pauses,
+        waste=counters.waste,
     )
 
 

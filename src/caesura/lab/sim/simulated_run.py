@@ -12,6 +12,7 @@ from caesura.lab.bench.service import Yardstick
 from caesura.lab.bench.stats import ALL_ARRIVALS, RunReport, Window, arrived_in, measure
 from caesura.lab.bench.traces import simulated_part
 from caesura.lab.bench.unloaded import ProfiledTimes
+from caesura.lab.bench.vllm_metered import waste_of
 from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.device import ModelledDevice
 from caesura.lab.sim.settings import SimulationSettings
@@ -36,9 +37,23 @@ def simulate(
     Raises:
         ReplayError: the scheduler did not do what was asked.
     """
+    started = time.process_time()
+    engine, record = simulated(run, on_progress)
+    cpu_seconds = time.process_time() - started
+    engine.write_trace()
+    return _outcome(run, record, engine, cpu_seconds)
+
+
+def simulated(
+    run: SimulatedRun, on_progress: Callable[[ReplayProgress], None] | None = None
+) -> tuple[HeadlessEngine, ReplayRecord]:
+    """The engine after a run, and what happened.
+
+    Raises:
+        ReplayError: the scheduler did not do what was asked.
+    """
     sessions = run.arrivals.sessions
     names = [f"s{number}" for number in range(len(sessions))]
-    started = time.process_time()
     engine = HeadlessEngine(
         engine_settings(run),
         ModelledDevice(run.profile, run.settings.link_bytes_per_second),
@@ -52,9 +67,7 @@ def simulate(
         in_place=not _arm(run).is_stock,
         on_progress=on_progress,
     )
-    cpu_seconds = time.process_time() - started
-    engine.write_trace()
-    return _outcome(run, record, engine, cpu_seconds)
+    return engine, record
 
 
 def _arm(run: SimulatedRun) -> Arm:
@@ -146,21 +159,24 @@ def _outcome(
 
 
 def _counters(run: SimulatedRun, engine: HeadlessEngine) -> EngineCounters:
+    counts = engine.counts()
+    waste, scheduled = waste_of(counts), engine.scheduled_tokens
     if _arm(run).variant is Variant.VLLM_OFFLOADING:
         return EngineCounters(
-            scheduled_tokens=engine.scheduled_tokens,
+            scheduled_tokens=scheduled,
             copied_tokens=engine.stored_tokens,
             loaded_tokens=engine.loaded_tokens,
+            waste=waste,
         )
     if _arm(run).is_stock:
-        return EngineCounters(scheduled_tokens=engine.scheduled_tokens)
-    counts = engine.counts()
+        return EngineCounters(scheduled_tokens=scheduled, waste=waste)
     return EngineCounters(
-        scheduled_tokens=engine.scheduled_tokens,
+        scheduled_tokens=scheduled,
         held_tokens=int(counts.get("held_tokens", 0)),
         copied_tokens=int(counts.get("copied_tokens", 0)),
         loaded_tokens=int(counts.get("loaded_tokens", 0)),
         pauses=int(counts.get("pauses", 0)),
+        waste=waste,
     )
 
 
