@@ -13,7 +13,7 @@ from caesura.lab.bench.presets import load_scaled
 from caesura.lab.bench.prompts import Prompts
 from caesura.lab.bench.replay import ReplayRecord, replay
 from caesura.lab.bench.service import Yardstick
-from caesura.lab.bench.settings import BenchSettings
+from caesura.lab.bench.settings import BenchSettings, DrawnSettings
 from caesura.lab.bench.stats import RunOutcome, RunPlan, Window, arrived_in, measure
 from caesura.lab.bench.unloaded import MeasuredTimes, measure_unloaded
 from caesura.lab.bench.workload import (
@@ -37,7 +37,7 @@ def plan_runs(
     return [RunPlan(policy, seed, rate) for (seed, rate), policy in interleaved(rounds, policies)]
 
 
-def prepare_workloads(settings: BenchSettings) -> dict[int, list[WorkloadSession]]:
+def prepare_workloads(settings: DrawnSettings) -> dict[int, list[WorkloadSession]]:
     """The sessions of each seed, scaled, before any engine is started.
 
     Raises:
@@ -78,7 +78,7 @@ async def compare(
     """
     plans = plan_runs(settings.policies, settings.rates, settings.seeds)
     max_context_tokens = min(engine.max_context_tokens for engine in engines.values())
-    fitted = _fit(workloads, max_context_tokens, display)
+    fitted = fit(workloads, max_context_tokens, display)
     for policy, engine in engines.items():
         with display.activity(f"warming up: {policy}"):
             await _warm_up(engine, settings, fitted[settings.seeds[0]].sessions)
@@ -127,12 +127,16 @@ async def started_engines(
         yield engines
 
 
-def _fit(
+def fit(
     workloads: Mapping[int, Sequence[WorkloadSession]],
     max_context_tokens: int,
     display: RunsDisplay,
 ) -> dict[int, ClippedSessions]:
-    """The sessions of each seed that fit all engines."""
+    """The sessions of each seed that fit all engines.
+
+    Raises:
+        WorkloadError: none does.
+    """
     fitted = {}
     for seed, sessions in workloads.items():
         fitted[seed] = clipped = clip_context(sessions, max_context_tokens)

@@ -156,8 +156,16 @@ def _workload_line(settings: ComparisonSettings) -> str:
         f"Workload {Path(settings.workload).name}: {settings.extent}, "
         f"{len(settings.seeds)} seeds, lengths x {settings.scale_tokens:g}, "
         f"pauses x {settings.scale_pauses:g}, {sharing}; "
-        f"KV memory {format_size(settings.kv_memory_bytes or 0)}, "
-        f"host memory {format_size(settings.host_memory_bytes)}."
+        f"{_memory(settings)}."
+    )
+
+
+def _memory(settings: ComparisonSettings) -> str:
+    if settings.kv_memory_bytes is None:
+        return "memory as the servers have it"
+    return (
+        f"KV memory {format_size(settings.kv_memory_bytes)}, "
+        f"host memory {format_size(settings.host_memory_bytes)}"
     )
 
 

@@ -88,32 +88,40 @@ class ComparisonSettings(SettingsOfRuns):
         raise NotImplementedError
 
 
-class BenchSettings(ComparisonSettings):
-    """A comparison of policies on an engine; lengths and pauses suit a small one.
+class DrawnSettings(ComparisonSettings):
+    """A comparison on a number of sessions; lengths and pauses suit a small engine.
+
+    Attributes:
+        sessions: Sessions per run.
+        time_limit_seconds: Seconds per run at most; sessions that are unfinished by then do not
+            count as completed.
+    """
+
+    rates: Annotated[Distinct[PositiveFloat], Parameter(alias="--rate")] = (1.2,)
+    sessions: PositiveInt = 50
+    scale_tokens: PositiveFloat = 0.5
+    scale_pauses: NonNegativeFloat = 0.2
+    time_limit_seconds: PositiveFloat | None = None
+
+
+class BenchSettings(DrawnSettings):
+    """A comparison of policies on an engine.
 
     Attributes:
         policies: What is compared: stock and stock-no-cache (vLLM without Caesura), end, discard,
             preserve, swap, ttl, infercept, min-waste.
-        sessions: Sessions per run.
         model: A path or name. By default, or as demo: a small model with random weights, built on
             first use.
         reserved_token_ids: Token ids that prompts never contain.
-        time_limit_seconds: Seconds per run at most; sessions that are unfinished by then do not
-            count as completed.
         threads: Compute threads of each engine on CPU, the same number for all.
         dtype: Data type of the model.
     """
 
     policies: Distinct[str] = ("stock", "swap", "min-waste")
-    rates: Annotated[Distinct[PositiveFloat], Parameter(alias="--rate")] = (1.2,)
-    sessions: PositiveInt = 50
-    scale_tokens: PositiveFloat = 0.5
-    scale_pauses: NonNegativeFloat = 0.2
     model: Annotated[ModelName, Parameter(group=ENGINE)] = None
     kv_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 32 * 2**20
     host_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 2**30
     reserved_token_ids: Annotated[tuple[NonNegativeInt, ...], Parameter(parse=False)] = ()
-    time_limit_seconds: PositiveFloat | None = None
     threads: Annotated[PositiveInt, Parameter(group=ENGINE)] = 1
     dtype: Annotated[str, Parameter(group=ENGINE)] = "float32"
 
