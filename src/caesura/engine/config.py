@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from caesura.allowance import memory
 from caesura.errors import ConfigurationError
-from caesura.policy import DEFAULT_POLICY, OptionValue, make_policy
+from caesura.policy import DEFAULT_POLICY, make_policy
+from caesura.policy_options import Option
 from caesura.units import format_size, parse_size
 
 if TYPE_CHECKING:  # the command line reads these options, and must not wait for vLLM
@@ -72,7 +73,7 @@ class CaesuraConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: str = DEFAULT_POLICY
-    policy_options: dict[str, OptionValue] = Field(default_factory=dict)
+    policy_options: dict[str, Option] = Field(default_factory=dict)
     host_memory: int = Field(default=0, ge=0)
     copy_budget: int = Field(default=64 * 2**20, gt=0)
     keep_contexts: KeepContexts = KeepContexts.AUTO

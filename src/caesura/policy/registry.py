@@ -4,9 +4,7 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from caesura.policy.baselines import Discard, End, Preserve, Swap, Ttl
 from caesura.policy.infercept import InferCept
@@ -18,7 +16,7 @@ from caesura.policy.peers.thunderagent import ThunderAgent
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Policy
 
-OptionValue = Annotated[float | str, Field(union_mode="left_to_right")]
+OptionValue = float | str
 """Of a policy's option: a number, or a word such as "arrival"."""
 
 DEFAULT_POLICY = MinWaste.name

@@ -15,7 +15,7 @@ from caesura.lab.settings import (
     NonNegativeFloat,
     PositiveFloat,
 )
-from caesura.policy import OptionValue
+from caesura.policy_options import Option
 
 DEMO = "demo"
 """Stands for the model that comes with the benchmark."""
@@ -41,7 +41,7 @@ class SettingsOfRuns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policies: Distinct[str]
-    policy_options: dict[str, OptionValue] = Field(default_factory=dict)
+    policy_options: dict[str, Option] = Field(default_factory=dict)
     seeds: Distinct[NonNegativeInt] = (0, 1, 2)
     model: Annotated[str | None, Parameter(group=ENGINE)] = None
     kv_memory_bytes: Annotated[ByteSize | None, Parameter(group=ENGINE)] = None
