@@ -15,7 +15,7 @@ from xdist.scheduler import LoadFileScheduling
 
 import support.environment  # noqa: F401  (sets the number of threads)
 from caesura.lab.models.noise_model import demo_model_path
-from support import draws
+from support import draws, forks
 from support.models.small import MODEL
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _draws_examples(function: Callable[..., object]) -> bool:
     """Whether Hypothesis plays it, or a function inside it."""
     return is_hypothesis_test(function) or "@given(" in inspect.getsource(function)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if any(item.get_closest_marker("engine") for item in session.items):
+        forks.start_importing()
 
 
 @pytest.hookimpl(trylast=True)
