@@ -76,11 +76,6 @@ def _draws_examples(function: Callable[..., object]) -> bool:
     return is_hypothesis_test(function) or "@given(" in inspect.getsource(function)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    if any(item.get_closest_marker("engine") for item in session.items):
-        forks.start_importing()
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was skipped and how to have it run."""
@@ -90,6 +85,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"skipped: {count} {'test' if count == 1 else 'tests'}: {reason}"
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def importing(request: pytest.FixtureRequest) -> None:
+    """Engines come soon: what they begin as imports vLLM while other tests run."""
+    if any(item.get_closest_marker("engine") for item in request.session.items):
+        forks.start_importing()
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ from caesura.server.settings import ServerSettings
 from caesura.tools.configuration import load_configuration
 from caesura.tools.settings import HttpTool
 from support.cli.command_pages import options_of
-from support.forks import run_caesura
+from support.forks import run_forked
 
 WITH_TOOLS = CaesuraConfig(config_file=Path("caesura.toml"))
 MODEL = str(CML_MODEL)
@@ -157,7 +157,7 @@ def test_a_start_that_would_fail_ends_with_what_to_do_and_what_was_odd() -> None
     flags = ["--gpu-memory-utilization", "1", "--tool-call-parser", "hermes"]
     flags += ["--enable-auto-tool-choice"]
     variables = {name: value for name, value in os.environ.items() if "KVCACHE" not in name}
-    done = run_caesura("serve", MODEL, *flags, environment=variables)
+    done = run_forked("caesura", "serve", MODEL, *flags, environment=variables)
     assert done.returncode == 2
     assert "clients will see markers" in done.stdout
     assert "this server has none" in done.stdout

@@ -4,6 +4,7 @@ The import takes longer than all else that an engine or a server does before it 
 """
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tempfile import TemporaryFile
 
 import pytest
 
+from caesura.cli.main import main
 from caesura.variables import environment
 from support.waiting import HANG_SECONDS
 
@@ -96,10 +98,10 @@ def start_importing() -> None:
 
 
 class Program:
-    """The command `caesura` in a fork, with the methods of `subprocess.Popen`.
+    """A Python program in a fork, with the methods of `subprocess.Popen`.
 
     Args:
-        arguments: of the command.
+        command: `caesura` or a script, and its arguments.
         directory: where it runs.
         output: descriptors of its standard output and error output.
         environment: its environment variables; those of this process if None.
@@ -107,12 +109,13 @@ class Program:
 
     def __init__(
         self,
-        arguments: Sequence[str],
+        command: Sequence[str],
         directory: Path,
         output: tuple[int, int],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._process = Fork(target=_caesura, args=(list(arguments), directory))
+        self._command = command
+        self._process = Fork(target=_run, args=(list(command), directory))
         self._process.environment = environment
         self._process.output = output
         self._process.start()
@@ -127,7 +130,7 @@ class Program:
     def wait(self, timeout: float) -> int:
         self._process.join(timeout)
         if self.returncode is None:
-            raise subprocess.TimeoutExpired("caesura", timeout)
+            raise subprocess.TimeoutExpired(self._command, timeout)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -142,25 +145,26 @@ class Program:
         self.send_signal(signal.SIGKILL)
 
 
-def run_caesura(
-    *arguments: str, environment: Mapping[str, str] | None = None
+def run_forked(
+    *command: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The command `caesura` in a fork, with the result of `subprocess.run`."""
+    """A program in a fork, with the result of `subprocess.run`."""
     with TemporaryFile("w+") as out, TemporaryFile("w+") as error:
         output = (out.fileno(), error.fileno())
-        code = Program(arguments, Path.cwd(), output, environment).wait(HANG_SECONDS)
+        code = Program(command, Path.cwd(), output, environment).wait(HANG_SECONDS)
         out.seek(0)
         error.seek(0)
-        return subprocess.CompletedProcess(arguments, code, out.read(), error.read())
+        return subprocess.CompletedProcess(command, code, out.read(), error.read())
 
 
-def _caesura(arguments: list[str], directory: Path) -> None:
+def _run(command: list[str], directory: Path) -> None:
     os.chdir(directory)
-    sys.argv = ["caesura", *arguments]
-    from caesura.cli.main import main
-
+    sys.argv = command
     with engines_forked():
-        main()
+        if command[0] == "caesura":
+            main()
+        else:
+            runpy.run_path(command[0], run_name="__main__")
 
 
 @contextmanager

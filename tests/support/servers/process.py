@@ -82,7 +82,7 @@ def serving(
     """
     port = port or free_port()
     path = os.pathsep.join([str(TESTS), AT_START.get("PYTHONPATH", "")])
-    command = ["serve", model, "--port", str(port), "--host", "127.0.0.1", *arguments]
+    command = ["caesura", "serve", model, "--port", str(port), "--host", "127.0.0.1", *arguments]
     with log.open("wb") as file:
         output = (file.fileno(), file.fileno())
         variables = AT_START | {"PYTHONPATH": path} | environment
@@ -102,15 +102,15 @@ def serving(
 
 
 def plain_program(
-    arguments: Sequence[str],
+    command: Sequence[str],
     directory: Path,
     output: tuple[int, int],
     environment: Mapping[str, str],
 ) -> subprocess.Popen[bytes]:
     """The command `caesura`, started as a user starts it."""
-    command = [sys.executable, "-m", "caesura.cli", *arguments]
+    words = [sys.executable, "-m", "caesura.cli", *command[1:]]
     out, error = output
-    return subprocess.Popen(command, env=environment, stdout=out, stderr=error, cwd=directory)
+    return subprocess.Popen(words, env=environment, stdout=out, stderr=error, cwd=directory)
 
 
 class RestartableServer:
