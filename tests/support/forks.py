@@ -18,11 +18,11 @@ from tempfile import TemporaryFile
 
 import pytest
 
-from caesura.cli.main import main
 from caesura.variables import environment
 from support.waiting import HANG_SECONDS
 
 IMPORTED = [
+    "caesura.cli.main",
     "caesura.engine.connector",
     "caesura.engine.scheduler",
     "caesura.engine.serving.serve",
@@ -162,6 +162,8 @@ def _run(command: list[str], directory: Path) -> None:
     sys.argv = command
     with engines_forked():
         if command[0] == "caesura":
+            from caesura.cli.main import main
+
             main()
         else:
             runpy.run_path(command[0], run_name="__main__")
