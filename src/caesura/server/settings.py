@@ -1,22 +1,20 @@
 """The settings of the server, in the same configuration file as its tools."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caesura.cml import Mode
-from caesura.server.keys import KeyName, KeySection
+from caesura.server.keys import KeyName, KeySection, Size
 from caesura.server.sessions.signatures import signing_key
 from caesura.session.limits import Limits
 from caesura.session.records import AskedProtocol
 from caesura.tools.configuration import Configuration, load_configuration
 from caesura.tools.environment import EnvironmentText
 from caesura.tools.settings import Settings
-from caesura.units import parse_size
 
 DATABASE_NAME = "caesura.db"
-Size = Annotated[int, BeforeValidator(lambda v: parse_size(v) if isinstance(v, str) else v)]
 
 
 class _Section(BaseModel):
