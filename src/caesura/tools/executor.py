@@ -19,6 +19,7 @@ from caesura.tools.call import (
     CallEnding,
     CallJournal,
     CallResult,
+    JournalUnavailable,
     Question,
     QuestionKind,
     ToolCall,
@@ -144,7 +145,11 @@ class Executor:
         return self._unfinished(call, CallEnding.CANCELLED, "The call was cancelled.")
 
     async def execute(self, call: ToolCall, journal: CallJournal) -> CallResult:
-        """Run a call. Raises nothing but `CancelledError`: failures are results."""
+        """Run a call. Failures are results.
+
+        Raises:
+            JournalUnavailable: the call has no result, since what happens could not be written.
+        """
         started_seconds = self._timing.now()
         endpoint = await self._toolbox.endpoint(call.name)
         label = call.name if endpoint is not None else _UNKNOWN
@@ -154,6 +159,8 @@ class Executor:
             outcome = self._failed(failure, 0)
         except asyncio.CancelledError:
             self._metrics.calls.labels(label, CallEnding.CANCELLED).inc()
+            raise
+        except JournalUnavailable:
             raise
         except Exception as error:
             _LOG.exception("call %s of %s failed inside the server", call.id, call.name)

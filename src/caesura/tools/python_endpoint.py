@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, to_json
 
+from caesura.tools.call import JournalUnavailable
 from caesura.tools.callable_schema import CallableSchema, callable_schema
 from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Definition, Endpoint
@@ -71,7 +72,7 @@ class PythonEndpoint(Endpoint):
                 returned = await self._in_thread(lambda: self._run(values))
             # Also for decorators around `async` functions, which give what is to be awaited.
             return await _result(returned, self._most_bytes)
-        except AttemptFailed:
+        except (AttemptFailed, JournalUnavailable):
             raise
         except ToolError as error:
             raise AttemptFailed(str(error)) from None
