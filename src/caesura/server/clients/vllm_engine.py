@@ -11,6 +11,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
 from caesura.server.access import current_caller
+from caesura.server.clients.homes import home
 from caesura.server.clients.turns import ClientTurn, current_turn
 from caesura.session.returns import ContextReturn
 
@@ -44,10 +45,12 @@ class ObservedEngine:
 
     Args:
         engine_client: vLLM's.
+        engines: how many engines it gives requests to.
     """
 
-    def __init__(self, engine_client: EngineClient) -> None:
+    def __init__(self, engine_client: EngineClient, engines: int = 1) -> None:
         self._engine = engine_client
+        self._engines = engines
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -62,6 +65,10 @@ class ObservedEngine:
         told = {OWNER_ARGUMENT: turn.owner, REPORT: True, TOOLS_ARGUMENT: turn.has_tools}
         sampling_params.extra_args = {**(sampling_params.extra_args or {}), **told}
         turn.runs += 1
+        if options.get("data_parallel_rank") is None:
+            rank = home(self._engines, turn.owner, options.get("session_id"), turn.messages)
+            if rank is not None:
+                options["data_parallel_rank"] = rank
         outputs = self._engine.generate(prompt, sampling_params, request_id, **options)
         deltas = sampling_params.output_kind == RequestOutputKind.DELTA
         return _observed(outputs, turn, deltas)

@@ -41,12 +41,15 @@ class ClientTurns:
             UnsupportedVersion: these objects may be others in this vLLM.
         """
         require_tested_vllm(vllm_version)
+        # Before it is wrapped.
+        core = getattr(engine_client, "engine_core", None)
+        engines = len(getattr(core, "core_engines", ())) or 1
         config = CaesuraConfig.from_vllm(engine_client.vllm_config)
         transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
         renderer = continuing_renderer(state.online_renderer, transcripts)
         if state.caesura_access.owners > 1 and not state.caesura_settings.sessions.share_prefixes:
             engine_client = put_before_all(engine_client, state)
-        engine = ObservedEngine(engine_client)
+        engine = ObservedEngine(engine_client, engines)
         chats = (state.openai_serving_chat, state.anthropic_serving_messages)
         for serving in (*chats, state.openai_serving_responses):
             serving.engine_client = engine
