@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 from vllm.engine.protocol import EngineClient
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -38,6 +39,40 @@ class SeparatedEngine:
             salt = caller.owner if given is None else json.dumps([caller.owner, given])
             prompt = {**prompt, "cache_salt": salt}
         return self._engine.generate(prompt, *arguments, **options)
+
+
+class FreshAdapters:
+    """vLLM's engine client; an adapter that was loaded again finds nothing of its old weights.
+
+    vLLM knows contexts by their adapter's name, which stays the same.
+
+    Args:
+        engine_client: vLLM's.
+    """
+
+    def __init__(self, engine_client: EngineClient) -> None:
+        self._engine = engine_client
+        # By name: as vLLM has it now, which has made a new object at each load; and how often.
+        self._loaded: dict[str, tuple[LoRARequest, int]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        """As vLLM's."""
+        adapter = options.get("lora_request")
+        loads = 0 if adapter is None else self._loads(adapter)
+        if loads and isinstance(prompt, Mapping):
+            salt = json.dumps([adapter.lora_name, loads, prompt.get("cache_salt")])
+            prompt = {**prompt, "cache_salt": salt}
+        return self._engine.generate(prompt, *arguments, **options)
+
+    def _loads(self, adapter: LoRARequest) -> int:
+        """How often an adapter of that name was loaded again."""
+        known, loads = self._loaded.get(adapter.lora_name, (adapter, 0))
+        loads += known is not adapter
+        self._loaded[adapter.lora_name] = (adapter, loads)
+        return loads
 
 
 class ObservedEngine:
