@@ -61,8 +61,7 @@ class FreshAdapters:
     def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
         """As vLLM's."""
         adapter = options.get("lora_request")
-        loads = 0 if adapter is None else self._loads(adapter)
-        if loads and isinstance(prompt, Mapping):
+        if adapter is not None and (loads := self._loads(adapter)) and isinstance(prompt, Mapping):
             salt = json.dumps([adapter.lora_name, loads, prompt.get("cache_salt")])
             prompt = {**prompt, "cache_salt": salt}
         return self._engine.generate(prompt, *arguments, **options)
