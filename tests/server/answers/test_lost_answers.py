@@ -15,6 +15,7 @@ import openai
 import pytest
 
 from caesura.server.sessions.returning import ANSWERED_SECONDS, GRACE_SECONDS, RETRIES_HEADER
+from caesura.session.agents import Agents
 from caesura.session.records import EventType
 from server.served import Served, human, served
 from session.workplace import eventually, tool, until
@@ -186,6 +187,60 @@ async def test_a_run_that_somebody_still_reads_goes_on(tmp_path: Path) -> None:
         given = {"accepted": True, "text": "yes"}
         await server.client.post(f"/v1/approvals/{question['id']}", json=given)
         assert "yes" in (await again).text
+
+
+async def test_of_two_that_are_alike_the_one_that_was_left_is_gone_on_with(tmp_path: Path) -> None:
+    async with served(
+        tmp_path / "db", human(), grace_seconds=GRACE_SECONDS, open_sessions_per_owner=2
+    ) as server:
+        asked_for, returning = '<<ask {"question": "well?"}>>\nend', server.service.returning
+        asking, agents = [], []
+        for number in range(2):
+            asking.append(asyncio.create_task(_sent(server, asked_for, FIRST)))
+            await eventually(lambda n=number: len(server.agents.running) > n)
+            (new,) = (agent for agent in server.agents.running if agent not in agents)
+            agents.append(new)
+        assert (await _sent(server, asked_for, FIRST)).status_code == 429
+        asking[0].cancel()
+        await eventually(lambda: agents[0].id in returning._left)
+        asking.append(asyncio.create_task(_sent(server, asked_for, AGAIN)))
+        await eventually(lambda: agents[0].id not in returning._left)
+        await eventually(lambda: returning._readers == {agent.id: 1 for agent in agents})
+        for agent in agents:
+            await agent.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        assert len(await server.agents.sessions("anonymous")) == 2
+
+
+async def test_a_client_that_comes_again_before_its_session_is_made_makes_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid: Counter[str] = Counter()
+    create, begun, go_on = Agents.create, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*given: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await create(*given)
+
+    monkeypatch.setattr(Agents, "create", slowly)
+    async with served(tmp_path / "db", pays(paid)) as server:
+        asking = [asyncio.create_task(_sent(server, plan("1"), FIRST))]
+        await begun.wait()
+        asked_again = server.service.returning.found
+        waiting = asyncio.Event()
+
+        async def found(*given: Any) -> Any:
+            waiting.set()
+            return await asked_again(*given)
+
+        monkeypatch.setattr(server.service.returning, "found", found)
+        asking.append(asyncio.create_task(_sent(server, plan("1"), AGAIN)))
+        await waiting.wait()
+        go_on.set()
+        answers = [(await each).json()["id"] for each in asking]
+    assert paid == {"1": 1}
+    assert len({*answers}) == 1
 
 
 async def test_what_was_begun_before_a_restart_is_not_begun_again(tmp_path: Path) -> None:
