@@ -4,6 +4,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from caesura.session import agent as agent_module
 from caesura.session import left_calls
@@ -11,7 +12,8 @@ from caesura.session.database import Statement
 from caesura.session.errors import StoreUnavailable
 from caesura.session.records import SessionEnding
 from caesura.session.store import Store
-from caesura.tools.call import CallEnding
+from caesura.tools import Executor, Toolbox, ToolCall
+from caesura.tools.call import CallEnding, JournalUnavailable
 from session.cml_workplace import asked, running
 from session.planned import call
 from session.workplace import (
@@ -26,6 +28,7 @@ from session.workplace import (
     stored,
     tool,
 )
+from support.tools.workbench import Journal
 
 OPEN = CallEnding.INTERRUPTED  # it may or may not have had its effects
 
@@ -112,3 +115,39 @@ async def test_a_call_that_was_left_is_gone_on_with_when_the_store_is_back(
     assert record.result is not None
     assert record.result.ending is (CallEnding.SUCCEEDED if idempotent else OPEN)
     assert gate.ran == ([1, 1] if idempotent else [1])
+
+
+async def test_a_left_call_that_goes_on_is_not_begun_again_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    waits = tool(gate.tool, at_end="finish", idempotent=True)
+    async with running(tmp_path / "db", waits) as all_agents:
+        for x in (1, 2):
+            agent = await all_agents.create(OWNER, asked(f"{call('a', 'wait', x=x)} bye"))
+            await events(agent)
+            await eventually(lambda x=x: x in gate.ran)
+        Failing(monkeypatch, 1)
+        gate[1].set()
+
+        async def one_is_left() -> bool:
+            return len(await store_of(all_agents).left_calls()) == 1
+
+        await stored(one_is_left)
+        gate[2].set()
+
+        async def none_is_left() -> bool:
+            return not await store_of(all_agents).left_calls()
+
+        await stored(none_is_left)
+    assert sorted(gate.ran) == [1, 1, 2]
+
+
+async def test_a_tool_that_meets_a_failing_store_has_no_result() -> None:
+    def ask() -> str:
+        """Ask a human; the question cannot be noted."""
+        raise StoreUnavailable("database or disk is full")
+
+    executor = Executor(Toolbox({"ask": tool(ask)}), registry=CollectorRegistry())
+    with pytest.raises(JournalUnavailable):
+        await executor.execute(ToolCall("call_1", "ask", "{}", "sess_1"), Journal())

@@ -167,8 +167,10 @@ async def test_a_session_that_its_user_has_paused_stays_paused(tmp_path: Path) -
         await agent.hold(True)
         asking.cancel()
         await eventually(lambda: agent.id in returning._left)
+        timer = returning._left[agent.id].timer
         again = asyncio.create_task(_sent(server, '<<ask {"question": "well?"}>>', AGAIN))
         await eventually(lambda: agent.id not in returning._left)
+        assert timer.cancelled()
         assert agent.held
         await agent.cancel()
         assert (await again).status_code == 409
@@ -284,6 +286,15 @@ async def test_requests_that_only_look_alike_are_all_carried_out(tmp_path: Path)
         now[0] += ANSWERED_SECONDS + 1
         assert (await _sent(server, plan("1"), AGAIN)).status_code == 200
         assert paid == {"1": 6, "2": 1}
+
+
+async def test_one_key_is_for_one_request_of_one_route(tmp_path: Path) -> None:
+    async with served(tmp_path / "db") as server:
+        headers, message = {"Idempotency-Key": "k"}, {"content": "so"}
+        ids = [(await server.session("hello"))["id"] for _ in range(2)]
+        paths = [f"/v1/sessions/{session_id}/messages" for session_id in ids]
+        said = [await server.client.post(path, json=message, headers=headers) for path in paths]
+        assert [answer.status_code for answer in said] == [202, 422]
 
 
 async def _sent(server: Served, plan: str, headers: dict[str, str]) -> httpx.Response:

@@ -279,3 +279,52 @@ async def test_more_questions_than_fit_a_page_hide_none(tmp_path: Path) -> None:
             ]
             == 2
         )
+
+
+class Hanging(Receiver):
+    """Refuses each question once, and then never answers."""
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        told_before = {each.headers["webhook-id"] for each in self.requests}
+        self.requests.append(request)
+        self._changed.set()
+        if request.headers["webhook-id"] in told_before:
+            await asyncio.Event().wait()
+        return httpx.Response(500)
+
+
+async def test_retries_that_have_no_turn_are_waited_for_and_not_looked_for(tmp_path: Path) -> None:
+    receiver, clock = Hanging(), Clock()
+    async with agents(tmp_path / "db", human()) as all_agents:
+        store = all_agents._work.store
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        asked = await until(agent, EventType.ASKED)
+        first = await store.approval(str(asked.data["approval_id"]))
+        assert first is not None
+        more = [replace(first.question, key=f"{first.question.key}{n}") for n in range(19)]
+        await store.commit(*map(store.add_approval, more))
+        async with telling(all_agents, receiver, clock):
+            await receiver.wait_for(28)
+            for _ in range(5):
+                await store.unnotified()
+            slept = len(clock.slept)
+            for _ in range(20):
+                await store.unnotified()
+            assert len(clock.slept) == slept
+            assert len(receiver.requests) == 28
+
+
+async def test_a_question_that_was_answered_meanwhile_is_not_told(tmp_path: Path) -> None:
+    receiver = Receiver()
+    section = WebhookSection(url="https://hooks.example/x", secret=SecretStr(SECRET))
+    async with agents(tmp_path / "db", human()) as all_agents:
+        work = all_agents._work
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        key = str((await until(agent, EventType.ASKED)).data["approval_id"])
+        transport = httpx.MockTransport(receiver.handle)
+        async with httpx.AsyncClient(transport=transport) as client:
+            webhook = Webhook(section, work.store, work.approvals, client)
+            await all_agents.answer(OWNER, key, Answer(accepted=True, text="yes"))
+            assert await webhook._post(key) is None
+            assert await webhook._post("unknown") is None
+    assert not receiver.requests
