@@ -12,7 +12,7 @@ from caesura.server.keys import KeySection
 from caesura.server.settings import ServerSettings
 from caesura.session.limits import Limits
 from caesura.session.records import EventType
-from server.served import Served, body, served
+from server.served import Served, body, human, served
 from session.workplace import tool, until
 
 HASH = f"sha256:{'0' * 64}"
@@ -186,3 +186,33 @@ async def test_an_owner_that_was_given_less_loses_its_own_oldest(tmp_path: Path)
         await server.agents.sweep()
         assert await server.work.store.session(ids[0]) is None
         assert await server.work.store.session(ids[1]) is not None
+
+
+async def test_an_owner_may_keep_its_sessions_for_longer_than_others(tmp_path: Path) -> None:
+    now, longer = [1_000_000.0], 10 * Limits().retention_seconds
+    async with limited(tmp_path / "db", now, retention_seconds=longer) as server:
+        ids = []
+        for who in (LIMITED, OTHER):
+            ids.append((await made(server, who, keep_open=False)).json()["id"])
+            record = await server.work.store.session(ids[-1])
+            await until(await server.agents.agent(record.owner, ids[-1]), EventType.ENDED)
+        now[0] += 2 * Limits().retention_seconds
+        await server.agents.sweep()
+        kept = [await server.work.store.session(each) for each in ids]
+        assert [record is not None for record in kept] == [True, False]
+
+
+async def test_answers_of_an_owner_without_room_are_refused(tmp_path: Path) -> None:
+    async with served(tmp_path / "db", human(), has_keys=True) as server:
+        codes = []
+        for who in (LIMITED, OTHER):
+            session = (await made(server, who, '<<ask {"question": "well?"}>>')).json()
+            record = await server.work.store.session(session["id"])
+            agent = await server.agents.agent(record.owner, record.id)
+            key = (await until(agent, EventType.ASKED)).data["approval_id"]
+            if who is LIMITED:
+                server.work.owner_limits[record.owner] = replace(Limits(), owner_bytes=1)
+            given = {"accepted": True, "text": "yes"}
+            answered = await server.client.post(f"/v1/approvals/{key}", json=given, headers=who)
+            codes.append(answered.status_code)
+        assert codes == [429, 200]
