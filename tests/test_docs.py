@@ -47,7 +47,7 @@ def table(document: str, heading: str) -> list[str]:
 def test_every_configuration_is_valid(document: str, block: str, tmp_path: Path) -> None:
     file = tmp_path / "caesura.toml"
     file.write_text(block)
-    names = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "value")
+    names = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "a value that nobody guesses")
     load_configuration(file, names, form=ServerSettings)
 
 

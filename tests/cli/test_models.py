@@ -1,10 +1,12 @@
 """A model that cannot be had ends a command in one sentence that says what to do."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -72,6 +74,44 @@ def test_the_hub_says_no(model: str, advice: str, hub: str, tmp_path: Path) -> N
     assert line.startswith("error: ")
     assert model in line
     assert advice in line
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path: Path) -> None:
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    asked.append(connection.recv(1))
+                    connection.close()
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done = serve("some/model", tmp_path, HF_ENDPOINT=endpoint)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "there is no folder some/model, and the Hugging Face hub cannot be reached" in line
+    assert len(asked) == 1
+
+
+def test_a_model_in_the_cache_is_had_without_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: False)
+    snapshot = tmp_path / "models--some--model" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (tmp_path / "models--some--model" / "refs").mkdir()
+    (tmp_path / "models--some--model" / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("caesura.engine.serving.model_files._answers", lambda _: False)
+    require_model("some/model", cache=str(tmp_path))
+    with pytest.raises(ConfigurationError, match="cannot be reached"):
+        require_model("other/model", cache=str(tmp_path))
 
 
 def test_the_hub_is_switched_off(tmp_path: Path) -> None:

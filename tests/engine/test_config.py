@@ -20,9 +20,17 @@ def attention(kind: type = FullAttentionSpec, **options: int):
     )
 
 
-def check(groups=None, prefix_caching=True, block_size=16, hash_block_size=16, pipeline=1) -> None:
+def check(
+    groups=None,
+    prefix_caching=True,
+    block_size=16,
+    hash_block_size=16,
+    pipeline=1,
+    runner="generate",
+) -> None:
     check_supported(
         SimpleNamespace(
+            model_config=SimpleNamespace(runner_type=runner, model="some/model"),
             cache_config=SimpleNamespace(enable_prefix_caching=prefix_caching),
             parallel_config=SimpleNamespace(
                 pipeline_parallel_size=pipeline, decode_context_parallel_size=1
@@ -39,10 +47,15 @@ def test_one_group_of_full_attention_is_supported() -> None:
     check()
 
 
+def test_an_embedding_model_that_keeps_contexts_is_served() -> None:
+    check(runner="pooling")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"prefix_caching": False}, "--no-enable-prefix-caching"),
+        ({"prefix_caching": False, "runner": "pooling"}, "some/model is a pooling .* `vllm serve`"),
         ({"groups": [attention(), attention()]}, "has 2"),
         ({"groups": []}, "has 0"),
         ({"groups": [attention(SlidingWindowSpec, sliding_window=64)]}, "SlidingWindowSpec"),

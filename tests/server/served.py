@@ -3,7 +3,8 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from caesura.server.gate import close_gate
 from caesura.server.keys import Key
 from caesura.server.owners import Owners
 from caesura.server.sessions import approvals, sessions
+from caesura.server.sessions.returning import Returning
 from caesura.server.sessions.service import Service, Unavailable
 from caesura.server.sessions.streams import OpenStreams
 from caesura.server.settings import ServerSection
@@ -141,10 +143,14 @@ async def served(
     body_limit: int = 2**20,
     context_tokens: int | None = None,
     formats: CallFormats | None = None,
+    grace_seconds: float = 0.0,
+    clock: Callable[[], float] = time.time,
     **limits: Any,
 ) -> AsyncIterator[Served]:
     engine = engine or FakeEngine(END, model)
-    async with workplace(path, *tools, engine=engine, limits=Limits(**limits)) as parts:
+    async with workplace(
+        path, *tools, engine=engine, clock=clock, limits=Limits(**limits)
+    ) as parts:
         work = replace(
             parts,
             dialogue=FlatDialogue(),
@@ -155,7 +161,7 @@ async def served(
         await agents.start()
         settings = ServerSection(keep_alive_seconds=keep_alive_seconds, body_limit=body_limit)
         models, keys = (MODEL, "other"), keys or (KEYS if has_keys else ())
-        streams = OpenStreams(work.limits.streams_per_owner)
+        streams = OpenStreams(work.limits_of)
         service = Service(
             agents,
             work.store,
@@ -166,6 +172,7 @@ async def served(
             streams,
             context_tokens,
             default_tools,
+            Returning(grace_seconds),
         )
         untouched: list[bytes] = []
         try:

@@ -31,14 +31,16 @@ secret = "${HOOK_SECRET}"
 def test_a_file_says_where_sessions_are_and_what_is_told(tmp_path: Path) -> None:
     file = tmp_path / "caesura.toml"
     file.write_text(FILE)
-    read = load_configuration(file, {"HOOK_SECRET": "a secret text"}, form=ServerSettings)
+    read = load_configuration(
+        file, {"HOOK_SECRET": "a secret text of some length"}, form=ServerSettings
+    )
     settings = read.settings
     assert database_path(read) == tmp_path / "kept/sessions.db"
     assert settings.sessions.limits() == Limits(owner_bytes=2**30, idle_seconds=60)
     assert (settings.server.body_limit, settings.server.keep_alive_seconds) == (2**20, 5)
     assert settings.webhook is not None
-    assert settings.webhook.secret.get_secret_value() == "a secret text"
-    assert "a secret text" not in repr(settings)
+    assert settings.webhook.secret.get_secret_value() == "a secret text of some length"
+    assert "a secret text of some length" not in repr(settings)
     assert set(settings.tools) == {"ask"}
 
 
@@ -63,6 +65,12 @@ def test_without_a_file_sessions_are_in_the_working_directory(
         (2, '[webhook]\nurl = "ftp://x"\nsecret = "x"', "webhook.url: "),
         (3, '[webhook]\nurl = "http://x"\nsecret = "${UNSET}"', "webhook.secret: "),
         (1, '[webhook]\nurl = "http://x"\nsecret = ""', "webhook: the secret is empty"),
+        (1, '[webhook]\nurl = "https://x"\nsecret = "x"', "webhook: the secret has 1 bytes"),
+        (
+            1,
+            '[webhook]\nurl = "http://x"\nsecret = "that which nobody is to guess"',
+            "allow_http = true",
+        ),
         (1, "[servers]\n", "servers: is not a setting here"),
         (1, '[tools.ask]\ntype = "dog"', "tools.ask"),
     ],

@@ -149,9 +149,11 @@ async def live(folder: Path, sessions: int, seed: int) -> None:
         await agents.stop()
 
 
-def all_kinds(folder: Path, limits: Limits | None = None):
-    path = folder / "caesura.db"
-    return workplace(path, *tools(folder), engine=BothModels(), formats=FORMATS, limits=limits)
+def all_kinds(folder: Path, limits: Limits | None = None, clock: Callable[[], float] = time.time):
+    path, engine = folder / "caesura.db", BothModels()
+    return workplace(
+        path, *tools(folder), engine=engine, formats=FORMATS, clock=clock, limits=limits
+    )
 
 
 async def _records(agents: Agents, owner: str = OWNER) -> list[SessionRecord]:

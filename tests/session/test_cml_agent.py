@@ -213,6 +213,50 @@ async def test_a_result_that_does_not_fit_ends_the_session(tmp_path: Path, mode:
     assert len(turns) == len(set(turns)) > 1, "each stretch is told once"
 
 
+@pytest.mark.parametrize("mode", ["sync", "sync_parallel", "async"])
+async def test_results_are_cut_to_the_room_that_is_left_and_the_model_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    def recite(x: int) -> str:
+        """Recite."""
+        return f"{x}" * 9000
+
+    small, longest = engine(), 4000
+    small.max_context_tokens = longest
+    monkeypatch.setattr("session.scripted.ByteDialogue.max_context_tokens", longest)
+    both = call("a", "recite", x=1) + call("b", "recite", x=2)
+    async with agents(tmp_path / "db", tool(recite), engine=small, formats=FORMATS) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{both}|?a|?b| that is it", mode))
+        told = await events(agent)
+        records = await calls_of(store_of(all_agents), agent.id)
+    assert told[-1].data["ending"] == SessionEnding.COMPLETED, told[-1].data
+    assert texts(told).endswith(" that is it")
+    results, _ = read(agent.transcript[prompt_end(agent.transcript) :])
+    for name, digit in (("a", "1"), ("b", "2")):
+        assert "The result was cut: it has 9000 characters" in results[name]
+        assert results[name].startswith(digit * 100)
+    assert 2000 < len(agent.transcript) < longest - 500, "what fits is there"
+    assert [len(record.result.content) for record in records] == [9000] * 2, "it is kept whole"
+
+
+async def test_messages_of_the_user_are_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recite() -> str:
+        """Recite."""
+        return "y" * 5000
+
+    monkeypatch.setattr("session.scripted.ByteDialogue.max_context_tokens", 4000)
+    said = "say " * 300
+    async with running(tmp_path / "db", tool(recite)) as all_agents:
+        agent = await all_agents.create(OWNER, asked(f"{call('a', 'recite')}|?a| ok"))
+        await agent.hold(True)
+        await agent.steer(said)
+        await agent.hold(False)
+        await events(agent)
+    assert said.strip() in bytes(t for t in agent.transcript if t < 256).decode()
+
+
 async def test_a_session_that_is_held_at_any_moment_tells_its_text_once(tmp_path: Path) -> None:
     """Results come where the model waits for them: one that is injected within a quoted marker
     would divide it."""

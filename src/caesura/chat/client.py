@@ -135,6 +135,11 @@ class SessionsClient:
         body = await self._call("GET", f"{_session_path(session_id)}/transcript")
         return list(body["items"])
 
+    async def approvals(self) -> list[ApprovalView]:
+        """What waits for a human that this key may answer, the oldest first."""
+        body = await self._call("GET", "approvals?state=waiting&limit=100")
+        return [_read(_APPROVAL, item) for item in body["data"]]
+
     async def approval(self, approval_id: str) -> ApprovalView:
         """One question to a human."""
         return _read(_APPROVAL, await self._call("GET", f"approvals/{quote(approval_id)}"))

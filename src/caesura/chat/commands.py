@@ -14,6 +14,8 @@ class Command(StrEnum):
     CANCEL = "cancel"
     TRANSCRIPT = "transcript"
     SAY = "say"
+    QUESTIONS = "questions"
+    ANSWER = "answer"
     QUIT = "quit"
 
 
@@ -26,9 +28,11 @@ _USES = {
     Command.CANCEL: ("", "end it"),
     Command.TRANSCRIPT: ("", "all messages, calls and results in full"),
     Command.SAY: ("TEXT", "send a message that begins with /, or while a question is open"),
+    Command.QUESTIONS: ("", "what waits for a human, in your sessions or for you as an operator"),
+    Command.ANSWER: ("N", "show one of them, and answer it with the next line"),
     Command.QUIT: ("", "leave; the session continues on the server (or Ctrl-D)"),
 }
-_NEEDS_ARGUMENT = frozenset({Command.OPEN, Command.SAY})
+_NEEDS_ARGUMENT = frozenset({Command.OPEN, Command.SAY, Command.ANSWER})
 
 
 def read_order(line: str) -> tuple[Command, str] | None:

@@ -166,8 +166,24 @@ class Conversation:
             if error.status not in (_CONFLICT, _NOT_FOUND):
                 raise
             self._display.note("it was answered elsewhere, or its session has ended")
+        else:
+            if approval.session_id != self.session_id:  # whose events are not shown
+                self._display.note(f"answered; session {approval.session_id} goes on")
         if self.questions and self.questions[0].id == approval.id:
             self.questions.popleft()
+        self.ask()
+
+    async def take_up(self, approval_id: str) -> None:
+        """Ask a question first, of whatever session it is.
+
+        Raises:
+            ValueError: it does not wait any more.
+        """
+        approval = await self._client.approval(approval_id)
+        if not approval.is_waiting:
+            raise ValueError("it was answered elsewhere, or its session has ended")
+        others = (asked for asked in self.questions if asked.id != approval_id)
+        self.questions = deque([approval, *others])
         self.ask()
 
     async def pause(self) -> None:
@@ -183,7 +199,7 @@ class Conversation:
     async def cancel(self) -> None:
         """End it."""
         await self._client.cancel(self._require())
-        self.questions.clear()
+        self._drop_own()
         if self._phase != "ended":
             self._phase, self._held = _ENDING, False
 
@@ -255,7 +271,7 @@ class Conversation:
                 self._close(lambda asked: asked.call_id == over, "no answer is needed any more:")
             case EventKind.ENDED:
                 self._phase, self.ending = "ended", event.text("ending")
-                self.questions.clear()
+                self._drop_own()
             case EventKind.MESSAGE if event.text("content") in self._own:
                 self._own.remove(event.text("content"))
                 return
@@ -274,6 +290,11 @@ class Conversation:
         if was_shown:
             self._display.note(reason)
             self.ask()
+
+    def _drop_own(self) -> None:
+        """The session asks nothing more; what others ask stays."""
+        others = (asked for asked in self.questions if asked.session_id != self.session_id)
+        self.questions = deque(others)
 
     def ask(self) -> None:
         """Show the oldest question, if there is one."""

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from caesura.chat.page import Page
 from caesura.chat.questions import advice
-from caesura.chat.quoting import inline, named, question_lines, quoted
+from caesura.chat.quoting import inline, named, question_lines, quoted, who
 from caesura.chat.records import ApprovalView, EventKind, SessionEvent, SessionView
 from caesura.chat.texts import pieces, shortened, wrapped
 
@@ -141,6 +141,20 @@ class Display:
             said = shortened(told, None if width is None else width - 4)
             if said:
                 self._line(said, "dim", first="    ", rest="    ")
+
+    def questions(self, questions: Sequence[ApprovalView]) -> None:
+        """A list of questions, each with its tool and the session that asks."""
+        if not questions:
+            self.note("nothing waits for you")
+        for number, asked in enumerate(questions, 1):
+            wanted = "wants to run" if asked.kind == "approval" else "asks"
+            self._line(f"{number:>3} {who(asked)} {wanted}  {asked.session_id}")
+            width = self._notes.width
+            told = shortened(asked.session_title or "", None if width is None else width - 4)
+            if told:
+                self._line(told, "dim", first="    ", rest="    ")
+        if questions:
+            self.note("/answer N shows one, and the next line answers it")
 
     def transcript(self, items: list[dict[str, JsonValue]]) -> None:
         """All messages of a session, uncut."""

@@ -11,6 +11,7 @@ from caesura.chat.conversation import Conversation, News
 from caesura.chat.display import Display
 from caesura.chat.lines import Closed, Input, Lines, Typed
 from caesura.chat.questions import REFUSE, is_decision
+from caesura.chat.records import ApprovalView
 from caesura.errors import CaesuraError
 
 
@@ -49,6 +50,7 @@ class ChatLoop:
         self._inbox = inbox
         self._lines: deque[Typed] = deque()
         self._has_all_lines = False
+        self._listed: list[ApprovalView] = []
         self._outcome: Outcome | None = None
         self._interrupts = 0  # that were not taken yet
         source.foot = lambda begun: display.foot(conversation.questions, self.answers(begun))
@@ -145,10 +147,25 @@ class ChatLoop:
                 await conversation.cancel()
             case Command.TRANSCRIPT:
                 await conversation.show_transcript()
+            case Command.QUESTIONS:
+                self._listed = await self._client.approvals()
+                self._display.questions(self._listed)
+            case Command.ANSWER:
+                await conversation.take_up(self._chosen(argument))
             case Command.SAY:
                 await conversation.send(argument)
             case Command.QUIT:
                 self._outcome = self._final()
+
+    def _chosen(self, number: str) -> str:
+        """The id of a question that was listed.
+
+        Raises:
+            ValueError: there is none of that number.
+        """
+        if not number.isdecimal() or not 1 <= int(number) <= len(self._listed):
+            raise ValueError("give the number of a question that /questions has shown")
+        return self._listed[int(number) - 1].id
 
     async def _interrupt(self) -> None:
         """Stop what is written, if something is; else leave."""

@@ -47,10 +47,12 @@ class ApprovalView(_Record):
         choices: of a question, the answers to choose from, if any.
         json_schema: of an input, what the data must fit.
         state: waiting, answered or withdrawn.
+        session_title: what the session is about, if that is known.
     """
 
     id: str
     session_id: str
+    session_title: str | None = None
     call_id: str = ""
     kind: str
     text: str

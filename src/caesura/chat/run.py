@@ -80,6 +80,8 @@ async def _chat(settings: ChatSettings) -> Outcome:
                 await conversation.open(settings.session_id)
             elif source.is_terminal:
                 display.note(f"{client.url}: type a message; /help shows the commands")
+                if waiting := len(await client.approvals()):
+                    display.note(f"{waiting} questions wait for a human; /questions lists them")
             outcome = await chat.run()
         except asyncio.CancelledError:  # Ctrl-C while the server does not answer
             outcome = Outcome.INTERRUPTED

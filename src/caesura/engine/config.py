@@ -168,6 +168,11 @@ def check_supported(
 
     groups = kv_cache_config.kv_cache_groups
     if not vllm_config.cache_config.enable_prefix_caching:
+        if vllm_config.model_config.runner_type == "pooling":  # vLLM keeps nothing for it
+            raise ConfigurationError(
+                f"{vllm_config.model_config.model} is a pooling model, for embeddings or scores: "
+                "it generates nothing that could pause. Serve it with `vllm serve`."
+            )
         raise ConfigurationError(
             "Caesura needs prefix caching: a paused context is found again by its block "
             "hashes. Remove --no-enable-prefix-caching."

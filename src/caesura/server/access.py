@@ -1,7 +1,6 @@
 """Who may use the server: keys, host names, origins, and what stands open without a key."""
 
 import hmac
-import ipaddress
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from starlette.types import Scope
 
 from caesura.errors import ConfigurationError
 from caesura.server.errors import ApiError
+from caesura.server.hosts import is_loopback
 from caesura.server.keys import Key, KeySection, digest_of
 from caesura.server.owners import ANONYMOUS, Owners, given_key
 from caesura.server.sessions.service import Service
@@ -310,15 +310,6 @@ def require_closed(host: str | None, uds: str | None, *, has_tools: bool, insecu
 def is_local(host: str | None, uds: str | None) -> bool:
     """Whether a server that listens there is reached from its own machine only."""
     return bool(uds) or (bool(host) and is_loopback(str(host)))
-
-
-def is_loopback(name: str) -> bool:
-    """Whether a host name or address means the machine itself."""
-    name = name.rstrip(".").lower()
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
 
 
 def _is_open(scope: Scope) -> bool:

@@ -7,16 +7,32 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from caesura.errors import ConfigurationError
 from caesura.session.limits import Limits
+from caesura.units import parse_size
 
 UNNAMED = "--api-key"
 """What a key of the command line is called where answers are written down."""
 _PREFIX = "csk_"  # by which scanners of secrets and people know it
 _SECRET_BYTES = 32
 _SCHEME = "sha256:"
+_LIMITS = {
+    "open_sessions_per_owner": "open_sessions",
+    "sessions_per_minute": "sessions_per_minute",
+    "owner_bytes": "owner_size",
+    "waiting_messages": "waiting_messages",
+    "calls_per_turn": "calls_per_turn",
+    "streams_per_owner": "streams",
+    "max_tokens": "max_tokens",
+    "max_turns": "max_turns",
+    "metadata_bytes": "metadata_size",
+    "idle_seconds": "idle_seconds",
+    "retention_seconds": "retention_seconds",
+}
+"""The fields of `Limits`, and the settings of keys that set them."""
+Size = Annotated[int, BeforeValidator(lambda v: parse_size(v) if isinstance(v, str) else v)]
 KeyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")]
 
 
@@ -48,21 +64,35 @@ class KeySection(BaseModel):
     sessions_per_minute: int | None = Field(
         default=None, ge=1, description="Its owner's `sessions_per_minute`."
     )
+    owner_size: Size | None = Field(
+        default=None, ge=2**20, description="What is kept of its owner's sessions, at most."
+    )
+    waiting_messages: int | None = Field(
+        default=None, ge=1, description="`waiting_messages` of its owner's sessions."
+    )
+    calls_per_turn: int | None = Field(
+        default=None, ge=1, description="`calls_per_turn` of its owner's sessions."
+    )
+    streams: int | None = Field(default=None, ge=1, description="Its owner's `streams_per_owner`.")
     max_tokens: int | None = Field(
         default=None, ge=1, description="Highest `max_tokens` of its owner's sessions."
     )
     max_turns: int | None = Field(
-        default=None, ge=1, description="Highest `max_turns` of its owner's sessions."
+        default=None, ge=1, le=10_000, description="Highest `max_turns` of its owner's sessions."
+    )
+    metadata_size: Size | None = Field(
+        default=None, ge=0, description="`metadata_size` of its owner's sessions."
+    )
+    idle_seconds: float | None = Field(
+        default=None, gt=0, description="`idle_seconds` of its owner's sessions."
+    )
+    retention_seconds: float | None = Field(
+        default=None, ge=0, description="`retention_seconds` of its owner's sessions."
     )
 
     def limited(self, limits: Limits) -> Limits:
         """The limits of its owner, where it says something else than the server."""
-        said = {
-            "open_sessions_per_owner": self.open_sessions,
-            "sessions_per_minute": self.sessions_per_minute,
-            "max_tokens": self.max_tokens,
-            "max_turns": self.max_turns,
-        }
+        said = {name: getattr(self, field) for name, field in _LIMITS.items()}
         return replace(limits, **{name: value for name, value in said.items() if value is not None})
 
 

@@ -1,22 +1,22 @@
 """The settings of the server, in the same configuration file as its tools."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caesura.cml import Mode
-from caesura.server.keys import KeyName, KeySection
+from caesura.server.hosts import is_loopback
+from caesura.server.keys import KeyName, KeySection, Size
 from caesura.server.sessions.signatures import signing_key
 from caesura.session.limits import Limits
 from caesura.session.records import AskedProtocol
 from caesura.tools.configuration import Configuration, load_configuration
 from caesura.tools.environment import EnvironmentText
 from caesura.tools.settings import Settings
-from caesura.units import parse_size
 
 DATABASE_NAME = "caesura.db"
-Size = Annotated[int, BeforeValidator(lambda v: parse_size(v) if isinstance(v, str) else v)]
 
 
 class _Section(BaseModel):
@@ -162,10 +162,19 @@ class ServerSection(_Section):
 class WebhookSection(_Section):
     """An address that is told when something waits for a human."""
 
-    url: str = Field(pattern=r"^https?://", description="Where to POST to.")
+    url: str = Field(
+        pattern=r"^https?://",
+        description="Where to POST to: `https`, or this machine.",
+    )
+    allow_http: bool = Field(
+        default=False,
+        description="`url` may be `http` on another machine: whoever is on the way reads the "
+        "questions, with the arguments of the calls.",
+    )
     secret: EnvironmentText = Field(
         description="Signs each request, as the Standard Webhooks specification says; `whsec_` "
-        "and Base64, or any other text. `${NAME}` comes from the environment."
+        "and Base64, or any other text; at least 24 random bytes. `${NAME}` comes from the "
+        "environment."
     )
     events: list[Literal["approval.requested"]] = Field(
         default=["approval.requested"], description="What is told."
@@ -180,6 +189,16 @@ class WebhookSection(_Section):
     @model_validator(mode="after")
     def _check_secret(self) -> Self:
         signing_key(self.secret.get_secret_value())
+        return self
+
+    @model_validator(mode="after")
+    def _check_url(self) -> Self:
+        url = urlsplit(self.url)
+        if url.scheme == "http" and not self.allow_http and not is_loopback(url.hostname or ""):
+            raise ValueError(
+                "url is http, and not on this machine: anybody on the way could read the "
+                "questions. Give an https address, or say allow_http = true"
+            )
         return self
 
 

@@ -92,7 +92,7 @@ class Agent(ABC):
             self.events,
             journal,
             self._wake.set,
-            workplace.limits.calls_per_turn,
+            workplace.limits_of(record.owner).calls_per_turn,
         )
 
     @property
@@ -115,7 +115,7 @@ class Agent(ABC):
             RequestRepeated: the request was carried out before.
         """
         self._require_open()
-        store, limits = self._work.store, self._work.limits
+        store, limits = self._work.store, self._work.limits_of(self.owner)
         await store.commit(
             *store.refuse_repeated(self.owner, keys),
             store.require_few_waiting(self.id, limits.waiting_messages),
@@ -326,7 +326,7 @@ class Agent(ABC):
         Raises:
             QuotaExceeded: it is not, although none of the owner's ended sessions is left.
         """
-        store, limit_bytes = self._work.store, self._work.limits.owner_bytes
+        store, limit_bytes = self._work.store, self._work.limits_of(self.owner).owner_bytes
         if await store.owner_bytes(self.owner) > limit_bytes:
             await store.commit(*store.room(self.owner, limit_bytes))
 

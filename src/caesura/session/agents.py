@@ -43,7 +43,6 @@ class Agents:
 
     def __init__(self, workplace: Workplace) -> None:
         self._work = workplace
-        self._limits = workplace.limits
         self._running: dict[str, Agent] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -210,7 +209,7 @@ class Agents:
             return True
         others: list[Statement | Check] = [
             *store.add_requests(owner, keys, asked.session_id),
-            *store.room(owner, self._limits.owner_bytes),
+            *store.room(owner, self._work.limits_of(owner).owner_bytes),
         ]
         first = store.refuse_repeated(owner, keys)
         try:
@@ -291,17 +290,23 @@ class Agents:
 
     async def sweep(self) -> None:
         """End sessions that were idle for too long, and forget those that ended long ago."""
-        store, limits = self._work.store, self._limits
+        work, store = self._work, self._work.store
         now = store.clock()
         for agent in self.running:
-            if agent.phase is Phase.IDLE and now - agent.active_seconds > limits.idle_seconds:
+            longest = work.limits_of(agent.owner).idle_seconds
+            if agent.phase is Phase.IDLE and now - agent.active_seconds > longest:
                 await agent.cancel(SessionEnding.EXPIRED)
-        await store.delete_ended(now - limits.retention_seconds)
+        for owner, limits in work.owner_limits.items():
+            await store.delete_ended(now - limits.retention_seconds, owner=owner)
+        others = work.limits.retention_seconds
+        await store.delete_ended(now - others, but_of=tuple(work.owner_limits))
         await store.commit(store.forget_requests(now))
-        for owner in await store.crowded_owners(limits.owner_bytes):
-            await store.commit(store.make_room(owner, limits.owner_bytes))
+        for owner, size_bytes in (await store.owners()).items():
+            limit_bytes = work.limits_of(owner).owner_bytes
+            if size_bytes > limit_bytes:
+                await store.commit(store.make_room(owner, limit_bytes))
 
     async def _sweep_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._limits.sweep_seconds)
+            await asyncio.sleep(self._work.limits.sweep_seconds)
             await self.sweep()

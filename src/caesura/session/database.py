@@ -312,6 +312,8 @@ def _told(error: BaseException) -> Exception:
         assert isinstance(error, Exception)
         return error
     logger.error("the session store failed: %s: %s", type(error).__name__, error)
-    unavailable = StoreUnavailable(f"the session store is not available: {error}")
+    unavailable = StoreUnavailable(
+        f"the session store is not available: {error or type(error).__name__}"
+    )
     unavailable.__cause__ = error
     return unavailable

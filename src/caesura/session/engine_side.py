@@ -67,6 +67,7 @@ class EngineSide:
                 tools=known_tools(self._definitions),
                 expectations=self._work.durations_of(self._record.owner),
                 session_id=self._record.id,
+                context_tokens=self._work.dialogue.max_context_tokens,
             )
             for call_id in self._asking:
                 if (label := self._label_of(call_id)) is not None:

@@ -1,5 +1,7 @@
 """What can go wrong with a session, as types that callers can catch."""
 
+from caesura.tools.call import JournalUnavailable
+
 
 class SessionError(Exception):
     """Base of all session errors. The session's transcript is never lost by one."""
@@ -45,7 +47,7 @@ class ContextFull(SessionError):
     """The tokens would fill the model's context: nothing could be generated."""
 
 
-class StoreUnavailable(SessionError):
+class StoreUnavailable(SessionError, JournalUnavailable):
     """What is stored cannot be read or written now: the disk is full, the file is locked, ...
 
     Nothing was written. It may be tried again.

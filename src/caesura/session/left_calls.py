@@ -3,18 +3,22 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby
 
 from caesura.session.approvals import Approvals
+from caesura.session.errors import StoreUnavailable
 from caesura.session.events import EventLog
 from caesura.session.journal import Journal
 from caesura.session.pending_calls import PendingCalls
+from caesura.session.records import CallRecord
 from caesura.session.store import Store
 from caesura.tools.call import ToolCall
 from caesura.tools.executor import Executor
 
 logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
 
 
 class LeftCalls:
@@ -30,33 +34,50 @@ class LeftCalls:
         self._executor = executor
         self._store = store
         self._approvals = approvals
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], frozenset[str]] = {}
 
     async def start(self) -> None:
         """Go on with those of an earlier life."""
-        records = await self._store.left_calls()
+        self._begin(await self._store.left_calls())
+
+    def _begin(self, records: Iterable[CallRecord]) -> None:
         for session_id, of_session in groupby(records, lambda record: record.call.session_id):
             calls = self._calls_of(session_id)
             calls.records = list(of_session)
             calls.start(calls.records)
             self.take(calls.release({record.call.id for record in calls.records}))
 
-    def take(self, tasks: Iterable[asyncio.Task[None]]) -> None:
-        """Keep the tasks of a session that is over until they are done."""
+    def take(self, tasks: Mapping[asyncio.Task[None], frozenset[str]]) -> None:
+        """Keep the tasks of a session that is over until they are done.
+
+        Args:
+            tasks: with the ids of their calls.
+        """
+        self._tasks |= tasks
         for task in tasks:
-            self._tasks.add(task)
             task.add_done_callback(self._done)
 
     async def stop(self) -> None:
         """Stop them where they are; `start` goes on with them."""
-        for task in self._tasks:
+        tasks = [*self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("the result of a call that was left could not be written: %s", error)
+        call_ids = self._tasks.pop(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        logger.error("what came of a call that was left could not be written: %s", error)
+        if isinstance(error, StoreUnavailable):
+            again = asyncio.create_task(self._begin_again(call_ids), name="left calls")
+            self.take({again: call_ids})
+
+    async def _begin_again(self, call_ids: Collection[str]) -> None:
+        """Go on from what is stored of calls, as soon as that can be read."""
+        await asyncio.sleep(RETRY_SECONDS)
+        records = await self._store.left_calls()
+        self._begin(record for record in records if record.call.id in call_ids)
 
     def _calls_of(self, session_id: str) -> PendingCalls:
         events = EventLog(session_id, 1, self._store)

@@ -137,9 +137,10 @@ class PendingCalls:
         )
         return _not_run(record, "too_many_pending", message)
 
-    def release(self, call_ids: Collection[str]) -> list[asyncio.Task[None]]:
-        """Give away the tasks of calls that outlive the session; they are pending no more."""
-        released = [task for task, ids in self._tasks.items() if ids <= set(call_ids)]
+    def release(self, call_ids: Collection[str]) -> dict[asyncio.Task[None], frozenset[str]]:
+        """Give away the tasks of calls that outlive the session, with the ids of their calls;
+        they are pending no more."""
+        released = {task: ids for task, ids in self._tasks.items() if ids <= set(call_ids)}
         for task in released:
             task.remove_done_callback(self._ended)
             del self._tasks[task]

@@ -10,6 +10,7 @@ from caesura.endpoints import HUMAN
 from caesura.session.agent import Agent
 from caesura.session.dialogue import WrittenCall
 from caesura.session.events import Report
+from caesura.session.fitting import fitted, room_after
 from caesura.session.inbox import UserMessage
 from caesura.session.protocol import StopReason
 from caesura.session.records import (
@@ -25,8 +26,6 @@ from caesura.session.shapes import call_details, tool_message, user_message
 from caesura.session.stretch import Turn
 from caesura.session.workplace import Workplace
 from caesura.tools.call import ToolCall
-
-_SHORTEST_RESULT = 200  # characters; shorter results are not cut to fit
 
 
 class TurnAgent(Agent):
@@ -121,15 +120,15 @@ class TurnAgent(Agent):
     async def _fitted(self, chat: Sequence[Message], said: Sequence[Message]) -> list[int]:
         """Tokens of what tools and then the user say; the longest results are cut if they leave
         too little of the context for an answer, and the model reads that they were."""
-        longest = self._work.dialogue.max_context_tokens
-        room = longest - len(self._transcript) - min(self.spec.turn_tokens, longest // 4)
-        characters = max((len(str(message["content"])) for message in chat), default=0)
-        tokens = await self._rendered(self._transcript, [*chat, *said])
-        while len(tokens) > room and characters > _SHORTEST_RESULT:
-            characters = int(characters * min(max(room, 1) / len(tokens), 0.9))
-            fitting = [_cut_to(message, characters) for message in chat]
-            tokens = await self._rendered(self._transcript, [*fitting, *said])
-        return tokens
+        room = room_after(
+            len(self._transcript), self._work.dialogue.max_context_tokens, self.spec.turn_tokens
+        )
+
+        async def tokens_of(contents: Sequence[str]) -> list[int]:
+            told = [m | {"content": text} for m, text in zip(chat, contents, strict=True)]
+            return await self._rendered(self._transcript, [*told, *said])
+
+        return await fitted([str(message["content"]) for message in chat], room, tokens_of)
 
     async def _rendered(self, transcript: Sequence[int], chat: Sequence[Message]) -> list[int]:
         """Tokens of messages after a transcript; in a thread, since results may be long."""
@@ -283,14 +282,3 @@ class TurnAgent(Agent):
         )
         if session is not None and session.state is SessionState.PAUSED:
             await session.resume(tokens)
-
-
-def _cut_to(message: Message, characters: int) -> Message:
-    content = str(message["content"])
-    if len(content) <= characters:
-        return message
-    note = (
-        f"\n[The result was cut: it has {len(content)} characters, and the context has room for "
-        f"{characters} of them. Ask for less.]"
-    )
-    return message | {"content": content[:characters] + note}

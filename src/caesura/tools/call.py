@@ -128,6 +128,10 @@ class Answer:
     by: str | None = None
 
 
+class JournalUnavailable(Exception):
+    """A journal cannot write now: a call that needs it is neither over nor to be told of."""
+
+
 class CallJournal(Protocol):
     """What the caller of a tool keeps, so that a crash loses neither calls nor answers.
 

@@ -19,6 +19,7 @@ from caesura.tools.call import (
     CallEnding,
     CallJournal,
     CallResult,
+    JournalUnavailable,
     Question,
     QuestionKind,
     ToolCall,
@@ -27,7 +28,8 @@ from caesura.tools.context import CallContext, refused
 from caesura.tools.deadline import Deadline
 from caesura.tools.endpoint import Definition, Endpoint
 from caesura.tools.environment import redacted
-from caesura.tools.failure import AttemptFailed, InvalidArguments
+from caesura.tools.failure import AttemptFailed, InvalidArguments, ToolRaised
+from caesura.tools.foreign_log import log_raised
 from caesura.tools.metrics import tool_metrics
 from caesura.tools.result_text import clean_text, cut_text
 from caesura.tools.retry import Timing, retry_seconds
@@ -144,7 +146,11 @@ class Executor:
         return self._unfinished(call, CallEnding.CANCELLED, "The call was cancelled.")
 
     async def execute(self, call: ToolCall, journal: CallJournal) -> CallResult:
-        """Run a call. Raises nothing but `CancelledError`: failures are results."""
+        """Run a call. Failures are results.
+
+        Raises:
+            JournalUnavailable: the call has no result, since what happens could not be written.
+        """
         started_seconds = self._timing.now()
         endpoint = await self._toolbox.endpoint(call.name)
         label = call.name if endpoint is not None else _UNKNOWN
@@ -155,8 +161,10 @@ class Executor:
         except asyncio.CancelledError:
             self._metrics.calls.labels(label, CallEnding.CANCELLED).inc()
             raise
+        except JournalUnavailable:
+            raise
         except Exception as error:
-            _LOG.exception("call %s of %s failed inside the server", call.id, call.name)
+            self._log(f"call {call.id} of {call.name} failed inside the server", error)
             outcome = self._failed(AttemptFailed(f"internal error ({type(error).__name__})"), 0)
         seconds = self._timing.now() - started_seconds
         self._metrics.calls.labels(label, outcome.ending).inc()
@@ -238,6 +246,8 @@ class Executor:
             try:
                 text = await self._attempt(call, endpoint, arguments, journal, attempt)
             except AttemptFailed as failure:
+                if isinstance(failure, ToolRaised) and failure.__cause__ is not None:
+                    self._log(f"call {call.id} of {call.name} failed", failure.__cause__)
                 wait_seconds = retry_seconds(
                     endpoint.settings, failure, attempt, self._timing.chance()
                 )
@@ -313,6 +323,9 @@ class Executor:
     async def _ask(self, endpoint: Endpoint, journal: CallJournal, question: Question) -> Answer:
         with self._metrics.waiting_for_human.track_inprogress():
             return await journal.ask(replace(question, provider=endpoint.provider))
+
+    def _log(self, message: str, error: BaseException) -> None:
+        log_raised(_LOG, message, error, self._toolbox.secrets)
 
     def _failed(self, failure: AttemptFailed, attempts: int, note: str = "") -> Outcome:
         message, _ = cut_text(

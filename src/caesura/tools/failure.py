@@ -41,6 +41,10 @@ class AttemptFailed(CaesuraError):
         self.is_uncertain = is_uncertain
 
 
+class ToolRaised(AttemptFailed):
+    """A tool raised what is not meant for the model; it is the cause of this, and is logged."""
+
+
 class InvalidArguments(AttemptFailed):
     """The arguments are not JSON, do not fit the schema, or cannot be used."""
 

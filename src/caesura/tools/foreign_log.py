@@ -3,14 +3,17 @@
 import logging
 import os
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from caesura.console import printable
+from caesura.console import printable, visible
 from caesura.tools.environment import redacted
 
 _LONGEST = 2000
+_MOST_FRAMES, _MOST_LINES = 16, 100
+_MARK = "  | "
 
 
 def log_foreign(
@@ -22,6 +25,31 @@ def log_foreign(
     """Log a text that may come from a server or a tool."""
     shown = printable(redacted(text[: 2 * _LONGEST], secrets))[:_LONGEST]
     log.log(level, "%s", shown.replace("\n", "\\n"))
+
+
+def log_raised(
+    log: logging.Logger,
+    message: str,
+    error: BaseException,
+    secrets: frozenset[str] = frozenset(),
+) -> None:
+    """Log what a tool has raised, with its traceback.
+
+    Each line stands behind a mark, so that none looks like one of the log. Characters that are not
+    seen are shown as escapes, and what is long is cut in its middle.
+    """
+    told = traceback.TracebackException.from_exception(error, limit=-_MOST_FRAMES)
+    lines = redacted("".join(told.format()), secrets).splitlines()
+    if len(lines) > _MOST_LINES:
+        half = _MOST_LINES // 2
+        left_out = f"... {len(lines) - 2 * half} lines"
+        lines = [*lines[:half], left_out, *lines[-half:]]
+    shown = "".join(f"\n{_MARK}{_short(visible(line[: 2 * _LONGEST]))}" for line in lines)
+    log.error("%s%s", _short(visible(message).replace("\n", "\\n")), shown)
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
 @contextmanager

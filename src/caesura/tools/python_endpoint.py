@@ -4,7 +4,6 @@ import asyncio
 import contextvars
 import importlib
 import inspect
-import logging
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -15,14 +14,14 @@ from typing import Any
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, to_json
 
+from caesura.tools.call import JournalUnavailable
 from caesura.tools.callable_schema import CallableSchema, callable_schema
 from caesura.tools.context import CallContext
 from caesura.tools.endpoint import Definition, Endpoint
-from caesura.tools.failure import AttemptFailed, ToolError
+from caesura.tools.failure import AttemptFailed, ToolError, ToolRaised
 from caesura.tools.schema import ArgumentSchema
 from caesura.tools.settings import PythonTool
 
-_LOG = logging.getLogger(__name__)
 # A thread cannot be stopped. A tool that leaves so many behind is not run again.
 _MAX_LEFT_THREADS = 64
 
@@ -71,15 +70,14 @@ class PythonEndpoint(Endpoint):
                 returned = await self._in_thread(lambda: self._run(values))
             # Also for decorators around `async` functions, which give what is to be awaited.
             return await _result(returned, self._most_bytes)
-        except AttemptFailed:
+        except (AttemptFailed, JournalUnavailable):
             raise
         except ToolError as error:
             raise AttemptFailed(str(error)) from None
         except (Exception, SystemExit) as error:
-            _LOG.exception("tool %s failed", self.definition.name)
-            raise AttemptFailed(
+            raise ToolRaised(
                 f"{self.definition.name} failed with {type(error).__name__}"
-            ) from None
+            ) from error
 
     def _run(self, values: dict[str, Any]) -> object:
         """Call the function; text, or what must be awaited."""

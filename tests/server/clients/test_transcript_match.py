@@ -1,7 +1,13 @@
 """Which requests continue a remembered transcript."""
 
 from caesura.server.clients.history import digest, identity
-from caesura.server.clients.transcripts import Asked, Continued, Transcripts, find_continued
+from caesura.server.clients.transcripts import (
+    Asked,
+    Continued,
+    Transcripts,
+    find_continued,
+    first_change,
+)
 from server.clients.kept_transcripts import IDENTITY, calling, keep, memory, result, user
 
 QUESTION = [user("The weather?")]
@@ -90,3 +96,44 @@ def test_other_instructions_do_not_continue_a_response() -> None:
     keep(transcripts, QUESTION, ANSWER, response_id="resp-1")
     instructed = [{"role": "system", "content": "Be brief."}, *QUESTION, result("call-1")]
     assert find(transcripts, instructed, previous="resp-1") is None
+
+
+def changed(
+    transcripts: Transcripts, messages: list[dict[str, object]], owner: str = "alpha"
+) -> int | None:
+    digests = [digest(message) for message in messages]
+    return first_change(transcripts, Asked(owner, IDENTITY, digests))
+
+
+def test_a_line_that_changes_with_each_request_is_pointed_at() -> None:
+    transcripts = memory()
+    clock = [{"role": "system", "content": f"It is 07:41:{s}."} for s in (58, 59)]
+    keep(transcripts, [clock[0], *QUESTION], ANSWER)
+    assert changed(transcripts, [clock[1], *FOLLOW_UP]) == 0
+    assert changed(transcripts, [clock[0], user("The time?"), *FOLLOW_UP[1:]]) == 1
+    assert changed(transcripts, [clock[0], *FOLLOW_UP]) is None, "nothing has changed"
+    assert changed(transcripts, [clock[1], *FOLLOW_UP], owner="beta") is None
+    assert changed(transcripts, [clock[1], *QUESTION]) is None, "it is new"
+    assert changed(transcripts, [clock[1], *QUESTION, calling("call-2"), result("x")]) is None
+
+
+def test_the_latest_answer_that_is_known_is_compared() -> None:
+    transcripts = memory()
+    keep(transcripts, QUESTION, ANSWER)
+    keep(transcripts, FOLLOW_UP, calling("call-2"))
+    edited = [
+        *QUESTION,
+        ANSWER,
+        {**result("call-1"), "content": "it snows"},
+        calling("call-2"),
+        result("call-2"),
+    ]
+    assert changed(transcripts, edited) == 2
+
+
+def test_what_is_forgotten_is_not_compared() -> None:
+    transcripts = memory()
+    keep(transcripts, QUESTION, ANSWER)
+    transcripts._forget(next(iter(transcripts._kept)))
+    assert not transcripts._of_calls
+    assert changed(transcripts, [user("The time?"), *FOLLOW_UP[1:]]) is None

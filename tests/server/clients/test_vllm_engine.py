@@ -7,9 +7,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.datastructures import State
+from vllm.lora.request import LoRARequest
 
 from caesura.server.access import Access, Caller, current_caller, serving_caller
-from caesura.server.clients.vllm_engine import SeparatedEngine
+from caesura.server.clients.vllm_engine import FreshAdapters, SeparatedEngine
 from caesura.server.clients.vllm_serving import put_before_all
 from caesura.server.gate import close_gate
 from caesura.server.owners import Owners
@@ -74,7 +75,7 @@ def test_it_stands_before_all_that_vllm_serves() -> None:
     state.serving_tokens = SimpleNamespace(engine_client=noted)
     state.another = SimpleNamespace(engine_client=other)
     state.nothing = None
-    separated = put_before_all(noted, state)
+    separated = put_before_all(noted, SeparatedEngine(noted), state)
     assert state.engine_client is separated
     assert state.openai_serving_completion.engine_client is separated
     assert state.serving_tokens.engine_client is separated
@@ -101,3 +102,25 @@ async def test_the_gate_says_who_calls(keys: tuple[str, ...]) -> None:
         httpx.Headers({"Authorization": "Bearer anna"})
     )
     assert current_caller() is None
+
+
+def test_an_adapter_that_was_loaded_again_finds_no_old_context() -> None:
+    noted = Noted()
+    engine = FreshAdapters(noted)
+    first, again, other = (LoRARequest(name, n, "/a") for n, name in enumerate("aab", 1))
+
+    def salt_of(adapter: LoRARequest | None, **fields: Any) -> str | None:
+        engine.generate({"prompt_token_ids": [1], **fields}, "sampling", lora_request=adapter)
+        return noted.prompts[-1].get("cache_salt")
+
+    assert salt_of(None) is salt_of(first) is salt_of(first) is None
+    reloaded = salt_of(again)
+    assert reloaded is not None
+    assert salt_of(again) == reloaded
+    assert salt_of(other) is None
+    assert salt_of(None, cache_salt="own") == "own"
+    assert salt_of(again, cache_salt="own") not in (reloaded, "own")
+    assert salt_of(LoRARequest("a", 1, "/a")) not in (reloaded, None)
+    engine.generate("text", lora_request=again)
+    assert noted.prompts[-1] == "text"
+    assert engine.model_config == "a model"

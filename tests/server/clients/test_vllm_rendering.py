@@ -13,7 +13,7 @@ from caesura.server.clients.transcripts import Transcripts
 from caesura.server.clients.turns import ClientTurn, serving
 from caesura.server.clients.vllm_engine import ObservedEngine
 from caesura.server.clients.vllm_rendering import ContinuedRendering
-from server.clients.kept_transcripts import memory
+from server.clients.kept_transcripts import calling, keep, memory, result, user
 
 pytestmark = pytest.mark.asyncio
 
@@ -78,3 +78,24 @@ async def test_the_engine_learns_whether_the_model_is_shown_tools(tools: list[An
         observed = ObservedEngine(engine)
         assert [o async for o in observed.generate([1], SamplingParams(), "r")] == []
     assert engine.given == {OWNER_ARGUMENT: "me", REPORT: True, TOOLS_ARGUMENT: bool(tools)}
+
+
+async def test_the_report_points_at_the_message_that_has_changed() -> None:
+    transcripts, turn = memory(), ClientTurn("alpha")
+    clock = [{"role": "system", "content": f"It is 07:41:{s}."} for s in (58, 59)]
+    keep(transcripts, [clock[0], user("The weather?")], calling("call-1"))
+    rendering = ContinuedRendering(Recorded([]), transcripts)
+    told = []
+    for first in (clock[1], clock[0]):  # the same turn may be rendered again
+        messages = [first, user("The weather?"), calling("call-1"), result("call-1")]
+        with serving(turn):
+            await rendering.preprocess_chat(
+                ChatCompletionRequest(messages=[], model="demo"),
+                messages,
+                default_template=None,
+                default_template_content_format="auto",
+                default_template_kwargs=None,
+                tool_dicts=None,
+            )
+        told.append(turn.report())
+    assert told == [{"continuation": "none", "first_change": 0}, {"continuation": "none"}]

@@ -1,20 +1,27 @@
 """A server that is killed again and again, and clients that send again what was not answered.
 
-    python tests/server/sessions/retrying_run.py FOLDER --sessions 50 --kills 200 --seed 0
+    python tests/server/sessions/retrying_run.py FOLDER --sessions 50 --kills 200 --seed 0 --faults
 
 As `tests/session/crash_run.py`, with the clients outside of what is killed: they know of a session
 only what they were answered, and send every request with an `Idempotency-Key` until it is
 answered. Now and then they send again what was answered already.
+
+With `--faults` the disk is full now and then, files reach their longest size, the database's thread
+has no memory, and the machine's clock jumps, forwards and backwards, by up to some hours.
 """
 
 import argparse
 import asyncio
 import os
 import random
+import resource
 import signal
 import socket
 import sys
+import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +34,13 @@ import uvicorn
 from caesura.server.owners import ANONYMOUS
 from caesura.server.sessions.service import Service
 from caesura.server.settings import ServerSection
+from caesura.session import agent, database, left_calls
 from caesura.session.agents import Agents
+from caesura.session.database import Statement
 from caesura.session.limits import Limits
 from caesura.session.records import EventType, Protocol, SessionSpec
+from caesura.session.store import Store
+from caesura.session.store.clock import SteadyClock
 from server.served import MODEL, QuietServer, application
 from session.crash_run import all_kinds, check, killed_after, specs
 
@@ -38,11 +49,82 @@ AT_ONCE = 8
 NO_LIMITS = Limits(open_sessions_per_owner=10**6, sessions_per_minute=10**6)
 
 
-async def live(folder: Path, listener: socket.socket) -> None:
+class Faults:
+    """What goes wrong around a server, at random.
+
+    Args:
+        chance: draws.
+    """
+
+    MOST = 40  # in one life, so that it comes to an end
+    LONGEST_JUMP_SECONDS = 6 * 3600.0  # keys of requests are kept for a day
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._offset_seconds = self._jump()
+        self._out_of_memory = False
+        wall, carry_out = time.time, database._carry_out_one
+        time.time = lambda: wall() + self._offset_seconds
+        agent.STORE_RETRY_SECONDS = left_calls.RETRY_SECONDS = 0.02
+
+        def carried_out(*job: Any) -> int | BaseException:
+            if self._out_of_memory and chance.random() < 0.5:
+                raise MemoryError
+            outcome = carry_out(*job)
+            if self._out_of_memory and chance.random() < 0.5:
+                raise MemoryError
+            return outcome
+
+        database._carry_out_one = carried_out
+
+    def _jump(self) -> float:
+        return self._chance.uniform(-1, 1) * self.LONGEST_JUMP_SECONDS
+
+    async def happen(self, store: Store) -> None:
+        """One after the other, each for a moment."""
+        kinds = (self._disk_full, self._files_full, self._no_memory, self._clock_set)
+        for _ in range(self.MOST):
+            await asyncio.sleep(self._chance.uniform(0, 0.05))
+            async with self._chance.choice(kinds)(store):
+                await asyncio.sleep(self._chance.uniform(0, 0.05))
+
+    @asynccontextmanager
+    async def _disk_full(self, store: Store) -> AsyncIterator[None]:
+        ((pages,),) = await store._database.read("PRAGMA page_count")
+        await store.commit(Statement(f"PRAGMA max_page_count = {pages}"))
+        yield
+        await store.commit(Statement(f"PRAGMA max_page_count = {2**30}"))
+
+    @asynccontextmanager
+    async def _files_full(self, store: Store) -> AsyncIterator[None]:
+        path = store._database.path
+        size = max(path.with_name(path.name + end).stat().st_size for end in ("", "-wal"))
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        yield
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    @asynccontextmanager
+    async def _no_memory(self, store: Store) -> AsyncIterator[None]:
+        self._out_of_memory = True
+        yield
+        self._out_of_memory = False
+
+    @asynccontextmanager
+    async def _clock_set(self, store: Store) -> AsyncIterator[None]:
+        self._offset_seconds = self._jump()
+        yield
+
+
+async def live(folder: Path, listener: socket.socket, faults_seed: int | None) -> None:
     """One life of the server: until the clients have all they want."""
-    async with all_kinds(folder, NO_LIMITS) as work:
+    faults = None if faults_seed is None else Faults(random.Random(f"{faults_seed} {os.getpid()}"))
+    clock = SteadyClock()  # as the server has it
+    async with all_kinds(folder, NO_LIMITS, clock) as work:
         agents = Agents(work)
         await agents.start()
+        if faults is not None:
+            happening = asyncio.create_task(faults.happen(work.store))
         settings, path = ServerSection(), folder / "caesura.db"
         service = Service(agents, work.store, work.executor, settings, (MODEL,), path)
         config = uvicorn.Config(application(service, []), log_level="error", lifespan="off")
@@ -52,6 +134,8 @@ async def live(folder: Path, listener: socket.socket) -> None:
         # Another process says so.
         while not (folder / "told").exists() or await work.store.left_calls():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        if faults is not None:
+            await happening
         server.should_exit = True
         await serving
         await agents.stop()
@@ -103,6 +187,10 @@ class Clients:
                 answer = await self._client.request(method, path, **request)
             except httpx.TransportError:
                 continue  # the next server takes the connection
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                assert answer.headers["retry-after"]
+                await asyncio.sleep(0.01)
+                continue
             return {**answer.json(), "status": answer.status_code}
 
 
@@ -154,6 +242,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--faults", action="store_true")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     kills = runs = 0
@@ -165,7 +254,8 @@ def main() -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             clients = clients_process(folder, url, options.sessions, options.seed + runs)
-            life = partial(live, folder, listener)
+            seed = options.seed + runs if options.faults else None
+            life = partial(live, folder, listener, seed)
             try:
                 while kills < options.kills and killed_after(chance.uniform(0.0, 0.8), life):
                     kills += 1

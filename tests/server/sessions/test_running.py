@@ -110,7 +110,8 @@ async def test_the_webhook_of_the_file_is_told(tmp_path: Path) -> None:
     listener = await asyncio.start_server(receive, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     text = (
-        f'[webhook]\nurl = "http://127.0.0.1:{port}"\nsecret = "x"\n[tools.ask]\ntype = "human"\n'
+        f'[webhook]\nurl = "http://127.0.0.1:{port}"\nsecret = "a secret that nobody can guess"\n'
+        '[tools.ask]\ntype = "human"\n'
     )
     async with listener, running(tmp_path, text) as service:
         await service.agents.create(OWNER, spec('<<ask {"question": "well?"}>>'))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import httpx
 import openai
+import psutil
 import pytest
 
 from support.servers.keyed import KEY, OTHER
 from support.servers.process import RestartableServer, Server
-from support.waiting import HANG_SECONDS
+from support.waiting import HANG_SECONDS, poll
 
 pytestmark = pytest.mark.engine
 
@@ -243,3 +244,59 @@ def test_a_misspelt_configuration_is_named_before_the_model_is_loaded(tmp_path: 
     assert done.returncode == 2
     told = "".join(done.stderr.split())  # it is wrapped anywhere
     assert "caesura.toml:2:server.body_limits:isnotasettinghere" in told
+
+
+def test_an_engine_that_is_killed_is_told_and_sessions_go_on_after_a_restart(
+    server_with_keys: RestartableServer,
+) -> None:
+    server = server_with_keys.server
+    with api(server) as client:
+        session_id = client.post("/v1/sessions", json=body("Weather and time?")).json()["id"]
+        asked = follow(client, session_id, "approval.requested")
+        written = client.post("/v1/sessions", json=body("hello", tools=[], max_tokens=3000)).json()
+        generating = {"model": "demo", "stream": True, **body("hello", max_tokens=3000)}
+        with client.stream("POST", "/v1/chat/completions", json=generating) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            engine_process(server).kill()
+            told = seen_by_probes(server)
+            left = [line for line in lines if line]
+    assert any("error" in line for line in left), "its client is told, and does not hang"
+    assert 503 in told or told[-1] == "gone"
+    assert 200 not in told[told.index(503) :] if 503 in told else True
+    assert server.process.wait(HANG_SECONDS) is not None  # whoever watches it starts it again
+    server_with_keys.stop()
+    server = server_with_keys.start()
+    with api(server) as client:
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        assert client.get(f"/v1/sessions/{session_id}").json()["phase"] == "calling"
+        approve(client, asked)
+        assert follow(client, session_id, "output.done", asked["id"])["text"]
+        assert client.get(f"/v1/sessions/{session_id}").json()["phase"] == "idle"
+        assert follow(client, written["id"], "output.done")["output_tokens"] == 3000
+        for made in (session_id, written["id"]):
+            client.post(f"/v1/sessions/{made}/cancel")
+
+
+def engine_process(server: Server) -> psutil.Process:
+    """The process of the engine core."""
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    (engine,) = [child for child in children if "EngineCore" in " ".join(child.cmdline())]
+    return engine
+
+
+def seen_by_probes(server: Server) -> list[int | str]:
+    """What `/health` says, again and again, until the server is gone."""
+    seen: list[int | str] = []
+
+    def is_gone() -> bool:
+        try:
+            status: int | str = httpx.get(f"{server.url}/health").status_code
+        except httpx.TransportError:
+            status = "gone"
+        if seen[-1:] != [status]:
+            seen.append(status)
+        return status == "gone"
+
+    assert poll(is_gone)
+    return seen

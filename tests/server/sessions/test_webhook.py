@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -169,11 +171,37 @@ async def test_an_address_that_never_answers_does_not_stop_a_session(tmp_path: P
 
 
 def test_a_secret_is_base64_after_its_prefix_and_else_a_text() -> None:
-    assert signing_key("whsec_YWJj") == b"abc"
-    assert signing_key("abc") == b"abc"
-    for wrong in ("", "whsec_", "whsec_!"):
+    assert signing_key(SECRET) == b"secret of the test 12345"
+    assert signing_key("a text that nobody can guess") == b"a text that nobody can guess"
+    for wrong in (
+        *("", "whsec_", "whsec_!", "whsec_YWJj", "a text of 23 characters"),
+        *("a" * 40, "abcdefg" * 5, "whsec_" + "A" * 40),
+    ):
         with pytest.raises(ValueError, match="secret"):
             signing_key(wrong)
+
+
+@pytest.mark.parametrize(
+    ("url", "fits"),
+    [
+        ("https://hooks.example/x", True),
+        ("http://localhost:9/x", True),
+        ("http://127.0.0.2/x", True),
+        ("http://[::1]:80", True),
+        ("http://hooks.example/x", False),
+        ("http://10.0.0.1", False),
+        ("http://localhost.example", False),
+        ("http://localhost@hooks.example", False),
+        ("http://", False),
+    ],
+)
+def test_questions_leave_the_machine_encrypted_or_as_configured(url: str, fits: bool) -> None:
+    if fits:
+        WebhookSection(url=url, secret=SecretStr(SECRET))
+    else:
+        with pytest.raises(ValueError, match="allow_http"):
+            WebhookSection(url=url, secret=SecretStr(SECRET))
+    WebhookSection(url=url, secret=SecretStr(SECRET), allow_http=True)
 
 
 class Stubborn(Receiver):
@@ -200,3 +228,103 @@ async def test_a_receiver_that_does_not_answer_keeps_no_other_question_waiting(
         await all_agents.create(OWNER, spec(QUESTION))
         await receiver.wait_for(2)
         assert b"well?" in receiver.requests[1].content
+
+
+class Picky(Receiver):
+    """Refuses all questions but those whose text is known, and counts who is there at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+        self.now -= 1
+        status = 200 if b"well?" in request.content else 500
+        self.requests.append(request)
+        self._changed.set()
+        return httpx.Response(status)
+
+
+async def test_more_questions_than_fit_a_page_hide_none(tmp_path: Path) -> None:
+    class Still(Clock):
+        async def sleep(self, seconds: float) -> None:
+            await asyncio.Event().wait()
+
+    many = 1200
+    receiver = Picky()
+    async with agents(tmp_path / "db", human()) as all_agents:
+        store = all_agents._work.store
+        agent = await all_agents.create(OWNER, spec(QUESTION.replace("well?", "first?")))
+        asked = await until(agent, EventType.ASKED)
+        first = await store.approval(str(asked.data["approval_id"]))
+        assert first is not None
+        more = [replace(first.question, key=f"{first.question.key}{n}") for n in range(many)]
+        await store.commit(*map(store.add_approval, more))
+        async with telling(all_agents, receiver, clock := Still()):
+            await all_agents.create(OWNER, spec(QUESTION))
+            await receiver.wait_for(many + 2)
+            assert any(b"well?" in request.content for request in receiver.requests)
+            ids = [request.headers["webhook-id"] for request in receiver.requests]
+            assert len({*ids}) == len(ids), "none is told again before its time"
+            assert 1 < receiver.most <= 16
+            clock.seconds += 10**6
+            await all_agents.create(OWNER, spec(QUESTION))
+            await receiver.wait_for(2 * many + 3)
+        assert (
+            Counter(request.headers["webhook-id"] for request in receiver.requests)[
+                first.question.key
+            ]
+            == 2
+        )
+
+
+class Hanging(Receiver):
+    """Refuses each question once, and then never answers."""
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        told_before = {each.headers["webhook-id"] for each in self.requests}
+        self.requests.append(request)
+        self._changed.set()
+        if request.headers["webhook-id"] in told_before:
+            await asyncio.Event().wait()
+        return httpx.Response(500)
+
+
+async def test_retries_that_have_no_turn_are_waited_for_and_not_looked_for(tmp_path: Path) -> None:
+    receiver, clock = Hanging(), Clock()
+    async with agents(tmp_path / "db", human()) as all_agents:
+        store = all_agents._work.store
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        asked = await until(agent, EventType.ASKED)
+        first = await store.approval(str(asked.data["approval_id"]))
+        assert first is not None
+        more = [replace(first.question, key=f"{first.question.key}{n}") for n in range(19)]
+        await store.commit(*map(store.add_approval, more))
+        async with telling(all_agents, receiver, clock):
+            await receiver.wait_for(28)
+            for _ in range(5):
+                await store.unnotified()
+            slept = len(clock.slept)
+            for _ in range(20):
+                await store.unnotified()
+            assert len(clock.slept) == slept
+            assert len(receiver.requests) == 28
+
+
+async def test_a_question_that_was_answered_meanwhile_is_not_told(tmp_path: Path) -> None:
+    receiver = Receiver()
+    section = WebhookSection(url="https://hooks.example/x", secret=SecretStr(SECRET))
+    async with agents(tmp_path / "db", human()) as all_agents:
+        work = all_agents._work
+        agent = await all_agents.create(OWNER, spec(QUESTION))
+        key = str((await until(agent, EventType.ASKED)).data["approval_id"])
+        transport = httpx.MockTransport(receiver.handle)
+        async with httpx.AsyncClient(transport=transport) as client:
+            webhook = Webhook(section, work.store, work.approvals, client)
+            await all_agents.answer(OWNER, key, Answer(accepted=True, text="yes"))
+            assert await webhook._post(key) is None
+            assert await webhook._post("unknown") is None
+    assert not receiver.requests

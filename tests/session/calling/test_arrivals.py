@@ -75,3 +75,22 @@ async def test_what_arrives_while_a_batch_is_encoded_is_not_in_it() -> None:
 def test_only_its_own_errors_are_a_sessions_errors() -> None:
     error = Arrival(Interrupt("c", "no"), is_error=True)
     assert Arrivals(CODEC, [A, error, B]).errors == (error.interrupt,)
+
+
+async def test_results_are_cut_to_the_room_and_what_the_user_says_is_not() -> None:
+    room = 2000
+    long = Arrival(Interrupt("a", "y" * 9000))
+    waiting = Arrivals(CODEC, [long], lambda: room)
+    whole = await waiting.batch()
+    assert 1000 < len(whole.token_ids) <= room
+    assert b"The result was cut: it has 9000 characters" in bytes(
+        token for token in whole.token_ids if token < 256
+    )
+    assert len((await waiting.batch(beside=1000)).token_ids) <= room - 1000
+    waiting.send(whole)
+    waiting.add(Arrival(Interrupt("b", "z" * 9000)))
+    room = 3000
+    assert len((await waiting.batch()).token_ids) <= room - len(whole.token_ids)
+    said = Arrivals(CODEC, [Arrival(Interrupt.steering("w" * 3000))], lambda: 500)
+    assert len((await said.batch()).token_ids) > 3000
+    assert len((await Arrivals(CODEC, [long]).batch()).token_ids) > 9000

@@ -14,6 +14,7 @@ from caesura.errors import ConfigurationError
 
 _CONFIGURATIONS = ("config.json", "params.json")  # of transformers, and of Mistral
 _WEIGHTS = "*.gguf"
+_REACH_SECONDS = 5.0
 _ADDRESS = re.compile(r"[a-z0-9]+://")
 
 
@@ -81,7 +82,13 @@ def _file_of_hub(name: str, file: str, revision: str | None, cache: str | None) 
     Raises:
         ConfigurationError: there is no such model, or it cannot be had; says what to do.
     """
-    from huggingface_hub import constants, hf_hub_download, is_offline_mode
+    from huggingface_hub import (
+        constants,
+        hf_hub_download,
+        hf_hub_url,
+        is_offline_mode,
+        try_to_load_from_cache,
+    )
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -94,9 +101,15 @@ def _file_of_hub(name: str, file: str, revision: str | None, cache: str | None) 
 
     repository = name.partition(":")[0]  # what follows a colon is a quantisation
     try:
-        found = hf_hub_download(
-            repository, file, revision=revision, cache_dir=cache or constants.HF_HUB_CACHE
-        )
+        folder = cache or constants.HF_HUB_CACHE
+        is_cached = try_to_load_from_cache(repository, file, cache_dir=folder, revision=revision)
+        if (
+            not is_cached
+            and not is_offline_mode()
+            and not _answers(hf_hub_url(repository, file, revision=revision))
+        ):
+            raise LocalEntryNotFoundError(f"{name} is not in {folder}")
+        found = hf_hub_download(repository, file, revision=revision, cache_dir=folder)
         return Path(found)
     except RemoteEntryNotFoundError:
         return None
@@ -129,3 +142,14 @@ def _file_of_hub(name: str, file: str, revision: str | None, cache: str | None) 
         raise ConfigurationError(
             f"the Hugging Face hub does not give {name}: {str(error).splitlines()[0]}"
         ) from None
+
+
+def _answers(address: str) -> bool:
+    """Whether there is a hub to ask; one attempt, where a download makes many."""
+    from huggingface_hub import get_session
+
+    try:
+        get_session().head(address, timeout=_REACH_SECONDS)
+    except Exception:  # of whichever HTTP library the hub's client uses
+        return False
+    return True

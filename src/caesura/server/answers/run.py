@@ -1,7 +1,7 @@
 """A request of OpenAI's routes, answered by a session."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,11 +12,13 @@ from caesura.server.answers.chat_run import Json
 from caesura.server.answers.run_reader import RunReader, Step
 from caesura.server.errors import ApiError, error_response
 from caesura.server.sessions.event_stream import EventStreamResponse
-from caesura.server.sessions.retries import idempotency_key_of, request_keys
+from caesura.server.sessions.retries import idempotency_key_of, request_digest, request_keys
+from caesura.server.sessions.returning import Asked, Returning, retries_of
 from caesura.server.sessions.service import Service
 from caesura.session.agent import Agent
 from caesura.session.errors import SessionClosed
 from caesura.session.records import SessionSpec
+from caesura.session.store import RequestKey
 
 CLIENT_IS_GONE = 499
 
@@ -28,13 +30,19 @@ class Run:
         service: has the sessions.
         agent: the session.
         kept: it goes on when its client leaves.
+        returning: knows the run, since its client may come again by itself; None for others.
     """
 
-    def __init__(self, service: Service, agent: Agent, *, kept: bool) -> None:
+    def __init__(
+        self, service: Service, agent: Agent, *, kept: bool, returning: Returning | None = None
+    ) -> None:
         self.agent = agent
         self._service = service
         self._kept = kept
+        self._returning = None if kept else returning
         self._reader = RunReader()
+        if self._returning is not None:
+            self._returning.reads(agent)
 
     @classmethod
     async def begin(
@@ -42,19 +50,31 @@ class Run:
     ) -> "Run":
         """Make the session, or find the one that the same request has made.
 
-        A request with an `Idempotency-Key` is kept: its client may come again for the answer.
+        A request with an `Idempotency-Key` is kept: its client may come again for the answer. One
+        without, of a client that says how often it has sent it, is looked for by what it asks for.
 
         Raises:
             ApiError: a tool is not configured, the chat template refuses the messages, or the
                 key is none.
             SessionError: there is no room for it, or another request has had the key.
         """
-        key = idempotency_key_of(request)
+        key, retries = idempotency_key_of(request), retries_of(request)
         kept = kept or key is not None
         spec = spec.model_copy(update={"attached": not kept})
-        keys = request_keys(request.url.path, spec, key)
-        agent = await service.create(owner, spec, keys, tools_field="caesura.tools")
-        return cls(service, agent, kept=kept)
+        path = request.url.path
+
+        async def create(keys: Sequence[RequestKey], session_id: str | None = None) -> Agent:
+            return await service.create(owner, spec, keys, session_id, tools_field="caesura.tools")
+
+        if key is not None or retries is None:
+            return cls(service, await create(request_keys(path, spec, key)), kept=kept)
+        returning = service.returning
+        asked = Asked(owner, request_digest(path, spec))
+        agent = None
+        if retries:
+            agent = await returning.found(asked, service.agents, service.store)
+        agent = agent or await returning.made(asked, create)
+        return cls(service, agent, kept=kept, returning=returning)
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """What the session does, until it has ended or the server stops."""
@@ -69,7 +89,9 @@ class Run:
 
     async def left(self) -> None:
         """The client is gone, or has got everything."""
-        if not self._kept:
+        if self._returning is not None:
+            await self._returning.left(self.agent)
+        elif not self._kept:
             with suppress(SessionClosed):
                 await self.agent.cancel()
 

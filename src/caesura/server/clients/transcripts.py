@@ -87,6 +87,7 @@ class Transcripts:
         # Least recently used first, each with the time of its last use.
         self._kept: OrderedDict[tuple[str, bytes], tuple[ClientTranscript, float]] = OrderedDict()
         self._of_responses: dict[tuple[str, str], bytes] = {}
+        self._of_calls: dict[tuple[str, bytes], bytes] = {}  # by answers that call tools
 
     def remember(self, transcript: ClientTranscript) -> None:
         """Keep a transcript; one that is larger than all memory for them is not."""
@@ -99,6 +100,8 @@ class Transcripts:
         self.used_bytes += transcript.size_bytes
         if transcript.response_id is not None:
             self._of_responses[transcript.owner, transcript.response_id] = transcript.key
+        if transcript.calls:
+            self._of_calls[transcript.owner, transcript.answer.body] = transcript.key
         self._forget_surplus()
 
     def by_history(self, owner: str, key: bytes) -> ClientTranscript | None:
@@ -116,6 +119,13 @@ class Transcripts:
         key = self._of_responses.get((owner, response_id))
         return None if key is None else self.by_history(owner, key)
 
+    def by_calls(self, owner: str, answer: MessageDigest) -> ClientTranscript | None:
+        """The owner's transcript that ends with that answer, whatever was before it. It has
+        calls, whose ids no other has."""
+        key = self._of_calls.get((owner, answer.body))
+        kept = None if key is None else self._kept.get((owner, key))
+        return None if kept is None else kept[0]
+
     def _forget_surplus(self) -> None:
         too_old = self._clock() - self._max_age_seconds
         while self._kept:
@@ -131,6 +141,9 @@ class Transcripts:
             response = (transcript.owner, transcript.response_id)
             if self._of_responses.get(response) == transcript.key:
                 del self._of_responses[response]
+        calls = (transcript.owner, transcript.answer.body)
+        if self._of_calls.get(calls) == transcript.key:
+            del self._of_calls[calls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +193,19 @@ def find_continued(transcripts: Transcripts, asked: Asked) -> Continued | None:
         transcript = transcripts.by_history(asked.owner, keys[index + 1])
         if transcript is not None and same_history(asked.messages[: index + 1], transcript.history):
             return Continued(transcript, index, index + 1)
+    return None
+
+
+def first_change(transcripts: Transcripts, asked: Asked) -> int | None:
+    """The first message that is not what it was when the conversation was answered last; None if
+    none is known to be another."""
+    for index in range(len(asked.messages) - 2, -1, -1):
+        transcript = None
+        if asked.messages[index].of_assistant:
+            transcript = transcripts.by_calls(asked.owner, asked.messages[index])
+        if transcript is not None:
+            pairs = zip(asked.messages, transcript.history, strict=False)
+            return next((i for i, (one, kept) in enumerate(pairs) if not one.may_be(kept)), None)
     return None
 
 

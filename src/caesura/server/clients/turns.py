@@ -37,6 +37,7 @@ class ClientTurn:
         ended_turn: the output ends with a token that ends the turn.
         complete: the output is whole, and all of it was sent.
         returned: what became of the context that the request came back to.
+        first_change: the first message that is not what it was, so that nothing is continued.
     """
 
     owner: str
@@ -50,10 +51,13 @@ class ClientTurn:
     ended_turn: bool = False
     complete: bool = False
     returned: ContextReturn | None = None
+    first_change: int | None = None
 
     def report(self) -> dict[str, object]:
         """What the client gets to know, by name."""
         told: dict[str, object] = {"continuation": str(self.continuation)}
+        if self.first_change is not None:
+            told["first_change"] = self.first_change
         return told | (asdict(self.returned) if self.returned is not None else {})
 
 

@@ -6,11 +6,13 @@ from contextlib import aclosing
 from typing import Any
 
 from vllm.engine.protocol import EngineClient
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
 from caesura.server.access import current_caller
+from caesura.server.clients.homes import home
 from caesura.server.clients.turns import ClientTurn, current_turn
 from caesura.session.returns import ContextReturn
 
@@ -43,8 +45,47 @@ class SeparatedEngine(_WrappedEngine):
         return self._engine.generate(prompt, *arguments, **options)
 
 
+class FreshAdapters(_WrappedEngine):
+    """vLLM's engine client; an adapter that was loaded again finds nothing of its old weights.
+
+    vLLM knows contexts by their adapter's name, which stays the same.
+
+    Args:
+        engine_client: vLLM's.
+    """
+
+    def __init__(self, engine_client: EngineClient) -> None:
+        super().__init__(engine_client)
+        # By name: as vLLM has it now, which has made a new object at each load; and how often.
+        self._loaded: dict[str, tuple[LoRARequest, int]] = {}
+
+    def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        """As vLLM's."""
+        adapter = options.get("lora_request")
+        if adapter is not None and (loads := self._loads(adapter)) and isinstance(prompt, Mapping):
+            salt = json.dumps([adapter.lora_name, loads, prompt.get("cache_salt")])
+            prompt = {**prompt, "cache_salt": salt}
+        return self._engine.generate(prompt, *arguments, **options)
+
+    def _loads(self, adapter: LoRARequest) -> int:
+        """How often an adapter of that name was loaded again."""
+        known, loads = self._loaded.get(adapter.lora_name, (adapter, 0))
+        loads += known is not adapter
+        self._loaded[adapter.lora_name] = (adapter, loads)
+        return loads
+
+
 class ObservedEngine(_WrappedEngine):
-    """vLLM's engine client; notes prompt, output and report of the requests of a turn."""
+    """vLLM's engine client; notes prompt, output and report of the requests of a turn.
+
+    Args:
+        engine_client: vLLM's.
+        engines: how many engines it gives requests to.
+    """
+
+    def __init__(self, engine_client: EngineClient, engines: int = 1) -> None:
+        super().__init__(engine_client)
+        self._engines = engines
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
@@ -56,6 +97,10 @@ class ObservedEngine(_WrappedEngine):
         told = {OWNER_ARGUMENT: turn.owner, REPORT: True, TOOLS_ARGUMENT: turn.has_tools}
         sampling_params.extra_args = {**(sampling_params.extra_args or {}), **told}
         turn.runs += 1
+        if options.get("data_parallel_rank") is None:
+            rank = home(self._engines, turn.owner, options.get("session_id"), turn.messages)
+            if rank is not None:
+                options["data_parallel_rank"] = rank
         outputs = self._engine.generate(prompt, sampling_params, request_id, **options)
         deltas = sampling_params.output_kind == RequestOutputKind.DELTA
         return _observed(outputs, turn, deltas)

@@ -16,7 +16,13 @@ from caesura.cml.chat_quoting import quoted_message, quoted_value
 from caesura.cml.markers import has_markers
 from caesura.server.clients.history import Message, digest, identity
 from caesura.server.clients.tails import tail
-from caesura.server.clients.transcripts import Asked, Continued, Transcripts, find_continued
+from caesura.server.clients.transcripts import (
+    Asked,
+    Continued,
+    Transcripts,
+    find_continued,
+    first_change,
+)
 from caesura.server.clients.turns import TOKEN, ClientTurn, Continuation, current_turn
 
 # What a request may ask for that remembered tokens would not serve.
@@ -65,7 +71,7 @@ class ContinuedRendering:
         if turn is None:
             return await self._vllm.preprocess_chat(request, messages, **options)
         turn.has_tools = bool(options.get("tool_dicts"))
-        turn.messages = None
+        turn.messages = turn.first_change = None
         turn.continuation = Continuation.NONE
         params = self._chat_params(request, options)
         if _is_left_to_vllm(request, params):
@@ -83,6 +89,8 @@ class ContinuedRendering:
             getattr(request, "previous_response_id", None),
         )
         continued = find_continued(self._transcripts, asked)
+        if continued is None:
+            turn.first_change = first_change(self._transcripts, asked)
         conversation, inputs = await self._vllm.preprocess_chat(request, messages, **options)
         if len(inputs) != 1 or inputs[0]["type"] != "token":
             return conversation, inputs

@@ -20,7 +20,7 @@ from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.streams import ChatStream
 from caesura.server.clients.transcripts import Transcripts
 from caesura.server.clients.turns import current_turn, remember
-from caesura.server.clients.vllm_engine import ObservedEngine, SeparatedEngine
+from caesura.server.clients.vllm_engine import FreshAdapters, ObservedEngine, SeparatedEngine
 from caesura.server.clients.vllm_rendering import continuing_renderer
 
 
@@ -41,12 +41,17 @@ class ClientTurns:
             UnsupportedVersion: these objects may be others in this vLLM.
         """
         require_tested_vllm(vllm_version)
+        # Before it is wrapped.
+        core = getattr(engine_client, "engine_core", None)
+        engines = len(getattr(core, "core_engines", ())) or 1
         config = CaesuraConfig.from_vllm(engine_client.vllm_config)
         transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
         renderer = continuing_renderer(state.online_renderer, transcripts)
+        if getattr(args, "enable_lora", False):
+            engine_client = put_before_all(engine_client, FreshAdapters(engine_client), state)
         if state.caesura_access.owners > 1 and not state.caesura_settings.sessions.share_prefixes:
-            engine_client = put_before_all(engine_client, state)
-        engine = ObservedEngine(engine_client)
+            engine_client = put_before_all(engine_client, SeparatedEngine(engine_client), state)
+        engine = ObservedEngine(engine_client, engines)
         chats = (state.openai_serving_chat, state.anthropic_serving_messages)
         for serving in (*chats, state.openai_serving_responses):
             serving.engine_client = engine
@@ -57,15 +62,14 @@ class ClientTurns:
         yield
 
 
-def put_before_all(engine_client: Any, state: State) -> SeparatedEngine:
-    """An engine client whose callers share no contexts, put before all that vLLM serves."""
-    separated = SeparatedEngine(engine_client)
+def put_before_all(engine_client: Any, before: Any, state: State) -> Any:
+    """Put an engine client before another, wherever vLLM serves by that; the one given."""
     for name, serving in vars(state)["_state"].items():
         if serving is engine_client:
-            setattr(state, name, separated)
+            setattr(state, name, before)
         elif getattr(serving, "engine_client", None) is engine_client:
-            serving.engine_client = separated
-    return separated
+            serving.engine_client = before
+    return before
 
 
 def _observe_chat(serving: Any, transcripts: Transcripts) -> None:

@@ -56,11 +56,16 @@ def request_keys(
     """
     if idempotency_key is None and session_id is None:
         return []
-    asked = json.dumps([path, body.model_dump(mode="json")], sort_keys=True)
-    digest = sha256(asked.encode()).hexdigest()
+    digest = request_digest(path, body)
     keys = []
     if idempotency_key is not None:
         keys.append(RequestKey(f"Idempotency-Key {idempotency_key}", digest))
     if session_id is not None:
         keys.append(RequestKey(f"X-Session-ID {session_id}", digest, lasts=True))
     return keys
+
+
+def request_digest(path: str, body: BaseModel) -> str:
+    """A digest of all that is asked for; the arguments are those of `request_keys`."""
+    asked = json.dumps([path, body.model_dump(mode="json")], sort_keys=True)
+    return sha256(asked.encode()).hexdigest()

@@ -86,7 +86,7 @@ async def running_sessions(
                         settings.server,
                         models,
                         path,
-                        OpenStreams(limits.streams_per_owner),
+                        OpenStreams(work.limits_of),
                         dialogue.max_context_tokens,
                         None if default_tools == "all" else default_tools,
                     )

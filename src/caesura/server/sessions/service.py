@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from caesura.server.bodies import BodyLimits
 from caesura.server.errors import ApiError
+from caesura.server.sessions.returning import Returning
 from caesura.server.sessions.streams import OpenStreams
 from caesura.server.settings import ServerSection
 from caesura.session.agent import Agent
@@ -44,6 +45,7 @@ class Service:
         streams: of events, that clients read now.
         context_tokens: the model's longest context; None for any.
         default_tools: of sessions that do not say which they want; None for all.
+        returning: runs whose clients may come again.
     """
 
     agents: Agents
@@ -52,9 +54,10 @@ class Service:
     settings: ServerSection
     models: tuple[str, ...]
     database: Path
-    streams: OpenStreams = field(default_factory=lambda: OpenStreams(Limits().streams_per_owner))
+    streams: OpenStreams = field(default_factory=lambda: OpenStreams(lambda _: Limits()))
     context_tokens: int | None = None
     default_tools: list[str] | None = None
+    returning: Returning = field(default_factory=Returning)
 
     @property
     def body_limits(self) -> BodyLimits:

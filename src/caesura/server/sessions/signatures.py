@@ -6,13 +6,16 @@ import hmac
 from hashlib import sha256
 
 _PREFIX = "whsec_"
+SHORTEST_KEY_BYTES = 24
+"""As the specification has it."""
+_FEWEST_DIFFERENT_BYTES = 8
 
 
 def signing_key(secret: str) -> bytes:
     """The key of a secret: the Base64 after `whsec_`, else the text itself.
 
     Raises:
-        ValueError: it is empty, or what follows `whsec_` is no Base64.
+        ValueError: what follows `whsec_` is no Base64, or the key could be guessed.
     """
     if not secret.startswith(_PREFIX):
         key = secret.encode()
@@ -21,8 +24,16 @@ def signing_key(secret: str) -> bytes:
             key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
         except binascii.Error:
             raise ValueError("what follows whsec_ in the secret is not Base64") from None
-    if not key:
-        raise ValueError("the secret is empty: choose one, at least 24 random bytes")
+    problem = None
+    if len(key) < SHORTEST_KEY_BYTES:
+        problem = f"has {len(key)} bytes" if key else "is empty"
+    elif len({*key}) < _FEWEST_DIFFERENT_BYTES:
+        problem = "repeats itself"
+    if problem is not None:
+        raise ValueError(
+            f"the secret {problem}: choose one of at least {SHORTEST_KEY_BYTES} random bytes, for "
+            "instance with `openssl rand -base64 32`"
+        )
     return key
 
 

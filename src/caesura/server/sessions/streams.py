@@ -1,19 +1,21 @@
 """Streams of events that clients read now, and how many of them one owner may have."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from caesura.session.errors import QuotaExceeded
+from caesura.session.limits import Limits
 
 
 class OpenStreams:
     """Counts streams by owner.
 
     Args:
-        per_owner: the most that one owner may read at the same time.
+        limits_of: the limits of an owner.
     """
 
-    def __init__(self, per_owner: int) -> None:
-        self._per_owner = per_owner
+    def __init__(self, limits_of: Callable[[str], Limits]) -> None:
+        self._limits_of = limits_of
         self._open: Counter[str] = Counter()
 
     def open(self, owner: str) -> None:
@@ -22,10 +24,9 @@ class OpenStreams:
         Raises:
             QuotaExceeded: the owner has too many.
         """
-        if self._open[owner] >= self._per_owner:
-            raise QuotaExceeded(
-                f"{self._per_owner} streams are open (sessions.streams_per_owner): close some"
-            )
+        most = self._limits_of(owner).streams_per_owner
+        if self._open[owner] >= most:
+            raise QuotaExceeded(f"{most} streams are open (sessions.streams_per_owner): close some")
         self._open[owner] += 1
 
     def of(self, owner: str) -> int:

@@ -14,7 +14,7 @@ from caesura.server.sessions.signatures import signature_headers, signing_key
 from caesura.server.sessions.views import approval_object
 from caesura.server.settings import WebhookSection
 from caesura.session.approvals import Approvals
-from caesura.session.records import ApprovalRecord
+from caesura.session.records import ApprovalState
 from caesura.session.store import Store
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,6 @@ class Webhook:
         self._changed = asyncio.Event()
         self._retries: dict[str, _Retry] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
-        # A receiver that is slow to refuse what it has refused before keeps nothing new waiting.
-        self._first, self._again = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""
@@ -85,10 +83,10 @@ class Webhook:
             await asyncio.gather(*telling, return_exceptions=True)
 
     async def _woken(self) -> None:
-        """Until something has changed, or the next retry is due."""
+        """Until something has changed, or the next retry is due and has its turn."""
         waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._changed.wait())]
         due = [each.due_seconds for key, each in self._retries.items() if key not in self._telling]
-        if due:
+        if due and self._room(is_retry=True):
             wait_seconds = max(0.0, min(due) - self._now())
             waits.append(asyncio.ensure_future(self._sleep(wait_seconds)))
         try:
@@ -98,34 +96,42 @@ class Webhook:
                 wait.cancel()
 
     async def _begin_round(self) -> None:
-        """Begin to report questions that are new, or due again."""
+        """Begin to report questions that are new or due again and have their turn: the oldest
+        first.
+
+        However many there are that nobody accepts, new ones are not behind them: a receiver that
+        is slow to refuse what it has refused before keeps nothing new waiting.
+        """
         waiting = await self._store.unnotified()
-        keys = {record.question.key for record in waiting}
-        self._retries = {key: retry for key, retry in self._retries.items() if key in keys}
+        there = set(waiting)
+        self._retries = {key: retry for key, retry in self._retries.items() if key in there}
         now = self._now()
-        for record in waiting:
-            key = record.question.key
-            retry = self._retries.get(key)
-            if key not in self._telling and (retry is None or retry.due_seconds <= now):
-                task = asyncio.create_task(self._tell(record), name=f"webhook {key}")
-                self._telling[key] = task
-                task.add_done_callback(partial(self._told, key))
+        idle = [key for key in waiting if key not in self._telling]
+        due = [k for k in idle if k in self._retries and self._retries[k].due_seconds <= now]
+        new = [key for key in idle if key not in self._retries]
+        for key in new[: self._room(is_retry=False)] + due[: self._room(is_retry=True)]:
+            task = asyncio.create_task(self._tell(key), name=f"webhook {key}")
+            self._telling[key] = task
+            task.add_done_callback(partial(self._told, key))
+
+    def _room(self, *, is_retry: bool) -> int:
+        """How many more may be told at the same time."""
+        telling = sum((key in self._retries) is is_retry for key in self._telling)
+        return max(0, _AT_ONCE - telling)
 
     def _told(self, key: str, _: asyncio.Task[None]) -> None:
         """What came meanwhile, and the next retry, are looked for again."""
         del self._telling[key]
         self._changed.set()
 
-    async def _tell(self, record: ApprovalRecord) -> None:
-        key = record.question.key
-        async with self._again if key in self._retries else self._first:
-            try:
-                problem = await self._post(record)
-                if problem is None:
-                    await self._store.commit(self._store.notified(key))
-            except Exception as error:  # one question is not to keep the others from being told
-                logger.exception("the webhook cannot tell of %s", key)
-                problem = f"{type(error).__name__}: {error}"
+    async def _tell(self, key: str) -> None:
+        try:
+            problem = await self._post(key)
+            if problem is None:
+                await self._store.commit(self._store.notified(key))
+        except Exception as error:  # one question is not to keep the others from being told
+            logger.exception("the webhook cannot tell of %s", key)
+            problem = f"{type(error).__name__}: {error}"
         if problem is None:
             self._retries.pop(key, None)
             return
@@ -137,15 +143,18 @@ class Webhook:
             "the webhook was not told of %s: %s; again in %g s", key, problem, wait_seconds
         )
 
-    async def _post(self, record: ApprovalRecord) -> str | None:
-        """Send one question; None if it was accepted, otherwise why not."""
+    async def _post(self, key: str) -> str | None:
+        """Send one question; None if it was accepted or waits no more, otherwise why not."""
+        record = await self._store.approval(key)
+        if record is None or record.state is not ApprovalState.WAITING:
+            return None
         approval = await approval_object(self._store, record)
         told = {
             "type": "approval.requested",
             "approval": approval.model_dump(mode="json", by_alias=True),
         }
         body = json.dumps(told, separators=(",", ":")).encode()
-        headers = signature_headers(self._key, record.question.key, int(time.time()), body)
+        headers = signature_headers(self._key, key, int(time.time()), body)
         try:
             response = await self._client.post(
                 self._settings.url,

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from caesura.cml import Interrupt
+from caesura.cml import ERROR_ID, USER_ID, Interrupt
 from caesura.session.calling.codec import Codec
+from caesura.session.fitting import fitted
 
 _THREADED_CHARACTERS = 8192
 
@@ -40,10 +41,17 @@ class Arrivals:
     Args:
         codec: encodes them.
         arrivals: queued from the beginning.
+        room: how many tokens they may have now; None for any.
     """
 
-    def __init__(self, codec: Codec, arrivals: Iterable[Arrival]) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        arrivals: Iterable[Arrival],
+        room: Callable[[], int] | None = None,
+    ) -> None:
         self._codec = codec
+        self._room = room
         self._arrivals = list(arrivals)
         self._sent: deque[Batch] = deque()
 
@@ -69,15 +77,37 @@ class Arrivals:
         """Queue it."""
         self._arrivals.append(arrival)
 
-    async def batch(self) -> Batch:
-        """Encode everything that is queued, in a thread if it is long; it stays queued."""
+    async def batch(self, beside: int = 0) -> Batch:
+        """Encode everything that is queued, in a thread if it is long; it stays queued.
+
+        Results are cut if the context has no room for all of them.
+
+        Args:
+            beside: tokens that need room together with it.
+        """
         arrivals = tuple(self.queued)
-        interrupts = [arrival.interrupt for arrival in arrivals]
-        if sum(len(interrupt.value) for interrupt in interrupts) > _THREADED_CHARACTERS:
-            token_ids = await asyncio.to_thread(self._codec.interrupts, interrupts)
-        else:
-            token_ids = self._codec.interrupts(interrupts) if interrupts else []
+        results = [each for each in arrivals if each.interrupt.id not in (USER_ID, ERROR_ID)]
+
+        async def tokens_of(values: Sequence[str]) -> list[int]:
+            cut = dict(zip(map(id, results), values, strict=True))
+            return await self._encoded(
+                [
+                    replace(each.interrupt, value=cut.get(id(each), each.interrupt.value))
+                    for each in arrivals
+                ]
+            )
+
+        values = [each.interrupt.value for each in results]
+        if self._room is None or not arrivals:
+            return Batch(arrivals, tuple(await tokens_of(values)))
+        sent = sum(len(batch.token_ids) for batch in self._sent)
+        token_ids = await fitted(values, self._room() - sent - beside, tokens_of)
         return Batch(arrivals, tuple(token_ids))
+
+    async def _encoded(self, interrupts: Sequence[Interrupt]) -> list[int]:
+        if sum(len(interrupt.value) for interrupt in interrupts) > _THREADED_CHARACTERS:
+            return await asyncio.to_thread(self._codec.interrupts, interrupts)
+        return self._codec.interrupts(interrupts) if interrupts else []
 
     def send(self, batch: Batch) -> None:
         """Note that the engine gets the batch; it must hold the first queued arrivals."""

@@ -33,6 +33,7 @@ from caesura.session.calling.open_calls import OpenCalls
 from caesura.session.calling.reading import Reading
 from caesura.session.calling.steps import Steps
 from caesura.session.errors import ContextFull, EngineFailed, NotPaused, SessionClosed
+from caesura.session.fitting import room_after
 from caesura.session.protocol import Sampling, StopReason, TokenEngine
 
 
@@ -54,6 +55,8 @@ class CallingSession:
         tools: what calls may say; None accepts any.
         expectations: how long calls take, to be shared by the owner's sessions.
         session_id: unique among open sessions; made up by default.
+        context_tokens: the model's longest context: results that it has no room for are cut, and
+            the model is told; None for any.
         clock: seconds, for events.
 
     Attributes:
@@ -72,6 +75,7 @@ class CallingSession:
         tools: KnownTools | None = None,
         expectations: Expectations | None = None,
         session_id: str | None = None,
+        context_tokens: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.course = start.course or Course(len(start.token_ids))
@@ -87,7 +91,9 @@ class CallingSession:
         before = token_ids if self.course.point is Point.WRITING else ()
         self._calls = OpenCalls(expectations or Durations(), start.pending, clock())
         self._arrivals = Arrivals(
-            codec, [Arrival(error, is_error=True) for error in self.course.errors]
+            codec,
+            [Arrival(error, is_error=True) for error in self.course.errors],
+            None if context_tokens is None else partial(self._room, context_tokens),
         )
         self._reading = Reading(
             codec.monitor(tools, used_ids, self.course.state, before),
@@ -136,6 +142,11 @@ class CallingSession:
     def has_queued(self) -> bool:
         """Whether something has arrived that is in no event yet."""
         return bool(self._arrivals)
+
+    def _room(self, context_tokens: int) -> int:
+        """How many tokens may be injected now, so that the model can still write."""
+        left = self._reading.tokens_left
+        return room_after(len(self._generation.transcript), context_tokens, left)
 
     # What its owner does
 

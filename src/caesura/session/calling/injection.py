@@ -86,7 +86,7 @@ class Injection:
     async def _place(
         self, prompt: Sequence[int], max_tokens: int, in_reasoning: bool | None
     ) -> None:
-        batch = await self._arrivals.batch()
+        batch = await self._arrivals.batch(len(prompt))
         if batch.arrivals:
             self._arrivals.send(batch)
         try:

@@ -140,9 +140,13 @@ class ApprovalTable(Table):
         """Questions of one session in one state, in the order of `approvals`."""
         return await self._read("of.id = ? AND asked.state = ?", (session_id, state))
 
-    async def unnotified(self) -> list[ApprovalRecord]:
-        """Questions that wait and that nobody was told of."""
-        return await self._read("asked.state = ? AND asked.notified = 0", (ApprovalState.WAITING,))
+    async def unnotified(self) -> list[str]:
+        """The keys of all questions that wait and that nobody was told of, the oldest first."""
+        rows = await self._database.read(
+            "SELECT key FROM approvals WHERE state = ? AND notified = 0 ORDER BY created_seconds",
+            (ApprovalState.WAITING,),
+        )
+        return [str(key) for (key,) in rows]
 
     async def waiting_questions(self) -> dict[str, int]:
         """How many questions of each session wait."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from caesura.session.database import Check, Statement
 from caesura.session.errors import RequestConflict, RequestRepeated
+from caesura.session.records import Phase
 from caesura.session.store.table import Table
 
 KEPT_SECONDS = 24 * 3600.0
@@ -89,6 +90,24 @@ class RequestTable(Table):
                     )
                 found = str(session_id)
         return found
+
+    async def requested(self, owner: str, prefix: str, ended_after_seconds: float) -> list[str]:
+        """The sessions of requests whose names begin so, the newest first.
+
+        Args:
+            owner: of the requests.
+            prefix: of their names.
+            ended_after_seconds: sessions that ended before are left out.
+        """
+        rows = await self._database.read(
+            "SELECT made.id FROM requests AS asked JOIN sessions AS made"
+            " ON made.id = asked.session_id WHERE asked.owner = ? AND asked.key > ?"
+            " AND asked.key < ? AND asked.expires_seconds > ?"
+            " AND (made.phase != ? OR made.updated_seconds >= ?)"
+            " ORDER BY made.rowid DESC",
+            (owner, prefix, f"{prefix}~", self.clock(), Phase.ENDED, ended_after_seconds),
+        )
+        return [str(session_id) for (session_id,) in rows]
 
     def forget_requests(self, now_seconds: float) -> Statement:
         """Requests that are not recognised any more."""

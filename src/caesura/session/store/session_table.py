@@ -1,6 +1,7 @@
 """The table of sessions."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -117,13 +118,29 @@ class SessionTable(Table):
         await self._database.write(*ended)
         return records
 
-    async def delete_ended(self, before_seconds: float, limit: int = 1000) -> int:
-        """Forget sessions that ended before a time, the oldest first; how many."""
+    async def delete_ended(
+        self,
+        before_seconds: float,
+        limit: int = 1000,
+        *,
+        owner: str | None = None,
+        but_of: Sequence[str] = (),
+    ) -> int:
+        """Forget sessions that ended before a time, the oldest first; how many.
+
+        Args:
+            before_seconds: the time.
+            limit: how many at most.
+            owner: whose; None for everybody's.
+            but_of: owners whose sessions stay.
+        """
         return await self._database.write(
             Statement(
-                "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE phase = ?"
-                " AND updated_seconds < ? ORDER BY updated_seconds LIMIT ?)",
-                (Phase.ENDED, before_seconds, limit),
+                "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE phase = ?1"
+                " AND updated_seconds < ?2 AND (?3 IS NULL OR owner = ?3)"
+                " AND owner NOT IN (SELECT value FROM json_each(?4))"
+                " ORDER BY updated_seconds LIMIT ?5)",
+                (Phase.ENDED, before_seconds, owner, dump(list(but_of)), limit),
             )
         )
 

@@ -20,10 +20,10 @@ class UsageTable(Table):
         rows = await self._database.read("SELECT bytes FROM owners WHERE owner = ?", (owner,))
         return int(rows[0][0]) if rows else 0
 
-    async def crowded_owners(self, limit_bytes: int) -> list[str]:
-        """Owners whose sessions take more than this."""
-        rows = await self._database.read("SELECT owner FROM owners WHERE bytes > ?", (limit_bytes,))
-        return [str(owner) for (owner,) in rows]
+    async def owners(self) -> dict[str, int]:
+        """What all sessions of each owner take."""
+        rows = await self._database.read("SELECT owner, bytes FROM owners")
+        return {str(owner): int(size_bytes) for owner, size_bytes in rows}
 
     def make_room(self, owner: str, limit_bytes: int) -> Statement:
         """Forget as many ended sessions of the owner, the oldest first, as there is too much of.
