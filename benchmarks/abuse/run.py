@@ -206,11 +206,12 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=ROOT / "src", help="what is served")
     parser.add_argument("--kinds", default=",".join([*KINDS, ALL]), help="which attackers")
     parser.add_argument("--memory-gib", type=float, default=6.0, help="kill the server beyond")
+    parser.add_argument("--sessions", default="", help="settings of [sessions], as TOML")
     options = parser.parse_args()
     kinds = options.kinds.split(",")
     with tempfile.TemporaryDirectory() as folder:
         here, memory = Path(folder), int(options.memory_gib * 2**30)
-        with serving(options.source.resolve(), here, memory) as server:
+        with serving(options.source.resolve(), here, memory, options.sessions) as server:
             run = Run(server, here, options.seed)
             try:
                 asyncio.run(run.alternate(kinds, options.seconds))

@@ -22,6 +22,7 @@ STOCK = "7302"
 _BENCHMARKS = Path(__file__).parents[1]
 _CONFIGURATION = """\
 [sessions]
+{sessions}
 function_calling = "async"
 retention_seconds = 30
 sweep_seconds = 5
@@ -36,7 +37,7 @@ type = "http"
 method = "POST"
 url = "http://127.0.0.1:9/search"
 approve = true
-parameters = { properties = { filter = {} } }
+parameters = {{ properties = {{ filter = {{}} }} }}
 
 [tools.ask]
 type = "human"
@@ -71,12 +72,14 @@ class Server:
         source: the folder of its packages, `src` of a checkout.
         folder: where it runs and logs.
         memory_bytes: it is killed when its processes have more.
+        sessions: more settings of `[sessions]`.
         losses: why it was started again, each time.
     """
 
     source: Path
     folder: Path
     memory_bytes: int
+    sessions: str = ""
     losses: list[Loss] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -96,7 +99,7 @@ class Server:
         home = self.folder / str(self._starts)
         home.mkdir()
         self._starts += 1
-        (home / "caesura.toml").write_text(_CONFIGURATION)
+        (home / "caesura.toml").write_text(_CONFIGURATION.format(sessions=self.sessions))
         log = home / "log"
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -184,9 +187,9 @@ class Server:
 
 
 @contextmanager
-def serving(source: Path, folder: Path, memory_bytes: int) -> Iterator[Server]:
+def serving(source: Path, folder: Path, memory_bytes: int, sessions: str = "") -> Iterator[Server]:
     """A started server, stopped in the end."""
-    server = Server(source, folder, memory_bytes)
+    server = Server(source, folder, memory_bytes, sessions)
     server.start()
     try:
         yield server

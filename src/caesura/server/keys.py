@@ -48,6 +48,9 @@ class KeySection(BaseModel):
     sessions_per_minute: int | None = Field(
         default=None, ge=1, description="Its owner's `sessions_per_minute`."
     )
+    generating: int | None = Field(
+        default=None, ge=1, description="Its owner's `generating_per_owner`."
+    )
     max_tokens: int | None = Field(
         default=None, ge=1, description="Highest `max_tokens` of its owner's sessions."
     )
@@ -60,6 +63,7 @@ class KeySection(BaseModel):
         said = {
             "open_sessions_per_owner": self.open_sessions,
             "sessions_per_minute": self.sessions_per_minute,
+            "generating_per_owner": self.generating,
             "max_tokens": self.max_tokens,
             "max_turns": self.max_turns,
         }

@@ -9,6 +9,7 @@ from caesura.session.calling import Durations
 from caesura.session.dialogue import Dialogue
 from caesura.session.left_calls import LeftCalls
 from caesura.session.limits import Limits
+from caesura.session.places import OwnersPlaces, PlacedEngine
 from caesura.session.protocol import Sampling, TokenEngine
 from caesura.session.records import SessionSpec
 from caesura.session.store import Store
@@ -32,6 +33,7 @@ class Workplace:
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
         supervisor: runs what goes on in the background.
+        places: to generate, by owner; any number by default.
         separates_owners: sessions of different owners share no contexts: how much of one is found
             would tell others what it says.
     """
@@ -48,6 +50,7 @@ class Workplace:
     durations: dict[str, Durations] = field(default_factory=dict)
     supervisor: Supervisor = field(default_factory=Supervisor)
     separates_owners: bool = False
+    places: OwnersPlaces = field(default_factory=OwnersPlaces)
 
     def __post_init__(self) -> None:
         left_calls = LeftCalls(self.executor, self.store, self.approvals)
@@ -57,6 +60,10 @@ class Workplace:
         """How the turns of an owner's session are generated."""
         salt = owner if self.separates_owners else None
         return replace(spec.sampling(), salt=salt)
+
+    def engine_of(self, owner: str) -> TokenEngine:
+        """The engine for an owner's sessions."""
+        return PlacedEngine(self.engine, self.places.of(owner))
 
     def limits_of(self, owner: str) -> Limits:
         """The limits of an owner's sessions."""

@@ -74,7 +74,7 @@ def test_it_stands_before_all_that_vllm_serves() -> None:
     state.serving_tokens = SimpleNamespace(engine_client=noted)
     state.another = SimpleNamespace(engine_client=other)
     state.nothing = None
-    separated = put_before_all(noted, state)
+    separated = put_before_all(SeparatedEngine(noted), noted, state)
     assert state.engine_client is separated
     assert state.openai_serving_completion.engine_client is separated
     assert state.serving_tokens.engine_client is separated
