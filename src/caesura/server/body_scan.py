@@ -71,8 +71,15 @@ class BodyScan:
 
     def _feed(self, part: bytes, *, is_last: bool) -> None:
         self._require_text(part, is_last=is_last)
-        # Without escaped backslashes, a backslash begins an escape.
-        plain = (self._unfinished + part).replace(rb"\\", b"__")
+        part = self._unfinished + part
+        if b"\\" in part:
+            part = self._without_escapes(part, is_last=is_last)
+        self._count(part)
+
+    def _without_escapes(self, part: bytes, *, is_last: bool) -> bytes:
+        """The part, of which every quotation mark begins or ends a text; an escape that may go on
+        in the next part is kept for it."""
+        plain = part.replace(rb"\\", b"__")  # now a backslash begins an escape
         self._unfinished = b""
         if not is_last and (
             cut := _UNFINISHED.search(plain, max(0, len(plain) - _UNFINISHED_BYTES))
@@ -80,7 +87,7 @@ class BodyScan:
             self._unfinished, plain = plain[cut.start() :], plain[: cut.start()]
         if (rb"\ud" in plain or rb"\uD" in plain) and _HALF.search(_PAIR.sub(b"", plain)):
             self.is_unicode = False
-        self._count(plain.replace(rb"\"", b""))
+        return plain.replace(rb"\"", b"")
 
     def _require_text(self, part: bytes, *, is_last: bool) -> None:
         try:
@@ -92,10 +99,11 @@ class BodyScan:
             raise ApiError(400, "the body is not JSON in UTF-8", code="not_json")
 
     def _count(self, plain: bytes) -> None:
-        """Count in bytes of which every quotation mark begins or ends a text."""
         self._quotes += (quotes := plain.count(b'"'))
         if self._quotes > 4 * MOST_VALUES:  # two for a name, two for its value
             raise _too_many(MOST_VALUES)
+        if self._in_text and not quotes:
+            return
         outside = b"".join(plain.split(b'"')[int(self._in_text) :: 2])
         self._in_text ^= quotes % 2 == 1
         self._opened += outside.count(b"[") + outside.count(b"{")
