@@ -5,7 +5,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -247,7 +247,8 @@ class McpServer:
             headers = {key: value.get_secret_value() for key, value in settings.headers.items()}
             # No limit on reading: calls have their own.
             timeout = httpx2.Timeout(settings.connect_timeout_seconds, read=None)
-            hooks = {"response": [partial(limit_message, most_bytes=settings.max_message_bytes)]}
+            limit = partial(limit_message, most_bytes=settings.max_message_bytes)
+            hooks: dict[str, list[Callable[..., Any]]] = {"response": [limit]}
             async with (
                 httpx2.AsyncClient(
                     headers=headers, timeout=timeout, event_hooks=hooks
