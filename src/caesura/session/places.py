@@ -97,10 +97,10 @@ class OwnersPlaces:
     """The places of all owners.
 
     Args:
-        most_of: how many an owner has; None, which is the default, for any number.
+        most_of: how many an owner has; None for any number.
     """
 
-    def __init__(self, most_of: Callable[[str], int | None] = lambda _: None) -> None:
+    def __init__(self, most_of: Callable[[str], int | None]) -> None:
         self._most_of = most_of
         self._of: dict[str, Places] = {}
 

@@ -33,7 +33,8 @@ class Workplace:
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
         supervisor: runs what goes on in the background.
-        places: to generate, by owner; any number by default.
+        shared_places: those of what else generates on the engine; None if nothing does.
+        places: to generate, by owner.
         separates_owners: sessions of different owners share no contexts: how much of one is found
             would tell others what it says.
     """
@@ -50,11 +51,16 @@ class Workplace:
     durations: dict[str, Durations] = field(default_factory=dict)
     supervisor: Supervisor = field(default_factory=Supervisor)
     separates_owners: bool = False
-    places: OwnersPlaces = field(default_factory=OwnersPlaces)
+    shared_places: OwnersPlaces | None = None
+    places: OwnersPlaces = field(init=False)
 
     def __post_init__(self) -> None:
         left_calls = LeftCalls(self.executor, self.store, self.approvals)
         object.__setattr__(self, "left_calls", left_calls)
+        places = self.shared_places or OwnersPlaces(
+            lambda owner: self.limits_of(owner).generating_per_owner
+        )
+        object.__setattr__(self, "places", places)
 
     def sampling(self, owner: str, spec: SessionSpec) -> Sampling:
         """How the turns of an owner's session are generated."""

@@ -52,7 +52,7 @@ async def running_sessions(
         formats: what the model knows beside that; the settings say what is used of it.
         owners: how many share what may be stored.
         supervisor: runs what goes on in the background.
-        places: to generate, by owner.
+        places: to generate, by owner, shared with what else generates on the engine.
 
     Raises:
         ConfigurationError: a tool, the database or the way of calling cannot be used.
@@ -76,7 +76,7 @@ async def running_sessions(
                 supervisor=supervisor or Supervisor(),
                 owner_limits=settings.owner_limits(limits),
                 separates_owners=owners > 1 and not settings.sessions.share_prefixes,
-                places=places or OwnersPlaces(),
+                shared_places=places,
             )
             agents = Agents(work)
             async with _telling(settings.webhook, work):
