@@ -341,7 +341,8 @@ async def test_calls_that_run_while_the_model_writes_need_no_second_place(tmp_pa
     ) as all_agents:
         made = [
             await all_agents.create(
-                OWNER, spec(call("c1", "_looked_up", x=n), keep_open=False, function_calling="async")
+                OWNER,
+                spec(call("c1", "_looked_up", x=n), keep_open=False, function_calling="async"),
             )
             for n in range(4)
         ]
