@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -139,8 +138,7 @@ class Innocent:
                 self._since[name] = last = now
                 text.append(delta)
         if (before := self._texts.setdefault(question, "".join(text))) != "".join(text):
-            same = len(os.path.commonprefix([before, "".join(text)]))
-            print(f"{question} {before!r}, and from {same}: {''.join(text)!r}", file=sys.stderr)
+            print(f"{question} {before!r}; now {''.join(text)!r}", file=sys.stderr)
             raise Wrong("another answer than before")
 
     async def _use_session(self) -> None:

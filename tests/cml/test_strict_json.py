@@ -137,7 +137,7 @@ def test_a_long_text_is_answered(start: str, unit: str) -> None:
 
 
 def test_it_is_said_where_a_text_is_wrong() -> None:
-    with pytest.raises(UnsoundJson, match="at character 7$"):
+    with pytest.raises(UnsoundJson, match=r"at character 7$"):
         read_json("[1, 2, x]")
 
 

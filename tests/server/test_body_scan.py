@@ -72,6 +72,13 @@ def test_it_is_refused_where_it_becomes_too_much() -> None:
         scan.feed(b"1,")
 
 
+def test_lists_and_objects_have_a_number_of_their_own() -> None:
+    most = 10 * MOST_VALUES
+    assert scanned(b"[]" * MOST_VALUES, most_values=most) == "Unicode"
+    assert "values" in scanned(b"[]" * MOST_VALUES + b"{}", most_values=most)
+    assert "values" in scanned(b"{}" * MOST_VALUES + b"[]", most_values=most)
+
+
 def test_texts_have_a_number_of_their_own() -> None:
     assert "values" in scanned(b'"",' * (2 * MOST_VALUES + 1), most_values=10 * MOST_VALUES)
     assert scanned(b'"",' * (2 * MOST_VALUES), most_values=10 * MOST_VALUES) == "Unicode"
