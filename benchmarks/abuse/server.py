@@ -122,6 +122,8 @@ class Server:
             *("--config", str(home / "caesura.toml"), "--host-memory", "64MiB"),
             *("--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", str(128 * 2**20)),
             *("--max-model-len", "4096", "--logits-processors", DICTATED),
+            # Beyond the positions that a model declares, its embeddings are no numbers.
+            *("--hf-overrides", '{"max_position_embeddings": 4096}'),
             # Markers of CML are tokens here and need no parser. This one is for the attackers.
             *("--enable-auto-tool-choice", "--tool-call-parser", "qwen3_coder"),
         ]
@@ -130,7 +132,6 @@ class Server:
         path = os.pathsep.join(map(str, (self.source, _BENCHMARKS, self.folder)))
         return os.environ | {
             "PYTHONPATH": path,
-            "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # its model was trained for half of that
             "HF_HUB_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
         }

@@ -96,3 +96,15 @@ def test_slices_are_the_body() -> None:
     assert b"".join(slices(body)) == body
     assert max(map(len, slices(body))) == SLICE_BYTES
     assert slices(b"") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["\\ud83d\\ude00", "x\\\\\\uDBFF\\uDFFF\\\\", "\\u00e9\\ud83d\\ude00"]
+)
+def test_a_character_of_two_halves_may_be_cut_anywhere(text: str) -> None:
+    body = json.dumps(json.loads(f'"{text}"')).encode()
+    for first, second in itertools.combinations_with_replacement(range(len(body)), 2):
+        assert scanned(body[:first], body[first:second], body[second:]) == "Unicode"
+    half = body.replace(rb"\ude00", b"").replace(rb"\udfff", b"")
+    for cut in range(len(half)):
+        assert scanned(half[:cut], half[cut:]) == "no Unicode"
