@@ -65,6 +65,22 @@ def test_halves_of_characters_in_bytes_are_refused() -> None:
     assert scanned(b'"\xe5', b'\xa4\xa9"') == "Unicode"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\uD800",
+        r"\udfff",
+        r"\uDc00",
+        r"\ud83d\\\\\ude00",
+        r"\\\\\uDBFF",
+        r"\ude00\ud83d",
+        r"\ud83dx\ude00",
+    ],
+)
+def test_halves_are_found_in_any_spelling(text: str) -> None:
+    assert scanned(f'"{text}"'.encode()) == "no Unicode"
+
+
 def test_it_is_refused_where_it_becomes_too_much() -> None:
     scan = BodyScan()
     scan.feed(b'{"a":[' + b"1," * (MOST_VALUES - 2))

@@ -66,6 +66,8 @@ SCHEMAS: dict[str, Any] = {
     "one value": string(const="v" * (MOST_SPELLED + 1)),
     "repetitions": string(pattern="(a|a?){60}b{9999}"),
     "repetitions of repetitions": string(pattern="((a{10}){10}b){10}"),
+    "repetitions repeated": string(pattern="a{40}{40}"),
+    "at most so many": string(pattern="a{0,1001}"),
     "a long pattern": string(pattern="ab" * (MOST_WRITTEN_OUT // 2 + 1)),
     "many patterns": {"anyOf": [{"pattern": "a{200}"}] * (MOST_WRITTEN_OUT // 200 + 1)},
     "properties": {"properties": {f"p{n}": {} for n in range(MOST_PROPERTIES + 1)}},
@@ -154,6 +156,7 @@ def test_limits(name: str, fits: Any, too_much: Any) -> None:
 def test_what_cannot_fit_the_context_is_refused() -> None:
     half = {"role": "user", "content": [{"type": "text", "text": "x" * 41}]}
     assert refusal({"messages": [half, half]}, 100) is None  # with the type and role: 2 x 49
+    assert refusal({"input": "x" * 100, "prompt": ["x" * 100]}, 100) is None
     for body in (
         {"messages": [half, half, {"content": "xxx"}]},
         {"input": "x" * 101},
