@@ -1,6 +1,6 @@
-"""Two runs side by side, as a table and as a chart; and what a busy machine does of it.
+"""Two runs side by side, as a table and as a chart.
 
-python benchmarks/abuse/compare.py BEFORE.json AFTER.json CONTROL.json CHART.png
+python benchmarks/abuse/compare.py BEFORE.json AFTER.json CHART.png
 """
 
 import json
@@ -24,19 +24,17 @@ def compared(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {**report["kinds"], _OVER_ALL: report["over_all"]}
 
 
-def table(before: dict[str, Any], after: dict[str, Any], control: dict[str, Any]) -> str:
+def table(before: dict[str, Any], after: dict[str, Any]) -> str:
     """In Markdown: before → after in each cell."""
     rows = [
-        "| attackers | p99 token gap, times idle | another server attacked | tokens per second, "
-        "share of idle | worst `/health`, s | errors | server lost | memory at most, GiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| attackers | p99 token gap, times idle | tokens per second, share of idle "
+        "| worst `/health`, s | errors | server lost | memory at most, GiB |",
+        "|---|---|---|---|---|---|---|",
     ]
     for kind, later in compared(after).items():
         earlier = compared(before).get(kind)
         pairs = [_cells(each) if each is not None else ["-"] * 6 for each in (earlier, later)]
         cells = [f"{first} → {second}" for first, second in zip(*pairs, strict=True)]
-        alone = compared(control).get(kind)
-        cells.insert(1, _cells(alone)[0] if alone is not None else "-")
         rows.append(f"| {' | '.join([kind, *cells])} |")
     return "\n".join(rows)
 
@@ -90,10 +88,10 @@ def _is_lost(found: dict[str, Any]) -> bool:
 
 def main() -> None:
     """Read both files, draw, and show the table."""
-    *files, file = map(Path, sys.argv[1:])
-    before, after, control = (json.loads(each.read_text()) for each in files)
-    chart(before, after, file)
-    print(table(before, after, control))
+    before, after, file = map(Path, sys.argv[1:])
+    reports = [json.loads(each.read_text()) for each in (before, after)]
+    chart(*reports, file)
+    print(table(*reports))
 
 
 if __name__ == "__main__":
