@@ -27,23 +27,25 @@ def compared(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def table(before: dict[str, Any], after: dict[str, Any]) -> str:
     """In Markdown: before → after in each cell."""
     rows = [
-        "| attackers | p99 token gap, times idle | worst `/health`, s | errors | server lost "
-        "| memory at most, GiB |",
-        "|---|---|---|---|---|---|",
+        "| attackers | p99 token gap, times idle | tokens per second, share of idle "
+        "| worst `/health`, s | errors | server lost | memory at most, GiB |",
+        "|---|---|---|---|---|---|---|",
     ]
     for kind, later in compared(after).items():
         earlier = compared(before).get(kind)
-        pairs = [_cells(each) if each is not None else ["-"] * 5 for each in (earlier, later)]
+        pairs = [_cells(each) if each is not None else ["-"] * 6 for each in (earlier, later)]
         cells = [f"{first} → {second}" for first, second in zip(*pairs, strict=True)]
         rows.append(f"| {' | '.join([kind, *cells])} |")
     return "\n".join(rows)
 
 
 def _cells(found: dict[str, Any]) -> list[str]:
-    under = found["attacked"]
+    under, calm = found["attacked"], found["idle"]
+    speed = under["tokens"] / under["seconds"] / (calm["tokens"] / calm["seconds"])
     health, ratio = under["health_worst_ms"], found["gap_p99_ratio"]
     return [
         "-" if ratio is None else f"{ratio:.1f}",
+        f"{speed:.0%}",
         "-" if health is None else f"{health / 1000:.2g}",
         str(sum(under["errors"].values())),
         ", ".join(under["losses"]) or "no",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -136,7 +137,8 @@ class Innocent:
                     self.noticed.first_tokens.append(now - begun)
                 self._since[name] = last = now
                 text.append(delta)
-        if self._texts.setdefault(question, "".join(text)) != "".join(text):
+        if (before := self._texts.setdefault(question, "".join(text))) != "".join(text):
+            print(f"{question} {before!r}; now {''.join(text)!r}", file=sys.stderr)
             raise Wrong("another answer than before")
 
     async def _use_session(self) -> None:
@@ -150,6 +152,7 @@ class Innocent:
                 elif line.startswith("data: ") and kind == "output.done":
                     said += json.loads(line[6:])["text"]
         if kind != "session.ended" or STOCK not in said:
+            print(f"the session said {said!r}; its last event: {kind}", file=sys.stderr)
             raise Wrong("a session without its tool's result")
         self.noticed.session_seconds.append(time.perf_counter() - begun)
 

@@ -4,7 +4,8 @@
 
 Idle phases and attacks alternate. The attackers run at the lowest priority of the machine, since
 theirs would be others; all else is as in `caesura serve` with API keys: the bundled model, with a
-logits processor that writes what attackers dictate.
+logits processor that writes what attackers dictate. With `--control` they attack a second server
+on the same machine: what the innocent client notices then is that the machine is busy.
 """
 
 import argparse
@@ -18,8 +19,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +48,14 @@ class Run:
     """Phases one after the other.
 
     Args:
-        server: the server, started.
+        server: the innocent client's server, started.
+        attacked: the attackers' server, started: the same one, or for a control another one.
         folder: for files of the attackers.
         seed: of what they draw.
     """
 
-    def __init__(self, server: Server, folder: Path, seed: int) -> None:
-        self._server = server
+    def __init__(self, server: Server, attacked: Server, folder: Path, seed: int) -> None:
+        self._server = attacked
         self._folder = folder
         self._seed = seed
         self._innocent = Innocent(server.url)
@@ -206,19 +209,27 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=ROOT / "src", help="what is served")
     parser.add_argument("--kinds", default=",".join([*KINDS, ALL]), help="which attackers")
     parser.add_argument("--memory-gib", type=float, default=6.0, help="kill the server beyond")
+    parser.add_argument("--sessions", default="", help="settings of [sessions], as TOML")
+    parser.add_argument("--control", action="store_true", help="attack another server")
     options = parser.parse_args()
     kinds = options.kinds.split(",")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as another:
         here, memory = Path(folder), int(options.memory_gib * 2**30)
-        with serving(options.source.resolve(), here, memory) as server:
-            run = Run(server, here, options.seed)
+        served = partial(
+            serving, options.source.resolve(), memory_bytes=memory, sessions=options.sessions
+        )
+        with ExitStack() as servers:
+            server = attacked = servers.enter_context(served(here))
+            if options.control:
+                attacked = servers.enter_context(served(Path(another)))
+            run = Run(server, attacked, here, options.seed)
             try:
                 asyncio.run(run.alternate(kinds, options.seconds))
             finally:  # also of a run that was stopped
                 found = report(run.phases)
                 command = shlex.join(["benchmarks/abuse/run.py", *sys.argv[1:]])
-                served = {"served_commit": commit_of(options.source)}
-                replace_json(options.out, {**Origin(command).entries(), **served, **found})
+                commit = {"served_commit": commit_of(options.source)}
+                replace_json(options.out, {**Origin(command).entries(), **commit, **found})
                 print(table(found), flush=True)
 
 

@@ -22,6 +22,7 @@ STOCK = "7302"
 _BENCHMARKS = Path(__file__).parents[1]
 _CONFIGURATION = """\
 [sessions]
+{sessions}
 function_calling = "async"
 retention_seconds = 30
 sweep_seconds = 5
@@ -36,7 +37,7 @@ type = "http"
 method = "POST"
 url = "http://127.0.0.1:9/search"
 approve = true
-parameters = { properties = { filter = {} } }
+parameters = {{ properties = {{ filter = {{}} }} }}
 
 [tools.ask]
 type = "human"
@@ -71,12 +72,14 @@ class Server:
         source: the folder of its packages, `src` of a checkout.
         folder: where it runs and logs.
         memory_bytes: it is killed when its processes have more.
+        sessions: more settings of `[sessions]`.
         losses: why it was started again, each time.
     """
 
     source: Path
     folder: Path
     memory_bytes: int
+    sessions: str = ""
     losses: list[Loss] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -96,7 +99,7 @@ class Server:
         home = self.folder / str(self._starts)
         home.mkdir()
         self._starts += 1
-        (home / "caesura.toml").write_text(_CONFIGURATION)
+        (home / "caesura.toml").write_text(_CONFIGURATION.format(sessions=self.sessions))
         log = home / "log"
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -119,6 +122,8 @@ class Server:
             *("--config", str(home / "caesura.toml"), "--host-memory", "64MiB"),
             *("--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", str(128 * 2**20)),
             *("--max-model-len", "4096", "--logits-processors", DICTATED),
+            # Beyond the positions that a model declares, its embeddings are no numbers.
+            *("--hf-overrides", '{"max_position_embeddings": 4096}'),
             # Markers of CML are tokens here and need no parser. This one is for the attackers.
             *("--enable-auto-tool-choice", "--tool-call-parser", "qwen3_coder"),
         ]
@@ -127,7 +132,6 @@ class Server:
         path = os.pathsep.join(map(str, (self.source, _BENCHMARKS, self.folder)))
         return os.environ | {
             "PYTHONPATH": path,
-            "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # its model was trained for half of that
             "HF_HUB_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
         }
@@ -184,9 +188,9 @@ class Server:
 
 
 @contextmanager
-def serving(source: Path, folder: Path, memory_bytes: int) -> Iterator[Server]:
+def serving(source: Path, folder: Path, memory_bytes: int, sessions: str = "") -> Iterator[Server]:
     """A started server, stopped in the end."""
-    server = Server(source, folder, memory_bytes)
+    server = Server(source, folder, memory_bytes, sessions)
     server.start()
     try:
         yield server

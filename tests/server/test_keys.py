@@ -262,9 +262,14 @@ def test_keys_of_a_file_and_of_the_command_line_are_asked_for_together(tmp_path:
 
 
 def test_limits_of_keys_are_their_owners(tmp_path: Path) -> None:
-    said = settings(key_table("anna", "key a") + "open_sessions = 2\nmax_tokens = 9\n", tmp_path)
+    own = "open_sessions = 2\nmax_tokens = 9\ngenerating = 3\n"
+    said = settings(key_table("anna", "key a") + own, tmp_path)
     (limits,) = said.owner_limits(Limits(max_turns=7)).values()
-    assert limits == Limits(open_sessions_per_owner=2, max_tokens=9, max_turns=7)
+    expected = Limits(open_sessions_per_owner=2, max_tokens=9, generating_per_owner=3, max_turns=7)
+    assert limits == expected
+    assert (said.generating_of("anna"), said.generating_of("other")) == (3, None)
+    said = settings(key_table("anna", "a") + "[sessions]\ngenerating_per_owner = 5\n", tmp_path)
+    assert (said.generating_of("anna"), said.generating_of("other")) == (5, 5)
 
 
 @pytest.mark.parametrize(

@@ -284,3 +284,72 @@ async def test_owners_share_contexts_only_if_they_may(
             await until(agent, EventType.OUTPUT)
         await all_agents.stop()
     assert salts == ([OWNER, OTHER] if separates else [None, None])
+
+
+async def test_answers_beyond_an_owners_places_wait_and_other_owners_do_not(
+    tmp_path: Path,
+) -> None:
+    gate = asyncio.Event()
+
+    async def paced(transcript: object) -> None:
+        await gate.wait()
+
+    engine = FakeEngine(END, model)
+    engine.pace = paced
+    async with agents(tmp_path / "db", engine=engine, generating_per_owner=2) as all_agents:
+        made = [await all_agents.create(OWNER, spec(f"{n}", keep_open=False)) for n in range(5)]
+        other = await all_agents.create(OTHER, spec("other", keep_open=False))
+        begun = {made[0].id, made[1].id, other.id}
+        await eventually(lambda: len(engine.streams) >= 3)
+        for agent in made:  # each has come to its first turn
+            await until(agent, EventType.PHASE)
+        assert set(engine.streams) == begun
+        await made[2].cancel()  # it waits for a place
+        assert (await events(made[2]))[-1].data["ending"] == SessionEnding.CANCELLED
+        gate.set()
+        for agent in (*made[:2], *made[3:], other):
+            told = await events(agent)
+            assert told[-1].data["ending"] == SessionEnding.COMPLETED
+        assert set(engine.streams) == begun | {made[3].id, made[4].id}
+
+
+async def test_a_session_that_waits_for_its_tool_takes_no_place(tmp_path: Path) -> None:
+    running, gate = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> str:
+        """Wait."""
+        running.set()
+        await gate.wait()
+        return "came"
+
+    async with agents(tmp_path / "db", tool(wait), generating_per_owner=1) as all_agents:
+        calling = await all_agents.create(OWNER, spec("<<wait {}>>\nend", keep_open=False))
+        await running.wait()
+        second = await all_agents.create(OWNER, spec("hello", keep_open=False))
+        assert (await events(second))[-1].data["ending"] == SessionEnding.COMPLETED
+        gate.set()
+        assert (await events(calling))[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def test_calls_that_run_while_the_model_writes_need_no_second_place(tmp_path: Path) -> None:
+    async with agents(
+        tmp_path / "db",
+        tool(_looked_up),
+        engine=planned_engine(),
+        formats=FORMATS,
+        generating_per_owner=1,
+    ) as all_agents:
+        made = [
+            await all_agents.create(
+                OWNER,
+                spec(call("c1", "_looked_up", x=n), keep_open=False, function_calling="async"),
+            )
+            for n in range(4)
+        ]
+        for agent in made:
+            assert (await events(agent))[-1].data["ending"] == SessionEnding.COMPLETED
+
+
+async def _looked_up(x: int) -> str:
+    """Look something up."""
+    return f"found {x}"

@@ -299,3 +299,25 @@ async def test_a_server_that_refuses_the_token_cannot_be_used(tmp_path: Path) ->
         with pytest.raises(ConfigurationError, match=r"toml:1: mcp.web: the server cannot"):
             async with workbench(tmp_path, settings, {"TOKEN": "wrong"}):
                 pass
+
+
+@pytest.mark.parametrize("where", ["process", "events", "json"])
+async def test_a_message_that_is_too_long_fails_its_call_and_no_other(
+    tmp_path: Path, where: str
+) -> None:
+    limit = "max_message_bytes = 65536\n"
+    async with AsyncExitStack() as stack:
+        if where == "process":
+            prefix, text = "local", PROCESS + limit
+        else:
+            server: MCPServer = runpy.run_path(str(PROGRAM))["server"]
+            app = server.streamable_http_app(json_response=where == "json")
+            address = await stack.enter_async_context(served(app))
+            prefix, text = "web", f'[mcp.web]\nurl = "{address}/mcp"\n{limit}'
+        bench = await stack.enter_async_context(workbench(tmp_path, text))
+        slow = asyncio.create_task(bench.run(f"{prefix}_slow"))
+        too_long = await bench.run(f"{prefix}_huge", '{"size": 200000}')
+        assert too_long.ending is CallEnding.FAILED
+        assert "65536" in too_long.content
+        assert (await bench.run(f"{prefix}_huge", '{"size": 10000}')).ending is CallEnding.SUCCEEDED
+        assert (await slow).content == "done"

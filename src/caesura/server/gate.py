@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from caesura.server.access import CALLER, Access, serving_caller
+from caesura.server.body_guard import BodyGuard
 from caesura.server.errors import ApiError, error_response
 
 # vLLM's guards paths under /v1 only, and knows no names of keys.
@@ -65,11 +66,11 @@ def close_gate(app: FastAPI, access: Access) -> None:
     """Put the gate into an application that has served nothing yet."""
     chain = app.user_middleware  # outermost first
     names = [getattr(each.cls, "__name__", "") for each in chain]
-    gate = Middleware(Gate, access=access)
+    gate = [Middleware(Gate, access=access), Middleware(BodyGuard)]
     if _REPLACED in names:
-        chain[names.index(_REPLACED)] = gate
-    elif CORSMiddleware.__name__ in names:
-        chain.insert(names.index(CORSMiddleware.__name__), gate)
+        at = names.index(_REPLACED)
+        chain[at : at + 1] = gate
     else:
-        chain.insert(0, gate)
+        at = names.index(CORSMiddleware.__name__) if CORSMiddleware.__name__ in names else 0
+        chain[at:at] = gate
     app.middleware_stack = None  # vLLM may have built it already; it is built again when called

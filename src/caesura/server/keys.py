@@ -21,6 +21,7 @@ _SCHEME = "sha256:"
 _LIMITS = {
     "open_sessions_per_owner": "open_sessions",
     "sessions_per_minute": "sessions_per_minute",
+    "generating_per_owner": "generating",
     "owner_bytes": "owner_size",
     "waiting_messages": "waiting_messages",
     "calls_per_turn": "calls_per_turn",
@@ -74,6 +75,9 @@ class KeySection(BaseModel):
         default=None, ge=1, description="`calls_per_turn` of its owner's sessions."
     )
     streams: int | None = Field(default=None, ge=1, description="Its owner's `streams_per_owner`.")
+    generating: int | None = Field(
+        default=None, ge=1, description="Its owner's `generating_per_owner`."
+    )
     max_tokens: int | None = Field(
         default=None, ge=1, description="Highest `max_tokens` of its owner's sessions."
     )

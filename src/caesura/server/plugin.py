@@ -22,6 +22,7 @@ from caesura.server.owners import Owners
 from caesura.server.parts import Part, Parts
 from caesura.server.sessions.vllm_sessions import ServerSessions
 from caesura.server.settings import server_configuration
+from caesura.session.places import OwnersPlaces
 from caesura.session.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class CaesuraPlugin:
         state.caesura_access = access = Access.of_server(args, config.allowed_hosts, settings.keys)
         state.caesura_supervisor = Supervisor()
         state.caesura_owners = Owners(access.has_keys)
+        state.caesura_places = OwnersPlaces(settings.generating_of)
         access.require_operators(settings)
         if not access.has_keys:
             has_tools = bool(settings.tools or settings.mcp)

@@ -60,6 +60,14 @@ class SessionsSection(_Section):
         ge=1,
         description="Event streams that one API key reads at the same time, at most.",
     )
+    generating_per_owner: int | None = Field(
+        default=None,
+        ge=1,
+        description="Answers that are generated for one API key at the same time, at most, those "
+        "of vLLM's routes among them. Others wait for their turn, and no other key waits for them. "
+        "Each step of the engine takes longer with each of them, for everybody. By default any "
+        "number.",
+    )
     max_tokens: int | None = Field(
         default=None, ge=1, description="Highest `max_tokens` of a session; by default any."
     )
@@ -131,6 +139,7 @@ class SessionsSection(_Section):
             waiting_messages=self.waiting_messages,
             calls_per_turn=self.calls_per_turn,
             streams_per_owner=self.streams_per_owner,
+            generating_per_owner=self.generating_per_owner,
             max_tokens=self.max_tokens,
             max_turns=self.max_turns,
             metadata_bytes=self.metadata_size,
@@ -151,6 +160,12 @@ class ServerSection(_Section):
         ge=1024,
         description="Larger requests of sessions, and those that name tools of the server, are "
         'refused with status 413. Bytes, or a size such as `"16MiB"`.',
+    )
+    request_limit: Size = Field(
+        default=64 * 2**20,
+        ge=1024,
+        description="Larger requests to any route are refused with status 413. Bytes, or a size "
+        'such as `"64MiB"`.',
     )
     tools_in_openai_routes: bool = Field(
         default=True,
@@ -236,6 +251,11 @@ class ServerSettings(Settings):
     def owner_limits(self, limits: Limits) -> dict[str, Limits]:
         """The limits of owners whose keys set their own."""
         return {key.owner or name: key.limited(limits) for name, key in self.keys.items()}
+
+    def generating_of(self, owner: str) -> int | None:
+        """How many answers are generated for an owner at the same time; None for any number."""
+        limits = self.sessions.limits()
+        return self.owner_limits(limits).get(owner, limits).generating_per_owner
 
 
 def server_configuration(file: Path | None) -> Configuration[ServerSettings]:

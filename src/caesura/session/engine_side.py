@@ -58,7 +58,7 @@ class EngineSide:
             labels = await self._work.store.labels(self._record.id)
             calls = [r for r in self._calls.records if r.call.id not in self._calls.unread]
             self.session = CallingSession(
-                self._work.engine,
+                self._work.engine_of(self._record.owner),
                 self._format,
                 Checkpoint(transcript, course, [call_of(record) for record in calls], labels),
                 sampling,

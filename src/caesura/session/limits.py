@@ -19,6 +19,7 @@ class Limits:
         waiting_messages: messages of a session that wait for their place.
         calls_per_turn: calls of one turn, or of an asynchronous session that are pending.
         streams_per_owner: streams of events that one owner reads at the same time.
+        generating_per_owner: answers that are generated at the same time; None for any number.
         max_tokens: highest `SessionSpec.max_tokens`; None for any.
         max_turns: highest `SessionSpec.max_turns`.
         metadata_bytes: keys and values of a session's metadata.
@@ -33,6 +34,7 @@ class Limits:
     waiting_messages: int = 100
     calls_per_turn: int = 64
     streams_per_owner: int = 200
+    generating_per_owner: int | None = None
     max_tokens: int | None = None
     max_turns: int = 1000
     metadata_bytes: int = 16 * 2**10

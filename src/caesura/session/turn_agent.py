@@ -92,7 +92,10 @@ class TurnAgent(Agent):
         if session is None or session.state is SessionState.CLOSED:
             sampling = self._work.sampling(self.owner, self.spec)
             session = await Session.open(
-                self._work.engine, self._transcript, sampling, session_id=self.id
+                self._work.engine_of(self.owner),
+                self._transcript,
+                sampling,
+                session_id=self.id,
             )
             self._session = session
         return session

@@ -9,6 +9,7 @@ from caesura.session.calling import Durations
 from caesura.session.dialogue import Dialogue
 from caesura.session.left_calls import LeftCalls
 from caesura.session.limits import Limits
+from caesura.session.places import OwnersPlaces, PlacedEngine
 from caesura.session.protocol import Sampling, TokenEngine
 from caesura.session.records import SessionSpec
 from caesura.session.store import Store
@@ -32,6 +33,8 @@ class Workplace:
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.
         supervisor: runs what goes on in the background.
+        shared_places: those of what else generates on the engine; None if nothing does.
+        places: to generate, by owner.
         separates_owners: sessions of different owners share no contexts: how much of one is found
             would tell others what it says.
     """
@@ -48,15 +51,25 @@ class Workplace:
     durations: dict[str, Durations] = field(default_factory=dict)
     supervisor: Supervisor = field(default_factory=Supervisor)
     separates_owners: bool = False
+    shared_places: OwnersPlaces | None = None
+    places: OwnersPlaces = field(init=False)
 
     def __post_init__(self) -> None:
         left_calls = LeftCalls(self.executor, self.store, self.approvals)
         object.__setattr__(self, "left_calls", left_calls)
+        places = self.shared_places or OwnersPlaces(
+            lambda owner: self.limits_of(owner).generating_per_owner
+        )
+        object.__setattr__(self, "places", places)
 
     def sampling(self, owner: str, spec: SessionSpec) -> Sampling:
         """How the turns of an owner's session are generated."""
         salt = owner if self.separates_owners else None
         return replace(spec.sampling(), salt=salt)
+
+    def engine_of(self, owner: str) -> TokenEngine:
+        """The engine for an owner's sessions."""
+        return PlacedEngine(self.engine, self.places.of(owner))
 
     def limits_of(self, owner: str) -> Limits:
         """The limits of an owner's sessions."""

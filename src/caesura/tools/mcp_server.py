@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import shutil
+import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -15,13 +18,14 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.dispatcher import ProgressFnT
 from pydantic import JsonValue
 
+from caesura.tools import mcp_relay
 from caesura.tools.context import CallContext
 from caesura.tools.failure import AttemptFailed
 from caesura.tools.foreign_log import log_foreign, logged_stream
 from caesura.tools.mcp_elicitation import Elicitation
 from caesura.tools.mcp_endpoint import McpEndpoint
 from caesura.tools.mcp_tools import McpTools, Names
-from caesura.tools.mcp_transport import watched
+from caesura.tools.mcp_transport import limit_message, watched
 from caesura.tools.settings import CommonSettings, McpServerSettings
 
 if TYPE_CHECKING:  # the SDK does not export this name
@@ -227,9 +231,12 @@ class McpServer:
         settings = self._settings
         if settings.command is not None:
             env = {name: value.get_secret_value() for name, value in settings.env.items()}
+            if shutil.which(settings.command) is None:  # the relay would start without it
+                raise FileNotFoundError(f"there is no program {settings.command}")
+            relay = ["-I", mcp_relay.__file__, str(settings.max_message_bytes)]
             parameters = StdioServerParameters(
-                command=settings.command,
-                args=settings.args,
+                command=sys.executable,
+                args=[*relay, settings.command, *settings.args],
                 env=env,
                 encoding_error_handler="replace",
             )
@@ -240,9 +247,17 @@ class McpServer:
             headers = {key: value.get_secret_value() for key, value in settings.headers.items()}
             # No limit on reading: calls have their own.
             timeout = httpx2.Timeout(settings.connect_timeout_seconds, read=None)
+            limit = partial(limit_message, most_bytes=settings.max_message_bytes)
+            hooks: dict[str, list[Callable[..., Any]]] = {"response": [limit]}
             async with (
-                httpx2.AsyncClient(headers=headers, timeout=timeout) as http_client,
-                streamable_http_client(settings.url or "", http_client=http_client) as streams,
+                httpx2.AsyncClient(
+                    headers=headers, timeout=timeout, event_hooks=hooks
+                ) as http_client,
+                streamable_http_client(
+                    settings.url or "",
+                    http_client=http_client,
+                    max_sse_event_size=settings.max_message_bytes,
+                ) as streams,
             ):
                 yield streams
 

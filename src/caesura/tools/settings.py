@@ -282,6 +282,11 @@ class McpServerSettings(CallSettings):
         gt=0,
         description="Longest time to connect; also how long a call waits for a lost server.",
     )
+    max_message_bytes: int = Field(
+        default=4 * 2**20,
+        ge=1024,
+        description="Longest message that is taken from it. A call whose answer is longer fails.",
+    )
     max_concurrency: int | None = Field(
         default=None,
         ge=1,

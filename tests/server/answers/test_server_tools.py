@@ -6,7 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from caesura.server.bodies import MOST_VALUES, ON_LOOP_BYTES
+from caesura.server.bodies import ON_LOOP_BYTES
+from caesura.server.body_scan import MOST_VALUES
 from caesura.server.settings import ServerSection
 from server.served import JSON, application, served
 
@@ -15,28 +16,28 @@ async def test_no_more_is_received_than_shows_that_a_body_is_too_large() -> None
     received = []
 
     async def parts() -> AsyncIterator[bytes]:
-        for part in (b'{"caesu', b'ra" ', b': {"tools": "all"}, "x": "', b"x" * limit, b'"}'):
+        for part in (b'{"x": "', b"x" * (limit // 2), b"x" * (limit // 2), b"x", b'"}'):
             received.append(part)
             yield part
 
-    limit = ServerSection().body_limit
+    limit = ServerSection().request_limit
     untouched: list[bytes] = []
     transport = httpx.ASGITransport(application(None, untouched))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post("/v1/responses", content=parts(), headers=JSON)
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "body_too_large"
-    assert len(received) == 4
+    assert len(received) == 3
     assert not untouched
 
 
-async def test_a_body_beyond_the_limit_is_never_parsed(tmp_path: Path) -> None:
-    # Not JSON: whoever parsed it would find no field in it, and pass it on.
-    content = b"[" * 2048 + b'"caesura": {"tools": "all"}'
+async def test_a_body_with_tools_of_the_server_has_a_limit_of_its_own(tmp_path: Path) -> None:
     async with served(tmp_path / "db", body_limit=1024) as server:
-        answer = await server.client.post("/v1/chat/completions", content=content, headers=JSON)
-        assert answer.status_code == 413
-        assert not server.untouched
+        for field, expected in ((b"caesura", 413), (b"others", 200)):
+            content = b'{"%s": {"tools": "all"}, "x": "%s"}' % (field, b"x" * 1024)
+            answer = await server.client.post("/v1/chat/completions", content=content, headers=JSON)
+            assert answer.status_code == expected
+        assert server.untouched == [content]
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/completions"])

@@ -1,5 +1,7 @@
 """The engine as requests see it: contexts of one owner are found by no other."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +12,15 @@ from starlette.datastructures import State
 from vllm.lora.request import LoRARequest
 
 from caesura.server.access import Access, Caller, current_caller, serving_caller
-from caesura.server.clients.vllm_engine import FreshAdapters, SeparatedEngine
+from caesura.server.clients.vllm_engine import (
+    FreshAdapters,
+    PlacedEngineClient,
+    SeparatedEngine,
+)
 from caesura.server.clients.vllm_serving import put_before_all
 from caesura.server.gate import close_gate
 from caesura.server.owners import Owners
+from caesura.session.places import OwnersPlaces
 from server.served import known
 
 
@@ -75,11 +82,77 @@ def test_it_stands_before_all_that_vllm_serves() -> None:
     state.serving_tokens = SimpleNamespace(engine_client=noted)
     state.another = SimpleNamespace(engine_client=other)
     state.nothing = None
-    separated = put_before_all(noted, SeparatedEngine(noted), state)
+    separated = put_before_all(SeparatedEngine(noted), noted, state)
     assert state.engine_client is separated
     assert state.openai_serving_completion.engine_client is separated
     assert state.serving_tokens.engine_client is separated
     assert state.another.engine_client is other
+
+
+class Generating:
+    """An engine client whose requests go on until they are let go."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.let_go = asyncio.Event()
+
+    async def generate(self, prompt: str, params: Any, request_id: str) -> AsyncIterator[str]:
+        self.begun.append(prompt)
+        try:
+            yield f"{prompt} {request_id}"
+            await self.let_go.wait()
+            yield "end"
+        finally:
+            self.ended.append(prompt)
+
+
+def asking(engine: Any, owner: str | None, prompt: str, n: int = 1) -> asyncio.Task[list[str]]:
+    async def ask() -> list[str]:
+        outputs = engine.generate(prompt, SimpleNamespace(n=n), "id")
+        return [output async for output in outputs]
+
+    if owner is None:
+        return asyncio.create_task(ask())
+    with serving_caller(Caller(owner)):
+        return asyncio.create_task(ask())
+
+
+async def let_others_run() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_requests_beyond_an_owners_places_wait_and_others_do_not() -> None:
+    vllm = Generating()
+    engine = PlacedEngineClient(vllm, OwnersPlaces({"anna": 2}.get))
+    tasks = [asking(engine, "anna", prompt) for prompt in "abc"]
+    tasks += [asking(engine, "bert", "d"), asking(engine, None, "e")]
+    await let_others_run()
+    assert vllm.begun == ["a", "b", "d", "e"]
+    tasks[0].cancel()  # its client has gone
+    await let_others_run()
+    assert vllm.ended == ["a"]
+    assert vllm.begun == ["a", "b", "d", "e", "c"]
+    vllm.let_go.set()
+    assert await tasks[2] == ["c id", "end"]
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_request_for_several_sequences_takes_as_many_places() -> None:
+    vllm = Generating()
+    engine = PlacedEngineClient(vllm, OwnersPlaces({"anna": 3}.get))
+    tasks = [asking(engine, "anna", "a", n=2), asking(engine, "anna", "b", n=2)]
+    await let_others_run()
+    assert vllm.begun == ["a"]
+    tasks[1].cancel()  # while it waits
+    tasks += [asking(engine, "anna", "c")]
+    await let_others_run()
+    assert vllm.begun == ["a", "c"]
+    vllm.let_go.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asking(engine, "anna", "d", n=100)
+    assert vllm.begun == ["a", "c", "d"]
 
 
 @pytest.mark.parametrize("keys", [(), ("anna",)])

@@ -87,7 +87,7 @@ async def test_data_that_nobody_could_read_again_are_refused(
         headers = {"Content-Type": "application/json"}
         refused = await server.client.post(path, content=answer, headers=headers)
         assert refused.status_code == 400, refused.text
-        assert refused.json()["error"]["param"] == "content"
+        assert refused.json()["error"]["param"].startswith("content")
         assert (await server.client.get(path)).json()["state"] == "waiting"
 
 

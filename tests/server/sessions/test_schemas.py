@@ -126,7 +126,7 @@ async def test_messages_are_taken_in_all_spellings_of_the_same(tmp_path: Path, r
         ([{"role": "user", "content": [{"type": "image_url"}]}], "messages.0.content.0"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages.0.content.0.text"),
         ([{"role": "user", "content": "\ud800"}], "messages.0.content"),
-        ([USER | {"own": ["\ud800"]}], "messages"),
+        ([USER | {"own": ["\ud800"]}], "messages.0.own.0"),
         ([USER | {"tool_calls": [CALL]}], "messages.0"),
         (
             [{"role": "assistant", "tool_calls": [{"id": "c"}]}],

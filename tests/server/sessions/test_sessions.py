@@ -216,7 +216,7 @@ async def test_without_keys_everybody_is_one_owner(tmp_path: Path) -> None:
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user"}]}, "messages.0"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages.0.content"),
-        ({"messages": [{"role": "user", "content": "x", "extra": "\ud800"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": "x", "extra": "\ud800"}]}, "messages.0.extra"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 10**30}, "max_tokens"),
         ({"seed": 10**30}, "seed"),

@@ -1,4 +1,4 @@
-"""Finds requests whose tools the server runs; all others pass, unless they take long to read."""
+"""Finds requests whose tools the server runs; all others pass."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from caesura.server.access import owner_of
 from caesura.server.answers.chat import create_chat_completion
 from caesura.server.answers.responses import StoredResponse, create_response
-from caesura.server.bodies import BodyLimits, read_body, require_light
+from caesura.server.bodies import BodyLimits, read_body
 from caesura.server.errors import ApiError, error_response
 from caesura.server.sessions.event_stream import EventStreamResponse
 from caesura.server.sessions.service import Service, service_of
@@ -25,12 +25,8 @@ HANDLERS: dict[str, Handler] = {
     "/v1/chat/completions": create_chat_completion,
     "/v1/responses": create_response,
 }
-# Routes of vLLM that read such bodies, too.
-_ALSO_CHECKED = frozenset({"/v1/completions", "/v1/messages"})
 _STORED = re.compile(r"/v1/responses/resp_(?P<hex>[0-9a-f]{32})(?P<cancel>/cancel)?")
-# The field in raw JSON. Its longest match bounds what must be kept of one part for the next.
-_FIELD = re.compile(rb'"caesura"\s{0,32}:')
-_LONGEST_FIELD_BYTES = len(b'"caesura":') + 32
+_FIELD = re.compile(rb'"caesura"\s{0,32}:')  # in raw JSON
 _OFF = ApiError(
     403,
     "server-run tools are turned off here (server.tools_in_openai_routes); use /v1/sessions",
@@ -55,30 +51,23 @@ class ServerTools:
             await self._app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["method"] == "POST" and (path in HANDLERS or path in _ALSO_CHECKED):
-            await self._create(HANDLERS.get(path), scope, receive, send)
+        if scope["method"] == "POST" and path in HANDLERS:
+            await self._create(HANDLERS[path], scope, receive, send)
         elif (stored := _STORED.fullmatch(path)) is not None:
             await self._stored(stored, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _create(
-        self, handler: Handler | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _create(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        limits = _limits(request)
+        whole = await receive()  # the guard hands it on in one
         try:
-            body, gone = await _body(receive, limits)
-            asked = None
-            if gone is None and handler is not None:
-                asked = await _asked(body, limits)
-            if gone is None and asked is None:
-                await require_light(body)
+            asked = await _asked(whole.get("body", b""), _limits(request))
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
-        if asked is None or handler is None:
-            await self._app(scope, _again(body, gone, receive), send)
+        if asked is None:
+            await self._app(scope, _first(whole, receive), send)
             return
         try:
             service = service_of(request)
@@ -152,40 +141,12 @@ def _limits(request: Request) -> BodyLimits:
     return BodyLimits(ServerSection().body_limit)
 
 
-async def _body(receive: Receive, limits: BodyLimits) -> tuple[bytes, Message | None]:
-    """The whole body; or what came of it and the message that it ended with instead.
-
-    Raises:
-        ApiError: it has our field and is beyond the limit; the rest is not received. Bodies
-            without the field may have any size: they are vLLM's.
-    """
-    parts: list[bytes] = []
-    size_bytes, has_field, end = 0, False, b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b"".join(parts), message
-        part = message.get("body", b"")
-        parts.append(part)
-        size_bytes += len(part)
-        has_field = has_field or _FIELD.search(end + part) is not None
-        end = (end + part)[-_LONGEST_FIELD_BYTES:]
-        if has_field:
-            limits.require_size(size_bytes)
-        if not message.get("more_body", False):
-            return b"".join(parts), None
-
-
-def _again(body: bytes, gone: Message | None, receive: Receive) -> Receive:
-    """Gives what was received once more, and then what follows."""
-    messages: list[Message] = [
-        {"type": "http.request", "body": body, "more_body": gone is not None}
-    ]
-    if gone is not None:
-        messages.append(gone)
+def _first(message: Message, receive: Receive) -> Receive:
+    """Gives a message once more, and then what follows."""
+    messages = [message]
 
     async def receive_again() -> Message:
-        return messages.pop(0) if messages else await receive()
+        return messages.pop() if messages else await receive()
 
     return receive_again
 

@@ -1,8 +1,9 @@
 """vLLM's engine client as the client routes see it: what it computes is noted down."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from vllm.engine.protocol import EngineClient
@@ -14,6 +15,7 @@ from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
 from caesura.server.access import current_caller
 from caesura.server.clients.homes import home
 from caesura.server.clients.turns import ClientTurn, current_turn
+from caesura.session.places import OwnersPlaces, Places
 from caesura.session.returns import ContextReturn
 
 
@@ -43,6 +45,35 @@ class SeparatedEngine(_WrappedEngine):
             salt = caller.owner if given is None else json.dumps([caller.owner, given])
             prompt = {**prompt, "cache_salt": salt}
         return self._engine.generate(prompt, *arguments, **options)
+
+
+class PlacedEngineClient(_WrappedEngine):
+    """vLLM's engine client; what it generates for an owner has places (`caesura.session.places`).
+
+    Args:
+        engine_client: vLLM's.
+        places: of all owners.
+    """
+
+    def __init__(self, engine_client: EngineClient, places: OwnersPlaces) -> None:
+        super().__init__(engine_client)
+        self._places = places
+
+    def generate(self, prompt: Any, sampling_params: Any, *arguments: Any, **options: Any) -> Any:
+        """As vLLM's; begins once there are as many places as sequences are asked for."""
+        caller = current_caller()
+        outputs = partial(self._engine.generate, prompt, sampling_params, *arguments, **options)
+        if caller is None:
+            return outputs()
+        return _placed(outputs, self._places.of(caller.owner), getattr(sampling_params, "n", 1))
+
+
+async def _placed(
+    outputs: Callable[[], AsyncGenerator[Any, None]], places: Places, sequences: int
+) -> AsyncIterator[Any]:
+    async with places.ask(sequences), aclosing(outputs()) as each:
+        async for output in each:
+            yield output
 
 
 class FreshAdapters(_WrappedEngine):

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from starlette.datastructures import State
@@ -20,8 +20,15 @@ from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.streams import ChatStream
 from caesura.server.clients.transcripts import Transcripts
 from caesura.server.clients.turns import current_turn, remember
-from caesura.server.clients.vllm_engine import FreshAdapters, ObservedEngine, SeparatedEngine
+from caesura.server.clients.vllm_engine import (
+    FreshAdapters,
+    ObservedEngine,
+    PlacedEngineClient,
+    SeparatedEngine,
+)
 from caesura.server.clients.vllm_rendering import continuing_renderer
+
+Engine = TypeVar("Engine")
 
 
 class ClientTurns:
@@ -48,9 +55,11 @@ class ClientTurns:
         transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
         renderer = continuing_renderer(state.online_renderer, transcripts)
         if getattr(args, "enable_lora", False):
-            engine_client = put_before_all(engine_client, FreshAdapters(engine_client), state)
+            engine_client = put_before_all(FreshAdapters(engine_client), engine_client, state)
         if state.caesura_access.owners > 1 and not state.caesura_settings.sessions.share_prefixes:
-            engine_client = put_before_all(engine_client, SeparatedEngine(engine_client), state)
+            engine_client = put_before_all(SeparatedEngine(engine_client), engine_client, state)
+        placed = PlacedEngineClient(engine_client, state.caesura_places)
+        engine_client = put_before_all(placed, engine_client, state)
         engine = ObservedEngine(engine_client, engines)
         chats = (state.openai_serving_chat, state.anthropic_serving_messages)
         for serving in (*chats, state.openai_serving_responses):
@@ -62,14 +71,14 @@ class ClientTurns:
         yield
 
 
-def put_before_all(engine_client: Any, before: Any, state: State) -> Any:
-    """Put an engine client before another, wherever vLLM serves by that; the one given."""
+def put_before_all(client: Engine, engine_client: Any, state: State) -> Engine:
+    """Put an engine client before another one, for all that vLLM serves with that."""
     for name, serving in vars(state)["_state"].items():
         if serving is engine_client:
-            setattr(state, name, before)
+            setattr(state, name, client)
         elif getattr(serving, "engine_client", None) is engine_client:
-            serving.engine_client = before
-    return before
+            serving.engine_client = client
+    return client
 
 
 def _observe_chat(serving: Any, transcripts: Transcripts) -> None:

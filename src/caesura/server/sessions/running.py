@@ -17,6 +17,7 @@ from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
 from caesura.session.dialogue import Dialogue
 from caesura.session.errors import StoreUnavailable
+from caesura.session.places import OwnersPlaces
 from caesura.session.protocol import TokenEngine
 from caesura.session.records import SessionSpec
 from caesura.session.store import Store
@@ -37,6 +38,7 @@ async def running_sessions(
     formats: CallFormats | None = None,
     owners: int = 1,
     supervisor: Supervisor | None = None,
+    places: OwnersPlaces | None = None,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -50,6 +52,7 @@ async def running_sessions(
         formats: what the model knows beside that; the settings say what is used of it.
         owners: how many share what may be stored.
         supervisor: runs what goes on in the background.
+        places: to generate, by owner, shared with what else generates on the engine.
 
     Raises:
         ConfigurationError: a tool, the database or the way of calling cannot be used.
@@ -73,6 +76,7 @@ async def running_sessions(
                 supervisor=supervisor or Supervisor(),
                 owner_limits=settings.owner_limits(limits),
                 separates_owners=owners > 1 and not settings.sessions.share_prefixes,
+                shared_places=places,
             )
             agents = Agents(work)
             async with _telling(settings.webhook, work):

@@ -65,6 +65,7 @@ class ServerSessions:
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
                         supervisor=state.caesura_supervisor,
                         owners=state.caesura_access.owners,
+                        places=state.caesura_places,
                     )
                 )
             except ConfigurationError as error:
