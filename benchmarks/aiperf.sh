@@ -11,7 +11,8 @@ for server in "$@"; do
     case $name in *-ids) ids=true ;; esac
     AIPERF_HTTP_X_SESSION_ID_FROM_CORRELATION_ID=$ids "${AIPERF:-aiperf}" profile \
         --url "$url" --model "${MODEL:-bench}" --tokenizer "$tokenizer" --endpoint-type chat \
-        --streaming --custom-dataset-type weka_trace --input-file "$traces" --fixed-schedule \
+        --streaming --custom-dataset-type weka_trace --input-file "$traces" \
+        --concurrency "${CONCURRENCY:-4}" --request-count "${REQUESTS:-48}" \
         --use-server-token-count --extra-inputs ignore_eos:true \
         --artifact-dir "$out/$name" --ui none ${AIPERF_OPTIONS:-}
 done

@@ -31,8 +31,14 @@ def shrunk(trace: dict[str, Any], divide: int, requests: int, max_tokens: int) -
         blocks = request["hash_ids"][divide - 1 :: divide][: length // trace["block_size"]]
         output = max(2, request["out"] // divide)
         small.append(request | {"t": seconds, "in": length, "out": output, "hash_ids": blocks})
-    tools = {name: trace[name] // divide for name in ("tool_tokens", "system_tokens")}
-    return trace | tools | {"requests": small}
+    # What all requests begin with has to be whole blocks of each of them.
+    room = trace["block_size"] * min((len(r["hash_ids"]) for r in small), default=0)
+    system = min(trace["system_tokens"] // divide, room)
+    prefix = {
+        "system_tokens": system,
+        "tool_tokens": min(trace["tool_tokens"] // divide, room - system),
+    }
+    return trace | prefix | {"requests": small}
 
 
 def main() -> None:
