@@ -23,7 +23,7 @@ export UV_TORCH_BACKEND ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz abuse lint format lock clean
+.PHONY: help install demo test fuzz mutants abuse lint format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -49,6 +49,9 @@ test: install ## run the tests
 fuzz: install ## draw other random cases until FUZZ_SECONDS=600 are over (FUZZ_SEED=1 FUZZ_TESTS=tests/cml)
 	@$(VENV_PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS) \
 	  $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(FUZZ_TESTS)
+
+mutants: install ## make decisions wrong, one at a time, and see that a quick test notices each
+	@$(VENV_PYTHON) tests/mutants/run.py $(MUTANTS)
 
 abuse: install ## an innocent client beside attackers of each class, for ABUSE_SECONDS=600 (ABUSE_OUT=out/abuse.json)
 	@$(VENV_PYTHON) benchmarks/abuse/run.py $(ABUSE_OUT) --seconds $(ABUSE_SECONDS)

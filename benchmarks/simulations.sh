@@ -34,3 +34,4 @@ w1 ablation_infercept_no_host --link 25GB/s --host-memory 0 --rates 5,7 --polici
 w1 ablation_infercept --link 25GB/s --host-memory 100GB --rates 5,7 --policies infercept \
     --policy-option forget_discarded=1
 w1 w1_shared --shared-prefix 500 --link 25GB/s --host-memory 0 --rates 12 --policies stock,min-waste,infinite
+sh "$(dirname "$0")/figure2.sh" "$mix" "$out"

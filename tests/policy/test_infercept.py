@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,9 @@ from caesura.policy import (
     Keep,
     Load,
     Memory,
+    Service,
     Snapshot,
+    Turn,
     make_policy,
 )
 from caesura.policy.infercept import LOAD_TOLERANCE, InferCept
@@ -42,7 +45,9 @@ def engine(
     load: Load = LOAD,
     policy: InferCept | None = None,
 ) -> FakeEngine:
-    return FakeEngine(policy or InferCept(), pauses, costs=COSTS, load=load, host=host)
+    return FakeEngine(
+        policy or InferCept(saturation_tokens=384), pauses, costs=COSTS, load=load, host=host
+    )
 
 
 def busy(load: Load = LOAD) -> Load:
@@ -83,6 +88,39 @@ def test_a_pause_is_swapped_rather_than_discarded_where_the_budget_allows() -> N
     assert state.step(break_even(1400) - 1e-3) == {}
     state.load = LOAD
     assert state.step(break_even(1400) + 1e-3) == {"tool": SWAP}
+
+
+def test_the_saturation_point_is_the_profiles() -> None:
+    policy = InferCept()
+    assert policy.iteration_tokens() is None, "nothing pauses yet"
+    costs = replace(COSTS, saturation_tokens=500)
+    FakeEngine(policy, [FakePause("tool")], costs=costs, load=LOAD).step(0.0)
+    assert policy.iteration_tokens() == 500
+    # Without a profile: 10 ms are 216 tokens of 0.0463 ms.
+    FakeEngine(policy, [FakePause("tool")], costs=COSTS, load=LOAD).step(0.0)
+    assert policy.iteration_tokens() == 216
+    policy = InferCept(saturation_tokens=384)
+    FakeEngine(policy, [FakePause("tool")], costs=costs, load=LOAD).step(0.0)
+    assert policy.iteration_tokens() == 384
+
+
+def test_break_even_goes_by_the_profiles_saturation_point() -> None:
+    costs = replace(COSTS, saturation_tokens=100)
+    state = FakeEngine(InferCept(), [FakePause("tool", held_tokens=1400)], costs=costs, load=LOAD)
+    due = break_even_seconds(costs, 1400, OTHER, 100 - RUNNING)
+    assert due > 1.5 * break_even(1400), "smaller chunks pay more iterations"
+    state.step(0.0)
+    assert state.step(due - 1e-3) == {}
+    assert state.step(due + 1e-3) == {"tool": DISCARD}
+
+
+def test_a_swapped_session_waits_in_a_queue_of_its_own() -> None:
+    order = InferCept().order
+    assert order is not None
+    swapped, computed = Turn(1000, swapped_tokens=900), Turn(1000, held_tokens=900)
+    assert order.rank(Service(9.0), swapped) < order.rank(Service(1.0), computed)
+    assert order.rank(Service(1.0), swapped) < order.rank(Service(9.0), swapped)
+    assert order.rank(Service(1.0), computed) < order.rank(Service(9.0))
 
 
 def test_idle_budget_goes_to_pauses_before_their_break_even_too() -> None:
@@ -204,7 +242,6 @@ def test_the_rule_of_the_released_code_takes_the_remaining_time_that_is_known() 
     assert isinstance(policy, InferCept)
     now = 0.0
     policy.remaining_seconds = lambda name: ends[name] - now if name in ends else None
-    policy.oracle_code_rule = 1
     state.step(now)
     now = STEP
     assert state.step(now) == {"long": DISCARD}

@@ -5,16 +5,16 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caesura.policy import AttainedService, OriginalArrival, Service
-from caesura.policy.order import LIGHT_CONTEXT_TOKENS
+from caesura.policy import AttainedService, ExpectedWork, OriginalArrival, Service, Turn
+from caesura.policy.service import LIGHT_CONTEXT_TOKENS
 
 seconds = st.floats(0, 1e6)
 tokens = st.integers(0, 1_000_000)
-services = st.builds(Service, seconds, seconds, tokens)
+services = st.builds(Service, seconds, seconds, tokens, tokens)
 
 
 def test_rank_by_hand() -> None:
-    service = Service(arrival_seconds=10, paused_seconds=4, output_tokens=50)
+    service = Service(arrival_seconds=10, paused_seconds=4, weighted_tokens=50)
     assert AttainedService(handicap_seconds=0.2).rank(service) == 10 + 4 + 0.2 * 50
     assert OriginalArrival().rank(service) == 10
 
@@ -36,16 +36,16 @@ def test_a_rank_never_falls_by_service_or_pauses(
     service: Service, paused_seconds: float, output_tokens: int, context_tokens: int
 ) -> None:
     order = AttainedService()
-    later = service.served(output_tokens, context_tokens).paused(paused_seconds)
+    later = service.served(output_tokens, context_tokens).paused(paused_seconds, "tool")
     assert order.rank(later) >= order.rank(service)
 
 
 def test_tokens_of_heavy_contexts_count_less() -> None:
     new = Service(arrival_seconds=0)
-    assert new.served(100, LIGHT_CONTEXT_TOKENS // 2).output_tokens == 100
-    assert new.served(100, LIGHT_CONTEXT_TOKENS).output_tokens == 100
-    assert new.served(100, 50 * LIGHT_CONTEXT_TOKENS).output_tokens == 2
-    assert new.served(100, 500).served(100, 4 * LIGHT_CONTEXT_TOKENS).output_tokens == 125
+    assert new.served(100, LIGHT_CONTEXT_TOKENS // 2).weighted_tokens == 100
+    assert new.served(100, LIGHT_CONTEXT_TOKENS).weighted_tokens == 100
+    assert new.served(100, 50 * LIGHT_CONTEXT_TOKENS).weighted_tokens == 2
+    assert new.served(100, 500).served(100, 4 * LIGHT_CONTEXT_TOKENS).weighted_tokens == 125
 
 
 @given(services, seconds, tokens)
@@ -53,15 +53,82 @@ def test_newer_sessions_overtake_for_no_longer_than_the_handicap(
     service: Service, newer_arrival: float, newer_tokens: int
 ) -> None:
     order = AttainedService(handicap_seconds=0.2)
-    handicap = 0.2 * service.output_tokens
-    newer = Service(newer_arrival, output_tokens=newer_tokens)
+    handicap = 0.2 * service.weighted_tokens
+    newer = Service(newer_arrival, weighted_tokens=newer_tokens)
     overtakes = order.rank(newer) < order.rank(service)
     active_since = service.arrival_seconds + service.paused_seconds
     assert not overtakes or newer_arrival < math.nextafter(active_since + handicap, math.inf)
 
 
-def test_only_attained_service_ranks_everyone_and_displaces() -> None:
+def test_only_original_arrival_leaves_new_requests_alone() -> None:
+    assert ExpectedWork().ranks_everyone
+    assert ExpectedWork().displacement_margin_seconds == 20.0
     assert AttainedService().ranks_everyone
     assert AttainedService().displacement_margin_seconds == 20.0
     assert not OriginalArrival().ranks_everyone
     assert OriginalArrival().displacement_margin_seconds is None
+
+
+def learned(*sessions: tuple[str, int], order: ExpectedWork | None = None) -> ExpectedWork:
+    """An order that has seen sessions end: the endpoint of their only pause, after one token,
+    and how many tokens they generated behind it."""
+    order = order or ExpectedWork()
+    for endpoint, tokens in sessions:
+        service = Service.begun(0.0, 100).served(1, 100).paused(1.0, endpoint)
+        order.ended(service.served(tokens, 100))
+    return order
+
+
+def returned(endpoint: str, arrival_seconds: float = 0.0) -> Service:
+    return Service.begun(arrival_seconds, 100).served(1, 100).paused(5.0, endpoint)
+
+
+@given(services, services)
+def test_before_anything_is_learned_sessions_are_served_as_they_arrived(
+    one: Service, other: Service
+) -> None:
+    rank = ExpectedWork().rank
+    assert (rank(one) < rank(other)) == (one.arrival_seconds < other.arrival_seconds)
+    assert rank(one) == one.arrival_seconds
+
+
+def test_sessions_that_will_be_over_soon_go_first() -> None:
+    order = learned(*[("quick", 10), ("slow", 1000)] * 50)
+    assert order.rank(returned("quick", arrival_seconds=20.0)) < order.rank(returned("slow"))
+    assert order.rank(returned("quick")) < order.rank(returned("unheard of"))
+    assert order.rank(returned("unheard of")) < order.rank(returned("slow"))
+
+
+def test_a_few_samples_of_a_class_count_little_beside_all_sessions() -> None:
+    sure = learned(*[("slow", 1000)] * 50, *[("quick", 10)] * 50)
+    unsure = learned(*[("slow", 1000)] * 99, ("quick", 10))
+    ratio = sure.rank(returned("quick")) / unsure.rank(returned("quick"))
+    assert ratio < 0.5, "one sample of a class hardly moves it away from all sessions"
+
+
+def test_the_same_tool_of_another_owner_is_another_class() -> None:
+    order = learned(*[("search", 10)] * 50, *[("other", 1000)] * 50)
+    service = Service.begun(0.0, 100).served(1, 100)
+    own, foreign = service.paused(5.0, "search"), service.paused(5.0, "search", owner="b")
+    assert order.rank(own) < order.rank(foreign)
+
+
+def test_whoever_takes_more_memory_goes_later() -> None:
+    order = learned(*[("tool", 100)] * 50)
+    ranks = [order.rank(returned("tool"), Turn(tokens, 0.0)) for tokens in (100, 1_000, 10_000)]
+    assert ranks == sorted(ranks)
+    assert order.rank(returned("tool"), Turn(100, 50.0)) > order.rank(returned("tool"), Turn(100))
+
+
+def test_a_session_that_outlives_its_class_goes_later() -> None:
+    """A class that lies is found out: most of its sessions are short, and this one is not."""
+    order = learned(*[("tool", 10)] * 90, *[("tool", 5000)] * 10)
+    fresh = returned("tool")
+    assert order.rank(fresh.served(20, 100)) > order.rank(fresh) + 100
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=400), st.integers(0, 10_000))
+def test_a_rank_is_a_finite_time_whatever_was_learned(totals: list[int], had: int) -> None:
+    order = learned(*[("tool", tokens) for tokens in totals])
+    rank = order.rank(returned("tool").served(had, 500))
+    assert 0.0 <= rank < 1e6

@@ -193,7 +193,8 @@ class CaesuraConnector(KVConnectorBase_V1):
         """The copies of this iteration."""
         for request_id in list(self._matches):
             self._drop_match(request_id)
-        return CopyMetadata(self.transfers.next_batch())
+        tokens = scheduler_output.total_num_scheduled_tokens
+        return CopyMetadata(self.transfers.next_batch(tokens))
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
         """Take the workers' reports."""

@@ -47,7 +47,13 @@ from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.own_time import OwnTime, Part
 from caesura.engine.pauses.parking import Parking, SessionState
 from caesura.engine.pauses.pause import RecomputeCause
-from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, move_to_rank
+from caesura.engine.pauses.promotions import Promotions
+from caesura.engine.pauses.ranks import (
+    RankedQueue,
+    SessionRanks,
+    admitted_ids,
+    move_to_rank,
+)
 from caesura.engine.pauses.snapshots import Gauges
 from caesura.engine.pauses.steps import InterruptSteps, Steps
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
@@ -64,7 +70,7 @@ class InterceptScheduler(AsyncScheduler):
     """vLLM's scheduler in which a tool call is a pause, not the end of a request.
 
     Attributes:
-        clock: monotonic seconds; whoever runs it in virtual time sets another one first.
+        clock: monotonic seconds; replaced before the first request if time is virtual.
     """
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
@@ -102,10 +108,14 @@ class InterceptScheduler(AsyncScheduler):
             waste=self.waste,
             clock=self.clock,
         )
+        if self._copies_overlap:
+            transfers.forward_seconds = self._forward_seconds
         self.trace: Trace = NO_TRACE
         if config.trace:
             self.trace = trace_engine(self, self.keeper, config.policy, self.clock, config.trace)
-        self.ranks = SessionRanks(self.keeper.policy.order, self._pauses_in_use, self.clock)
+        self.ranks = SessionRanks(
+            self.keeper.policy.order, self._pauses_in_use, self.clock, self.keeper.turn_of
+        )
         self.continuations = Continuations(
             self.keeper,
             self.ranks,
@@ -123,6 +133,7 @@ class InterceptScheduler(AsyncScheduler):
         self.displacing = Displacing(
             self, self.keeper, self.demands, self.parking, self.ranks, self.metrics, self.clock
         )
+        self.promotions = Promotions(self, self.ranks, self.keeper.snapshots)
         self.gauges = Gauges(
             self.keeper.table,
             contexts,
@@ -134,8 +145,8 @@ class InterceptScheduler(AsyncScheduler):
         self._steps = Steps()
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
         if self.policy == SchedulingPolicy.FCFS:
-            self.waiting = RankedQueue(self.ranks.rank)
-            self.kv_holding_waiting = RankedQueue(self.ranks.rank)
+            self.waiting = RankedQueue(self.ranks.rank, self.ranks.queued)
+            self.kv_holding_waiting = RankedQueue(self.ranks.rank, self.ranks.queued)
         ReclaimingAllocator(
             self, self.keeper, self.demands, self.displacing, self.own_time
         ).install()
@@ -152,6 +163,9 @@ class InterceptScheduler(AsyncScheduler):
                 return names.called(output)
 
         return self.metrics.guard.wrap(Aside.NAMES, called, [])
+
+    def _forward_seconds(self, query_tokens: int) -> float:
+        return self.keeper.snapshots.costs().forward_seconds(query_tokens)
 
     # Arrivals
 
@@ -201,23 +215,18 @@ class InterceptScheduler(AsyncScheduler):
             self.keeper.decide()
         self._scheduling = True
         with self.own_time(Part.DISPLACE):
+            self.promotions.promote()
             self.displacing.displace()
             self.displacing.limit_tokens()
-            transfers = self.keeper.contexts.transfers
-            if self._copies_overlap:
-                iteration_seconds = self.keeper.snapshots.costs().forward_seconds(len(self.running))
-                transfers.fit_budget(iteration_seconds)
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         with self.own_time(Part.REPORT):
+            transfers = self.keeper.contexts.transfers
             self.waste.scheduled(output, transfers.stalled_seconds(not self._copies_overlap))
             self.trace.scheduled(output, self.requests)
-        resumed = output.scheduled_cached_reqs.resumed_req_ids
-        admitted = [data.req_id for data in output.scheduled_new_reqs]
-        admitted += [name for name in output.scheduled_cached_reqs.req_ids if name in resumed]
-        for request_id in admitted:
-            if request_id in self.ranks:
-                move_to_rank(self.running, self.requests[request_id], self.ranks.rank)
+        for request_id in admitted_ids(output):
+            self.ranks.admitted(self.requests[request_id])
+            move_to_rank(self.running, self.requests[request_id], self.ranks.rank)
         self.parking.requeue_released()
         return output
 
@@ -344,6 +353,7 @@ class InterceptScheduler(AsyncScheduler):
             self.keeper.holding.save_preempted(request)
         computed = request.num_computed_tokens - request.num_output_placeholders
         self.waste.had(request.request_id, computed, RecomputeCause.PREEMPTED)
+        self.ranks.preempted(request)
         super()._preempt_request(request, timestamp, drop_stale_output)
 
     def _pauses_in_use(self, request: Request) -> bool:
@@ -387,8 +397,9 @@ class InterceptScheduler(AsyncScheduler):
             self.keeper.begin(
                 request, endpoint, computed, self.ranks.service(request), in_place=False
             )
+        with self.metrics.guard(Aside.LEARNING):
+            self.ranks.gone(request, paused=endpoint is not None)
         self.waste.forget(request.request_id)
-        self.ranks.forget(request.request_id)
         self.continuations.discard(request.request_id)
         self.frames.forget(request.request_id)
         self.interrupts.forget(request.request_id)

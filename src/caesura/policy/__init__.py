@@ -3,17 +3,21 @@
 from caesura.policy.costs import CostModel
 from caesura.policy.order import (
     AttainedService,
+    ExpectedWork,
+    OrderDefaults,
     OriginalArrival,
-    Service,
+    ServedBy,
     SessionOrder,
     displacement_pays,
 )
 from caesura.policy.registry import (
     DEFAULT_POLICY,
+    OptionValue,
     make_policy,
     policy_names,
     policy_options,
 )
+from caesura.policy.service import Service, Stage, Turn
 from caesura.policy.types import (
     Action,
     CopyAhead,
@@ -46,10 +50,13 @@ __all__ = [
     "Disposition",
     "Drop",
     "DropCopy",
+    "ExpectedWork",
     "Expire",
     "Keep",
     "Load",
     "Memory",
+    "OptionValue",
+    "OrderDefaults",
     "OriginalArrival",
     "PauseIndex",
     "PauseView",
@@ -57,9 +64,12 @@ __all__ = [
     "Policy",
     "PolicyDefaults",
     "Prefetch",
+    "ServedBy",
     "Service",
     "SessionOrder",
     "Snapshot",
+    "Stage",
+    "Turn",
     "displacement_pays",
     "make_policy",
     "policy_names",

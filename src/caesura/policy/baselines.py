@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
-from caesura.policy.order import AttainedService, OriginalArrival, SessionOrder
+from caesura.policy.order import ServedBy, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import (
     Action,
@@ -21,52 +22,44 @@ from caesura.policy.types import (
 
 
 @dataclass(frozen=True)
-class _Baseline(PolicyDefaults):
-    """One decision for every new pause; the reclaim rule under pressure.
+class End(PolicyDefaults):
+    """An interception ends the request, as in stock vLLM: nothing is held, and the returning
+    session queues as a new arrival. What the prefix cache still has is used."""
+
+    name: ClassVar[str] = "end"
+    order: ClassVar[SessionOrder | None] = None  # vLLM's: each turn is a new arrival
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        """Drop new pauses. A demand finds nothing that is held."""
+        return Plan([Drop(pause.id) for pause in snapshot.pauses.undecided()])
+
+
+@dataclass(frozen=True)
+class _Ordered(PolicyDefaults):
+    """One decision for every new pause.
 
     Attributes:
-        reclaim: who may break a hold.
-        handicap_seconds: 0 serves sessions by original arrival; else of `AttainedService`.
+        served_by: in which order sessions are served.
     """
 
     name: ClassVar[str]
 
-    reclaim: ReclaimRule = field(default_factory=ReclaimRule)
-    handicap_seconds: float = 0.0
+    served_by: ServedBy = ServedBy.ARRIVAL
 
-    @property
+    @cached_property
     def order(self) -> SessionOrder | None:
-        """By original arrival, or least attained service first."""
-        if self.handicap_seconds > 0:
-            return AttainedService(self.handicap_seconds, displacement_margin_seconds=None)
-        return OriginalArrival()
+        """By original arrival, unless told otherwise."""
+        return self.served_by.order()
 
     def plan(self, snapshot: Snapshot) -> Plan:
-        """Decide about new pauses, or release what a demand needs."""
-        if snapshot.demand is not None:
-            return Plan(self.reclaim.releases(snapshot, snapshot.demand))
+        """Decide about new pauses."""
         return Plan([self._decide(pause) for pause in snapshot.pauses.undecided()])
 
     def _decide(self, pause: PauseView) -> Action:
         raise NotImplementedError
 
 
-class End(_Baseline):
-    """An interception ends the request, as in stock vLLM: nothing is held, and the returning
-    session queues as a new arrival. What the prefix cache still has is used."""
-
-    name = "end"
-
-    @property
-    def order(self) -> SessionOrder | None:
-        """vLLM's: each turn is a new arrival."""
-        return None
-
-    def _decide(self, pause: PauseView) -> Action:
-        return Drop(pause.id)
-
-
-class Discard(_Baseline):
+class Discard(_Ordered):
     """Drop at the pause, resume by computing the context again, at the original arrival
     (InferCept's ImprovedDiscard). Blocks that others share stay."""
 
@@ -76,7 +69,24 @@ class Discard(_Baseline):
         return Drop(pause.id, forget=True)
 
 
-class Preserve(_Baseline):
+@dataclass(frozen=True)
+class _Holding(_Ordered):
+    """Contexts are held for a while; the reclaim rule under pressure.
+
+    Attributes:
+        reclaim: who may break a hold.
+    """
+
+    reclaim: ReclaimRule = field(default_factory=ReclaimRule)
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        """Decide about new pauses, or release what a demand needs."""
+        if snapshot.demand is not None:
+            return Plan(self.reclaim.releases(snapshot, snapshot.demand))
+        return super().plan(snapshot)
+
+
+class Preserve(_Holding):
     """Keep every paused context on the device, until someone needs the memory."""
 
     name = "preserve"
@@ -85,7 +95,7 @@ class Preserve(_Baseline):
         return Keep(pause.id)
 
 
-class Swap(_Baseline):
+class Swap(_Holding):
     """Copy every paused context to host memory and free its blocks, preempted ones too."""
 
     name = "swap"
@@ -99,8 +109,9 @@ class Swap(_Baseline):
 
 
 @dataclass(frozen=True)
-class Ttl(_Baseline):
-    """Keep a context for a time to live, then drop it (Continuum, arXiv 2511.02230).
+class Ttl(_Holding):
+    """Keep a context for a time to live that is the same for all, then drop it. For one that is
+    chosen for each pause see `Continuum`.
 
     Attributes:
         ttl_seconds: the time to live. Zero drops at once.

@@ -22,8 +22,9 @@ from heapq import heapify, heappop, heappush
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
-from caesura.policy.order import OriginalArrival, SessionOrder
+from caesura.policy.order import ServedBy, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
+from caesura.policy.three_queues import ThreeQueues
 from caesura.policy.types import (
     Action,
     CopyOut,
@@ -89,12 +90,14 @@ class _Iteration:
 
     Attributes:
         other_tokens: `C_other`.
+        saturation_tokens: `S`.
         chunk_tokens: what running requests leave below saturation.
     """
 
     now_seconds: float
     costs: CostModel
     other_tokens: int
+    saturation_tokens: int
     chunk_tokens: int
 
     def break_even_seconds(self, context_tokens: int) -> float:
@@ -107,49 +110,54 @@ class InferCept(PolicyDefaults):
     """See the module.
 
     Attributes:
-        saturation_tokens: `S`: query tokens beyond which iterations take longer. The published
-            constant for its models and devices.
-        oracle_code_rule: not 0: as in the released code, a pause is expected to last for its
-            known remaining time instead of the time that it has lasted. Only a simulation knows
-            it: see `remaining_seconds`. Pauses for which it is not known go by the elapsed time.
+        saturation_tokens: `S`: query tokens beyond which iterations take longer. 0 for that of
+            the device's profile (`CostModel.saturation_point`); the authors' for their models and
+            devices was 384.
         forget_discarded: not 0: what is discarded leaves the prefix cache at once and is computed
             again in any case, as by the authors, whose system had none. By default it is found
             there as long as nobody has overwritten it.
+        served_by: in which order sessions are served; the paper's three queues are by arrival.
         remaining_seconds: (no option) gives the remaining time of a pause by its id, None where
-            it is unknown. To be set by a simulation that knows the future.
+            it is unknown. A simulation that knows the future sets it for the rule of the released
+            code, by which a pause is expected to last for its known remaining time instead of
+            the time that it has lasted.
     """
 
     name: ClassVar[str] = "infercept"
-    order: ClassVar[SessionOrder | None] = OriginalArrival()
-
     reclaim: ReclaimRule = field(default_factory=ReclaimRule)
-    saturation_tokens: float = 384
-    oracle_code_rule: float = 0
+    saturation_tokens: float = 0
     forget_discarded: float = 0
+    served_by: ServedBy = ServedBy.ARRIVAL
 
     def __post_init__(self) -> None:
+        by_arrival = self.served_by is ServedBy.ARRIVAL
+        self.order: SessionOrder = ThreeQueues() if by_arrival else self.served_by.order()
         self.remaining_seconds: Callable[[str], float | None] | None = None
         self._watched: list[_Watched] = []  # a heap
         self._highest_break_even = 0.0  # of a chunk, under the loads that due times are for
         self._ranking: list[_Watched] = []  # that may be swapped, the most wasteful last
         self._ranked_seconds = float("-inf")
         self._smallest_tokens = float("inf")  # of the contexts that may want to be swapped
+        self._iteration_tokens: int | None = None  # before the first pause there is no limit
 
     def iteration_tokens(self) -> int | None:
         """The saturation point: contexts are computed again in chunks that fill what the running
         requests leave of it (section 4.2)."""
-        return int(self.saturation_tokens)
+        return self._iteration_tokens
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Look at the contexts that are due and hand out the copy budget, or meet a demand."""
         if snapshot.demand is not None:
             return Plan(self.reclaim.releases(snapshot, snapshot.demand))
         load = snapshot.load
+        saturation = int(self.saturation_tokens) or snapshot.costs.saturation_point()
+        self._iteration_tokens = saturation
         iteration = _Iteration(
             snapshot.now_seconds,
             snapshot.costs,
             load.running_tokens,
-            chunk_tokens(int(self.saturation_tokens), load.running_requests),
+            saturation,
+            chunk_tokens(saturation, load.running_requests),
         )
         self._notice_fallen_load(iteration, len(snapshot.pauses))
         due = self._take_due(iteration)
@@ -185,7 +193,7 @@ class InferCept(PolicyDefaults):
         return iteration.now_seconds + (0.0 if known > break_even else known)
 
     def _known_remaining_seconds(self, pause: PauseView) -> float | None:
-        if not self.oracle_code_rule or self.remaining_seconds is None:
+        if self.remaining_seconds is None:
             return None
         return self.remaining_seconds(pause.id)
 
@@ -268,7 +276,7 @@ class InferCept(PolicyDefaults):
                 continue
             chosen.append(CopyOut(watched.pause.id))
             iterations = 1 + watched.tokens / snapshot.load.copy_budget_tokens
-            iteration_seconds = iteration.costs.forward_seconds(int(self.saturation_tokens))
+            iteration_seconds = iteration.costs.forward_seconds(iteration.saturation_tokens)
             watched.swap_seconds = COPY_PATIENCE * iterations * iteration_seconds
             watched.swap_given_up_seconds = now + watched.swap_seconds
             room -= watched.tokens

@@ -7,30 +7,37 @@ request that waits one second longer.
 * **Regret** of releasing a hold, per token and second of memory that it frees: what restoring
   the context will cost, if its session comes back, over the time for which the memory is free,
 
-      regret = p_return * (a * (R + 1) * lost + l * copied) / (held * expected remaining)
+      regret = p_return * (a * (R + W + 1) * lost + l * copied) / (held * expected remaining)
 
-  with `a` seconds per recomputed token, which delay the session and the `R` running requests
-  (InferCept's equation (1) in request-seconds), and `l` seconds per token loaded from host
-  memory, which delay the session alone.
+  with `a` seconds per recomputed token, which delay the session, the `R` running requests
+  (InferCept's equation (1) in request-seconds), and the `W` waiting ones, for which memory is
+  freed so much later; and `l` seconds per token loaded from host memory, which delay the session
+  alone.
 * **Price** of memory: with `W` requests waiting for `M` tokens of memory, one more token for
   one second brings each of them forward by `1 / M` seconds,
 
       price = W / M
 
 A waiting request may break a hold whose regret is below the price. For a context without a copy
-this reads `expected remaining > p_return * a * M * (R + 1) / W`: the published break-even (about
-`a * M`, preserve against discard with the batch's memory as the others' context) times the
-number of running requests per waiting one. While hardly anyone waits holds are kept for long;
-when the queue grows, the price does. Nothing here is a constant factor.
+this reads `expected remaining > p_return * a * M * (R + W + 1) / W`: the published break-even
+(about `a * M`, preserve against discard with the batch's memory as the others' context) and more
+while few wait. While hardly anyone waits holds are kept for long; when the queue grows, they are
+kept for the published break-even. Nothing here is a constant factor.
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
 from caesura.policy.duration import DurationModel
-from caesura.policy.order import AttainedService
+from caesura.policy.order import (
+    AttainedService,
+    ExpectedWork,
+    OriginalArrival,
+    ServedBy,
+    SessionOrder,
+)
 from caesura.policy.prefetch import PrefetchRule
 from caesura.policy.progress import remaining_with_progress
 from caesura.policy.reclaim import ReclaimRule, release
@@ -70,28 +77,44 @@ class MinWaste(PolicyDefaults):
     """See the module. Learns durations and returns per endpoint while it runs.
 
     Attributes:
-        handicap_seconds, displacement_margin_seconds: of `AttainedService`; a negative margin
-            turns displacement off.
+        served_by: in which order sessions are served: "work" (`ExpectedWork`), "service"
+            (`AttainedService`) or "arrival" (`OriginalArrival`).
+        handicap_seconds: of the first two.
+        displacement_margin_seconds: of the first two; a negative one turns displacement off.
+        promoted_share: of `ExpectedWork`.
         rank_every_seconds: how long a ranking of all pauses is used.
         review_every_seconds: how often copies and loads ahead are planned.
         prefetch: 1 to load contexts ahead of their sessions, 0 not to.
         prefetch_ahead_seconds, prefetch_probability: of `PrefetchRule`.
+        starvation_seconds: after waiting this long a request may break any hold.
     """
 
     name: ClassVar[str] = "min-waste"
 
-    reclaim: ReclaimRule = field(default_factory=ReclaimRule)
+    served_by: ServedBy = ServedBy.WORK
     handicap_seconds: float = 1.0
     displacement_margin_seconds: float = 20.0
+    promoted_share: float = 0.05
     rank_every_seconds: float = 0.25
     review_every_seconds: float = 0.05
     prefetch: float = 1.0
     prefetch_ahead_seconds: float = 60.0
     prefetch_probability: float = 0.1
+    starvation_seconds: float = ReclaimRule().starvation_seconds
 
     def __post_init__(self) -> None:
         margin = self.displacement_margin_seconds
-        self.order = AttainedService(self.handicap_seconds, margin if margin >= 0 else None)
+        margin_seconds = margin if margin >= 0 else None
+        self.order: SessionOrder
+        match self.served_by:
+            case ServedBy.ARRIVAL:
+                self.order = OriginalArrival()
+            case ServedBy.SERVICE:
+                self.order = AttainedService(self.handicap_seconds, margin_seconds)
+            case ServedBy.WORK:
+                self.order = ExpectedWork(
+                    self.handicap_seconds, margin_seconds, self.promoted_share
+                )
         self.durations = DurationModel()
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first
@@ -104,7 +127,7 @@ class MinWaste(PolicyDefaults):
 
     def saves_contexts(self, costs: CostModel) -> bool:
         """If copying takes less time than computing: both delay the whole batch."""
-        return costs.seconds_per_copied_token < costs.seconds_per_token
+        return costs.copying_pays()
 
     def expected_seconds(self, endpoint: str) -> float | None:
         """The mean, as learned so far."""
@@ -145,7 +168,7 @@ class MinWaste(PolicyDefaults):
         return snapshot.load.waiting_requests / max(1, snapshot.device.total_tokens)
 
     def _releases(self, snapshot: Snapshot, demand: Demand) -> Iterator[Action]:
-        starving = demand.waited_seconds >= self.reclaim.starvation_seconds
+        starving = demand.waited_seconds >= self.starvation_seconds
         if demand.running or demand.engine_idle or starving:
             return self._everything(snapshot)
         price = self.price(snapshot)
@@ -196,7 +219,9 @@ class MinWaste(PolicyDefaults):
         if pause.progress is not None:
             remaining = remaining_with_progress(remaining, elapsed, pause.progress)
         returns = self.durations.return_probability(pause.endpoint, elapsed)
-        compute = snapshot.costs.seconds_per_token * (snapshot.load.running_requests + 1)
+        load = snapshot.load
+        delayed = load.running_requests + load.waiting_requests + 1
+        compute = snapshot.costs.seconds_per_token * delayed
         held = max(1, pause.held_tokens)
         copied = min(pause.copied_tokens, held)
         restore = compute * (held - copied) + snapshot.costs.seconds_per_copied_token * copied

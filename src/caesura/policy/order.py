@@ -1,37 +1,15 @@
 """In which order sessions are served: who waits, and who is preempted."""
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Protocol
 
 from caesura.policy.costs import CostModel
+from caesura.policy.remaining import RemainingTokens, gittins_index
+from caesura.policy.service import Service, Turn
 
-LIGHT_CONTEXT_TOKENS = 1000
-"""Putting a context up to this size aside and restoring it costs next to nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What a session has had so far.
-
-    Attributes:
-        arrival_seconds: original arrival of the session.
-        paused_seconds: time that it has spent in pauses, when it wanted nothing.
-        output_tokens: tokens generated for it, those with a heavy context counted less: with `n`
-            times `LIGHT_CONTEXT_TOKENS`, a token counts `1 / n`.
-    """
-
-    arrival_seconds: float
-    paused_seconds: float = 0.0
-    output_tokens: float = 0.0
-
-    def paused(self, seconds: float) -> Self:
-        """The same after a pause."""
-        return replace(self, paused_seconds=self.paused_seconds + seconds)
-
-    def served(self, output_tokens: int, context_tokens: int) -> Self:
-        """The same after tokens were generated with a context of this size."""
-        weight = LIGHT_CONTEXT_TOKENS / max(LIGHT_CONTEXT_TOKENS, context_tokens)
-        return replace(self, output_tokens=self.output_tokens + weight * output_tokens)
+UNKNOWN_TURN = Turn()
+"""A turn of which nothing is known but its session."""
 
 
 class SessionOrder(Protocol):
@@ -42,7 +20,13 @@ class SessionOrder(Protocol):
             pauses; else they keep the places that vLLM gives them.
         displacement_margin_seconds: a running request makes room for a waiting one whose rank
             is lower by more than this, if its context can be copied out; None for never.
+        promoted_share: share of device memory for those that have waited for longest, whatever
+            their rank; 0 for none.
     """
+
+    @property
+    def promoted_share(self) -> float:
+        """See above."""
 
     @property
     def ranks_everyone(self) -> bool:
@@ -52,31 +36,46 @@ class SessionOrder(Protocol):
     def displacement_margin_seconds(self) -> float | None:
         """See above."""
 
-    def rank(self, service: Service) -> float:
-        """A time on the clock of arrivals; must not decrease while the session is served."""
+    def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
+        """A time on the clock of arrivals.
+
+        It is asked for when a request comes into a queue, and stays the same while it waits.
+        """
+
+    def ended(self, service: Service) -> None:
+        """A session is over, having had all this."""
+
+
+class OrderDefaults:
+    """Of an order that learns nothing."""
+
+    promoted_share: ClassVar[float] = 0.0
+
+    def ended(self, service: Service) -> None:
+        """Nothing is learned from it."""
 
 
 @dataclass(frozen=True, slots=True)
-class OriginalArrival:
+class OriginalArrival(OrderDefaults):
     """First come, first served by the arrival of the session (InferCept, section 4.4)."""
 
     ranks_everyone: ClassVar[bool] = False
     displacement_margin_seconds: ClassVar[float | None] = None
 
-    def rank(self, service: Service) -> float:
+    def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
         """The original arrival."""
         return service.arrival_seconds
 
 
 @dataclass(frozen=True, slots=True)
-class AttainedService:
+class AttainedService(OrderDefaults):
     """Least attained service first, per session, with a bounded handicap.
 
     A session's rank is the time at which it arrived, not counting its pauses, plus a handicap for
     every token generated for it (as for programs in Autellix, arXiv 2502.13965, section 4).
     Because the handicap grows with the service, newer sessions overtake an older one for no
     longer than that, so none waits for ever. Tokens with a heavy context count less
-    (`Service.output_tokens`), since putting such a context aside takes longer.
+    (`Service.weighted_tokens`), since putting such a context aside takes longer.
 
     Attributes:
         handicap_seconds: per generated token of a light context. 0 is first come first served.
@@ -88,10 +87,88 @@ class AttainedService:
     handicap_seconds: float = 1.0
     displacement_margin_seconds: float | None = 20.0
 
-    def rank(self, service: Service) -> float:
+    def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
         """Arrival without pauses, plus the handicap."""
         active_since = service.arrival_seconds + service.paused_seconds
-        return active_since + self.handicap_seconds * service.output_tokens
+        return active_since + self.handicap_seconds * service.weighted_tokens
+
+
+@dataclass(slots=True)
+class _Mean:
+    """Of the latest thousand or so values, at least 1."""
+
+    mean: float = 1.0
+    _count: int = 0
+
+    def see(self, value: float) -> None:
+        self._count = min(self._count + 1, 1000)
+        self.mean += (max(1.0, value) - self.mean) / self._count
+
+
+@dataclass(slots=True)
+class ExpectedWork:
+    """Least expected remaining work first, learned from the sessions that are over.
+
+    A session's rank is the time at which it arrived, not counting its pauses, plus a handicap for
+    every token of its Gittins index (`gittins_index`): sessions that will probably be over soon,
+    and take little memory until then, go first. Until anything is known the rank is the original
+    arrival, first come, first served; what was learned counts the more, the more sessions are over
+    (`RemainingTokens.confidence`).
+
+    Attributes:
+        handicap_seconds: per token of the index. 0 is first come, first served, without pauses.
+        displacement_margin_seconds, promoted_share: see `SessionOrder`.
+        remaining: what was learned.
+    """
+
+    ranks_everyone: ClassVar[bool] = True
+
+    handicap_seconds: float = 1.0
+    displacement_margin_seconds: float | None = 20.0
+    promoted_share: float = 0.05
+    remaining: RemainingTokens = field(default_factory=RemainingTokens)
+    _contexts: _Mean = field(default_factory=_Mean, init=False)
+    _mean_context_tokens: float = field(default=1.0, init=False)
+
+    def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
+        """See the class."""
+        self._contexts.see(turn.context_tokens)
+        index = gittins_index(
+            self.remaining.after(service),
+            service.output_tokens,
+            turn.context_tokens,
+            turn.restoring_tokens,
+            self._mean_context_tokens,
+        )
+        later = service.paused_seconds + self.handicap_seconds * index
+        return service.arrival_seconds + self.remaining.confidence * later
+
+    def ended(self, service: Service) -> None:
+        """Learn how much a session generated after each of its stages."""
+        self.remaining.observe(service)
+        # Only now, so that equal sessions that come one after the other have equal ranks.
+        self._mean_context_tokens = self._contexts.mean
+
+
+class ServedBy(StrEnum):
+    """What sessions are ranked by."""
+
+    ARRIVAL = "arrival"
+    """`OriginalArrival`."""
+    SERVICE = "service"
+    """`AttainedService`."""
+    WORK = "work"
+    """`ExpectedWork`."""
+
+    def order(self) -> SessionOrder:
+        """The order with its defaults, in which nobody is displaced."""
+        match self:
+            case ServedBy.ARRIVAL:
+                return OriginalArrival()
+            case ServedBy.SERVICE:
+                return AttainedService(displacement_margin_seconds=None)
+            case ServedBy.WORK:
+                return ExpectedWork(displacement_margin_seconds=None)
 
 
 def displacement_pays(

@@ -269,6 +269,14 @@ class Policy(Protocol):
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """A pause is over: its session's tokens have arrived, or it will not come back."""
 
+    def resumed(self, waited_seconds: float, *, held: bool) -> None:
+        """A session that came back is scheduled.
+
+        Args:
+            waited_seconds: since its tokens arrived.
+            held: something of its context had stayed on the device.
+        """
+
     def plan(self, snapshot: Snapshot) -> Plan:
         """Decide from a snapshot. Called when a pause begins, when a review is due, and with
         `snapshot.demand` set when a request lacks device memory."""
@@ -297,4 +305,7 @@ class PolicyDefaults:
         return None
 
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
+        """Nothing is learned from it."""
+
+    def resumed(self, waited_seconds: float, *, held: bool) -> None:
         """Nothing is learned from it."""

@@ -119,13 +119,36 @@ def test_batches_are_numbered_without_gaps() -> None:
 
 def test_the_budget_is_what_the_link_moves_during_an_iteration() -> None:
     planner = Planner(budget_blocks=4)
-    planner.fit_budget(1.0)
+    planner.forward_seconds = lambda tokens: 0.1 + 0.01 * tokens
+    planner.fit_budget(90)
     assert planner.budget_blocks == 4, "nothing was measured"
     planner.observe_speed(10, 1.0)
-    planner.fit_budget(1.0)
-    assert planner.budget_blocks == 10
-    planner.fit_budget(0.1)
-    assert planner.budget_blocks == 4, "what was configured is the least"
+    planner.fit_budget(90)
+    assert planner.budget_blocks == 10, "all of the iteration's tokens count, not those that decode"
+    planner.fit_budget(10)
+    assert planner.budget_blocks == 2, "less than was configured"
+    planner.observe_speed(1000, 10_000.0)
+    planner.fit_budget(10)
+    assert planner.budget_blocks == 1, "copies go on over the slowest link"
+    planner.fit_budget(0)
+    assert planner.budget_blocks == 4, "nothing is computed that copies could delay"
+
+
+def test_copies_that_are_part_of_iterations_have_the_configured_budget() -> None:
+    planner = Planner(budget_blocks=4)
+    planner.observe_speed(10, 1.0)
+    planner.fit_budget(90)
+    assert planner.budget_blocks == 4
+
+
+def test_a_batch_is_fitted_to_its_iteration() -> None:
+    planner = Planner(budget_blocks=4)
+    planner.forward_seconds = lambda tokens: 0.1 * tokens
+    planner.observe_speed(10, 1.0)
+    planner.copies_out.start("p", computed(planner.pool, "uvwxyz"), hashes("uvwxyz"))
+    batch = planner.next_batch(query_tokens=2)
+    assert batch is not None
+    assert len(batch.stores) == 2
 
 
 def test_the_speed_is_averaged_over_blocks() -> None:

@@ -86,6 +86,7 @@ def test_a_request_that_had_about_as_much_is_not_displaced() -> None:
     on = Crowded()
     request = on.scheduler.requests["needy"]
     request.arrival_time += 30.0
+    on.scheduler.ranks.turn_over("needy")  # it is ranked anew
     on.scheduler.displacing.displace()
     assert on.runs("long")
 

@@ -12,8 +12,11 @@ def rank(request: Request) -> float | None:
     return RANKS.get(request.request_id)
 
 
+waiting: list[Request] = []
+
+
 def queue_of(*names: str) -> RankedQueue:
-    queue = RankedQueue(rank)
+    queue = RankedQueue(rank, waiting.append)
     for name in names:
         queue.add_request(new_request(name))
     return queue
@@ -38,7 +41,7 @@ def test_of_equal_ranks_the_first_to_come_is_first() -> None:
 
 
 def test_among_requests_without_a_rank_arrival_counts() -> None:
-    queue = RankedQueue(rank)
+    queue = RankedQueue(rank, waiting.append)
     for name, arrival in (("early", 1.0), ("late", 9.0)):
         queue.add_request(new_request(name, arrival_seconds=arrival))
     queue.add_request(new_request("five"))

@@ -3,14 +3,14 @@
 from caesura.engine.copies.contexts import HostCopy
 from caesura.engine.pauses.pause import Pause
 from caesura.engine.pauses.ranks import SessionRanks
-from caesura.policy import AttainedService, OriginalArrival, Service, SessionOrder
+from caesura.policy import AttainedService, OriginalArrival, Service, SessionOrder, Turn
 from support.engines.blocks import BLOCK_SIZE, new_request
 
 NOW = 100.0
 
 
 def ranks(order: SessionOrder | None, *, pauses_in_use: bool = True) -> SessionRanks:
-    return SessionRanks(order, lambda request: pauses_in_use, lambda: NOW)
+    return SessionRanks(order, lambda request: pauses_in_use, lambda: NOW, lambda request: Turn())
 
 
 def pause(service: Service, paused_seconds: float) -> Pause:
@@ -50,7 +50,7 @@ def test_requests_that_never_paused_stay_where_vllm_puts_them() -> None:
 
 def test_time_in_pauses_does_not_count_and_tokens_do() -> None:
     by_service = ranks(AttainedService(handicap_seconds=2.0))
-    by_service.returns("r", pause(Service(1.0, output_tokens=3), 90.0))
+    by_service.returns("r", pause(Service(1.0, weighted_tokens=3), 90.0))
     assert by_service.rank(new_request("r")) == 1.0 + 10.0 + 6.0
 
 
@@ -66,7 +66,7 @@ def test_a_new_turn_without_a_pause_counts_what_was_generated() -> None:
 def test_what_is_gone_is_forgotten() -> None:
     by_arrival = ranks(OriginalArrival())
     by_arrival.returns("r", pause(Service(1.0), 90.0))
-    by_arrival.forget("r")
+    by_arrival.gone(new_request("r"), paused=False)
     assert by_arrival.is_empty()
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from caesura.policy import policy_names, policy_options
 from engine.virtual.clients import ConversationClient, Habits, SessionClient
 from engine.virtual.device import CopyBehaviour
 from engine.virtual.engine import BLOCK_SIZE, Shape, VirtualEngine
@@ -18,6 +19,7 @@ from support.draws import examples
 CHAOS = "support.engines.chaos:Chaos"
 BACK_AND_FORTH = "support.engines.chaos:BackAndForth"
 RECLAIM = {"patience_floor_seconds": 0.1, "starvation_seconds": 1.0}
+HURRY = {"ttl_seconds": 0.3, "saturation_tokens": 24, "quantum_tokens": 4, **RECLAIM}
 
 _random_schedules = settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
 
@@ -47,10 +49,14 @@ def _policies(connected: bool) -> st.SearchStrategy[dict[str, object]]:
         st.integers(0, 2**16),
         st.sampled_from((0.0, 0.1, 0.5)),
     )
-    names = ["preserve", "discard", "end", *(["swap"] if connected else [])]
-    named = st.sampled_from(names).map(lambda name: {"policy": name, "policy_options": RECLAIM})
-    ttl = st.just({"policy": "ttl", "policy_options": {"ttl_seconds": 0.3, **RECLAIM}})
-    return st.one_of(chaos, chaos, named, ttl)
+    names = [name for name in policy_names() if connected or name != "swap"]
+    return st.one_of(chaos, chaos, st.sampled_from(names).map(_named))
+
+
+def _named(policy: str) -> dict[str, object]:
+    """A policy that is in more of a hurry than usual, as far as it can be."""
+    options = {name: value for name, value in HURRY.items() if name in policy_options(policy)}
+    return {"policy": policy, "policy_options": options}
 
 
 @st.composite

@@ -63,11 +63,13 @@ class Link:
         seconds_per_token: time to copy a token's KV one way, None before it was measured.
         backlog_tokens: tokens whose copies, either way, are queued or under way.
         budget_tokens: tokens copied per iteration at most, out and in together.
+        share_used: share of the copies in host memory that sessions come back to.
     """
 
     seconds_per_token: float | None = None
     backlog_tokens: int = 0
     budget_tokens: int = 0
+    share_used: float = 1.0
 
 
 CopiesGivenUp = Callable[[int], Iterable[str]]
@@ -102,6 +104,7 @@ class HostContexts:
             None if per_block is None else per_block / self.block_size,
             self.transfers.backlog_blocks * self.block_size,
             self.transfers.budget_blocks * self.block_size,
+            self.transfers.share_used(),
         )
 
     def enter(self, context_id: str, block_hashes: list[BlockHash]) -> HostCopy:

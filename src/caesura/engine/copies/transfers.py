@@ -4,6 +4,7 @@ The scheduler's half: which blocks, in which order, how many per iteration. Load
 copies out, since a session waits for them; loads ahead of a session go last.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from vllm.v1.core.block_pool import BlockPool
@@ -19,6 +20,10 @@ SPEED_MEMORY_BLOCKS = 256
 """Blocks over which the measured speed of copies is averaged."""
 
 
+USE_MEMORY_BLOCKS = 256
+"""Copied blocks that count as used before anything is known."""
+
+
 class Transfers:
     """Plans the copies of iterations and keeps count of the batches under way.
 
@@ -29,12 +34,16 @@ class Transfers:
         loads, urgent_loads, prefetches: copies from there; the last ahead of sessions.
         seconds_per_block: time to copy a block one way, None before it was measured.
         budget_blocks: blocks copied per iteration at most, out and in together.
+        forward_seconds: time of an iteration with so many query tokens, where copies run beside
+            it; None where they are part of it.
         listener: receives the batches that are launched and finished.
 
     Args:
         pool: the device's block pool.
         host: the host pool.
-        budget_blocks: blocks copied per iteration at most, out and in together.
+        budget_blocks: blocks copied per iteration at most, out and in together; where copies run
+            beside computation only in iterations that compute nothing, and until the link's
+            speed is known.
         num_workers: ranks that must report a batch before it is complete.
     """
 
@@ -50,7 +59,8 @@ class Transfers:
         self.prefetches = Prefetches(pool, host)
         self.listener: CopyListener = NO_COPY_LISTENER
         self.seconds_per_block: float | None = None  # one way, measured
-        self.budget_blocks = self._least_budget_blocks = max(1, budget_blocks)
+        self.forward_seconds: Callable[[int], float] | None = None
+        self.budget_blocks = self._configured_blocks = max(1, budget_blocks)
         self._num_workers = num_workers
         self._next_batch_id = 0
         self._batch = CopyBatch(-1)  # of the iteration that was scheduled last
@@ -64,13 +74,15 @@ class Transfers:
         )
         self._reports: dict[int, int] = {}  # ranks that have reported, by batch
         self._failed: set[int] = set()
+        self._loaded_blocks = 0
 
-    def fit_budget(self, iteration_seconds: float) -> None:
-        """Copy as much per iteration as the link moves while one computes, at least what was
-        configured (InferCept, section 4.1: `T_swap(N) = T_fwd(B)`)."""
-        if self.seconds_per_block:
-            hidden = int(iteration_seconds / self.seconds_per_block)
-            self.budget_blocks = max(self._least_budget_blocks, hidden)
+    def fit_budget(self, query_tokens: int) -> None:
+        """Copy what the link moves while an iteration of so many query tokens computes, out and in
+        together (InferCept, section 4.1: `T_swap(N) = T_fwd(B)`), and one block at least."""
+        self.budget_blocks = self._configured_blocks
+        if self.forward_seconds is not None and self.seconds_per_block and query_tokens:
+            hidden = int(self.forward_seconds(query_tokens) / self.seconds_per_block)
+            self.budget_blocks = max(1, hidden)
 
     def observe_speed(self, blocks: int, seconds: float) -> None:
         """Copies of so many blocks took this long."""
@@ -81,6 +93,14 @@ class Transfers:
             self.seconds_per_block = measured
         weight = min(1.0, blocks / SPEED_MEMORY_BLOCKS)
         self.seconds_per_block += weight * (measured - self.seconds_per_block)
+
+    def share_used(self) -> float:
+        """Blocks loaded per block copied out so far: what share of the copies is used. It starts
+        at 1, and follows what is measured."""
+        unmeasured = USE_MEMORY_BLOCKS
+        return min(
+            1.0, (self._loaded_blocks + unmeasured) / (self.writes.copied_blocks + unmeasured)
+        )
 
     @property
     def backlog_blocks(self) -> int:
@@ -98,8 +118,9 @@ class Transfers:
         """Whether anything is queued or under way."""
         return any(kind.pending for kind in self._kinds)
 
-    def next_batch(self) -> CopyBatch | None:
-        """The copies of this iteration, None if there are none."""
+    def next_batch(self, query_tokens: int = 0) -> CopyBatch | None:
+        """The copies of an iteration that computes so many tokens, None if there are none."""
+        self.fit_budget(query_tokens)
         batch = CopyBatch(self._next_batch_id)
         for kind in self._kinds:
             kind.launch(batch, self.budget_blocks)
@@ -107,6 +128,7 @@ class Transfers:
         if batch.num_blocks == 0:
             return None
         self._next_batch_id += 1
+        self._loaded_blocks += len(batch.urgent_loads) + len(batch.loads)
         self.listener.copies_launched(batch)
         return batch
 

@@ -27,6 +27,7 @@ def profiled_costs(path: str | None) -> CostModel:
         measured=profile.measured,
         seconds_per_copied_token=profile.copy_seconds(1),
         link_measured=profile.source("link_bytes_per_second") == MEASURED,
+        saturation_tokens=profile.saturation_tokens,
     )
 
 

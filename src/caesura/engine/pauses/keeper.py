@@ -43,6 +43,7 @@ from caesura.policy import (
     Policy,
     Prefetch,
     Service,
+    Turn,
 )
 
 
@@ -116,6 +117,18 @@ class PauseKeeper:
         self.listener.pause_began(pause)
         self._forget_surplus()
         return pause
+
+    def turn_of(self, request: Request) -> Turn:
+        """What a request's turn takes: its context, and what restoring that takes."""
+        pause = self.table.claimed_by(request.request_id)
+        held = swapped = 0
+        if pause is not None:
+            held, swapped = pause.held_tokens, pause.loadable_tokens - pause.held_tokens
+        there = request.num_computed_tokens if pause is None else held + swapped
+        missing = max(0, request.num_tokens - there)
+        costs = self.snapshots.costs()
+        iterations = costs.seconds_per_token * missing / max(costs.seconds_per_iteration, 1e-9)
+        return Turn(request.num_tokens, iterations, held, swapped)
 
     # Decisions
 
@@ -193,6 +206,7 @@ class PauseKeeper:
         self.contexts.found(pause.copy, found)
         self.listener.resumed(pause, found, loaded)
         self.returns.note(pause, found, loaded)
+        self.waits.resumed(pause)
         self._end(pause, PauseEnding.RESUMED, HoldEnding.RESUMED)
 
     def claim(self, pause: Pause, request: Request) -> None:

@@ -1,51 +1,118 @@
 """Ranks of requests: what each session has had, who makes room for whom, and who waits where."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.request_queue import FCFSRequestQueue
 from vllm.v1.request import Request
 
 from caesura.engine.pauses.pause import Pause
-from caesura.policy import Service, SessionOrder
+from caesura.policy import Service, SessionOrder, Turn
+
+_FIRST = -1e12
+"""A rank before all that are times."""
+
+RANK_EVERY_TOKENS = 16
+"""A running request's rank is computed again after so many tokens."""
 
 
 @dataclass(slots=True, eq=False)
 class SessionRanks:
-    """What sessions have had so far, and their ranks by the policy's order."""
+    """What sessions have had so far, and their ranks by the policy's order.
+
+    A request's rank stays as it is while it waits, however much is learned in that time.
+
+    Attributes:
+        order: the policy's; None for vLLM's.
+        pauses_in_use: whether anything pauses; else vLLM's order holds.
+        clock: monotonic seconds.
+        turn_of: what a request's turn takes.
+    """
 
     order: SessionOrder | None
     pauses_in_use: Callable[[Request], bool]
     clock: Callable[[], float]
+    turn_of: Callable[[Request], Turn]
     # By request; of sessions that have paused.
     _services: dict[str, Service] = field(default_factory=dict, init=False)
+    # By request: its output tokens and its rank when that was computed.
+    _ranks: dict[str, tuple[int, float]] = field(default_factory=dict, init=False)
+    # Ranked requests that wait, the one that has waited for longest first.
+    _waiting: dict[str, Request] = field(default_factory=dict, init=False)
+    # Requests that go before all others, in the order in which they were promoted.
+    _promoted: dict[str, Request] = field(default_factory=dict, init=False)
+    _promotions: int = field(default=0, init=False)
 
     def __contains__(self, request_id: str) -> bool:
         """Whether the request's session has paused, or was interrupted."""
         return request_id in self._services
 
     def is_empty(self) -> bool:
-        """Whether nothing is remembered (integrity check)."""
-        return not self._services
+        """Whether nothing is remembered of any request (integrity check)."""
+        return not (self._services or self._ranks or self._waiting or self._promoted)
 
     def returns(self, request_id: str, pause: Pause) -> None:
         """A session's pause is over: it goes on as this request."""
         if self.order is not None:
             elapsed = self.clock() - pause.paused_seconds
-            self._services[request_id] = pause.service.paused(elapsed)
+            self._services[request_id] = pause.service.paused(elapsed, pause.endpoint, pause.owner)
+            self.turn_over(request_id)
 
     def turns(self, request: Request) -> None:
         """A session goes on with a new turn, without a pause."""
         if self.order is not None:
             self._services[request.request_id] = self.service(request)
+            self.turn_over(request.request_id)
 
-    def forget(self, request_id: str) -> None:
-        """The request is gone."""
-        self._services.pop(request_id, None)
+    def turn_over(self, request_id: str) -> None:
+        """A session's turn is over: what it has next is ranked anew."""
+        self._ranks.pop(request_id, None)
+        self._promoted.pop(request_id, None)
+
+    def queued(self, request: Request) -> None:
+        """A request with a rank waits."""
+        self._waiting.setdefault(request.request_id, request)
+
+    def admitted(self, request: Request) -> None:
+        """A request waits no longer."""
+        self._waiting.pop(request.request_id, None)
+
+    def preempted(self, request: Request) -> None:
+        """A running request waits again."""
+        if request.request_id not in self._promoted:
+            self._ranks.pop(request.request_id, None)
+
+    # Promotions
+
+    def longest_waiting(self) -> Request | None:
+        """The request with a rank that has waited for longest."""
+        return next(iter(self._waiting.values()), None)
+
+    def promoted(self) -> Collection[Request]:
+        """Requests that were promoted and whose turn is not over."""
+        return self._promoted.values()
+
+    def promote(self, request: Request) -> None:
+        """From now on the request goes before all others but those that were promoted before."""
+        self._promotions += 1
+        self._promoted[request.request_id] = request
+        self._ranks[request.request_id] = sys.maxsize, _FIRST + self._promotions
+
+    def gone(self, request: Request, *, paused: bool) -> None:
+        """The request is gone, and its session is over unless it has paused."""
+        if self.order is not None and not paused:
+            self.order.ended(self.service(request))
+        self._services.pop(request.request_id, None)
+        self._waiting.pop(request.request_id, None)
+        self.turn_over(request.request_id)
 
     def service(self, request: Request) -> Service:
         """What the request's session has had until now."""
-        before = self._services.get(request.request_id) or Service(request.arrival_time)
+        before = self._services.get(request.request_id)
+        if before is None:
+            before = Service.begun(request.arrival_time, request.num_prompt_tokens)
         return before.served(request.num_output_tokens, request.num_tokens)
 
     def rank(self, request: Request) -> float | None:
@@ -53,10 +120,16 @@ class SessionRanks:
         order = self.order
         if order is None:
             return None
+        output_tokens = request.num_output_tokens
+        known = self._ranks.get(request.request_id)
+        if known is not None and output_tokens < known[0] + RANK_EVERY_TOKENS:
+            return known[1]
         ranked = request.request_id in self._services
         if not ranked and not (order.ranks_everyone and self.pauses_in_use(request)):
             return None
-        return order.rank(self.service(request))
+        rank = order.rank(self.service(request), self.turn_of(request))
+        self._ranks[request.request_id] = output_tokens, rank
+        return rank
 
     def make_room_for(self, needy: Request, running: Sequence[Request]) -> list[Request]:
         """Running requests that rank so far behind a waiting one that they make room for it,
@@ -82,11 +155,20 @@ class RankedQueue(FCFSRequestQueue):
 
     Args:
         rank: a request's rank, None if it has none. It does not change while the request waits.
+        queued: is told of requests that wait here with a rank.
     """
 
-    def __init__(self, rank: Callable[[Request], float | None]) -> None:
+    def __init__(
+        self, rank: Callable[[Request], float | None], queued: Callable[[Request], None]
+    ) -> None:
         super().__init__()
         self._rank = rank
+        self._queued = queued
+
+    def move_to_rank(self, request: Request) -> None:
+        """Move a request that waits here to its place by a new rank."""
+        self.remove_request(request)
+        self.add_request(request)
 
     def add_request(self, request: Request) -> None:
         """Queue a request: at the end, or by its rank."""
@@ -111,6 +193,7 @@ class RankedQueue(FCFSRequestQueue):
         self.insert(index, request)
 
     def _insert(self, request: Request, rank: float) -> None:
+        self._queued(request)
         for index, queued in enumerate(self):
             other = self._rank(queued)
             if (queued.arrival_time if other is None else other) > rank:
@@ -119,23 +202,29 @@ class RankedQueue(FCFSRequestQueue):
         self.append(request)
 
 
+def admitted_ids(output: SchedulerOutput) -> list[str]:
+    """The requests that a step has taken from the queues."""
+    cached = output.scheduled_cached_reqs
+    new = [data.req_id for data in output.scheduled_new_reqs]
+    return [*new, *(name for name in cached.req_ids if name in cached.resumed_req_ids)]
+
+
 def move_to_rank(
     running: list[Request], request: Request, rank: Callable[[Request], float | None]
 ) -> None:
-    """Move a session that was just admitted to its place by rank among the running.
+    """Move a request that was just admitted to its place by rank among the running; one without
+    a rank stays where vLLM puts it.
 
     The last of the running requests is preempted first, so an old session that has just
     resumed must not stay there.
     """
-
-    def place_of(other: Request) -> float:
-        found = rank(other)
-        return other.arrival_time if found is None else found
-
+    own = rank(request)
+    if own is None:
+        return
     running.remove(request)
-    own = place_of(request)
     for index, other in enumerate(running):
-        if place_of(other) > own:
+        found = rank(other)
+        if (other.arrival_time if found is None else found) > own:
             running.insert(index, request)
             return
     running.append(request)

@@ -45,11 +45,11 @@ class Snapshots:
 
     def costs(self) -> CostModel:
         """What computing and copying cost, as measured so far."""
-        costs = self.timer.costs()
-        per_token = self.contexts.link().seconds_per_token
-        if per_token is None:
+        link = self.contexts.link()
+        costs = replace(self.timer.costs(), copies_used=link.share_used)
+        if link.seconds_per_token is None:
             return costs
-        return replace(costs, seconds_per_copied_token=per_token, link_measured=True)
+        return replace(costs, seconds_per_copied_token=link.seconds_per_token, link_measured=True)
 
     def _load(self) -> Load:
         running, link = self.scheduler.running, self.contexts.link()

@@ -93,6 +93,7 @@ class Turns:
             return
         self.parking.park(session)
         service, computed = self.ranks.service(session), session.num_computed_tokens
+        self.ranks.turn_over(session.request_id)
         endpoint = self.continuations.waits_for(session)
         self.keeper.begin(session, endpoint, computed, service, in_place=True)
 

@@ -80,11 +80,20 @@ class Waits:
         pause.lasted_seconds = now - pause.paused_seconds
         self._learn(pause, now)
 
+    def resumed(self, pause: Pause) -> None:
+        """A session that has returned is scheduled."""
+        assert pause.lasted_seconds is not None
+        waited_seconds = self.clock() - pause.paused_seconds - pause.lasted_seconds
+        with self.metrics.guard(Aside.LEARNING):
+            self.policy.resumed(waited_seconds, held=pause.hold is not None)
+
     def given_up(self, pause: Pause) -> None:
         """A session that has not returned will not come back."""
         waited_seconds = self.clock() - pause.endpoint_since_seconds
         with self.metrics.guard(Aside.LEARNING):
             self.policy.ended(pause.endpoint, waited_seconds, returned=False)
+            if self.policy.order is not None and not pause.in_place:
+                self.policy.order.ended(pause.service)  # else its request is over too
 
     def end(self, pause: Pause, ending: PauseEnding) -> None:
         """A pause is over, or its wait for one endpoint: count it."""

@@ -20,7 +20,7 @@ from caesura.lab.bench.vllm_metered import METERED, waste_of
 from caesura.lab.bench.vllm_resubmitting import ResubmittingEngine
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.logs import LEVEL_VARIABLE
-from caesura.policy import policy_options
+from caesura.policy import OptionValue, policy_options
 from caesura.session import TokenEngine
 from caesura.variables import environment
 
@@ -115,7 +115,7 @@ class ArmEngine:
         self._log.unlink(missing_ok=True)
 
 
-def own_options(policy: str, options: Mapping[str, float]) -> dict[str, float]:
+def own_options(policy: str, options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
     """Those of the options that this policy has."""
     known = policy_options(policy)
     return {name: value for name, value in options.items() if name in known}

@@ -15,6 +15,7 @@ from caesura.lab.settings import (
     NonNegativeFloat,
     PositiveFloat,
 )
+from caesura.policy_options import Option
 
 DEMO = "demo"
 """Stands for the model that comes with the benchmark."""
@@ -27,7 +28,8 @@ class SettingsOfRuns(BaseModel):
 
     Attributes:
         policies: What is compared, in the order of tables and plots.
-        policy_options: A number for all policies that have it, such as ttl_seconds=5. Repeatable.
+        policy_options: An option of all policies that have it, such as served_by=arrival.
+            Repeatable.
         seeds: One run for each.
         model: What is served.
         kv_memory_bytes: Device memory for KV caches, such as 32MiB.
@@ -39,7 +41,7 @@ class SettingsOfRuns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policies: Distinct[str]
-    policy_options: dict[str, float] = Field(default_factory=dict)
+    policy_options: dict[str, Option] = Field(default_factory=dict)
     seeds: Distinct[NonNegativeInt] = (0, 1, 2)
     model: Annotated[str | None, Parameter(group=ENGINE)] = None
     kv_memory_bytes: Annotated[ByteSize | None, Parameter(group=ENGINE)] = None

@@ -2,12 +2,8 @@
 
 from dataclasses import dataclass
 
-from caesura.lab.sim.profiles import (
-    DEVICES,
-    device_profile,
-    kv_bytes_that_fit,
-    usual_tensor_parallel,
-)
+from caesura.lab.sim.data_sheets import DEVICES
+from caesura.lab.sim.profiles import device_profile, kv_bytes_that_fit, usual_tensor_parallel
 from caesura.policy.profile import DeviceProfile
 
 DEFAULT_MODEL = "gpt-j-6b"

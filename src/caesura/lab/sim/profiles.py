@@ -2,13 +2,15 @@
 
 A roofline profile says what an iteration takes at best, times the utilisation assumed below:
 computing a token costs two operations per weight, an iteration reads all weights once, and
-decoding reads the context of each sequence.
+decoding reads the context of each sequence. Published measurements have no term for the last;
+it is added to them from the data sheet.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from caesura.lab.sim.data_sheets import DEVICES, MODELS, DataSheet, Model
 from caesura.policy import CostModel
 from caesura.policy.profile import DeviceProfile
 
@@ -19,56 +21,7 @@ LINK_UTILISATION = 0.8  # of the link's raw rate, large copies from page-locked 
 EFFICIENCY_PER_DOUBLING = 0.9  # tensor parallel: what all-reduces leave each time it doubles
 MEMORY_UTILISATION = 0.9  # vLLM's gpu_memory_utilization
 
-BYTES_PER_ELEMENT = 2  # bfloat16 weights and KV
 TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
-
-
-@dataclass(frozen=True, slots=True)
-class DataSheet:
-    """What a data sheet says of one device. Rates are peaks, per second."""
-
-    memory_bytes: int
-    dense_bf16_operations: float
-    memory_bandwidth_bytes: float
-    link_bytes: float  # to host memory, one way
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A transformer with full attention; sizes from its published configuration."""
-
-    parameters: int
-    layers: int
-    query_width: int  # query heads x head size
-    kv_width: int  # KV heads x head size
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of all weights."""
-        return self.parameters * BYTES_PER_ELEMENT
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values of one token, over all layers."""
-        return 2 * self.layers * self.kv_width * BYTES_PER_ELEMENT
-
-
-DEVICES = {
-    # NVIDIA A100 data sheet, 80GB SXM: 312 TFLOPS bf16, 2,039 GB/s; PCIe Gen4 64 GB/s both ways.
-    "a100-80gb": DataSheet(80 * 10**9, 312e12, 2.039e12, 32e9),
-    # NVIDIA H100 data sheet, SXM: 1,979 TFLOPS bf16 with sparsity, half of it dense; 3.35 TB/s;
-    # PCIe Gen5 128 GB/s both ways.
-    "h100-80gb": DataSheet(80 * 10**9, 989.5e12, 3.35e12, 64e9),
-    # NVIDIA H200 data sheet, SXM: 141 GB, 4.8 TB/s; computes and is linked as the H100.
-    "h200": DataSheet(141 * 10**9, 989.5e12, 4.8e12, 64e9),
-}
-
-MODELS = {
-    "llama-3.1-8b": Model(8_030_261_248, 32, 32 * 128, 8 * 128),
-    "llama-3.1-70b": Model(70_553_706_496, 80, 64 * 128, 8 * 128),
-    "gpt-j-6b": Model(6_050_882_784, 28, 4096, 4096),
-    "vicuna-13b": Model(13_015_864_320, 40, 5120, 5120),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +56,20 @@ VICUNA_13B_2X_A100 = ReleasedProfile(
 )
 
 
+def _named(name: str, devices: int) -> str:
+    return name if devices == 1 else f"{devices} x {name}"
+
+
 def _published(model: str, gpus: int, released: ReleasedProfile) -> DeviceProfile:
-    """A profile of InferCept's released code (WukLab/InferCept), on A100.
+    """A profile of InferCept's released code (WukLab/InferCept), on A100, as it stands.
 
     It gives the copies as tokens in and out per iteration. That is the number for the time of
-    an iteration at saturation, where both of its models come to 10.0 GB/s.
+    an iteration at saturation, where both of its models come to 10.0 GB/s. Reading KV has no
+    term in it.
     """
-    kv_bytes = MODELS[model].kv_bytes_per_token
+    kv_bytes = MODELS[model].kv_bytes_per_token(gpus)
     return DeviceProfile(
-        name="a100-80gb" if gpus == 1 else f"{gpus} x a100-80gb",
+        name=_named(PUBLISHED_DEVICE, gpus),
         model=model,
         measured=True,
         seconds_per_iteration=released.costs.seconds_per_iteration,
@@ -133,9 +91,13 @@ def _published(model: str, gpus: int, released: ReleasedProfile) -> DeviceProfil
     )
 
 
+PUBLISHED_DEVICE = "a100-80gb-published"
+MEASURED_DEVICE = "a100-80gb"
+"""The device of the published measurements, with the price of reading KV."""
+
 PUBLISHED = {
-    ("a100-80gb", "gpt-j-6b", 1): _published("gpt-j-6b", 1, GPT_J_6B_A100),
-    ("a100-80gb", "vicuna-13b", 2): _published("vicuna-13b", 2, VICUNA_13B_2X_A100),
+    ("gpt-j-6b", 1): _published("gpt-j-6b", 1, GPT_J_6B_A100),
+    ("vicuna-13b", 2): _published("vicuna-13b", 2, VICUNA_13B_2X_A100),
 }
 
 
@@ -144,7 +106,8 @@ def device_profile(
 ) -> DeviceProfile:
     """The profile of a device with a model.
 
-    A published measurement where there is one, else a roofline.
+    A published measurement, with reading KV priced by the data sheet, where there is one; else a
+    roofline.
 
     Args:
         device: a name of `DEVICES`, or the path of a file that `caesura calibrate` wrote.
@@ -165,11 +128,23 @@ def device_profile(
     if tensor_parallel is None:
         tensor_parallel = usual_tensor_parallel(device, model)
     kv_bytes_that_fit(device, model, tensor_parallel)
-    published = PUBLISHED.get((device, model, tensor_parallel))
-    if published is not None:
+    published = PUBLISHED.get((model, tensor_parallel))
+    if device == PUBLISHED_DEVICE:
+        if published is None:
+            known = _listed(f"{name} on {devices}" for name, devices in PUBLISHED)
+            raise ValueError(
+                f"nothing is published of {model} on {tensor_parallel} x {device}, only of "
+                f"{known}; for a roofline choose {MEASURED_DEVICE}"
+            )
         return published
-    profile = roofline(device, the_device, model, the_model)
-    return _parallel(profile, tensor_parallel) if tensor_parallel > 1 else profile
+    profile = roofline(device, the_device, model, the_model, tensor_parallel)
+    if device == MEASURED_DEVICE and published is not None:
+        return replace(
+            published,
+            name=profile.name,
+            seconds_per_context_token=profile.seconds_per_context_token,
+        )
+    return profile
 
 
 def usual_tensor_parallel(device: str, model: str) -> int:
@@ -179,31 +154,36 @@ def usual_tensor_parallel(device: str, model: str) -> int:
         ValueError: unknown names, or a model that does not fit.
     """
     for size in TENSOR_PARALLEL_SIZES:
-        if (device, model, size) in PUBLISHED:
+        if device in (MEASURED_DEVICE, PUBLISHED_DEVICE) and (model, size) in PUBLISHED:
             return size
     return _fewest_devices(device, model)
 
 
-def roofline(device_name: str, device: DataSheet, model_name: str, model: Model) -> DeviceProfile:
-    """What one device does with a model, from data sheets and the assumptions above.
+def roofline(
+    device_name: str, device: DataSheet, model_name: str, model: Model, devices: int = 1
+) -> DeviceProfile:
+    """What devices do with a model, from data sheets and the assumptions above.
 
-    The saturation point is where computing takes as long as reading the weights.
+    The saturation point is where computing takes as long as reading the weights. Each of several
+    devices has its own link, and all-reduces take from the others' speed.
     """
-    operations = device.dense_bf16_operations * COMPUTE_UTILISATION
-    bandwidth = device.memory_bandwidth_bytes * BANDWIDTH_UTILISATION
-    per_token = 2 * model.parameters / operations
+    speedup = devices * EFFICIENCY_PER_DOUBLING ** (devices.bit_length() - 1)
+    operations = device.dense_bf16_operations * COMPUTE_UTILISATION * speedup
+    bandwidth = device.memory_bandwidth_bytes * BANDWIDTH_UTILISATION * speedup
+    kv_bytes = model.kv_bytes_per_token(devices)
+    per_token = 2 * model.computing_parameters / operations
     per_iteration = model.weight_bytes / bandwidth
     return DeviceProfile(
-        name=device_name,
+        name=_named(device_name, devices),
         model=model_name,
         measured=False,
         seconds_per_iteration=per_iteration,
         seconds_per_query_token=per_token,
-        seconds_per_context_token=model.kv_bytes_per_token / bandwidth,
+        seconds_per_context_token=kv_bytes / bandwidth,
         seconds_per_sequence=0.0,
         saturation_tokens=round(per_iteration / per_token),
-        kv_bytes_per_token=model.kv_bytes_per_token,
-        link_bytes_per_second=device.link_bytes * LINK_UTILISATION,
+        kv_bytes_per_token=kv_bytes,
+        link_bytes_per_second=device.link_bytes * LINK_UTILISATION * devices,
         link_overlaps=True,
         # A score and a weighted value: a multiplication and an addition per element for each.
         seconds_per_attention_pair=4 * model.layers * model.query_width / operations,
@@ -234,21 +214,6 @@ def kv_bytes_that_fit(device: str, model: str, tensor_parallel: int = 1) -> int:
             f"{the_model.weight_bytes / 1e9:.1f} GB of {usable / 1e9:.1f} GB; {advice}"
         )
     return usable - the_model.weight_bytes
-
-
-def _parallel(profile: DeviceProfile, devices: int) -> DeviceProfile:
-    """The profile on several devices; each has its own link, and all-reduces cost the rest."""
-    doublings = devices.bit_length() - 1
-    speedup = devices * EFFICIENCY_PER_DOUBLING**doublings
-    return replace(
-        profile,
-        name=f"{devices} x {profile.name}",
-        seconds_per_iteration=profile.seconds_per_iteration / speedup,
-        seconds_per_query_token=profile.seconds_per_query_token / speedup,
-        seconds_per_context_token=profile.seconds_per_context_token / speedup,
-        seconds_per_attention_pair=profile.seconds_per_attention_pair / speedup,
-        link_bytes_per_second=profile.link_bytes_per_second * devices,
-    )
 
 
 def _fewest_devices(device: str, model: str) -> int:

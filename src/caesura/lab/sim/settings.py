@@ -10,7 +10,12 @@ from caesura.lab.bench.settings import ComparisonSettings
 from caesura.lab.settings import ENGINE, ByteSize, Distinct, NonNegativeFloat, PositiveFloat
 from caesura.lab.sim.devices import SimulatedDevice
 from caesura.policy import policy_options
+from caesura.policy.infercept import InferCept
 from caesura.units import parse_size
+
+ORACLE_OPTION = "oracle_code_rule"
+"""Of `infercept`: not 0 for the rule of its released code, which knows how long pauses last. Only
+a simulation does."""
 
 
 def _parse_bandwidth(value: object) -> object:
@@ -24,10 +29,12 @@ class SimulationSettings(ComparisonSettings):
         policies: What is compared: stock, stock-no-cache, stock-host (vLLM without Caesura; with
             its own CPU offloading), infinite (memory for everything), and any policy of
             `caesura serve`. Default: all but end.
-        device: What is simulated: a100-80gb, h100-80gb, h200, or a profile of `caesura calibrate`
-            (JSON).
-        model: What it serves: gpt-j-6b, vicuna-13b, llama-3.1-8b, llama-3.1-70b. Default: that of
-            the profile, else gpt-j-6b.
+        device: What is simulated: a100-80gb, h100-80gb, h200, l40s, mi300x, or a profile of
+            `caesura calibrate` (JSON). a100-80gb-published takes InferCept's constants as they
+            stand, without a price for reading KV.
+        model: What it serves: gpt-j-6b, vicuna-13b, llama-3.1-8b, llama-3.1-70b, qwen3-8b,
+            qwen3-32b, qwen3-coder-30b-a3b, glm-4.5-air. Default: that of the profile, else
+            gpt-j-6b.
         tensor_parallel: Devices that share the model. Default: as few as hold it.
         kv_memory_bytes: Memory for KV caches over all devices, such as 50GB. Default: what fits
             beside the weights.
@@ -40,7 +47,8 @@ class SimulationSettings(ComparisonSettings):
         max_batched_tokens: As in vLLM.
         max_seqs: As in vLLM.
         block_size: As in vLLM.
-        copy_budget_bytes: Bytes copied out and in per iteration and device at most.
+        copy_budget_bytes: Bytes copied out and in per iteration and device at most, where copies
+            do not overlap with computation; elsewhere the limit is what the link moves meanwhile.
     """
 
     workload: str = "infercept-mix"
@@ -80,6 +88,8 @@ class SimulationSettings(ComparisonSettings):
                     "or leave it out"
                 )
         known = set[str]().union(*(policy_options(one.policy) for one in arms if one.policy))
+        if any(one.policy == InferCept.name for one in arms):
+            known.add(ORACLE_OPTION)
         for option in self.policy_options:
             if option not in known:
                 raise ValueError(

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from caesura.engine.config import CaesuraConfig
 from caesura.lab.bench.arms import Arm, Variant, arm
@@ -15,7 +17,7 @@ from caesura.lab.bench.unloaded import ProfiledTimes
 from caesura.lab.bench.vllm_metered import waste_of
 from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.device import ModelledDevice
-from caesura.lab.sim.settings import SimulationSettings
+from caesura.lab.sim.settings import ORACLE_OPTION, SimulationSettings
 from caesura.lab.sim.simulation import (
     SimulatedOutcome,
     SimulatedRun,
@@ -25,6 +27,7 @@ from caesura.lab.sim.simulation import (
 from caesura.lab.sim.virtual_replay import virtual_replay
 from caesura.lab.sim.vllm_engine import HeadlessEngine, HeadlessSettings
 from caesura.policy import policy_options
+from caesura.policy.infercept import InferCept
 
 _MAX_PAUSES = 4096  # of CaesuraConfig: past it sessions would be forgotten
 
@@ -54,11 +57,14 @@ def simulated(
     """
     sessions = run.arrivals.sessions
     names = [f"s{number}" for number in range(len(sessions))]
-    engine = HeadlessEngine(
-        engine_settings(run),
-        ModelledDevice(run.profile, run.settings.link_bytes_per_second),
-        BlockNames(run.settings, dict(zip(names, sessions, strict=True))),
-    )
+    with TemporaryDirectory() as folder:
+        profile = Path(folder) / "profile.json"
+        run.profile.save(profile)
+        engine = HeadlessEngine(
+            engine_settings(run, profile),
+            ModelledDevice(run.profile, run.settings.link_bytes_per_second),
+            BlockNames(run.settings, dict(zip(names, sessions, strict=True))),
+        )
     record = virtual_replay(
         engine,
         names,
@@ -74,8 +80,8 @@ def _arm(run: SimulatedRun) -> Arm:
     return arm(run.plan.policy)
 
 
-def engine_settings(run: SimulatedRun) -> HeadlessSettings:
-    """The scheduler of a run."""
+def engine_settings(run: SimulatedRun, profile: Path | None = None) -> HeadlessSettings:
+    """The scheduler of a run, which starts from the costs of a profile in a file."""
     settings, variant = run.settings, _arm(run).variant
     offloads = variant is Variant.VLLM_OFFLOADING
     return HeadlessSettings(
@@ -87,8 +93,9 @@ def engine_settings(run: SimulatedRun) -> HeadlessSettings:
         max_num_batched_tokens=settings.max_batched_tokens,
         max_model_len=run.max_context_tokens,
         prefix_caching=variant is not Variant.NO_PREFIX_CACHE,
-        caesura=_caesura_config(run),
+        caesura=_caesura_config(run, profile),
         offload_bytes=settings.host_memory_bytes if offloads else 0,
+        knows_pauses=_knows_pauses(run),
         trace=simulated_part(settings, run.plan),
     )
 
@@ -101,7 +108,13 @@ def _kv_tokens(run: SimulatedRun) -> int:
     return usable_kv_tokens(run.settings, run.profile)
 
 
-def _caesura_config(run: SimulatedRun) -> CaesuraConfig | None:
+def _knows_pauses(run: SimulatedRun) -> bool:
+    return _arm(run).policy == InferCept.name and bool(
+        run.settings.policy_options.get(ORACLE_OPTION)
+    )
+
+
+def _caesura_config(run: SimulatedRun, profile: Path | None) -> CaesuraConfig | None:
     settings, policy = run.settings, _arm(run).policy
     if policy is None:
         return None
@@ -118,6 +131,7 @@ def _caesura_config(run: SimulatedRun) -> CaesuraConfig | None:
             "max_pauses": max(_MAX_PAUSES, len(run.arrivals.sessions)),
             # As the engine chooses on CPU, where copies cannot overlap with computation.
             "load_in_step": not run.profile.link_overlaps,
+            "profile": None if profile is None else str(profile),
         }
     )
 

@@ -111,6 +111,7 @@ def virtual_replay(
             del active[request_id]
             pause_seconds = player.turns[-1].segment.pause_seconds
             if pause_seconds is not None:
+                engine.pause_ends[request_id] = engine.now_seconds + pause_seconds
                 heapq.heappush(due, (engine.now_seconds + pause_seconds, index))
                 continue
             finished += 1

@@ -35,6 +35,7 @@ from caesura.lab.bench.vllm_metered import COMPUTED_BEFORE, MeteredScheduler
 from caesura.lab.sim.duration_scores import DurationScore, ScoredDurations
 from caesura.lab.sim.vllm_config import kv_cache_config, scheduler_config
 from caesura.lab.sim.vllm_decodes import ShortcutScheduler
+from caesura.policy.infercept import InferCept
 from caesura.policy.min_waste import MinWaste
 
 TOKEN = 0
@@ -59,6 +60,7 @@ class HeadlessSettings:
         caesura: Caesura's options; None for vLLM's own scheduler.
         offload_bytes: host memory of vLLM's own CPU offloading (write-through, LRU), 0 for none.
             Only without Caesura.
+        knows_pauses: InferCept's policy is told how long pauses will last (`pause_ends`).
         trace: file for a trace; see `HeadlessEngine.write_trace`.
     """
 
@@ -72,6 +74,7 @@ class HeadlessSettings:
     prefix_caching: bool = True
     caesura: CaesuraConfig | None = None
     offload_bytes: int = 0
+    knows_pauses: bool = False
     trace: Path | None = None
 
     @property
@@ -195,6 +198,7 @@ class HeadlessEngine:
         scheduled_tokens: tokens computed so far.
         loaded_tokens, stored_tokens: tokens copied so far, from and to host memory, without
             those that an iteration waited for.
+        pause_ends: when the pauses of requests will be over, for a policy that knows it.
     """
 
     IDLE_STEP_SECONDS = 0.002
@@ -211,6 +215,7 @@ class HeadlessEngine:
         self.scheduled_tokens = 0
         self.loaded_tokens = 0
         self.stored_tokens = 0
+        self.pause_ends: dict[str, float] = {}
         cache_config = kv_cache_config(
             settings.num_blocks + 1, settings.block_size, settings.kv_bytes_per_token
         )
@@ -227,6 +232,8 @@ class HeadlessEngine:
             policy = self.scheduler.keeper.policy
             if isinstance(policy, MinWaste):
                 policy.durations = self._durations
+            if isinstance(policy, InferCept) and settings.knows_pauses:
+                policy.remaining_seconds = self._remaining_seconds
         self._trace = self._stock_trace()
         self._device = device
         self._hash_block = hash_block
@@ -235,6 +242,10 @@ class HeadlessEngine:
             self.scheduler.connector.transfers.seconds_per_block = self._block_bytes / speed
         self._copies: list[tuple[float, int, _Copies]] = []
         self._copy_order = 0
+
+    def _remaining_seconds(self, request_id: str) -> float | None:
+        ends = self.pause_ends.get(request_id)
+        return None if ends is None else max(0.0, ends - self.now_seconds)
 
     def _stock_trace(self) -> Trace:
         """A trace of what vLLM's own scheduler does; ours makes its own."""

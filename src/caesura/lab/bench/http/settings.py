@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, SecretStr, model_validator
 
 from caesura.lab.bench.settings import DrawnSettings
 from caesura.lab.settings import ENGINE, Distinct, Listed
+from caesura.policy_options import Option
 
 _NOT_HERE = Parameter(parse=False)  # settings of engines that are started
 
@@ -36,7 +37,7 @@ class HttpSettings(DrawnSettings):
     ] = None
     session_ids: bool = False
     max_context_tokens: Annotated[PositiveInt | None, Parameter("--max-context")] = None
-    policy_options: Annotated[dict[str, float], _NOT_HERE] = Field(default_factory=dict)
+    policy_options: Annotated[dict[str, Option], _NOT_HERE] = Field(default_factory=dict)
     kv_memory_bytes: Annotated[int | None, _NOT_HERE] = None
     host_memory_bytes: Annotated[int, _NOT_HERE] = 0
     shared_prefix_tokens: Annotated[int, _NOT_HERE] = 0

@@ -1,0 +1,1 @@
+"""Other systems' rules, each as published, to be measured against."""

@@ -1,0 +1,174 @@
+"""Who is served before whom: decisions that no output shows, on the scheduler that serves."""
+
+import pytest
+from vllm.v1.request import RequestStatus
+
+from caesura.engine.scheduler import InterceptScheduler
+from caesura.policy import ExpectedWork, Service
+from engine.virtual.engine import BLOCK_SIZE, Shape
+from engine.virtual.stage import Player, Stage
+
+
+def shape(policy: str, *, blocks: int = 64, max_num_seqs: int = 1, **options: float) -> Shape:
+    return Shape(
+        blocks=blocks,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=512,
+        max_model_len=min(512, blocks * BLOCK_SIZE),
+        options={"policy": policy, "policy_options": options, "check_integrity": True},
+    )
+
+
+def first_tokens(stage: Stage, *players: Player) -> list[str]:
+    """The players' names in the order in which they got their first tokens."""
+    stage.run()
+    for player in players:
+        assert player.first_token_seconds is not None, player.name
+    return [p.name for p in sorted(players, key=lambda p: p.first_token_seconds or 0.0)]
+
+
+def busy(stage: Stage, tokens: int = 40) -> Player:
+    """A request that runs alone."""
+    player = stage.request("busy", 20, tokens)
+    stage.harness.run(until=lambda: player.tokens >= 2)
+    return player
+
+
+@pytest.mark.parametrize("in_place", [True, False], ids=["in place", "client's"])
+def test_a_session_that_returns_goes_before_requests_that_came_after_it(*, in_place: bool) -> None:
+    stage = Stage(shape("discard"))
+    options = {"resumable": True} if in_place else {"session_id": "s"}
+    old = stage.request("old", 30, 1, **options)
+    stage.run()
+    busy(stage)
+    newer = [stage.request(f"newer {number}", 30, 2) for number in range(3)]
+    stage.harness.run(until=lambda: len(stage.scheduler.waiting) == 3)
+    if in_place:
+        old.first_token_seconds = None
+        stage.extend(old, 20, 2)
+    else:
+        again = [*old.transcript.tokens, *stage.words(20)]
+        old = Player(stage.harness, "old again", again)
+        stage.harness.send(old, stage.engine.request(old.name, again, max_tokens=2, session_id="s"))
+    assert first_tokens(stage, old, *newer)[0] == old.name
+
+
+def preemptions(scheduler: InterceptScheduler, *names: str) -> list[int]:
+    return [scheduler.requests[name].num_preemptions for name in names]
+
+
+def test_an_old_session_that_resumed_last_is_not_preempted_first() -> None:
+    stage = Stage(shape("discard", blocks=24, max_num_seqs=4))
+    old = stage.session("old", 30)
+    stage.run()
+    newer = [stage.request(f"newer {number}", 5 * BLOCK_SIZE, 90) for number in range(2)]
+    stage.harness.run(until=lambda: all(player.tokens for player in newer))
+    old.tokens = 0
+    stage.extend(old, 20, 90)
+    scheduler = stage.scheduler
+    stage.harness.run(until=lambda: any(preemptions(scheduler, "newer 0", "newer 1")))
+    assert old.tokens, "it ran beside them"
+    assert preemptions(scheduler, "newer 0", "newer 1", "old") == [0, 1, 0]
+    stage.run()
+
+
+def remaining_order(stage: Stage) -> ExpectedWork:
+    order = stage.scheduler.keeper.policy.order
+    assert isinstance(order, ExpectedWork)
+    return order
+
+
+def test_an_engine_learns_from_every_session_that_is_over() -> None:
+    stage = Stage(shape("min-waste", max_num_seqs=8))
+    learned = remaining_order(stage).remaining
+    in_place = stage.session("in place", 30, 3)
+    kept = stage.request("kept", 30, 4, session_id="s")
+    stage.request("alone", 30, 5)
+    stage.run()
+    assert (in_place.turns, kept.turns) == (1, 1)
+    assert learned._observed == 1, "two of three sessions have paused, and are not over"
+    stage.extend(in_place, 10, 6)
+    stage.run()
+    stage.scheduler.finish_requests("in place", RequestStatus.FINISHED_ABORTED)
+    assert learned._observed == 2
+    for pause in list(stage.scheduler.keeper.table):
+        stage.scheduler.keeper.cancel(pause)
+    assert learned._observed == 3
+    assert sorted(learned._totals._latest) == [4, 5, 9]
+
+
+def teach(stage: Stage, *, short: int, long: int) -> None:
+    """Sessions of 20 prompt tokens are short, those of 200 are long."""
+    order = remaining_order(stage)
+    for _ in range(100):
+        order.ended(Service.begun(0.0, 20).served(short, 20))
+        order.ended(Service.begun(0.0, 200).served(long, 200))
+
+
+def test_what_will_soon_be_over_goes_first() -> None:
+    stage = Stage(shape("min-waste", promoted_share=0.0))
+    teach(stage, short=4, long=400)
+    stage.session("paused", 5)
+    stage.run()
+    busy(stage)
+    large = [stage.request(f"large {number}", 200, 4) for number in range(2)]
+    small = [stage.request(f"small {number}", 20, 4) for number in range(2)]
+    names = first_tokens(stage, *large, *small)
+    assert names == ["small 0", "small 1", "large 0", "large 1"]
+
+
+def test_a_rank_does_not_change_while_its_request_waits() -> None:
+    """What is learned in between ranks who comes later, and does not disorder the queue."""
+    stage = Stage(shape("min-waste", promoted_share=0.0))
+    stage.session("paused", 5)
+    stage.run()
+    busy(stage, 60)
+    requests = [stage.request(f"r{number}", 20 + 60 * (number % 3), 4) for number in range(6)]
+    stage.harness.run(until=lambda: len(stage.scheduler.waiting) == 6)
+    ranks = {
+        request.request_id: stage.scheduler.ranks.rank(request)
+        for request in stage.scheduler.waiting
+    }
+    teach(stage, short=4, long=400)
+    assert ranks == {
+        request.request_id: stage.scheduler.ranks.rank(request)
+        for request in stage.scheduler.waiting
+    }
+    assert first_tokens(stage, *requests) == sorted(ranks, key=lambda name: ranks[name] or 0.0)
+
+
+def test_nobody_waits_for_ever_behind_others_that_rank_before_it() -> None:
+    waits_without, _ = starved_in_a_crowd(0.0)
+    waits_with, stage = starved_in_a_crowd(0.05)
+    assert waits_without >= 30, "small ones keep coming, and each goes first"
+    assert waits_with <= 3, "it is promoted as soon as nobody has waited for longer"
+    assert not stage.scheduler.ranks.promoted(), "its turn is over"
+
+
+def starved_in_a_crowd(share: float) -> tuple[int, Stage]:
+    """A large request waits while two small ones are always there, one at a time running: how
+    many of those that came after it were served before it."""
+    stage = Stage(shape("min-waste", promoted_share=share))
+    teach(stage, short=4, long=400)
+    stage.session("paused", 5)
+    stage.run()
+    crowd = [busy(stage)]
+    large = stage.request("large", 200, 4)
+    overtaking = 0
+    for number in range(40):
+        crowd.append(stage.request(f"small {number}", 20, 4))
+        stage.harness.run(until=lambda player=crowd[-2]: player.turns == 1)
+        overtaking += number > 0 and not large.tokens
+    stage.run()
+    assert large.turns == 1
+    return overtaking, stage
+
+
+def test_promoted_requests_are_served_as_they_came_and_keep_their_place() -> None:
+    stage = Stage(shape("min-waste", promoted_share=1.0))
+    teach(stage, short=4, long=400)
+    stage.session("paused", 5)
+    stage.run()
+    busy(stage)
+    players = [stage.request(f"r{number}", 200 if number % 2 else 20, 4) for number in range(6)]
+    assert first_tokens(stage, *players) == [player.name for player in players]
