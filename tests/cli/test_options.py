@@ -9,11 +9,12 @@ from pydantic import BaseModel
 
 from caesura.cli.commands import application
 from caesura.cli.main import main
-from caesura.cli.options import shown_default
+from caesura.cli.options import command_line, shown_default
 from caesura.cml import Mode
 from caesura.engine.config import CaesuraConfig, KeepContexts
 from caesura.lab.bench.function_calling.plans import IssueOrder
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
+from caesura.lab.bench.http.settings import HttpSettings
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.calibrate.settings import CalibrationSettings, LoadCalibrationOptions
 from caesura.lab.sim.devices import simulated_device
@@ -29,6 +30,17 @@ from support.cli.command_pages import options_of
         ("serve", CaesuraConfig, {"tool_call_parser"}),  # vLLM's flag
         ("bench", BenchSettings, {"reserved_token_ids"}),
         ("bench calls", FunctionCallingSettings, set()),
+        (
+            "bench http",
+            HttpSettings,
+            {
+                "policy_options",
+                "kv_memory_bytes",
+                "host_memory_bytes",
+                "shared_prefix_tokens",
+                "trace_path",
+            },
+        ),
         ("simulate", SimulationSettings, set()),
         ("calibrate", CalibrationSettings, set()),
         ("calibrate trace", LoadCalibrationOptions, set()),
@@ -167,3 +179,18 @@ def test_what_does_not_fit_is_one_line_on_stderr(
     assert reason in printed.err
     assert printed.err.count("\n") == 1
     assert not printed.out
+
+
+def test_servers_are_given_one_by_one_or_with_commas() -> None:
+    urls = ("http://a:1", "http://b:2/v1")
+    for words in (("--base-url", urls[0], "--base-url", urls[1]), ("--base-url", ",".join(urls))):
+        settings = settings_of("bench", "http", *words, "--names", "x,y", "--session-ids")
+        assert (settings.base_urls, settings.policies) == (urls, ("x", "y"))
+        assert settings.session_ids
+    assert settings_of("bench", "http", "--base-url", urls[0]).policies == ("a:1",)
+
+
+def test_a_command_line_is_shown_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["caesura", "bench", "--api-key", "s3cret", "--api_key=s3cret", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", typed)
+    assert command_line() == "caesura bench --api-key ... --api_key=... --seeds 1"

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import App
 
 from caesura.cli.extras import Extra, require
-from caesura.cli.options import FLATTENED, command_line, examples, without_keys
+from caesura.cli.options import FLATTENED, command_line, examples
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.http.settings import HttpSettings
 from caesura.lab.bench.settings import BenchSettings
@@ -94,4 +94,4 @@ def bench_http(*, settings: Annotated[HttpSettings, FLATTENED]) -> None:
     require(Extra.LAB)
     from caesura.lab.bench.http.run import run_http
 
-    run_http(settings, command=without_keys(command_line()))
+    run_http(settings, command=command_line())

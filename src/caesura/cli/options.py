@@ -76,11 +76,17 @@ def with_parameters(form: type[_Settings], **parameters: Parameter) -> type[_Set
     return made
 
 
-def without_keys(command: str) -> str:
-    """A command line as it may be shown: without API keys."""
-    return re.sub(r"(--api-key[= ])\S+", r"\1...", command)
+_KEY = re.compile(r"--api[-_]key(=|$)")
 
 
 def command_line() -> str:
-    """What was typed."""
-    return shlex.join(["caesura", *sys.argv[1:]])
+    """What was typed, without API keys."""
+    shown: list[str] = []
+    for argument in ["caesura", *sys.argv[1:]]:
+        option = _KEY.match(argument)
+        if shown and (before := _KEY.match(shown[-1])) and not before[1]:
+            argument = "..."
+        elif option and option[1]:
+            argument = f"{option[0]}..."
+        shown.append(argument)
+    return shlex.join(shown)

@@ -3,8 +3,10 @@
 from collections import Counter
 
 import pytest
+from vllm.v1.request import RequestStatus
 
 from caesura.engine.metrics import counter_key
+from caesura.engine.pauses.pause import RecomputeCause
 from caesura.engine.pauses.waste import Waste
 from engine.virtual.engine import BLOCK_SIZE, Shape
 from engine.virtual.stage import Player, Stage
@@ -200,3 +202,48 @@ def test_what_another_request_took_the_memory_of_is_evicted() -> None:
     stage.harness.after(1.0, lambda: stage.request("large", 200, 40) and None)
     stage.harness.after(9.0, lambda: stage.extend(session, 10))
     assert_all_else_is_recomputed_because(stage, "evicted")
+
+
+def test_what_one_of_two_gives_up_the_other_still_holds() -> None:
+    stage = stage_of("preserve")
+    first = stage.session("first", 4 * BLOCK_SIZE + 1)
+    stage.run()
+    twin = Player(stage.harness, "twin", first.transcript.tokens[:-1])
+    stage.submit(twin, 1, resumable=True)
+    stage.run()
+    stage.scheduler.finish_requests("first", RequestStatus.FINISHED_ABORTED)
+    counts(stage)
+    stage.engine.now_seconds += 1
+    assert wasted(stage)[Waste.HELD] == pytest.approx(5 * BLOCK_SIZE)
+    stage.scheduler.finish_requests("twin", RequestStatus.FINISHED_ABORTED)
+    counts(stage)
+    stage.engine.now_seconds += 1
+    assert wasted(stage)[Waste.HELD] == 0
+
+
+def test_memory_that_is_held_is_not_idle_once_more_while_others_recompute() -> None:
+    stage = Stage(Shape(options={"policy": "preserve", "check_integrity": True}))
+    stage.session("holds", 40)
+    stage.run()
+    tokens = stage.words(60)
+    before = stage.engine.request("again", tokens, max_tokens=1)
+    stage.scheduler.waste.had("again", 60, RecomputeCause.EVICTED)
+    player = Player(stage.harness, "again", tokens)
+    counts(stage)
+    stage.harness.send(player, before)
+    stage.run()
+    # One step of 10 ms with its own 4 blocks.
+    assert wasted(stage)[Waste.RECOMPUTED] == pytest.approx(0.010 * 64)
+
+
+def test_where_copies_are_part_of_a_step_those_out_of_memory_are_waited_for_too() -> None:
+    stage = stage_of("swap", load_in_step=True)
+    other = stage.request("other", 20, 30)
+    stage.harness.run(until=lambda: other.tokens == 2)
+    session = stage.session("session", 40)
+    stage.harness.run(until=lambda: session.turns == 1)
+    stage.scheduler.keeper.contexts.transfers.seconds_per_block = 0.0005
+    counts(stage)
+    stage.harness.run(until=lambda: other.tokens == 6)
+    # Two whole blocks are copied in a step of `other`, which has two.
+    assert wasted(stage)[Waste.COPIED] == pytest.approx(0.001 * 32)

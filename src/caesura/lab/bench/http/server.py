@@ -108,14 +108,23 @@ class ChatServer:
         tokenizes them, and in whatever they are put together."""
         found: dict[str, int] = {}
         with suppress(httpx.HTTPError, ValueError, KeyError):
-            for word in WORDS:
-                asked = {"model": self.model, "prompt": f" {word}", "add_special_tokens": False}
-                answer = (await self._plain.post("/tokenize", json=asked)).raise_for_status()
-                tokens = answer.json()["tokens"]
-                if len(tokens) == 1:
-                    found[word] = tokens[0]
+            found = await self._single_tokens(WORDS)
         if len(found) >= _FEWEST_WORDS:
             self.words, self._word_ids = tuple(found), list(found.values())
+
+    async def _single_tokens(self, words: Sequence[str]) -> dict[str, int]:
+        """Those of the words that are one token each, with its id."""
+        prompt = " " + " ".join(words)
+        asked = {"model": self.model, "prompt": prompt, "add_special_tokens": False}
+        answer = (await self._plain.post("/tokenize", json=asked)).raise_for_status()
+        tokens: list[int] = answer.json()["tokens"]
+        if len(tokens) == len(words):
+            return dict(zip(words, tokens, strict=True))
+        if len(words) == 1:
+            return {}
+        middle = len(words) // 2
+        first = await self._single_tokens(words[:middle])
+        return first | await self._single_tokens(words[middle:])
 
     async def forget(self) -> None:
         """Forget cached contexts, where a server lets its clients ask for that."""
