@@ -20,7 +20,7 @@ bench --suite bfcl-multi-step-parallel --cases 20 --latency $uniform --dependenc
 
 crowd() { bench --suite bfcl-multi-step-parallel --sessions 64 --policies min-waste,preserve --kv-memory 24MiB "$@"; }
 crowd --seeds 0,1,2 --json "$results/crowd.json"
-crowd --seeds 0,1,2 --policy-option handicap_seconds=0 --json "$results/crowd_by_arrival.json"
+crowd --seeds 0,1,2 --policy-option served_by=arrival --json "$results/crowd_by_arrival.json"
 crowd --seeds 0,1 --latency uniform:0.5:5 --json "$results/crowd_slow_calls.json"
 
 caesura bench calls --suite demo --cases 60 --json "$results/demo.json"

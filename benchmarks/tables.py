@@ -3,12 +3,14 @@
     python benchmarks/tables.py benchmarks/results/infercept_sample.json ...
 
 Runs of several files are put together; a ratio to stock pairs runs of the same file, rate and seed.
+Files of different versions or commits are refused: their runs are of different programs.
 """
 
 import json
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +44,25 @@ class Run:
 
 
 def load(paths: list[str]) -> dict[tuple[float, str], list[Run]]:
-    """Runs by rate and policy."""
+    """Runs by rate and policy.
+
+    Raises:
+        SystemExit: the files are not of one version and commit.
+    """
     runs: dict[tuple[float, str], list[Run]] = defaultdict(list)
+    sources: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in paths:
-        for figures in json.loads(Path(path).read_text())["runs"]:
+        results = json.loads(Path(path).read_text())
+        source = (str(results.get("version")), str(results.get("commit")))
+        sources[source].append(path)
+        for figures in results["runs"]:
             runs[figures["rate"], figures["policy"]].append(Run(path, figures))
+    if len(sources) > 1:
+        mixed = "\n".join(
+            f"  version {version}, commit {commit}: {', '.join(files)}"
+            for (version, commit), files in sources.items()
+        )
+        raise SystemExit(f"these files are of different programs; record them anew:\n{mixed}")
     return runs
 
 
@@ -65,44 +81,107 @@ def recomputed(runs: list[Run]) -> str:
     return f"{100 * sum(t for t, _ in pairs) / sum(s for _, s in pairs):.0f} %"
 
 
-def row(rate: float, policy: str, runs: list[Run], baseline: list[Run]) -> str:
-    """One line of the table: medians over the runs, but the mean of the means."""
+def median(runs: list[Run], figure: str, part: str | None = None, places: str = ".3g") -> str:
+    """Of a figure over the runs that know it; a dash if none does."""
+    values = [run.figures.get(figure) for run in runs]
+    if part is not None:
+        values = [value.get(part) for value in values if value is not None]
+    known = [value for value in values if value is not None]
+    return format(statistics.median(known), places) if known else "–"
 
-    def median(figure: str, part: str | None = None) -> float:
-        values = [run.figures[figure] for run in runs]
-        return statistics.median(value[part] if part else value for value in values)
 
-    paired = [] if policy == "stock" else ratios(runs, baseline)
+def latency_cells(runs: list[Run], baseline: list[Run]) -> tuple[str, ...]:
+    """Medians over the runs, but the mean of the means."""
+    paired = [] if runs[0].figures["policy"] == "stock" else ratios(runs, baseline)
     ratio = ""
     if paired:
         ratio = f"{statistics.median(paired):.1f} ({min(paired):.1f} to {max(paired):.1f})"
-    cells = (
-        f"{rate:g}",
-        policy,
-        str(len(runs)),
-        f"{median('normalized_latency_ms', 'p50'):.1f}",
+    resume = [median(runs, "resume_ttft_ms", part, ".0f") for part in ("p50", "mean")]
+    return (
+        median(runs, "normalized_latency_ms", "p50", ".1f"),
         f"{statistics.fmean(run.mean_ms for run in runs):.1f}",
-        f"{median('normalized_latency_ms', 'p90'):.0f}",
-        f"{median('resume_ttft_ms', 'p50'):.0f} / {median('resume_ttft_ms', 'mean'):.0f}",
-        f"{median('completed_per_second'):.3g}",
+        median(runs, "normalized_latency_ms", "p90", ".0f"),
+        " / ".join(resume),
+        median(runs, "completed_per_second"),
         recomputed(runs),
         ratio,
     )
-    return "| " + " | ".join(cells) + " |"
+
+
+def service_cells(runs: list[Run], baseline: list[Run]) -> tuple[str, ...]:
+    """Medians over the runs, but the longest wait of all."""
+    goodput = [run.figures["goodput_per_second"] for run in runs]
+    waits = [run.figures["longest_wait_s"] for run in runs]
+    longest = max((wait for wait in waits if wait is not None), default=None)
+    completion = [median(runs, "completion_s", part, ".1f") for part in ("p50", "p95", "p99")]
+    return (
+        f"{statistics.median(goodput):.2f} ({min(goodput):.2f} to {max(goodput):.2f})",
+        median(runs, "first_ttft_ms", "p95", ".0f"),
+        " / ".join(median(runs, "resume_ttft_ms", part, ".0f") for part in ("p95", "p99")),
+        " / ".join(completion),
+        "–" if longest is None else f"{longest:.1f}",
+        median(runs, "wait_context_correlation", places=".2f"),
+        median(runs, "wait_length_correlation", places=".2f"),
+        " / ".join(median(runs, "waste", part, ".1%") for part in ("held", "recomputed", "copied")),
+    )
+
+
+LATENCIES = (
+    "ms/token p50",
+    "mean",
+    "p90",
+    "resume TTFT p50 / mean, ms",
+    "completed/s",
+    "recomputed",
+    "stock / policy",
+)
+SERVICE = (
+    "goodput/s",
+    "first TTFT p95, ms",
+    "resume TTFT p95 / p99, ms",
+    "completion p50 / p95 / p99, s",
+    "longest wait, s",
+    "wait ~ context",
+    "wait ~ length",
+    "waste: held / recomputed / copied",
+)
+
+
+def show(
+    runs: dict[tuple[float, str], list[Run]],
+    headers: tuple[str, ...],
+    cells: Callable[[list[Run], list[Run]], tuple[str, ...]],
+) -> None:
+    """Print a table with a row for each rate and policy."""
+    columns = ("sessions/s", "policy", "runs", *headers)
+    print(f"| {' | '.join(columns)} |")
+    print("|" + "---|" * len(columns))
+    policies = sorted({policy for _, policy in runs}, key=place)
+    for rate in sorted({rate for rate, _ in runs}):
+        for policy in policies:
+            of_policy = runs.get((rate, policy))
+            if of_policy:
+                baseline = runs.get((rate, "stock"), [])
+                first = (f"{rate:g}", policy, str(len(of_policy)))
+                print(f"| {' | '.join((*first, *cells(of_policy, baseline)))} |")
+
+
+def place(policy: str) -> tuple[int, str]:
+    """The usual ones in their order, then others by name."""
+    return (ORDER.index(policy) if policy in ORDER else len(ORDER), policy)
 
 
 def main(paths: list[str]) -> None:
-    """Print the table."""
+    """Print the tables."""
     runs = load(paths)
-    print(
-        "| sessions/s | policy | runs | ms/token p50 | mean | p90 | resume TTFT p50 / mean, ms "
-        "| completed/s | recomputed | stock / policy |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for rate in sorted({rate for rate, _ in runs}):
-        for policy in ORDER:
-            if (rate, policy) in runs:
-                print(row(rate, policy, runs[rate, policy], runs.get((rate, "stock"), [])))
+    show(runs, LATENCIES, latency_cells)
+    served = {
+        key: [run for run in of_policy if run.figures.get("goodput_per_second") is not None]
+        for key, of_policy in runs.items()
+    }
+    if any(served.values()):
+        print()
+        show(served, SERVICE, service_cells)
 
 
 if __name__ == "__main__":

@@ -30,12 +30,13 @@ LAB_FLOOR = frozenset(
 # the laboratory, which nothing of the product uses. A room without a rule fails the test.
 MAY_USE = {
     "policy": frozenset[str](),
+    "policy_options": frozenset({"policy"}),
     "cml": frozenset[str](),
     "tools": frozenset({"cml"}),
     "session": frozenset({"cml", "session.returns", "tools"}),
     "session.returns": frozenset[str](),  # what the engine reports of a context
     # Modules at the top of `engine` that describe it, and that its rooms may use.
-    "engine.config": frozenset({"policy"}),
+    "engine.config": frozenset({"policy", "policy_options"}),
     "engine.protocol": frozenset({"policy"}),
     "engine.flags": frozenset({"engine.config", "policy"}),
     "engine.guard": frozenset[str](),

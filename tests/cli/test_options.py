@@ -101,14 +101,14 @@ def settings_of(*words: str) -> Any:
 def test_options_are_read_as_people_write_them() -> None:
     assert settings_of(
         "bench", "--policies", "stock, swap", "--rate", "1,2.5", "--seeds=3", "--kv-memory",
-        "64MiB", "--policy-option.ttl_seconds=5", "--policy-option.handicap_seconds=0", "--model",
+        "64MiB", "--policy-option.ttl_seconds=5", "--policy-option.served_by=arrival", "--model",
         "demo", "--out", "out", "--dtype", "bfloat16",
     ) == BenchSettings(
         policies=("stock", "swap"),
         rates=(1.0, 2.5),
         seeds=(3,),
         kv_memory_bytes=64 * 2**20,
-        policy_options={"ttl_seconds": 5.0, "handicap_seconds": 0.0},
+        policy_options={"ttl_seconds": 5.0, "served_by": "arrival"},
         model=None,
         output_dir=Path("out"),
         dtype="bfloat16",

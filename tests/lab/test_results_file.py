@@ -20,7 +20,7 @@ def test_figures_stand_behind_their_origin(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.json"
     write_results(path, Origin("caesura bench"), {"runs": [1]}, Settings(Path("/a/b"), 7, path))
     written = json.loads(path.read_text())
-    assert list(written) == ["command", "machine", "commit", "settings", "runs"]
+    assert list(written) == ["command", "machine", "commit", "version", "settings", "runs"]
     assert written["machine"]["cores"] >= 1
     assert written["settings"] == {"model": "b", "seed": 7}
 

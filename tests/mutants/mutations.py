@@ -65,7 +65,7 @@ MUTATIONS = (
     Mutation(
         "a session that resumes runs last",
         SCHEDULER,
-        "move_to_rank(self.running, request, self.ranks.rank)",
+        "move_to_rank(self.running, self.requests[request_id], self.ranks.rank)",
         "pass",
     ),
     Mutation(
@@ -172,8 +172,8 @@ MUTATIONS = (
     Mutation("iterations have no limit", SCHEDULER, "self.displacing.limit_tokens()", "pass"),
     Mutation(
         "copies have no limit",
-        SCHEDULER,
-        "self.keeper.contexts.transfers.fit_budget(iteration_seconds)",
+        "engine/copies/transfers.py",
+        "self.budget_blocks = max(1, hidden)",
         "pass",
     ),
     Mutation(
@@ -220,13 +220,13 @@ MUTATIONS = (
     Mutation(
         "the whole hold is released for a part",
         "policy/reclaim.py",
-        "keep = pause.held_tokens - missing_tokens if pause.freeable_tokens() > missing_tokens else 0",
-        "keep = 0",
+        "pause.held_tokens - missing_tokens if pause.freeable_tokens() > missing_tokens else 0",
+        "0",
     ),
     Mutation(
         "starvation has no end",
         MIN_WASTE,
-        "starving = demand.waited_seconds >= self.reclaim.starvation_seconds",
-        "starving = False",
+        "demand.waited_seconds >= self.starvation_seconds",
+        "False",
     ),
 )

@@ -1,6 +1,7 @@
 """Every option that a policy takes changes something."""
 
 import random
+from enum import StrEnum
 
 import pytest
 
@@ -9,6 +10,8 @@ from caesura.policy import (
     Disposition,
     Load,
     Memory,
+    OptionValue,
+    OriginalArrival,
     Policy,
     Service,
     Turn,
@@ -89,7 +92,10 @@ def test_every_option_changes_something(name: str, option: str) -> None:
     default = getattr(policy, option, None)
     if default is None:
         default = getattr(policy.reclaim, option)  # type: ignore[attr-defined]
-    others = (1.0 - default, default * 7 + 3, default / 10)
+    if isinstance(default, StrEnum):
+        others: list[OptionValue] = [str(word) for word in type(default) if word is not default]
+    else:
+        others = [1.0 - default, default * 7 + 3, default / 10]
     assert any(behaviour(make_policy(name, {option: value})) != usual for value in others)
 
 
@@ -103,3 +109,11 @@ def test_options_of_the_reclaim_rule_are_for_those_who_use_it() -> None:
         with pytest.raises(ValueError, match="has no option patience_factor"):
             make_policy(name, {"patience_factor": 4.0})
     assert "starvation_seconds" in policy_options("min-waste")
+
+
+def test_an_option_takes_one_of_its_words_or_a_number() -> None:
+    assert isinstance(make_policy("min-waste", {"served_by": "arrival"}).order, OriginalArrival)
+    with pytest.raises(ValueError, match="it takes one of: arrival, service, work"):
+        make_policy("preserve", {"served_by": "luck"})
+    with pytest.raises(ValueError, match="option ttl_seconds of policy 'ttl' is 'long'"):
+        make_policy("ttl", {"ttl_seconds": "long"})

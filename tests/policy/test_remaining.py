@@ -42,7 +42,7 @@ def test_what_was_generated_already_is_given() -> None:
 
 
 def test_a_kind_is_shrunk_towards_all_sessions_by_its_number_of_samples() -> None:
-    """By hand: 2 samples of the kind, concentration 8, 4 sessions in all: (2 * 10 + 8 * 55) / 10."""
+    """By hand: two samples of the kind, four sessions in all, concentration 8."""
     remaining = seen(100, 100)
     for _ in range(2):
         remaining.observe(Service.begun(0.0, 5000).served(10, 1))

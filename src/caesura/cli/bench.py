@@ -5,8 +5,9 @@ from typing import Annotated
 from cyclopts import App
 
 from caesura.cli.extras import Extra, require
-from caesura.cli.options import FLATTENED, command_line, examples
+from caesura.cli.options import FLATTENED, command_line, examples, without_keys
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
+from caesura.lab.bench.http.settings import HttpSettings
 from caesura.lab.bench.settings import BenchSettings
 
 app = App(
@@ -14,6 +15,7 @@ app = App(
     help_epilogue=examples(
         "caesura bench --policies stock,swap,min-waste --rate 1.2,2.0 --json out/bench.json",
         "caesura bench calls --modes sync,async --cases 20",
+        "caesura bench http --base-url http://127.0.0.1:8000 --names stock",
     ),
 )
 
@@ -61,3 +63,35 @@ def bench_calls(*, settings: Annotated[FunctionCallingSettings | None, FLATTENED
     settings = settings or FunctionCallingSettings()
     require_model(settings.model, as_folder=True)
     run_function_calling(settings, command=command_line())
+
+
+http = App(
+    "http",
+    help_epilogue=examples(
+        "caesura bench http --base-url http://127.0.0.1:8000 --base-url http://127.0.0.1:8001 \\",
+        "    --names stock,caesura --rate 1.2 --seeds 0,1,2 --json out/http.json",
+        "caesura bench http --base-url http://127.0.0.1:8001 --names caesura --session-ids",
+    ),
+)
+app.command(http)
+
+
+@http.default
+def bench_http(*, settings: Annotated[HttpSettings, FLATTENED]) -> None:
+    """Compare servers over HTTP, with the openai package: agents that run their own tools.
+
+    Any OpenAI-compatible server will do that takes ignore_eos: `vllm serve`, `caesura serve`,
+    others. Start them first, alike but for what is to be compared. Each turn is a chat completion
+    with the whole conversation and a tool; its output has exactly the trace's tokens; a tool's
+    result comes back as a message when the pause is over. Servers take turns, seed by seed.
+
+    Where a server has vLLM's /tokenize, texts and outputs are of words that are one token each, so
+    that an output stays the same tokens when it is sent back. Where it has /reset_prefix_cache
+    (vLLM's development mode), contexts are forgotten before each run; else texts are new in each.
+    Without --session-ids a server sees what any client sends; `caesura serve` then takes a request
+    that ends without a tool call for the last of its session, unless it has --keep-contexts all.
+    """
+    require(Extra.LAB)
+    from caesura.lab.bench.http.run import run_http
+
+    run_http(settings, command=without_keys(command_line()))

@@ -76,6 +76,11 @@ def with_parameters(form: type[_Settings], **parameters: Parameter) -> type[_Set
     return made
 
 
+def without_keys(command: str) -> str:
+    """A command line as it may be shown: without API keys."""
+    return re.sub(r"(--api-key[= ])\S+", r"\1...", command)
+
+
 def command_line() -> str:
     """What was typed."""
     return shlex.join(["caesura", *sys.argv[1:]])

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from caesura.allowance import memory
 from caesura.errors import ConfigurationError
 from caesura.policy import DEFAULT_POLICY, make_policy
+from caesura.policy_options import Option
 from caesura.units import format_size, parse_size
 
 if TYPE_CHECKING:  # the command line reads these options, and must not wait for vLLM
@@ -35,7 +36,7 @@ class CaesuraConfig(BaseModel):
     Attributes:
         policy: What becomes of paused contexts: end, discard, preserve, swap, ttl, infercept,
             continuum, autellix, augserve, thunderagent, min-waste.
-        policy_options: A number for the policy, such as ttl_seconds=5. Repeatable.
+        policy_options: An option of the policy, such as served_by=arrival. Repeatable.
         host_memory: Host memory for copies of paused contexts, over all ranks, such as 64GiB. 0
             turns host copies off.
         copy_budget: Bytes copied out and in per engine iteration and rank at most, where copies
@@ -72,7 +73,7 @@ class CaesuraConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: str = DEFAULT_POLICY
-    policy_options: dict[str, float] = Field(default_factory=dict)
+    policy_options: dict[str, Option] = Field(default_factory=dict)
     host_memory: int = Field(default=0, ge=0)
     copy_budget: int = Field(default=64 * 2**20, gt=0)
     keep_contexts: KeepContexts = KeepContexts.AUTO

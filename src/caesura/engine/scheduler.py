@@ -46,11 +46,18 @@ from caesura.engine.pauses.failed_loads import hide_failed_loads, hide_uncompute
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.own_time import OwnTime, Part
 from caesura.engine.pauses.parking import Parking, SessionState
+from caesura.engine.pauses.pause import RecomputeCause
 from caesura.engine.pauses.promotions import Promotions
-from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, move_to_rank
+from caesura.engine.pauses.ranks import (
+    RankedQueue,
+    SessionRanks,
+    admitted_ids,
+    move_to_rank,
+)
 from caesura.engine.pauses.snapshots import Gauges
 from caesura.engine.pauses.steps import InterruptSteps, Steps
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
+from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import INTERRUPTED
 from caesura.engine.serving.notifications import take_notifications
 from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
@@ -81,6 +88,7 @@ class InterceptScheduler(AsyncScheduler):
         self.config = config
         connector = self.connector if isinstance(self.connector, CaesuraConnector) else None
         self._connected = connector is not None
+        self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
         self.own_time = OwnTime(self.metrics)
         if connector is None:
@@ -88,6 +96,7 @@ class InterceptScheduler(AsyncScheduler):
         else:
             transfers = connector.transfers
         contexts = HostContexts(transfers, self.block_size, self.metrics)
+        self.waste = WasteMeter(self, self.metrics, self.clock, lambda: transfers.loading_blocks)
         self.parking = Parking(self)
         self.keeper = PauseKeeper(
             policy=make_policy(config.policy, config.policy_options),
@@ -96,9 +105,10 @@ class InterceptScheduler(AsyncScheduler):
             parking=self.parking,
             contexts=contexts,
             metrics=self.metrics,
+            waste=self.waste,
             clock=self.clock,
         )
-        if connector is not None and not connector.loads_in_step:
+        if self._copies_overlap:
             transfers.forward_seconds = self._forward_seconds
         self.trace: Trace = NO_TRACE
         if config.trace:
@@ -125,7 +135,12 @@ class InterceptScheduler(AsyncScheduler):
         )
         self.promotions = Promotions(self, self.ranks, self.keeper.snapshots)
         self.gauges = Gauges(
-            self.keeper.table, contexts, self.keeper.snapshots, self.metrics, self.clock
+            self.keeper.table,
+            contexts,
+            self.keeper.snapshots,
+            self.metrics,
+            self.waste,
+            self.clock,
         )
         self._steps = Steps()
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
@@ -206,15 +221,12 @@ class InterceptScheduler(AsyncScheduler):
         output = super().schedule(throttle_prefills)
         self._scheduling = False
         with self.own_time(Part.REPORT):
+            transfers = self.keeper.contexts.transfers
+            self.waste.scheduled(output, transfers.stalled_seconds(not self._copies_overlap))
             self.trace.scheduled(output, self.requests)
-        resumed = output.scheduled_cached_reqs.resumed_req_ids
-        admitted = [data.req_id for data in output.scheduled_new_reqs]
-        admitted += [name for name in output.scheduled_cached_reqs.req_ids if name in resumed]
-        for request_id in admitted:
-            request = self.requests[request_id]
-            self.ranks.admitted(request)
-            if self.ranks.rank(request) is not None:
-                move_to_rank(self.running, request, self.ranks.rank)
+        for request_id in admitted_ids(output):
+            self.ranks.admitted(self.requests[request_id])
+            move_to_rank(self.running, self.requests[request_id], self.ranks.rank)
         self.parking.requeue_released()
         return output
 
@@ -230,6 +242,8 @@ class InterceptScheduler(AsyncScheduler):
         now = self.clock()
         began = self._steps.end(scheduled_seconds, now)
         self.keeper.timer.observe(scheduler_output.total_num_scheduled_tokens, now - began)
+        with self.own_time(Part.REPORT):
+            self.waste.iterated(began, now)
         with self.own_time(Part.SETTLE):
             self.turns.settle(outputs)
             self.keeper.holding.settle_copies()
@@ -260,6 +274,7 @@ class InterceptScheduler(AsyncScheduler):
                 "interrupts": self.interrupts,
                 "continuations": self.continuations,
                 "reports": self.keeper.returns,
+                "tokens computed before": self.waste,
             },
         )
 
@@ -336,6 +351,8 @@ class InterceptScheduler(AsyncScheduler):
         hide_uncomputed(self.kv_cache_manager, request, self.block_size)
         if self._scheduling and self._pauses_in_use(request):
             self.keeper.holding.save_preempted(request)
+        computed = request.num_computed_tokens - request.num_output_placeholders
+        self.waste.had(request.request_id, computed, RecomputeCause.PREEMPTED)
         self.ranks.preempted(request)
         super()._preempt_request(request, timestamp, drop_stale_output)
 
@@ -382,6 +399,7 @@ class InterceptScheduler(AsyncScheduler):
             )
         with self.metrics.guard(Aside.LEARNING):
             self.ranks.gone(request, paused=endpoint is not None)
+        self.waste.forget(request.request_id)
         self.continuations.discard(request.request_id)
         self.frames.forget(request.request_id)
         self.interrupts.forget(request.request_id)
@@ -396,6 +414,7 @@ class InterceptScheduler(AsyncScheduler):
         copies whether they are asked for or not, since they are found by the same hashes."""
         self.trace.write()
         self.keeper.forget_contexts()
+        self.waste.restart()
         return super().reset_prefix_cache(
             reset_running_requests, reset_connector or self._connected
         )

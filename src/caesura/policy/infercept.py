@@ -22,7 +22,7 @@ from heapq import heapify, heappop, heappush
 from typing import ClassVar
 
 from caesura.policy.costs import CostModel
-from caesura.policy.order import SessionOrder
+from caesura.policy.order import ServedBy, SessionOrder
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.three_queues import ThreeQueues
 from caesura.policy.types import (
@@ -116,6 +116,7 @@ class InferCept(PolicyDefaults):
         forget_discarded: not 0: what is discarded leaves the prefix cache at once and is computed
             again in any case, as by the authors, whose system had none. By default it is found
             there as long as nobody has overwritten it.
+        served_by: in which order sessions are served; the paper's three queues are by arrival.
         remaining_seconds: (no option) gives the remaining time of a pause by its id, None where
             it is unknown. A simulation that knows the future sets it for the rule of the released
             code, by which a pause is expected to last for its known remaining time instead of
@@ -123,13 +124,14 @@ class InferCept(PolicyDefaults):
     """
 
     name: ClassVar[str] = "infercept"
-    order: ClassVar[SessionOrder | None] = ThreeQueues()
-
     reclaim: ReclaimRule = field(default_factory=ReclaimRule)
     saturation_tokens: float = 0
     forget_discarded: float = 0
+    served_by: ServedBy = ServedBy.ARRIVAL
 
     def __post_init__(self) -> None:
+        by_arrival = self.served_by is ServedBy.ARRIVAL
+        self.order: SessionOrder = ThreeQueues() if by_arrival else self.served_by.order()
         self.remaining_seconds: Callable[[str], float | None] | None = None
         self._watched: list[_Watched] = []  # a heap
         self._highest_break_even = 0.0  # of a chunk, under the loads that due times are for

@@ -30,7 +30,13 @@ from typing import ClassVar
 
 from caesura.policy.costs import CostModel
 from caesura.policy.duration import DurationModel
-from caesura.policy.order import ExpectedWork
+from caesura.policy.order import (
+    AttainedService,
+    ExpectedWork,
+    OriginalArrival,
+    ServedBy,
+    SessionOrder,
+)
 from caesura.policy.prefetch import PrefetchRule
 from caesura.policy.progress import remaining_with_progress
 from caesura.policy.reclaim import ReclaimRule, release
@@ -70,8 +76,11 @@ class MinWaste(PolicyDefaults):
     """See the module. Learns durations and returns per endpoint while it runs.
 
     Attributes:
-        handicap_seconds, displacement_margin_seconds: of `AttainedService`; a negative margin
-            turns displacement off.
+        served_by: in which order sessions are served: "work" (`ExpectedWork`), "service"
+            (`AttainedService`) or "arrival" (`OriginalArrival`).
+        handicap_seconds: of the first two.
+        displacement_margin_seconds: of the first two; a negative one turns displacement off.
+        promoted_share: of `ExpectedWork`.
         rank_every_seconds: how long a ranking of all pauses is used.
         review_every_seconds: how often copies and loads ahead are planned.
         prefetch: 1 to load contexts ahead of their sessions, 0 not to.
@@ -81,6 +90,7 @@ class MinWaste(PolicyDefaults):
 
     name: ClassVar[str] = "min-waste"
 
+    served_by: ServedBy = ServedBy.WORK
     handicap_seconds: float = 1.0
     displacement_margin_seconds: float = 20.0
     promoted_share: float = 0.05
@@ -93,9 +103,17 @@ class MinWaste(PolicyDefaults):
 
     def __post_init__(self) -> None:
         margin = self.displacement_margin_seconds
-        self.order = ExpectedWork(
-            self.handicap_seconds, margin if margin >= 0 else None, self.promoted_share
-        )
+        margin_seconds = margin if margin >= 0 else None
+        self.order: SessionOrder
+        match self.served_by:
+            case ServedBy.ARRIVAL:
+                self.order = OriginalArrival()
+            case ServedBy.SERVICE:
+                self.order = AttainedService(self.handicap_seconds, margin_seconds)
+            case ServedBy.WORK:
+                self.order = ExpectedWork(
+                    self.handicap_seconds, margin_seconds, self.promoted_share
+                )
         self.durations = DurationModel()
         self._ranking: list[_Ranked] = []  # with a hold, least regret first
         self._copied: list[_Ranked] = []  # with a copy, least worth first

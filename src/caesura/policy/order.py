@@ -1,6 +1,7 @@
 """In which order sessions are served: who waits, and who is preempted."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar, Protocol
 
 from caesura.policy.costs import CostModel
@@ -147,6 +148,27 @@ class ExpectedWork:
         self.remaining.observe(service)
         # Only now, so that equal sessions that come one after the other have equal ranks.
         self._mean_context_tokens = self._contexts.mean
+
+
+class ServedBy(StrEnum):
+    """What sessions are ranked by."""
+
+    ARRIVAL = "arrival"
+    """`OriginalArrival`."""
+    SERVICE = "service"
+    """`AttainedService`."""
+    WORK = "work"
+    """`ExpectedWork`."""
+
+    def order(self) -> SessionOrder:
+        """The order with its defaults, in which nobody is displaced."""
+        match self:
+            case ServedBy.ARRIVAL:
+                return OriginalArrival()
+            case ServedBy.SERVICE:
+                return AttainedService(displacement_margin_seconds=None)
+            case ServedBy.WORK:
+                return ExpectedWork(displacement_margin_seconds=None)
 
 
 def displacement_pays(

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 from caesura.policy.baselines import Discard, End, Preserve, Swap, Ttl
@@ -14,6 +15,9 @@ from caesura.policy.peers.continuum import Continuum
 from caesura.policy.peers.thunderagent import ThunderAgent
 from caesura.policy.reclaim import ReclaimRule
 from caesura.policy.types import Policy
+
+OptionValue = float | str
+"""Of a policy's option: a number, or a word such as "arrival"."""
 
 DEFAULT_POLICY = MinWaste.name
 _PEERS = (Continuum, Autellix, AugServe, ThunderAgent)
@@ -29,23 +33,23 @@ def policy_names() -> list[str]:
 
 
 def policy_options(name: str) -> set[str]:
-    """Names of the options that a policy takes: its fields that are numbers, and those of the
-    reclaim rule if it has one."""
+    """Names of the options that a policy takes: its fields that are numbers or one of some words,
+    and those of the reclaim rule if it has one."""
     policy = _policy_class(name)
-    return _numbers(policy) | (_numbers(ReclaimRule) if _has_reclaim_rule(policy) else set())
+    return set(_options(policy)) | set(_options(ReclaimRule) if _has_reclaim_rule(policy) else ())
 
 
-def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy:
+def make_policy(name: str, options: Mapping[str, OptionValue] | None = None) -> Policy:
     """Build a policy.
 
     Args:
         name: one of `policy_names()`, or `module:Class` for a policy of your own: a dataclass
             with the methods of `Policy` (most of which `PolicyDefaults` has), and a field
             `reclaim: ReclaimRule` if it uses that rule.
-        options: numeric fields of the policy (such as `ttl_seconds`) and of its `ReclaimRule`.
+        options: fields of the policy (such as `ttl_seconds`) and of its `ReclaimRule`.
 
     Raises:
-        ValueError: no such policy, or no such option; the message lists what there is.
+        ValueError: no such policy, option or value; the message lists what there is.
     """
     policy = _policy_class(name)
     options = dict(options or {})
@@ -55,16 +59,44 @@ def make_policy(name: str, options: Mapping[str, float] | None = None) -> Policy
         raise ValueError(
             f"policy {name!r} has no option {', '.join(sorted(unknown))}; it takes: {known}"
         )
-    own: dict[str, Any] = {key: options[key] for key in options.keys() & _numbers(policy)}
+    kinds = _options(policy)
+    own: dict[str, Any] = {
+        key: _value(name, key, options[key], kinds[key]) for key in options.keys() & kinds.keys()
+    }
     if _has_reclaim_rule(policy):
-        own["reclaim"] = ReclaimRule(**{key: options[key] for key in options.keys() - own.keys()})
+        kinds = _options(ReclaimRule)
+        rule = {
+            key: _value(name, key, options[key], kinds[key]) for key in options if key not in own
+        }
+        own["reclaim"] = ReclaimRule(**rule)
     made: Policy = policy(**own)
     return made
 
 
-def _numbers(kind: type[Any]) -> set[str]:
-    fields = dataclasses.fields(kind)
-    return {field.name for field in fields if isinstance(field.default, (int, float))}
+def _options(kind: type[Any]) -> dict[str, type[float] | type[StrEnum]]:
+    """Fields that are options: numbers, or one of some words."""
+    words = {
+        field.name: type(field.default)
+        for field in dataclasses.fields(kind)
+        if isinstance(field.default, StrEnum)
+    }
+    numbers = {
+        field.name: float
+        for field in dataclasses.fields(kind)
+        if isinstance(field.default, (int, float))
+    }
+    return {**words, **numbers}
+
+
+def _value(policy: str, option: str, value: OptionValue, kind: type[float] | type[StrEnum]) -> Any:
+    try:
+        return kind(value) if issubclass(kind, float) else kind(str(value))
+    except ValueError:
+        words = None if issubclass(kind, float) else ", ".join(kind)
+        expected = f"one of: {words}" if words else "a number"
+        raise ValueError(
+            f"option {option} of policy {policy!r} is {value!r}; it takes {expected}"
+        ) from None
 
 
 def _has_reclaim_rule(policy: type[Any]) -> bool:

@@ -87,7 +87,7 @@ def test_the_pause_of_a_returning_session_ends_when_it_gets_its_blocks() -> None
     on.run()
     counted = counters(on)
     assert counted[counter_key("held_tokens")] == 4 * BLOCK_SIZE - 1
-    assert counter_key("recomputed_tokens") not in counted
+    assert not any("recomputed_tokens" in key for key in counted)
     assert counted[counter_key("pause_endings", "client", "resumed")] == 1
 
 

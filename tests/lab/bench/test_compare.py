@@ -82,7 +82,8 @@ def test_a_comparison_runs_all_and_writes_everything(settings: BenchSettings) ->
     results = json.loads(settings.json_path.read_text(encoding="utf-8"))
     assert len(results["runs"]) == results["planned_runs"] == 8
     written = {file.name for file in settings.output_dir.iterdir()}
-    assert written == {"latency.png", "latency_ecdf.png", "timeline.png", "report.md"}
+    plots = {"latency.png", "latency_ecdf.png", "rates.png", "timeline.png"}
+    assert written == plots | {"report.md"}
 
 
 def test_policies_replay_the_same_tokens(settings: BenchSettings) -> None:

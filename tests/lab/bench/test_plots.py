@@ -9,6 +9,7 @@ from caesura.lab.bench.replay import ReplayedSession
 from caesura.lab.bench.stats import RunOutcome, RunPlan, measure
 from caesura.lab.figures import save_figures
 from support.lab.bench_records import (
+    YARDSTICK,
     completed_session,
     cut_session,
     outcome,
@@ -26,7 +27,12 @@ OUTCOMES = [
 
 def test_plots_are_saved_as_png(tmp_path: Path) -> None:
     files = save_figures(run_figures(OUTCOMES), tmp_path / "new")
-    assert [file.name for file in files] == ["latency.png", "latency_ecdf.png", "timeline.png"]
+    assert [file.name for file in files] == [
+        "latency.png",
+        "latency_ecdf.png",
+        "rates.png",
+        "timeline.png",
+    ]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
 
@@ -65,5 +71,5 @@ def test_plots_of_runs_without_a_completed_session_are_drawn(
     tmp_path: Path, session: ReplayedSession
 ) -> None:
     plan, replay = RunPlan("stock", 0, 1.0), replay_of(session)
-    report = measure(plan, replay, EngineCounters())
+    report = measure(plan, replay, EngineCounters(), YARDSTICK)
     assert save_figures(run_figures([RunOutcome(plan, replay, report)]), tmp_path)

@@ -1,10 +1,12 @@
 import json
 from dataclasses import replace
+from importlib import metadata
 from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
 
+from caesura.lab.bench.engines import Waste
 from caesura.lab.bench.report import ComparisonReport
 from caesura.lab.bench.results import Results
 from caesura.lab.bench.settings import BenchSettings
@@ -33,13 +35,20 @@ CONTRACT = {
     "completed",
     "completed_per_second",
     "normalized_latency_ms",
+    "first_ttft_ms",
     "resume_ttft_ms",
+    "completion_s",
+    "goodput_per_second",
+    "longest_wait_s",
+    "wait_context_correlation",
+    "wait_length_correlation",
     "scheduled_tokens",
     "recomputed_tokens",
     "held_tokens",
     "copied_tokens",
     "loaded_tokens",
     "pauses",
+    "waste",
 }
 
 
@@ -69,11 +78,12 @@ def test_json_keeps_the_contract(tmp_path: Path) -> None:
     assert written["command"] == COMMAND
     assert written["machine"]["python"]
     assert written["commit"] == source_commit()
+    assert written["version"] == metadata.version("caesura")
     assert written["planned_runs"] == 2
     first, second = written["runs"]
     assert first.keys() >= CONTRACT
-    assert first["normalized_latency_ms"].keys() == {"p50", "mean", "p90"}
-    assert first["resume_ttft_ms"].keys() == {"p50", "mean", "p90"}
+    for figure in ("normalized_latency_ms", "first_ttft_ms", "resume_ttft_ms", "completion_s"):
+        assert first[figure].keys() == {"p50", "mean", "p90", "p95", "p99"}
     assert (first["recomputed_tokens"], second["recomputed_tokens"]) == (27, 0)
     assert first["pauses"] is None
     assert written["settings"]["workload"] == "trace.jsonl"
@@ -98,6 +108,14 @@ def test_table_fits_a_terminal_of_80_columns() -> None:
     text = terminal_text([*stock, *seeds], width=80)
     assert "…" not in text
     assert "(55.0–124)" in text
+
+
+def test_waste_is_shown_where_it_was_measured() -> None:
+    measured = replace(RUNS[1].report, waste=Waste(0.25, 0.1, 0.05))
+    text = terminal_text([RUNS[0], replace(RUNS[1], report=measured)], width=80)
+    (line,) = [line.split() for line in text.splitlines() if "40.0%" in line]
+    assert line == ["ours", "1", "25.0%", "10.0%", "5.0%", "40.0%"]
+    assert "in all" not in terminal_text(RUNS)
 
 
 def test_unfinished_and_clipped_sessions_are_said() -> None:

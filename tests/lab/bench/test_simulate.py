@@ -10,17 +10,17 @@ from pydantic import ValidationError
 
 from caesura import cli
 from caesura.lab.bench.arms import simulated_names
-from caesura.lab.bench.stats import RunReport
+from caesura.lab.bench.stats import RunReport, Window, arrived_in, necessary_tokens
 from caesura.lab.machine import this_machine
 from caesura.lab.sim.profiles import device_profile
 from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.sim.simulate import plan_simulation, simulated_machine
 from caesura.lab.sim.simulated_run import (
     BlockNames,
-    arrived_in,
     completed_per_second,
     engine_settings,
     simulate,
+    simulated,
 )
 from caesura.lab.sim.simulation import SimulatedOutcome
 from caesura.lab.sim.vllm_decodes import ShortcutScheduler
@@ -41,7 +41,7 @@ SETTINGS = SimulationSettings(
     host_memory_bytes=4 * 10**9,
 )
 AMPLE = 40 * 10**9
-NEW_FIGURES = {"measured_sessions", "durations", "simulated_seconds", "steps"}
+NEW_FIGURES = {"durations", "simulated_seconds", "steps"}
 COMMAND = [
     "simulate", "--workload", "infercept-sample", "--rates", "6", "--seeds", "0",
     "--horizon", "10", "--warmup", "2", "--scale-tokens", "0.25", "--scale-pauses", "0.5",
@@ -122,7 +122,7 @@ def test_host_memory_is_used_by_those_who_have_it() -> None:
 
 def test_latencies_are_of_the_sessions_that_arrive_after_the_warm_up() -> None:
     arrived = [completed_session(at, latency_seconds=1.0) for at in (0.0, 1.9, 2.0, 9.9, 10.0)]
-    measured = arrived_in(replay_of(*arrived), 2.0, 10.0)
+    measured = arrived_in(replay_of(*arrived), Window(2.0, 10.0))
     assert [session.arrived_at for session in measured.sessions] == [2.0, 9.9]
 
 
@@ -130,7 +130,7 @@ def test_throughput_is_of_completions_in_the_window_whoever_they_are_of() -> Non
     # Each takes its latency and a pause of 1 s.
     sessions = [completed_session(at, latency_seconds=1.0) for at in (-0.1, 0.0, 7.9, 8.0)]
     record = replay_of(*sessions, cut_session(3.0))
-    assert completed_per_second(record, 2.0, 10.0) == pytest.approx(2 / 8)
+    assert completed_per_second(record, Window(2.0, 10.0)) == pytest.approx(2 / 8)
 
 
 def test_all_sessions_of_the_window_are_measured_and_all_are_run_to_their_end() -> None:
@@ -255,3 +255,35 @@ def test_by_default_everything_is_compared() -> None:
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SimulationSettings.model_validate({**SETTINGS.model_dump(), **changes})
+
+
+SHORT = 10**9
+POLICIES = ("stock", "stock-no-cache", "stock-host", "preserve", "swap", "infercept", "min-waste")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_waste_is_in_shares_and_only_of_what_a_policy_does(policy: str) -> None:
+    report = outcome(policy, SHORT).report
+    assert report.waste is not None
+    waste = report.waste
+    shares = (waste.held, waste.recomputed, waste.copied)
+    assert all(share >= 0 for share in shares)
+    assert sum(shares) <= 1
+    assert waste.recomputed > 0
+    assert (waste.held > 0) is (not policy.startswith("stock"))
+    assert (waste.copied > 0) is bool(report.loaded_tokens)
+
+
+def test_infinite_memory_is_only_held() -> None:
+    waste = outcome("infinite").report.waste
+    assert waste is not None
+    assert waste.held > waste.recomputed == waste.copied == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_whatever_is_scheduled_beyond_once_is_counted_as_recomputed(policy: str) -> None:
+    settings = SETTINGS.model_copy(update={"policies": (policy,), "kv_memory_bytes": SHORT})
+    (run,) = plan_simulation(settings, PROFILE)
+    engine, record = simulated(run)
+    counted = engine.counts()["recomputed_tokens"]
+    assert counted == engine.scheduled_tokens - necessary_tokens(record) > 0

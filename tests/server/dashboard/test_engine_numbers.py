@@ -88,13 +88,21 @@ def test_engines_are_added_up(reported: PausePrometheus) -> None:
     for engine in (0, 1):
         metrics = PauseMetrics()
         metrics.set_gauges({"pauses_now": 2})
-        metrics.count("recomputed_tokens", 10)
+        metrics.count("recomputed_tokens", 6, ("evicted",))
+        metrics.count("recomputed_tokens", 4, ("template",))
+        metrics.count("device_token_seconds", 50.0)
+        for cause, token_seconds in (("held", 10.0), ("recomputed", 4.5), ("copied", 0.5)):
+            metrics.count("waste_token_seconds", token_seconds, (cause,))
         metrics.count("pause_endings", labels=("search", "resumed"))
         report(reported, metrics, engine)
     numbers = read_engine(REGISTRY)
     assert numbers is not None
     assert (numbers.pauses, numbers.recomputed_tokens_total) == (4, 20)
     assert numbers.pause_endings == {"resumed": 2}
+    assert numbers.device_token_seconds_total == 100
+    assert numbers.held_token_seconds_total == 20
+    assert numbers.recomputed_token_seconds_total == 9
+    assert numbers.copied_token_seconds_total == 1
 
 
 def test_a_tool_that_was_never_called_is_listed_too() -> None:

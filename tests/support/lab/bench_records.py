@@ -2,7 +2,12 @@
 
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.replay import ReplayedSession, ReplayedTurn, ReplayEnding, ReplayRecord
+from caesura.lab.bench.service import Yardstick
 from caesura.lab.bench.stats import RunOutcome, RunPlan, measure
+from caesura.lab.bench.unloaded import MeasuredTimes
+
+YARDSTICK = Yardstick(MeasuredTimes(0.0, 0.001, 0.05, 0.0))
+"""1 ms per new token, 50 ms per output token after the first of a turn."""
 
 
 def turn(submitted_at: float, first_token_at: float, finished_at: float) -> ReplayedTurn:
@@ -48,4 +53,4 @@ def outcome(
     plan = RunPlan(policy, seed, rate)
     replay = replay_of(completed_session(0.0, latency_seconds), *others)
     counters = EngineCounters(scheduled_tokens=scheduled_tokens)
-    return RunOutcome(plan, replay, measure(plan, replay, counters))
+    return RunOutcome(plan, replay, measure(plan, replay, counters, YARDSTICK))

@@ -63,6 +63,7 @@ class Transfers:
         self.budget_blocks = self._configured_blocks = max(1, budget_blocks)
         self._num_workers = num_workers
         self._next_batch_id = 0
+        self._batch = CopyBatch(-1)  # of the iteration that was scheduled last
         # In the order in which they get the budget: an iteration waits for the first two.
         self._kinds: tuple[CopyKind[Any], ...] = (
             self.saves,
@@ -105,8 +106,12 @@ class Transfers:
     def backlog_blocks(self) -> int:
         """Blocks whose copies, out or in, are queued or under way, without those that an
         iteration waits for."""
-        loading = self.loads.backlog_blocks + self.prefetches.backlog_blocks
-        return loading + self.copies_out.backlog_blocks
+        return self.loading_blocks + self.copies_out.backlog_blocks
+
+    @property
+    def loading_blocks(self) -> int:
+        """Device blocks that loads, queued or under way, have taken and not filled yet."""
+        return self.loads.backlog_blocks + self.prefetches.backlog_blocks
 
     @property
     def pending(self) -> bool:
@@ -119,12 +124,24 @@ class Transfers:
         batch = CopyBatch(self._next_batch_id)
         for kind in self._kinds:
             kind.launch(batch, self.budget_blocks)
+        self._batch = batch
         if batch.num_blocks == 0:
             return None
         self._next_batch_id += 1
         self._loaded_blocks += len(batch.urgent_loads) + len(batch.loads)
         self.listener.copies_launched(batch)
         return batch
+
+    def stalled_seconds(self, in_step: bool) -> float:
+        """How long the iteration that was scheduled last waits for its copies.
+
+        Args:
+            in_step: for all of them; else for those that it cannot do without.
+        """
+        batch = self._batch
+        urgent_blocks = len(batch.urgent_stores) + len(batch.urgent_loads)
+        blocks = batch.num_blocks if in_step else urgent_blocks
+        return blocks * (self.seconds_per_block or 0.0)
 
     def finish_batches(self, completed: dict[int, int], failed: dict[int, int]) -> None:
         """The workers report finished batches: batch id -> number of ranks that report it."""

@@ -14,10 +14,26 @@ from caesura.engine.copies.contexts import HostContexts, Prefetched
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.holds import OwnBlocks, References
 from caesura.engine.pauses.parking import Parking
-from caesura.engine.pauses.pause import NO_PAUSE_LISTENER, HoldEnding, Pause, PauseListener
+from caesura.engine.pauses.pause import (
+    NO_PAUSE_LISTENER,
+    HoldEnding,
+    Pause,
+    PauseListener,
+    RecomputeCause,
+)
 from caesura.engine.pauses.snapshots import Snapshots
 from caesura.engine.pauses.table import PauseTable
+from caesura.engine.pauses.waste import WasteMeter
 from caesura.policy import Disposition, Policy
+
+_LOST_BY = {
+    HoldEnding.DECIDED: RecomputeCause.DROPPED,
+    HoldEnding.EXPIRED: RecomputeCause.DROPPED,
+    HoldEnding.COPIED: RecomputeCause.COPY_LOST,
+    HoldEnding.RELEASED: RecomputeCause.EVICTED,
+    HoldEnding.RESUMED: RecomputeCause.TEMPLATE,
+    HoldEnding.CANCELLED: RecomputeCause.RESET,
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +47,7 @@ class Holding:
     parking: Parking
     contexts: HostContexts
     metrics: PauseMetrics
+    waste: WasteMeter
     listener: PauseListener = field(default=NO_PAUSE_LISTENER, init=False)
     # Copied, but an iteration in flight may write yet.
     _postponed: dict[str, None] = field(default_factory=dict, init=False)
@@ -59,12 +76,15 @@ class Holding:
             pause.hold = OwnBlocks(blocks, pause.context_tokens)
         elif full:
             pause.hold = References(self._pool, full, self._block_size)
+        if pause.hold is not None:
+            self.waste.keep(pause.hold.blocks())
 
     def end(self, pause: Pause, ending: HoldEnding) -> None:
         """A pause is over, and its hold with it."""
         if isinstance(pause.hold, OwnBlocks):
             # Its request goes on with these blocks, or vLLM frees them with the request.
             self.metrics.count("hold_endings", labels=(ending,))
+            self.waste.let_go(pause.hold.blocks())
             pause.hold = None
         else:
             self.release(pause, ending)
@@ -86,6 +106,9 @@ class Holding:
             return
         blocks = list(hold.blocks())
         keep_blocks = min(keep_tokens // self._block_size, len(full_blocks(blocks)))
+        self.waste.let_go(blocks[keep_blocks:])
+        if keep_blocks < len(blocks):
+            pause.lost = _LOST_BY[ending]
         self.contexts.shorten(pause.copy, keep_blocks)
         if ending is HoldEnding.RELEASED and self.saves_contexts():
             dropped, hashes = full_blocks(blocks[keep_blocks:]), pause.block_hashes[keep_blocks:]
@@ -150,6 +173,7 @@ class Holding:
             assert isinstance(pause.hold, References)
             assert pause.held_tokens == prefetched.first * self._block_size
             pause.hold.extend(prefetched.blocks)
+        self.waste.keep(prefetched.blocks)
         self.listener.prefetched(pause, prefetched.loaded_tokens)
 
     def saves_contexts(self) -> bool:

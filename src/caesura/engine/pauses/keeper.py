@@ -29,6 +29,7 @@ from caesura.engine.pauses.returns import Returns
 from caesura.engine.pauses.snapshots import Snapshots
 from caesura.engine.pauses.table import PauseTable
 from caesura.engine.pauses.waits import Waits
+from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import owner_of
 from caesura.policy import (
     Action,
@@ -56,6 +57,7 @@ class PauseKeeper:
     parking: Parking
     contexts: HostContexts
     metrics: PauseMetrics
+    waste: WasteMeter
     clock: Callable[[], float]
 
     def __post_init__(self) -> None:
@@ -67,7 +69,7 @@ class PauseKeeper:
         snapshots = Snapshots(self.scheduler, table, contexts, self.timer, self.clock)
         self.snapshots = snapshots
         self.holding = Holding(
-            table, policy, snapshots, self.scheduler, self.parking, contexts, metrics
+            table, policy, snapshots, self.scheduler, self.parking, contexts, metrics, self.waste
         )
         self.listener: PauseListener = NO_PAUSE_LISTENER
         self._block_size: int = self.scheduler.block_size
@@ -198,7 +200,9 @@ class PauseKeeper:
         loaded = min(loaded_tokens, pause.context_tokens - found)
         self.metrics.count("held_tokens", found)
         self.metrics.count("loaded_tokens", loaded)
-        self.metrics.count("recomputed_tokens", pause.context_tokens - found - loaded)
+        if pause.claimed_by is not None:
+            cause = pause.recompute_cause(pause.context_tokens - found - loaded)
+            self.waste.had(pause.claimed_by, pause.context_tokens, cause)
         self.contexts.found(pause.copy, found)
         self.listener.resumed(pause, found, loaded)
         self.returns.note(pause, found, loaded)

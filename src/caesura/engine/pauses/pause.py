@@ -25,6 +25,18 @@ class HoldEnding(StrEnum):
     CANCELLED = "cancelled"  # its session was closed or aborted, or its context forgotten
 
 
+class RecomputeCause(StrEnum):
+    """Why tokens are computed again. Each is for exactly one of these reasons."""
+
+    EVICTED = "evicted"  # a request needed the memory
+    DROPPED = "dropped"  # the policy discarded the context, or its time limit ran out
+    COPY_LOST = "copy lost"  # it was copied to host memory, and the copy replaced or not readable
+    TEMPLATE = "template"  # the client's next request differs from what it continues
+    RESET = "reset"  # all cached contexts were forgotten, after new weights for instance
+    TAIL = "tail"  # the last tokens fill no block, and only whole blocks were kept
+    PREEMPTED = "preempted"  # a running request gave its memory to another
+
+
 class PauseEnding(StrEnum):
     """How a pause ended, or its wait for one endpoint. Each ends in exactly one of these ways."""
 
@@ -54,6 +66,7 @@ class Pause:
             finished towards its client.
         hold: what keeps its blocks on the device, None when nothing does.
         copy: what host memory has of it.
+        lost: why the device does not have all of it any more, None while it has.
         disposition: what was decided last.
         progress: what was said last about how far what it waits for has come.
         predicted_seconds: how long the policy expected it to last when it began.
@@ -77,6 +90,7 @@ class Pause:
     owner: str | None = None
     request: Request | None = None
     hold: Hold | None = None
+    lost: RecomputeCause | None = None
     disposition: Disposition | None = None
     progress: Progress | None = None
     predicted_seconds: float | None = None
@@ -142,6 +156,12 @@ class Pause:
             return self.held_tokens
         blocks = max(self.copy.copied_blocks, held_blocks + self.copy.saved_blocks)
         return max(self.held_tokens, min(blocks, len(self.block_hashes)) * self.block_size)
+
+    def recompute_cause(self, recomputed_tokens: int) -> RecomputeCause:
+        """Why so many of its tokens are computed again."""
+        if self.lost is None or recomputed_tokens <= self.context_tokens % self.block_size:
+            return RecomputeCause.TAIL
+        return self.lost
 
     def freeable_tokens(self) -> int:
         """Tokens of device memory that only this hold keeps."""

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.request_queue import FCFSRequestQueue
 from vllm.v1.request import Request
 
@@ -201,23 +202,29 @@ class RankedQueue(FCFSRequestQueue):
         self.append(request)
 
 
+def admitted_ids(output: SchedulerOutput) -> list[str]:
+    """The requests that a step has taken from the queues."""
+    cached = output.scheduled_cached_reqs
+    new = [data.req_id for data in output.scheduled_new_reqs]
+    return [*new, *(name for name in cached.req_ids if name in cached.resumed_req_ids)]
+
+
 def move_to_rank(
     running: list[Request], request: Request, rank: Callable[[Request], float | None]
 ) -> None:
-    """Move a session that was just admitted to its place by rank among the running.
+    """Move a request that was just admitted to its place by rank among the running; one without
+    a rank stays where vLLM puts it.
 
     The last of the running requests is preempted first, so an old session that has just
     resumed must not stay there.
     """
-
-    def place_of(other: Request) -> float:
-        found = rank(other)
-        return other.arrival_time if found is None else found
-
+    own = rank(request)
+    if own is None:
+        return
     running.remove(request)
-    own = place_of(request)
     for index, other in enumerate(running):
-        if place_of(other) > own:
+        found = rank(other)
+        if (other.arrival_time if found is None else found) > own:
             running.insert(index, request)
             return
     running.append(request)

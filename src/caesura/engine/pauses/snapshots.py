@@ -9,6 +9,7 @@ from caesura.engine.copies.contexts import HostContexts
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.costs import StepTimer
 from caesura.engine.pauses.table import PauseTable
+from caesura.engine.pauses.waste import WasteMeter
 from caesura.policy import CostModel, Demand, Load, Memory, Snapshot
 
 
@@ -66,12 +67,13 @@ INTERVAL_SECONDS = 0.2
 
 @dataclass(slots=True, eq=False)
 class Gauges:
-    """Reads gauges now and then: it takes a look at every pause."""
+    """Reads gauges, and counts waste, now and then: gauges take a look at every pause."""
 
     table: PauseTable
     contexts: HostContexts
     snapshots: Snapshots
     metrics: PauseMetrics
+    waste: WasteMeter
     clock: Callable[[], float]
     _read_seconds: float = field(default=0.0, init=False)
 
@@ -81,6 +83,7 @@ class Gauges:
         if not idle and now - self._read_seconds < INTERVAL_SECONDS:
             return
         self._read_seconds = now
+        self.waste.publish()
         holding = [pause for pause in self.table if pause.hold is not None]
         copied = [pause for pause in self.table if pause.hold is None and pause.copied_tokens]
         self.metrics.set_gauges(

@@ -16,10 +16,11 @@ from caesura.lab.bench.arms import Arm, Variant, arm
 from caesura.lab.bench.engines import EngineCounters, RunningEngine
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.bench.traces import engine_part
+from caesura.lab.bench.vllm_metered import METERED, waste_of
 from caesura.lab.bench.vllm_resubmitting import ResubmittingEngine
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.logs import LEVEL_VARIABLE
-from caesura.policy import policy_options
+from caesura.policy import OptionValue, policy_options
 from caesura.session import TokenEngine
 from caesura.variables import environment
 
@@ -53,6 +54,7 @@ class ArmEngines:
             max_model_len=FIT_MEMORY,
             compute_threads=self._settings.threads,
             dtype=self._settings.dtype,
+            overrides=METERED if chosen.policy is None else {},
         )
         with engine_log(name) as log:
             engine = start_engine(
@@ -91,14 +93,16 @@ class ArmEngine:
     async def counters(self) -> EngineCounters:
         """What was counted since the last reset; stock vLLM counts no pauses."""
         totals = self._engine.counts.totals
+        waste = waste_of(totals)
         if self._arm.is_stock:
-            return EngineCounters(scheduled_tokens=totals["scheduled_tokens"])
+            return EngineCounters(scheduled_tokens=totals["scheduled_tokens"], waste=waste)
         return EngineCounters(
             scheduled_tokens=totals["scheduled_tokens"],
             held_tokens=int(totals["held_tokens"]),
             copied_tokens=int(totals["copied_tokens"]),
             loaded_tokens=int(totals["loaded_tokens"]),
             pauses=int(totals["pauses"]),
+            waste=waste,
         )
 
     async def shutdown(self) -> None:
@@ -111,7 +115,7 @@ class ArmEngine:
         self._log.unlink(missing_ok=True)
 
 
-def own_options(policy: str, options: Mapping[str, float]) -> dict[str, float]:
+def own_options(policy: str, options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
     """Those of the options that this policy has."""
     known = policy_options(policy)
     return {name: value for name, value in options.items() if name in known}

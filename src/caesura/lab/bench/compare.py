@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import product
 
-from caesura.lab.bench.arms import interleaved
+from caesura.lab.bench.arms import BASELINE, interleaved
 from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.engines import EngineFactory, RunningEngine
 from caesura.lab.bench.presets import load_scaled
 from caesura.lab.bench.prompts import Prompts
-from caesura.lab.bench.replay import replay
-from caesura.lab.bench.settings import BenchSettings
-from caesura.lab.bench.stats import RunOutcome, RunPlan, measure
+from caesura.lab.bench.replay import ReplayRecord, replay
+from caesura.lab.bench.service import Yardstick
+from caesura.lab.bench.settings import BenchSettings, DrawnSettings
+from caesura.lab.bench.stats import RunOutcome, RunPlan, Window, arrived_in, measure
+from caesura.lab.bench.unloaded import MeasuredTimes, measure_unloaded
 from caesura.lab.bench.workload import (
     ClippedSessions,
     WorkloadError,
@@ -35,7 +37,7 @@ def plan_runs(
     return [RunPlan(policy, seed, rate) for (seed, rate), policy in interleaved(rounds, policies)]
 
 
-def prepare_workloads(settings: BenchSettings) -> dict[int, list[WorkloadSession]]:
+def prepare_workloads(settings: DrawnSettings) -> dict[int, list[WorkloadSession]]:
     """The sessions of each seed, scaled, before any engine is started.
 
     Raises:
@@ -76,10 +78,16 @@ async def compare(
     """
     plans = plan_runs(settings.policies, settings.rates, settings.seeds)
     max_context_tokens = min(engine.max_context_tokens for engine in engines.values())
-    fitted = _fit(workloads, max_context_tokens, display)
+    fitted = fit(workloads, max_context_tokens, display)
     for policy, engine in engines.items():
         with display.activity(f"warming up: {policy}"):
             await _warm_up(engine, settings, fitted[settings.seeds[0]].sessions)
+    alone = BASELINE if BASELINE in engines else settings.policies[0]
+    with display.activity(f"measuring single turns: {alone}"):
+        longest = max(s.context_tokens for w in fitted.values() for s in w.sessions)
+        unloaded = await _unloaded(engines[alone], settings, longest)
+    yardstick = Yardstick(unloaded, settings.goal, settings.shared_prefix_tokens)
+    arrivals = Window(settings.warmup_seconds)
     for number, plan in enumerate(plans):
         with display.run(number, len(plans), plan.name) as on_progress:
             engine, workload = engines[plan.policy], fitted[plan.seed]
@@ -97,11 +105,12 @@ async def compare(
                 plan,
                 record,
                 await engine.counters(),
-                prompts_shared=settings.shared_prefix_tokens > 0,
+                yardstick,
+                arrivals=arrivals,
                 truncated_sessions=workload.truncated,
                 dropped_sessions=workload.dropped,
             )
-        on_outcome(RunOutcome(plan, record, report))
+        on_outcome(RunOutcome(plan, arrived_in(record, arrivals), report))
 
 
 @contextlib.asynccontextmanager
@@ -118,12 +127,16 @@ async def started_engines(
         yield engines
 
 
-def _fit(
+def fit(
     workloads: Mapping[int, Sequence[WorkloadSession]],
     max_context_tokens: int,
     display: RunsDisplay,
 ) -> dict[int, ClippedSessions]:
-    """The sessions of each seed that fit all engines."""
+    """The sessions of each seed that fit all engines.
+
+    Raises:
+        WorkloadError: none does.
+    """
     fitted = {}
     for seed, sessions in workloads.items():
         fitted[seed] = clipped = clip_context(sessions, max_context_tokens)
@@ -151,6 +164,24 @@ async def _warm_up(
         label="warm-up",
         time_limit_seconds=settings.time_limit_seconds,
     )
+
+
+async def _unloaded(
+    engine: RunningEngine, settings: BenchSettings, max_context_tokens: int
+) -> MeasuredTimes:
+    """What turns take that run alone; the same is the yardstick of all policies."""
+    first_seed = zlib.crc32(f"alone {settings.seeds}".encode())
+
+    async def play(number: int, session: WorkloadSession) -> ReplayRecord:
+        return await replay(
+            engine.tokens,
+            [session],
+            [0.0],
+            prompts_for(engine, settings, first_seed + number),
+            label="alone",
+        )
+
+    return await measure_unloaded(play, max_context_tokens)
 
 
 def prompts_for(engine: RunningEngine, settings: BenchSettings, seed: int) -> Prompts:

@@ -8,6 +8,21 @@ from caesura.session import TokenEngine
 
 
 @dataclass(frozen=True, slots=True)
+class Waste:
+    """Shares of device memory x time, see `caesura.engine.pauses.waste`.
+
+    Attributes:
+        held: kept by paused contexts.
+        recomputed: idle while tokens are computed that were computed before.
+        copied: idle while copies are waited for, or taken and not loaded yet.
+    """
+
+    held: float
+    recomputed: float
+    copied: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineCounters:
     """What an engine counted since its last reset; None for what it does not count.
 
@@ -17,6 +32,7 @@ class EngineCounters:
         copied_tokens: tokens copied to host memory.
         loaded_tokens: tokens loaded back from host memory.
         pauses: pauses that the engine saw.
+        waste: of device memory.
     """
 
     scheduled_tokens: int | None = None
@@ -24,6 +40,7 @@ class EngineCounters:
     copied_tokens: int | None = None
     loaded_tokens: int | None = None
     pauses: int | None = None
+    waste: Waste | None = None
 
 
 class RunningEngine(Protocol):

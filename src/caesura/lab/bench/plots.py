@@ -32,7 +32,10 @@ _Value = Callable[[RunReport], float | None]
 _RATE_PANELS: tuple[tuple[str, bool, _Value], ...] = (
     (f"mean {_LATENCY_LABEL}", True, lambda run: run.normalized_latency_ms.mean),
     ("completed sessions/s", False, lambda run: run.completed_per_second),
-    ("mean TTFT of a resumed turn (ms)", True, lambda run: run.resume_ttft_ms.mean),
+    ("goodput (sessions/s)", False, lambda run: run.goodput_per_second),
+    ("p95 TTFT of a resumed turn (ms)", True, lambda run: run.resume_ttft_ms.p95),
+    ("p95 TTFT of a first turn (ms)", True, lambda run: run.first_ttft_ms.p95),
+    ("longest wait (s)", False, lambda run: run.longest_wait_s),
 )
 
 
@@ -50,6 +53,7 @@ def run_figures(outcomes: Sequence[RunOutcome]) -> dict[str, Figure]:
     return {
         "latency": latency_figure(outcomes),
         "latency_ecdf": ecdf_figure(outcomes),
+        "rates": rates_figure(outcomes),
         "timeline": timeline_figure(outcomes),
     }
 
@@ -60,9 +64,10 @@ def rate_figures(outcomes: Sequence[RunOutcome]) -> dict[str, Figure]:
 
 
 def rates_figure(outcomes: Sequence[RunOutcome]) -> Figure:
-    """Latency, throughput and resume TTFT against rate: median over seeds, band to the extremes."""
-    figure = new_figure(14.0, 4.5)
-    panels = figure.subplots(1, 3)
+    """Latency, throughput, goodput and waits against rate: median over seeds, band to the
+    extremes."""
+    figure = new_figure(14.0, 8.5)
+    panels = list(figure.subplots(2, 3).flat)
     rates = _rates(outcomes)
     for axes, (label, logarithmic, value) in zip(panels, _RATE_PANELS, strict=True):
         for index, policy in enumerate(_policies(outcomes)):
@@ -76,6 +81,8 @@ def rates_figure(outcomes: Sequence[RunOutcome]) -> Figure:
                 for rate in rates
             }
             spread = {rate: values for rate, values in spread.items() if values}
+            if not spread:
+                continue
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(
                 list(spread),
@@ -94,7 +101,7 @@ def rates_figure(outcomes: Sequence[RunOutcome]) -> Figure:
                 alpha=0.12,
                 linewidth=0,
             )
-        if logarithmic:
+        if logarithmic and axes.lines:
             axes.set_yscale("log")
             plain_numbers(axes.yaxis)
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
@@ -103,7 +110,8 @@ def rates_figure(outcomes: Sequence[RunOutcome]) -> Figure:
         grid_lines(axes)
     figure.suptitle("Median over seeds; bands: lowest to highest seed", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
+    if handles:
+        figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
     return figure
 
 

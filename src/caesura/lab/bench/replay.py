@@ -6,6 +6,7 @@ the pause after it is over. All times are seconds of `time.perf_counter`.
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -167,45 +168,65 @@ class Player:
         )
 
 
-@dataclass(slots=True)
-class _Player(Player):
+class RealTimePlayer(Player, ABC):
     """Plays one session on the wall clock."""
 
-    prompts: list[list[int]]
+    async def play(self, report: Callable[[], None]) -> None:
+        """Arrive, take turns, and wait in between for as long as the tools took.
 
-    async def play(self, engine: TokenEngine, report: Callable[[], None]) -> None:
+        Args:
+            report: called when the session starts and when a turn finishes.
+
+        Raises:
+            ReplayError: a turn did not go as it was asked for.
+        """
         await _sleep_until(self.arrives_at)
-        first, *others = self.spec.segments
-        turn = self.begin_turn(time.perf_counter())
-        report()
-        session = await Session.open(
-            engine,
-            self.prompts[0],
-            _sampling(first),
-            session_id=self.name,
-            endpoint=first.endpoint,
-        )
-        async with session:
-            finished_at = await self._receive(session, turn)
-            report()
-            pause_seconds = first.pause_seconds
-            for tokens, segment in zip(self.prompts[1:], others, strict=True):
-                await _sleep_until(finished_at + (pause_seconds or 0.0))
-                turn = self.begin_turn(time.perf_counter())
-                await session.resume(tokens, _sampling(segment), segment.endpoint)
-                finished_at = await self._receive(session, turn)
+        for segment in self.spec.segments:
+            turn = self.begin_turn(time.perf_counter())
+            if len(self.turns) == 1:
                 report()
-                pause_seconds = segment.pause_seconds
+            finished_at = await self.take_turn(turn)
+            report()
+            if segment.pause_seconds is not None:
+                await _sleep_until(finished_at + segment.pause_seconds)
 
-    async def _receive(self, session: Session, turn: RunningTurn) -> float:
-        """Receive the outputs of a turn; returns when it finished."""
+    @abstractmethod
+    async def take_turn(self, turn: RunningTurn) -> float:
+        """Have a turn generated, and end it; returns when it finished."""
+
+
+@dataclass(slots=True)
+class _EnginePlayer(RealTimePlayer):
+    engine: TokenEngine
+    prompts: list[list[int]]
+    _session: Session | None = field(default=None, init=False)
+
+    async def play(self, report: Callable[[], None]) -> None:
+        try:
+            await super(_EnginePlayer, self).play(report)
+        finally:
+            if self._session is not None:
+                await self._session.close()
+
+    async def take_turn(self, turn: RunningTurn) -> float:
+        segment, tokens = turn.segment, self.prompts[len(self.turns) - 1]
+        if self._session is None:
+            self._session = await Session.open(
+                self.engine,
+                tokens,
+                _sampling(segment),
+                session_id=self.name,
+                endpoint=segment.endpoint,
+            )
+        else:
+            await self._session.resume(tokens, _sampling(segment), segment.endpoint)
         now = turn.submitted_at
-        async for delta in session:
+        async for delta in self._session:
             now = time.perf_counter()
             turn.receive(len(delta.token_ids), now)
             if delta.cached_tokens is not None:
                 turn.cached_tokens = delta.cached_tokens
-        self.end_turn(now, f"state {session.state}, stop {session.stop}")
+        self.end_turn(now, f"state {self._session.state}, stop {self._session.stop}")
         return now
 
 
@@ -240,17 +261,37 @@ async def replay(
     token_ids = [prompts.of(index, spec) for index, spec in enumerate(sessions)]
     started_at = time.perf_counter()
     players = [
-        _Player(f"{label}-{index}-{spec.id}", spec, started_at + arrival, tokens)
+        _EnginePlayer(f"{label}-{index}-{spec.id}", spec, started_at + arrival, engine, tokens)
         for index, (spec, tokens, arrival) in enumerate(
             zip(sessions, token_ids, arrivals_seconds, strict=True)
         )
     ]
+    return await play_all(players, started_at, time_limit_seconds, on_progress)
+
+
+async def play_all(
+    players: Sequence[RealTimePlayer],
+    started_at: float,
+    time_limit_seconds: float | None = None,
+    on_progress: Callable[[ReplayProgress], None] | None = None,
+) -> ReplayRecord:
+    """Let players play side by side.
+
+    Args:
+        players: in order of arrival.
+        started_at: when the replay began, of `time.perf_counter`.
+        time_limit_seconds: those that are unfinished then are stopped.
+        on_progress: called when a session starts and when a turn finishes.
+
+    Raises:
+        ReplayError: a turn did not have exactly the tokens that were asked for.
+    """
 
     def report() -> None:
         if on_progress is not None:
             on_progress(_progress(players))
 
-    tasks = [asyncio.create_task(player.play(engine, report)) for player in players]
+    tasks = [asyncio.create_task(player.play(report)) for player in players]
     try:
         await asyncio.wait(tasks, timeout=time_limit_seconds, return_when=asyncio.FIRST_EXCEPTION)
     finally:
@@ -265,7 +306,7 @@ async def replay(
     )
 
 
-def _progress(players: Sequence[_Player]) -> ReplayProgress:
+def _progress(players: Sequence[Player]) -> ReplayProgress:
     return ReplayProgress(
         sessions=len(players),
         started=sum(bool(player.turns) for player in players),

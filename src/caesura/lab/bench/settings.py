@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from caesura.lab.bench.service import ServiceGoal
 from caesura.lab.settings import (
     ENGINE,
     RESULTS,
@@ -14,6 +15,7 @@ from caesura.lab.settings import (
     NonNegativeFloat,
     PositiveFloat,
 )
+from caesura.policy_options import Option
 
 DEMO = "demo"
 """Stands for the model that comes with the benchmark."""
@@ -26,7 +28,8 @@ class SettingsOfRuns(BaseModel):
 
     Attributes:
         policies: What is compared, in the order of tables and plots.
-        policy_options: A number for all policies that have it, such as ttl_seconds=5. Repeatable.
+        policy_options: An option of all policies that have it, such as served_by=arrival.
+            Repeatable.
         seeds: One run for each.
         model: What is served.
         kv_memory_bytes: Device memory for KV caches, such as 32MiB.
@@ -38,7 +41,7 @@ class SettingsOfRuns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policies: Distinct[str]
-    policy_options: dict[str, float] = Field(default_factory=dict)
+    policy_options: dict[str, Option] = Field(default_factory=dict)
     seeds: Distinct[NonNegativeInt] = (0, 1, 2)
     model: Annotated[str | None, Parameter(group=ENGINE)] = None
     kv_memory_bytes: Annotated[ByteSize | None, Parameter(group=ENGINE)] = None
@@ -57,6 +60,11 @@ class ComparisonSettings(SettingsOfRuns):
         scale_tokens: Factor on all lengths.
         scale_pauses: Factor on all pauses.
         shared_prefix_tokens: First tokens that all sessions of a class share.
+        warmup_seconds: Sessions that arrive before this are not measured.
+        slo_ttft_seconds: Goodput counts sessions each of whose turns has its first token within
+            this time.
+        slo_slowdown: And whose time per output token is within this multiple of what it is when
+            nothing else runs.
         trace_path: Write a trace of all runs to this file, for https://ui.perfetto.dev:
             iterations, copies, pauses. Stock policies have less or nothing to trace.
     """
@@ -66,7 +74,15 @@ class ComparisonSettings(SettingsOfRuns):
     scale_tokens: PositiveFloat = 1.0
     scale_pauses: NonNegativeFloat = 1.0
     shared_prefix_tokens: Annotated[NonNegativeInt, Parameter("--shared-prefix")] = 0
+    warmup_seconds: NonNegativeFloat = 0.0
+    slo_ttft_seconds: PositiveFloat = 2.0
+    slo_slowdown: PositiveFloat = 3.0
     trace_path: Annotated[Path | None, Parameter(group=RESULTS)] = None
+
+    @property
+    def goal(self) -> ServiceGoal:
+        """What goodput asks for."""
+        return ServiceGoal(self.slo_ttft_seconds, self.slo_slowdown)
 
     @property
     def extent(self) -> str:
@@ -74,36 +90,45 @@ class ComparisonSettings(SettingsOfRuns):
         raise NotImplementedError
 
 
-class BenchSettings(ComparisonSettings):
-    """A comparison of policies on an engine; lengths and pauses suit a small one.
+class DrawnSettings(ComparisonSettings):
+    """A comparison on a number of sessions; lengths and pauses suit a small engine.
+
+    Attributes:
+        sessions: Sessions per run.
+        time_limit_seconds: Seconds per run at most; sessions that are unfinished by then do not
+            count as completed.
+    """
+
+    rates: Annotated[Distinct[PositiveFloat], Parameter(alias="--rate")] = (1.2,)
+    sessions: PositiveInt = 50
+    scale_tokens: PositiveFloat = 0.5
+    scale_pauses: NonNegativeFloat = 0.2
+    time_limit_seconds: PositiveFloat | None = None
+
+
+class BenchSettings(DrawnSettings):
+    """A comparison of policies on an engine.
 
     Attributes:
         policies: What is compared: stock and stock-no-cache (vLLM without Caesura), end, discard,
             preserve, swap, ttl, infercept, min-waste.
-        sessions: Sessions per run.
         model: A path or name. By default, or as demo: a small model with random weights, built on
             first use.
         reserved_token_ids: Token ids that prompts never contain.
-        time_limit_seconds: Seconds per run at most; sessions that are unfinished by then do not
-            count as completed.
         threads: Compute threads of each engine on CPU, the same number for all.
         dtype: Data type of the model.
     """
 
     policies: Distinct[str] = ("stock", "swap", "min-waste")
-    rates: Annotated[Distinct[PositiveFloat], Parameter(alias="--rate")] = (1.2,)
-    sessions: PositiveInt = 50
-    scale_tokens: PositiveFloat = 0.5
-    scale_pauses: NonNegativeFloat = 0.2
     model: Annotated[ModelName, Parameter(group=ENGINE)] = None
     kv_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 32 * 2**20
     host_memory_bytes: Annotated[ByteSize, Parameter(group=ENGINE)] = 2**30
     reserved_token_ids: Annotated[tuple[NonNegativeInt, ...], Parameter(parse=False)] = ()
-    time_limit_seconds: PositiveFloat | None = None
     threads: Annotated[PositiveInt, Parameter(group=ENGINE)] = 1
     dtype: Annotated[str, Parameter(group=ENGINE)] = "float32"
 
     @property
     def extent(self) -> str:
         """How long a run is, for people."""
-        return f"{self.sessions} sessions per run"
+        warmup = f", those from {self.warmup_seconds:g} s on measured"
+        return f"{self.sessions} sessions per run{warmup if self.warmup_seconds else ''}"

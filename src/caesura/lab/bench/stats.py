@@ -1,26 +1,52 @@
-"""What a replay says: latencies, throughput, tokens computed again, ratios to stock.
+"""What a replay says: latencies, throughput, goodput, waits, tokens computed again.
 
 A figure that is not known is None, never a guess.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caesura.lab.bench.arms import BASELINE
-from caesura.lab.bench.engines import EngineCounters
+from caesura.lab.bench.engines import EngineCounters, Waste
 from caesura.lab.bench.replay import ReplayedSession, ReplayEnding, ReplayRecord
+from caesura.lab.bench.service import (
+    ServedSession,
+    Yardstick,
+    active_seconds,
+    longest_wait_seconds,
+    served,
+    wait_context_correlation,
+    wait_length_correlation,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Median, mean and 90th percentile of some values; None of no values."""
+    """Mean and percentiles of some values (linear between them); None of no values."""
 
-    p50: float | None
-    mean: float | None
-    p90: float | None
+    p50: float | None = None
+    mean: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Seconds `[since, until)` of a replay in which sessions arrive that are measured."""
+
+    since: float = 0.0
+    until: float = math.inf
+
+    def arrival_seconds(self, sessions: int, rate: float) -> float:
+        """How long so many sessions took to arrive: without an end, their number over the rate."""
+        return self.until - self.since if math.isfinite(self.until) else sessions / rate
+
+
+ALL_ARRIVALS = Window()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +70,44 @@ class RunReport:
     Attributes:
         policy, seed, rate: see `RunPlan`.
         sessions: how many were to be replayed.
+        measured_sessions: those of them that arrived after the warm-up, which latencies, waits and
+            goodput are of.
         truncated_sessions: how many of them lost turns that did not fit the model's context.
         dropped_sessions: how many others were left out because not even one turn did.
         completed: how many finished all turns within the time limit.
         completed_per_second: completed sessions over the time from the first arrival to the
             last completion.
         normalized_latency_ms: per completed session, (end to end - pauses) / output tokens.
-        resume_ttft_ms: from submission to first token, of each turn after a pause.
+        goodput_per_second: measured sessions that meet the objective (`ServiceGoal`), per second
+            of their arrivals.
+        first_ttft_ms, resume_ttft_ms: from submission to first token, of first turns, and of each
+            turn after a pause.
+        completion_s: per completed session, end to end less pauses.
+        longest_wait_s, wait_context_correlation, wait_length_correlation: see
+            `caesura.lab.bench.service`.
         scheduled_tokens: tokens that the engine computed.
         necessary_tokens: tokens that had to be computed once, see `necessary_tokens`.
         recomputed_tokens: scheduled beyond necessary.
-        held_tokens, copied_tokens, loaded_tokens, pauses: see `EngineCounters`.
+        held_tokens, copied_tokens, loaded_tokens, pauses, waste: see `EngineCounters`.
     """
 
     policy: str
     seed: int
     rate: float
     sessions: int
+    measured_sessions: int
     truncated_sessions: int
     dropped_sessions: int
     completed: int
     completed_per_second: float | None
+    goodput_per_second: float | None
     normalized_latency_ms: Percentiles
+    first_ttft_ms: Percentiles
     resume_ttft_ms: Percentiles
+    completion_s: Percentiles
+    longest_wait_s: float | None
+    wait_context_correlation: float | None
+    wait_length_correlation: float | None
     scheduled_tokens: int | None
     necessary_tokens: int
     recomputed_tokens: int | None
@@ -74,6 +115,7 @@ class RunReport:
     copied_tokens: int | None
     loaded_tokens: int | None
     pauses: int | None
+    waste: Waste | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,42 +134,26 @@ def place_in(plans: Sequence[RunPlan]) -> Callable[[RunOutcome], int]:
 
 
 def percentiles(values: Iterable[float]) -> Percentiles:
-    """Median, mean and 90th percentile (linear between values)."""
+    """Mean and percentiles."""
     known = list(values)
     if not known:
-        return Percentiles(None, None, None)
-    p50, p90 = (float(value) for value in np.percentile(known, (50, 90)))
-    return Percentiles(p50, statistics.fmean(known), p90)
+        return Percentiles()
+    p50, p90, p95, p99 = (float(value) for value in np.percentile(known, (50, 90, 95, 99)))
+    return Percentiles(p50, statistics.fmean(known), p90, p95, p99)
 
 
 def normalized_latency_ms(session: ReplayedSession) -> float | None:
     """(end to end - pauses as they were) / output tokens in ms, None if not completed."""
-    finished_at = session.turns[-1].finished_at if session.turns else None
-    if session.ending is not ReplayEnding.COMPLETED or finished_at is None:
+    seconds = active_seconds(session)
+    if seconds is None:
         return None
-    paused_seconds = sum(
-        after.submitted_at - before.finished_at
-        for before, after in zip(session.turns, session.turns[1:], strict=False)
-        if before.finished_at is not None
-    )
-    output_tokens = sum(turn.output_tokens for turn in session.turns)
-    return 1000 * (finished_at - session.arrived_at - paused_seconds) / output_tokens
+    return 1000 * seconds / sum(turn.output_tokens for turn in session.turns)
 
 
 def normalized_latencies_ms(replay: ReplayRecord) -> list[float]:
     """Normalized latency of each completed session."""
     latencies = map(normalized_latency_ms, replay.sessions)
     return [latency for latency in latencies if latency is not None]
-
-
-def resume_ttfts_ms(replay: ReplayRecord) -> list[float]:
-    """Time from submission to first token of each resumed turn that has one."""
-    return [
-        1000 * (turn.first_token_at - turn.submitted_at)
-        for session in replay.sessions
-        for turn in session.turns[1:]
-        if turn.first_token_at is not None
-    ]
 
 
 def necessary_tokens(replay: ReplayRecord) -> int:
@@ -146,8 +172,9 @@ def measure(
     plan: RunPlan,
     replay: ReplayRecord,
     counters: EngineCounters,
+    yardstick: Yardstick,
     *,
-    prompts_shared: bool = False,
+    arrivals: Window = ALL_ARRIVALS,
     truncated_sessions: int = 0,
     dropped_sessions: int = 0,
 ) -> RunReport:
@@ -155,34 +182,68 @@ def measure(
 
     `recomputed_tokens` is known only when the engine counts scheduled tokens, all sessions
     completed and no prompts were shared (prefix-cache hits would be subtracted from it).
+
+    Args:
+        plan: which run.
+        replay: all of its sessions.
+        counters: what the engine counted.
+        yardstick: what service is measured against.
+        arrivals: of the sessions that latencies, waits and goodput are of.
+        truncated_sessions: see `RunReport`.
+        dropped_sessions: see `RunReport`.
     """
     completed = [s for s in replay.sessions if s.ending is ReplayEnding.COMPLETED]
     necessary = necessary_tokens(replay)
     scheduled = counters.scheduled_tokens
     everything_completed = len(completed) == len(replay.sessions)
+    measured = arrived_in(replay, arrivals)
+    sessions = [served(session, yardstick) for session in measured.sessions]
+    good = sum(session.meets(yardstick.goal) for session in sessions)
+    arrival_seconds = arrivals.arrival_seconds(len(sessions), plan.rate)
     return RunReport(
         policy=plan.policy,
         seed=plan.seed,
         rate=plan.rate,
         sessions=len(replay.sessions),
+        measured_sessions=len(sessions),
         truncated_sessions=truncated_sessions,
         dropped_sessions=dropped_sessions,
         completed=len(completed),
         completed_per_second=_completed_per_second(replay, completed),
-        normalized_latency_ms=percentiles(normalized_latencies_ms(replay)),
-        resume_ttft_ms=percentiles(resume_ttfts_ms(replay)),
+        goodput_per_second=good / arrival_seconds if sessions else None,
+        normalized_latency_ms=percentiles(normalized_latencies_ms(measured)),
+        first_ttft_ms=_ttfts_ms(sessions, slice(1)),
+        resume_ttft_ms=_ttfts_ms(sessions, slice(1, None)),
+        completion_s=percentiles(
+            s.active_seconds for s in sessions if s.active_seconds is not None
+        ),
+        longest_wait_s=longest_wait_seconds(sessions),
+        wait_context_correlation=wait_context_correlation(sessions),
+        wait_length_correlation=wait_length_correlation(sessions),
         scheduled_tokens=scheduled,
         necessary_tokens=necessary,
         recomputed_tokens=(
             max(0, scheduled - necessary)
-            if scheduled is not None and everything_completed and not prompts_shared
+            if scheduled is not None and everything_completed and not yardstick.shared_prefix_tokens
             else None
         ),
         held_tokens=counters.held_tokens,
         copied_tokens=counters.copied_tokens,
         loaded_tokens=counters.loaded_tokens,
         pauses=counters.pauses,
+        waste=counters.waste,
     )
+
+
+def arrived_in(replay: ReplayRecord, window: Window) -> ReplayRecord:
+    """The sessions that arrived in the window, whenever they were over."""
+    since, until = (replay.started_at + moment for moment in (window.since, window.until))
+    sessions = [s for s in replay.sessions if since <= s.arrived_at < until]
+    return replace(replay, sessions=tuple(sessions))
+
+
+def _ttfts_ms(sessions: Sequence[ServedSession], turns: slice) -> Percentiles:
+    return percentiles(1000 * turn.ttft_seconds for s in sessions for turn in s.turns[turns])
 
 
 def _completed_per_second(
@@ -193,111 +254,3 @@ def _completed_per_second(
     if not moments:
         return None
     return len(moments) / (max(moments) - min(s.arrived_at for s in replay.sessions))
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """How many times lower the mean normalized latency is than under stock.
-
-    Attributes:
-        median, low, high: over the seeds, each paired with stock's run of that seed.
-        seeds: how many pairs.
-        complete: whether all sessions of all these runs completed; if not, the ratio flatters
-            whichever side left more unfinished.
-    """
-
-    median: float
-    low: float
-    high: float
-    seeds: int
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyRow:
-    """One policy at one rate, over its seeds: medians of the runs' figures.
-
-    Attributes:
-        sessions, completed: sums over the seeds.
-        recomputed_share: of all scheduled tokens of all seeds.
-        ratio: to stock, None without a pair of runs to compare.
-    """
-
-    policy: str
-    rate: float
-    seeds: int
-    sessions: int
-    completed: int
-    normalized_latency_ms: Percentiles
-    resume_ttft_ms: Percentiles
-    completed_per_second: float | None
-    recomputed_share: float | None
-    ratio: Ratio | None
-
-
-def policy_rows(runs: Sequence[RunReport]) -> list[PolicyRow]:
-    """A row for each rate (ascending) and policy (in order of appearance)."""
-    policies = dict.fromkeys(run.policy for run in runs)
-    rows = []
-    for rate in sorted({run.rate for run in runs}):
-        at_rate = [run for run in runs if run.rate == rate]
-        baseline = {run.seed: run for run in at_rate if run.policy == BASELINE}
-        for policy in policies:
-            of_policy = [run for run in at_rate if run.policy == policy]
-            if of_policy:
-                rows.append(_row(of_policy, baseline))
-    return rows
-
-
-def _row(runs: Sequence[RunReport], baseline: dict[int, RunReport]) -> PolicyRow:
-    return PolicyRow(
-        policy=runs[0].policy,
-        rate=runs[0].rate,
-        seeds=len(runs),
-        sessions=sum(run.sessions for run in runs),
-        completed=sum(run.completed for run in runs),
-        normalized_latency_ms=_medians(runs, lambda run: run.normalized_latency_ms),
-        resume_ttft_ms=_medians(runs, lambda run: run.resume_ttft_ms),
-        completed_per_second=_median(run.completed_per_second for run in runs),
-        recomputed_share=_recomputed_share(runs),
-        ratio=_ratio(runs, baseline),
-    )
-
-
-def _medians(runs: Sequence[RunReport], figure: Callable[[RunReport], Percentiles]) -> Percentiles:
-    return Percentiles(
-        p50=_median(figure(run).p50 for run in runs),
-        mean=_median(figure(run).mean for run in runs),
-        p90=_median(figure(run).p90 for run in runs),
-    )
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
-
-
-def _recomputed_share(runs: Sequence[RunReport]) -> float | None:
-    recomputed = scheduled = 0
-    for run in runs:
-        if run.recomputed_tokens is None or run.scheduled_tokens is None:
-            return None
-        recomputed += run.recomputed_tokens
-        scheduled += run.scheduled_tokens
-    return recomputed / scheduled if scheduled else None
-
-
-def _ratio(runs: Sequence[RunReport], baseline: dict[int, RunReport]) -> Ratio | None:
-    ratios = []
-    complete = True
-    for run in runs:
-        stock = baseline.get(run.seed)
-        if stock is None:
-            continue
-        stock_ms, policy_ms = stock.normalized_latency_ms.mean, run.normalized_latency_ms.mean
-        if stock_ms and policy_ms:
-            ratios.append(stock_ms / policy_ms)
-            complete &= all(r.completed == r.sessions for r in (run, stock))
-    if not ratios:
-        return None
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios), len(ratios), complete)

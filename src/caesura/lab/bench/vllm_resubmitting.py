@@ -9,6 +9,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from caesura.engine.serving.token_engines import Outputs, to_vllm
 from caesura.errors import ConfigurationError
+from caesura.lab.bench.vllm_metered import COMPUTED_BEFORE
 from caesura.session.errors import SessionClosed
 from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, require_room
 
@@ -69,6 +70,8 @@ class _ResubmittingStream:
             params = await self._turns.get()
             if params is None:
                 return
+            # All but the last token, which was sampled, and not computed.
+            params.extra_args = {COMPUTED_BEFORE: max(0, len(self._transcript) - 1)}
             self._transcript.extend(self._pending.pop(0))
             self._turn += 1
             prompt = TokensPrompt(prompt_token_ids=list(self._transcript))

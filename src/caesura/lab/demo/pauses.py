@@ -16,9 +16,10 @@ from caesura.lab.bench.arm_engines import ArmEngines
 from caesura.lab.bench.arms import BASELINE
 from caesura.lab.bench.compare import compare, prepare_workloads, started_engines
 from caesura.lab.bench.display import RunsDisplay
+from caesura.lab.bench.rows import policy_rows
 from caesura.lab.bench.run import comparison_results
 from caesura.lab.bench.settings import BenchSettings
-from caesura.lab.bench.stats import RunReport, policy_rows
+from caesura.lab.bench.stats import RunReport
 from caesura.lab.demo.measuring import measured_load
 from caesura.lab.models.noise_model import demo_model_path
 

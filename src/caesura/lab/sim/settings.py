@@ -41,7 +41,6 @@ class SimulationSettings(ComparisonSettings):
         host_memory_bytes: Host memory for copies, such as 8GB; for stock-host too.
         link_bytes_per_second: To host memory, one way, such as 25GB/s. Default: the profile's.
         horizon_seconds: Sessions arrive for so long; all are run to their end.
-        warmup_seconds: Sessions that arrive before this are not measured.
         sessions: So many sessions, all measured, with the arrivals of `caesura bench`, instead of
             --horizon and --warmup.
         max_context_tokens: Truncate sessions to this many tokens. Default: what the memory holds.

@@ -10,14 +10,11 @@ from caesura.engine.config import CaesuraConfig
 from caesura.lab.bench.arms import Arm, Variant, arm
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.replay import ReplayProgress, ReplayRecord
-from caesura.lab.bench.stats import (
-    RunReport,
-    measure,
-    normalized_latencies_ms,
-    percentiles,
-    resume_ttfts_ms,
-)
+from caesura.lab.bench.service import Yardstick
+from caesura.lab.bench.stats import ALL_ARRIVALS, RunReport, Window, arrived_in, measure
 from caesura.lab.bench.traces import simulated_part
+from caesura.lab.bench.unloaded import ProfiledTimes
+from caesura.lab.bench.vllm_metered import waste_of
 from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.device import ModelledDevice
 from caesura.lab.sim.settings import ORACLE_OPTION, SimulationSettings
@@ -43,9 +40,23 @@ def simulate(
     Raises:
         ReplayError: the scheduler did not do what was asked.
     """
+    started = time.process_time()
+    engine, record = simulated(run, on_progress)
+    cpu_seconds = time.process_time() - started
+    engine.write_trace()
+    return _outcome(run, record, engine, cpu_seconds)
+
+
+def simulated(
+    run: SimulatedRun, on_progress: Callable[[ReplayProgress], None] | None = None
+) -> tuple[HeadlessEngine, ReplayRecord]:
+    """The engine after a run, and what happened.
+
+    Raises:
+        ReplayError: the scheduler did not do what was asked.
+    """
     sessions = run.arrivals.sessions
     names = [f"s{number}" for number in range(len(sessions))]
-    started = time.process_time()
     with TemporaryDirectory() as folder:
         profile = Path(folder) / "profile.json"
         run.profile.save(profile)
@@ -62,9 +73,7 @@ def simulate(
         in_place=not _arm(run).is_stock,
         on_progress=on_progress,
     )
-    cpu_seconds = time.process_time() - started
-    engine.write_trace()
-    return _outcome(run, record, engine, cpu_seconds)
+    return engine, record
 
 
 def _arm(run: SimulatedRun) -> Arm:
@@ -131,31 +140,30 @@ def _outcome(
     run: SimulatedRun, record: ReplayRecord, engine: HeadlessEngine, cpu_seconds: float
 ) -> SimulatedOutcome:
     settings = run.settings
+    window = ALL_ARRIVALS
+    if settings.sessions is None:
+        window = Window(settings.warmup_seconds, settings.horizon_seconds)
     report = measure(
         run.plan,
         record,
         _counters(run, engine),
-        prompts_shared=settings.shared_prefix_tokens > 0,
+        Yardstick(
+            ProfiledTimes(run.profile, settings.max_batched_tokens),
+            settings.goal,
+            settings.shared_prefix_tokens,
+        ),
+        arrivals=window,
         truncated_sessions=run.arrivals.truncated,
         dropped_sessions=run.arrivals.dropped,
     )
-    measured = record
-    if settings.sessions is None:
-        window = settings.warmup_seconds, settings.horizon_seconds
-        measured = arrived_in(record, *window)
-        report = replace(
-            report,
-            completed_per_second=completed_per_second(record, *window),
-            normalized_latency_ms=percentiles(normalized_latencies_ms(measured)),
-            resume_ttft_ms=percentiles(resume_ttfts_ms(measured)),
-        )
+    if window is not ALL_ARRIVALS:
+        report = replace(report, completed_per_second=completed_per_second(record, window))
     figures = {field.name: getattr(report, field.name) for field in fields(RunReport)}
     return SimulatedOutcome(
         run.plan,
-        measured,
+        arrived_in(record, window),
         SimulatedRunReport(
             **figures,
-            measured_sessions=len(measured.sessions),
             simulated_seconds=record.finished_at - record.started_at,
             steps=engine.steps,
             durations=tuple(engine.duration_rows()),
@@ -165,35 +173,32 @@ def _outcome(
 
 
 def _counters(run: SimulatedRun, engine: HeadlessEngine) -> EngineCounters:
+    counts = engine.counts()
+    waste, scheduled = waste_of(counts), engine.scheduled_tokens
     if _arm(run).variant is Variant.VLLM_OFFLOADING:
         return EngineCounters(
-            scheduled_tokens=engine.scheduled_tokens,
+            scheduled_tokens=scheduled,
             copied_tokens=engine.stored_tokens,
             loaded_tokens=engine.loaded_tokens,
+            waste=waste,
         )
     if _arm(run).is_stock:
-        return EngineCounters(scheduled_tokens=engine.scheduled_tokens)
-    counts = engine.counts()
+        return EngineCounters(scheduled_tokens=scheduled, waste=waste)
     return EngineCounters(
-        scheduled_tokens=engine.scheduled_tokens,
+        scheduled_tokens=scheduled,
         held_tokens=int(counts.get("held_tokens", 0)),
         copied_tokens=int(counts.get("copied_tokens", 0)),
         loaded_tokens=int(counts.get("loaded_tokens", 0)),
         pauses=int(counts.get("pauses", 0)),
+        waste=waste,
     )
 
 
-def arrived_in(record: ReplayRecord, since_seconds: float, until_seconds: float) -> ReplayRecord:
-    """The sessions that arrived in `[since, until)`, whenever they were over."""
-    sessions = [s for s in record.sessions if since_seconds <= s.arrived_at < until_seconds]
-    return replace(record, sessions=tuple(sessions))
-
-
-def completed_per_second(record: ReplayRecord, since_seconds: float, until_seconds: float) -> float:
-    """Completions in `[since, until)`, whenever the sessions arrived, over that time."""
+def completed_per_second(record: ReplayRecord, window: Window) -> float:
+    """Completions in the window, whenever the sessions arrived, over that time."""
     endings = [s.turns[-1].finished_at for s in record.sessions if s.turns]
-    completed = sum(t is not None and since_seconds <= t < until_seconds for t in endings)
-    return completed / (until_seconds - since_seconds)
+    completed = sum(t is not None and window.since <= t < window.until for t in endings)
+    return completed / (window.until - window.since)
 
 
 class BlockNames:

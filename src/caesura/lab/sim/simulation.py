@@ -35,13 +35,11 @@ class SimulatedRunReport(RunReport):
     """The figures of a simulated run.
 
     Attributes:
-        measured_sessions: those that latencies are of.
         simulated_seconds: virtual time until the last session was over.
         steps: iterations of the scheduler.
         durations: pauses per endpoint, as the policy predicted them and as they were.
     """
 
-    measured_sessions: int
     simulated_seconds: float
     steps: int
     durations: tuple[DurationScore, ...] = ()

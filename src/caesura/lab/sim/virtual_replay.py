@@ -28,6 +28,8 @@ class _Player(Player):
     def submit(self, engine: HeadlessEngine) -> None:
         segment = self.begin_turn(engine.now_seconds).segment
         new_tokens = segment.append_tokens
+        # All but the last token, which was sampled, and not computed.
+        computed_before = 0 if self.in_place else max(0, self.context_tokens - 1)
         self.context_tokens += new_tokens
         engine.submit(
             self.request_id,
@@ -36,6 +38,7 @@ class _Player(Player):
             segment.output_tokens,
             resumable=self.in_place,
             endpoint=segment.endpoint,
+            computed_before=computed_before,
         )
 
     @property

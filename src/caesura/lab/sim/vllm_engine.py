@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.kv_cache_utils import BlockHash
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
@@ -32,6 +31,7 @@ from caesura.engine.flags import additional_config, kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.tracing.recorder import NO_TRACE, Trace, TraceRecorder, attention_of, levels_of
+from caesura.lab.bench.vllm_metered import COMPUTED_BEFORE, MeteredScheduler
 from caesura.lab.sim.duration_scores import DurationScore, ScoredDurations
 from caesura.lab.sim.vllm_config import kv_cache_config, scheduler_config
 from caesura.lab.sim.vllm_decodes import ShortcutScheduler
@@ -175,6 +175,14 @@ class _HeadlessScheduler(VirtualClockScheduler, ShortcutScheduler):
     """Ours around vLLM's with the shortcut."""
 
 
+class _StockScheduler(MeteredScheduler, ShortcutScheduler):
+    """vLLM's with the shortcut, on another clock, and with a meter."""
+
+    def __init__(self, *args: Any, clock: Callable[[], float], **kwargs: Any) -> None:
+        self.clock = clock
+        super().__init__(*args, **kwargs)
+
+
 class HeadlessEngine:
     """vLLM's engine core in virtual time: steps advance the clock, nothing sleeps.
 
@@ -214,8 +222,8 @@ class HeadlessEngine:
         self._block_bytes = cache_config.kv_cache_groups[0].kv_cache_spec.page_size_bytes
         config = _vllm_config(settings, cache_config)
         arguments = (config, cache_config, StructuredOutputManager(config), settings.block_size)
-        self.scheduler: AsyncScheduler = (
-            ShortcutScheduler(*arguments)
+        self.scheduler: InterceptScheduler | MeteredScheduler = (
+            _StockScheduler(*arguments, clock=lambda: self.now_seconds)
             if settings.caesura is None
             else _HeadlessScheduler(*arguments, clock=lambda: self.now_seconds)
         )
@@ -269,8 +277,10 @@ class HeadlessEngine:
         *,
         resumable: bool,
         endpoint: str | None = None,
+        computed_before: int = 0,
     ) -> None:
-        """A request with a prompt of `num_tokens` tokens, or more tokens for a session in place."""
+        """A request with a prompt of `num_tokens` tokens, or more tokens for a session in place.
+        `computed_before` are leading tokens that its session's last request had computed."""
         block_size = self.settings.block_size
 
         def hash_new_blocks(request: Request) -> list[BlockHash]:
@@ -285,7 +295,7 @@ class HeadlessEngine:
             sampling_params=SamplingParams(
                 max_tokens=max_tokens,
                 ignore_eos=True,
-                extra_args={ENDPOINT_ARGUMENT: endpoint} if endpoint else None,
+                extra_args={ENDPOINT_ARGUMENT: endpoint, COMPUTED_BEFORE: computed_before},
             ),
             pooling_params=None,
             arrival_time=self.now_seconds,
@@ -430,9 +440,10 @@ class HeadlessEngine:
         return self._durations.rows()
 
     def counts(self) -> dict[str, int | float]:
-        """What the scheduler counted of pauses and copies, over all labels; empty for stock."""
-        if not isinstance(self.scheduler, InterceptScheduler):
-            return {}
-        self.scheduler.keeper.contexts.count_copies()
+        """What the scheduler counted, by `counter_key` and, over all labels, by name; of stock only
+        waste and what was computed again."""
+        if isinstance(self.scheduler, InterceptScheduler):
+            self.scheduler.keeper.contexts.count_copies()
+        self.scheduler.waste.publish()
         stats = self.scheduler.metrics.take()
-        return stats.reduce() if stats is not None else {}
+        return {**stats.data["counters"], **stats.reduce()} if stats is not None else {}

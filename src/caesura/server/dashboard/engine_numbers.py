@@ -29,6 +29,8 @@ _COUNTERS = (
     "loaded_tokens",
     "recomputed_tokens",
     "copied_tokens",
+    "device_token_seconds",
+    "waste_token_seconds",
     "returns",
     "predicted_seconds",
     "returned_seconds",
@@ -89,6 +91,10 @@ class EngineNumbers:
         found_tokens_total, loaded_tokens_total, recomputed_tokens_total: tokens of returning
             contexts that were on the device, were loaded, were computed again.
         copied_tokens_total: tokens copied to host memory.
+        device_token_seconds_total: device memory x time, of which these were of no use:
+            held_token_seconds_total, kept by paused contexts,
+            recomputed_token_seconds_total, idle while tokens were computed again, and
+            copied_token_seconds_total, idle for copies.
         interrupts_total: interrupts injected into generations.
         displacements_total: running requests that gave way to a session ranked before them.
         pause_endings, hold_endings: by how.
@@ -111,6 +117,10 @@ class EngineNumbers:
     loaded_tokens_total: int
     recomputed_tokens_total: int
     copied_tokens_total: int
+    device_token_seconds_total: float
+    held_token_seconds_total: float
+    recomputed_token_seconds_total: float
+    copied_token_seconds_total: float
     interrupts_total: int
     displacements_total: int
     pause_endings: Mapping[str, int]
@@ -155,6 +165,9 @@ def read_engine(registry: CollectorRegistry) -> EngineNumbers | None:
     def total(counter: str) -> int:
         return int(samples.total(f"caesura:{counter}_total"))
 
+    def wasted(cause: str) -> float:
+        return samples.total("caesura:waste_token_seconds_total", cause=cause)
+
     used_tokens = int(samples.total(KV_USAGE) * now("device_tokens"))
     return EngineNumbers(
         running=int(samples.total(RUNNING)),
@@ -173,6 +186,10 @@ def read_engine(registry: CollectorRegistry) -> EngineNumbers | None:
         loaded_tokens_total=total("loaded_tokens"),
         recomputed_tokens_total=total("recomputed_tokens"),
         copied_tokens_total=total("copied_tokens"),
+        device_token_seconds_total=samples.total("caesura:device_token_seconds_total"),
+        held_token_seconds_total=wasted("held"),
+        recomputed_token_seconds_total=wasted("recomputed"),
+        copied_token_seconds_total=wasted("copied"),
         interrupts_total=total("interrupts"),
         displacements_total=total("displacements"),
         pause_endings=samples.by("ending", "caesura:pause_endings_total"),

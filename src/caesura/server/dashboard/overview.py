@@ -138,6 +138,10 @@ _ENGINE_FIELDS = (
     "loaded_tokens_total",
     "recomputed_tokens_total",
     "copied_tokens_total",
+    "device_token_seconds_total",
+    "held_token_seconds_total",
+    "recomputed_token_seconds_total",
+    "copied_token_seconds_total",
 )
 FIELDS = (
     "approvals_waiting",

@@ -7,6 +7,8 @@ import { count, percent } from "./format.js";
 const of = (path, label, colour) => ({ label, colour, value: (row) => row.at(path) });
 const NO_ENGINE = "No figures yet: the engine reports with its first request.";
 const RETURNED = ["engine.found_tokens_total", "engine.loaded_tokens_total", "engine.recomputed_tokens_total"];
+const MEMORY = "engine.device_token_seconds_total";
+const WASTES = ["held", "recomputed", "copied"];
 const RECENT_SECONDS = 60;
 
 /** All charts, in their order. */
@@ -48,16 +50,18 @@ export function makeCharts() {
       ],
     }),
     new Chart({
-      title: "Waste", note: "what pauses cost", whole: false, shown: percent, limit: () => 1, missing: NO_ENGINE,
+      title: "Waste", note: "of device memory and of contexts, last minute", whole: false, shown: percent, limit: () => 1, missing: NO_ENGINE,
       series: [
-        { label: "Device memory held idle", colour: "held", value: heldShare },
-        { label: "Recomputed share of what returned, last minute", colour: "dropped", value: (row) => row.recomputed },
+        { label: "Memory held for pauses", colour: "held", value: (row) => row.wasted.held },
+        { label: "idle while recomputing", colour: "queued", value: (row) => row.wasted.recomputed },
+        { label: "idle for copies", colour: "copied", value: (row) => row.wasted.copied },
+        { label: "Recomputed share of what returned", colour: "dropped", value: (row) => row.recomputed },
       ],
     }),
   ];
 }
 
-/** Work out what depends on earlier rows: the recomputed share of what returned lately. */
+/** Work out what depends on earlier rows: shares of what returned lately, and of memory x time. */
 export function addShares(rows) {
   let first = 0;
   for (const row of rows) {
@@ -65,12 +69,12 @@ export function addShares(rows) {
     const [found, loaded, recomputed] = RETURNED.map((path) => increase(rows[first], row, path));
     const returned = found + loaded + recomputed;
     row.recomputed = row.at(RETURNED[0]) === null ? null : returned ? recomputed / returned : 0;
+    const memory = increase(rows[first], row, MEMORY);
+    row.wasted = Object.fromEntries(WASTES.map((waste) => {
+      const wasted = increase(rows[first], row, `engine.${waste}_token_seconds_total`);
+      return [waste, row.at(MEMORY) === null ? null : memory ? wasted / memory : 0];
+    }));
   }
-}
-
-function heldShare(row) {
-  const room = row.at("engine.device_tokens");
-  return room === null ? null : room ? row.at("engine.held_tokens") / room : 0;
 }
 
 function increase(before, after, path) {

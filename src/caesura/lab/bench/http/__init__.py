@@ -1,0 +1,1 @@
+"""Agents that run their own tools against OpenAI-compatible servers, over HTTP."""
