@@ -15,7 +15,7 @@ from xdist.scheduler import LoadFileScheduling
 
 import support.environment  # noqa: F401  (sets the number of threads)
 from caesura.lab.models.noise_model import demo_model_path
-from support import draws
+from support import draws, forks
 from support.models.small import MODEL
 
 if TYPE_CHECKING:
@@ -85,6 +85,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"skipped: {count} {'test' if count == 1 else 'tests'}: {reason}"
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def importing(request: pytest.FixtureRequest) -> None:
+    """Engines come soon: what they begin as imports vLLM while other tests run."""
+    if any(item.get_closest_marker("engine") for item in request.session.items):
+        forks.start_importing()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.forks import run_forked
 from support.servers.process import RestartableServer, Server
 from support.waiting import HANG_SECONDS
 
@@ -30,9 +31,10 @@ def run(script: Path, *arguments: str) -> str:
 
 
 def test_pause_and_interrupt() -> None:
-    printed = run(EXAMPLES / "pause_and_interrupt.py")
-    assert "-- paused (length)" in printed
-    assert "-- interrupted" in printed
+    done = run_forked(str(EXAMPLES / "pause_and_interrupt.py"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "-- paused (length)" in done.stdout
+    assert "-- interrupted" in done.stdout
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Caesura's log: shown by the processes that serve, and left alone in everybody else's."""
 
 import logging
-import multiprocessing
 import os
 import random
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from caesura.logs import LEVEL_VARIABLE, configure_logging
+from support.forks import FORKS
 
 LINE = r"\(\w+ pid=\d+\) {level} \d\d-\d\d \d\d:\d\d:\d\d \[caesura\.tools\.mcp_server:\d+\] {text}"
 SAY = """
@@ -23,13 +23,6 @@ try:
 except LookupError:
     log.exception("a failure")
 """
-
-
-# Imported once; each program that needs vLLM begins as a fork of the process that has.
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(
-    ["caesura.server.plugin", "caesura.engine.serving.serve", "engine.virtual.engine"]
-)
 
 
 def program_of(before: str) -> str:
@@ -54,16 +47,16 @@ def said(before: str, **environment: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def run(program: str, outputs: tuple[Path, Path]) -> None:
-    for descriptor, output in enumerate(outputs, start=1):
-        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), descriptor)
+def run(program: str) -> None:
     exec(program, {})
 
 
 def said_with_vllm(before: str, directory: Path) -> tuple[str, str]:
     outputs = directory / "out", directory / "err"
-    process = FORKED.Process(target=run, args=(program_of(before), outputs))
-    process.start()
+    process = FORKS.Process(target=run, args=(program_of(before),))
+    with outputs[0].open("wb") as out, outputs[1].open("wb") as error:
+        process.output = (out.fileno(), error.fileno())
+        process.start()
     process.join()
     shown, other = (output.read_text() for output in outputs)
     assert process.exitcode == 0, other
@@ -167,7 +160,7 @@ def count_handlers_beside_an_engine() -> None:
 
 
 def test_a_process_of_vllms_engine_shows_it() -> None:
-    process = FORKED.Process(target=count_handlers_beside_an_engine, name="EngineCore_DP1")
+    process = FORKS.Process(target=count_handlers_beside_an_engine, name="EngineCore_DP1")
     process.start()
     process.join()
     assert process.exitcode == 1

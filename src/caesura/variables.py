@@ -11,7 +11,7 @@ def environment(values: Mapping[str, str], *, defaults: bool = False) -> Iterato
 
     Args:
         values: by name.
-        defaults: variables that are set already stay as they are.
+        defaults: whether variables that are already set keep their values.
     """
     if defaults:
         values = {name: os.environ.get(name, value) for name, value in values.items()}

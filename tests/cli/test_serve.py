@@ -31,6 +31,7 @@ from caesura.server.settings import ServerSettings
 from caesura.tools.configuration import load_configuration
 from caesura.tools.settings import HttpTool
 from support.cli.command_pages import options_of
+from support.forks import run_forked
 
 WITH_TOOLS = CaesuraConfig(config_file=Path("caesura.toml"))
 MODEL = str(CML_MODEL)
@@ -155,13 +156,8 @@ def test_memory_that_is_not_free_is_said_before_the_start(monkeypatch: pytest.Mo
 def test_a_start_that_would_fail_ends_with_what_to_do_and_what_was_odd() -> None:
     flags = ["--gpu-memory-utilization", "1", "--tool-call-parser", "hermes"]
     flags += ["--enable-auto-tool-choice"]
-    done = subprocess.run(
-        [sys.executable, "-m", "caesura.cli", "serve", MODEL, *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={name: value for name, value in os.environ.items() if "KVCACHE" not in name},
-    )
+    variables = {name: value for name, value in os.environ.items() if "KVCACHE" not in name}
+    done = run_forked("caesura", "serve", MODEL, *flags, environment=variables)
     assert done.returncode == 2
     assert "clients will see markers" in done.stdout
     assert "this server has none" in done.stdout
@@ -270,7 +266,7 @@ def test_a_key_in_the_environment_or_in_vllms_file_is_one(
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
     assert access_flags(CaesuraConfig(), ["--config", str(file)], is_demo=True) == KEYLESS[:1]
     file.write_text("host: 0.0.0.0\n")
-    with pytest.raises(ConfigurationError, match=r"whoever reaches 0\.0\.0\.0"):
+    with pytest.raises(ConfigurationError, match=r"anyone who reaches 0\.0\.0\.0"):
         access_flags(CaesuraConfig(), ["--config", str(file)], is_demo=True)
     monkeypatch.setenv("VLLM_API_KEY", "secret")
     assert access_flags(CaesuraConfig(), ["--config", str(file)], is_demo=True) == KEYLESS[:1]
@@ -299,7 +295,7 @@ def test_tools_on_a_network_need_a_key_or_a_word(
         )
         assert ended.returncode == 2
         (line,) = ended.stderr.splitlines()
-        assert line.startswith("error: whoever reaches 0.0.0.0 could run this server's tools")
+        assert line.startswith("error: anyone who reaches 0.0.0.0 could run this server's tools")
 
 
 @pytest.mark.parametrize("given", [("--api-key", ""), ("--api-key=",), ("--api-key", "a", " ")])

@@ -11,7 +11,7 @@ import pytest
 
 from caesura.bundled.world import World
 from caesura.cli.demo_server import SEED
-from support.servers.process import Server, serving
+from support.servers.process import Server, plain_program, serving
 
 pytestmark = pytest.mark.engine
 
@@ -41,7 +41,7 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     directory, state = tmp_path_factory.mktemp("demo"), tmp_path_factory.mktemp("state")
     log = directory / "server.log"
-    with serving("demo", [], log, XDG_STATE_HOME=str(state)) as server:
+    with serving("demo", [], log, start=plain_program, XDG_STATE_HOME=str(state)) as server:
         yield Demo(server, directory, state, log)
 
 

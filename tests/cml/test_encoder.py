@@ -13,6 +13,7 @@ from caesura.cml import (
     encode_tokens,
     unescape,
 )
+from caesura.cml.frames import json_text
 from caesura.errors import ConfigurationError
 from support.cml.streams import TOKENIZER, encode_text, interrupts, pieces, streams
 from support.cml.transcript import read_transcript
@@ -33,7 +34,7 @@ def test_results_are_injected_together_in_order_of_arrival() -> None:
         Interrupt("b", "2"),
         Interrupt.steering("Hurry up, [END]"),
         Interrupt.of_failure("a", "timed_out", "no answer within 5 s"),
-        Interrupt.of_json("c", {"celsius": 7.5}),
+        Interrupt("c", json_text({"celsius": 7.5})),
     ]
     assert encode_text(arrived) == (
         "[INTR]b[HEAD]2[END]"
@@ -91,4 +92,4 @@ def test_an_interrupt_needs_an_id(call_id: str) -> None:
 
 def test_numbers_that_json_does_not_have_are_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        Interrupt.of_json("a1", float("nan"))
+        json_text(float("nan"))

@@ -185,6 +185,12 @@ MUTATIONS = (
     # What is kept, copied, dropped
     Mutation("the price is ignored", MIN_WASTE, "if ranked.regret >= price:", "if False:"),
     Mutation(
+        "computing again delays nobody who waits",
+        MIN_WASTE,
+        "load.running_requests + load.waiting_requests + 1",
+        "load.running_requests + 1",
+    ),
+    Mutation(
         "most regret first",
         MIN_WASTE,
         "self._ranking.sort(key=lambda ranked: ranked.regret)",

@@ -55,8 +55,9 @@ def released(state: FakeEngine, tokens: int, **changes: object) -> list[tuple[st
     return [(action.pause_id, action.keep_tokens) for action in actions]
 
 
-# The price is 10 waiting / 10,000 tokens = 1e-3. Without a copy regret is 1e-4 * 5 / remaining:
-# it is below the price when the pause is expected to last for more than 0.5 s.
+# The price is 10 waiting / 10,000 tokens = 1e-3. Without a copy regret is 1e-4 * 15 /
+# remaining, since 4 run, 10 wait and one returns: it is below the price when the pause is expected
+# to last for more than 1.5 s.
 
 
 def test_price_by_hand() -> None:
@@ -68,7 +69,7 @@ def test_price_of_an_engine_without_a_queue_is_zero() -> None:
     assert released(state, 1) == []
 
 
-@pytest.mark.parametrize(("remaining", "breaks"), [(0.49, False), (0.51, True), (60.0, True)])
+@pytest.mark.parametrize(("remaining", "breaks"), [(1.49, False), (1.51, True), (60.0, True)])
 def test_a_waiting_request_breaks_holds_with_regret_below_the_price(
     remaining: float, breaks: bool
 ) -> None:
@@ -76,14 +77,14 @@ def test_a_waiting_request_breaks_holds_with_regret_below_the_price(
 
 
 def test_regret_of_a_copied_context_is_that_of_loading_it() -> None:
-    # 400 lost and 600 copied: (5 * 1e-4 * 400 + 1e-5 * 600) / (1000 * remaining) < 1e-3
+    # 400 lost and 600 copied: (15 * 1e-4 * 400 + 1e-5 * 600) / (1000 * remaining) < 1e-3
     copied = {"copied_tokens": 600}
-    assert released(engine(paused("tool", 0.205, **copied)), 1000) == []
-    assert released(engine(paused("tool", 0.207, **copied)), 1000) == [("tool", 0)]
+    assert released(engine(paused("tool", 0.605, **copied)), 1000) == []
+    assert released(engine(paused("tool", 0.607, **copied)), 1000) == [("tool", 0)]
 
 
 def test_regret_shrinks_with_the_probability_that_the_session_returns() -> None:
-    state = engine(paused("tool", 0.3))
+    state = engine(paused("tool", 1.0))
     policy = state.policy
     assert isinstance(policy, MinWaste)
     assert released(state, 1000) == []
@@ -155,11 +156,13 @@ def test_releases_are_cheap_enough_and_suffice_or_are_none(
     load = replace(PRESSED, waiting_requests=waiting)
     actions = released(engine(*pauses, load=load), tokens)
     by_id = {pause.id: pause for pause in pauses}
-    regrets = [1e-4 * 5 / float(by_id[name].endpoint) for name, _ in actions]
+    regrets = [1e-4 * (5 + waiting) / float(by_id[name].endpoint) for name, _ in actions]
     assert all(regret < waiting / 10_000 for regret in regrets)
     assert regrets == sorted(regrets)
     freed = sum(1000 - keep for _, keep in actions)
-    affordable = sum(1000 for seconds in remaining if 1e-4 * 5 / seconds < waiting / 10_000)
+    affordable = sum(
+        1000 for seconds in remaining if 1e-4 * (5 + waiting) / seconds < waiting / 10_000
+    )
     assert freed == (tokens if tokens <= affordable else 0)
 
 

@@ -83,7 +83,7 @@ async def test_of_many_tools_it_names_some(
     [
         (
             {"has_keys": True, "host": "::1", "port": 9000},
-            "Open at http://[::1]:9000 to whoever has an API key; /health, /ping and the "
+            "Open at http://[::1]:9000 to anyone with an API key; /health, /ping and the "
             "dashboard's page to everybody",
             "Dashboard: http://[::1]:9000/dashboard/; now type `caesura chat --url "
             "http://[::1]:9000 --api-key KEY`",

@@ -83,7 +83,7 @@ def draw_value(kind: Kind, source: random.Random, accept: Accept, repeats: float
     """A random value.
 
     Args:
-        kind: what it is.
+        kind: the kind of value.
         source: of randomness.
         accept: which values may be drawn; all of the few statuses may.
         repeats: how often a value is made to repeat a symbol.

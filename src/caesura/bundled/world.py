@@ -36,7 +36,7 @@ class World:
     """Answers that depend on nothing but a seed, a tool and its argument.
 
     So the processes of the tools need not share anything, the same call takes the same time in
-    each mode, and whoever knows the seed can check an answer.
+    each mode, and answers can be checked with the seed alone.
 
     Args:
         seed: another one is another world.

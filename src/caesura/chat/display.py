@@ -76,7 +76,7 @@ class Display:
                 self._ended(event)
 
     def message(self, role: str, content: str) -> None:
-        """A message of the user, or of whoever else is named."""
+        """A message, with its role if that is not the user."""
         if role != "user":
             self._told("›", role, "bold")
         width = self._notes.width

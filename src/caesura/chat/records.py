@@ -37,7 +37,7 @@ class ApprovalView(_Record):
 
     Attributes:
         id: of the question.
-        session_id: whose question it is.
+        session_id: the session that asks.
         call_id: the call that waits for the answer.
         kind: approval, question or input.
         text: the question.
@@ -72,13 +72,13 @@ class SessionView(_Record):
 
     Attributes:
         id: of the session.
-        title: what it is about, if that is known.
+        title: its title, if known.
         phase: generating, calling, idle or ended.
         held: its user has paused it.
         turns: generations begun.
         ending, error: how and why it ended.
         created_at: wall-clock seconds.
-        approvals: what it waits for, of humans.
+        approvals: the questions that wait for a human.
         output_text: its latest complete output.
     """
 

@@ -14,7 +14,7 @@ class Extra(StrEnum):
     TRAIN = "train"
 
 
-_LAB = ("matplotlib", "safetensors")
+_LAB = ("matplotlib", "openai", "safetensors")
 PACKAGES = {
     Extra.LAB: _LAB,
     Extra.TRAIN: (*_LAB, "accelerate", "datasets", "peft", "transformers", "trl"),

@@ -15,7 +15,7 @@ class CommandLine:
 
     Attributes:
         words: what follows `caesura`.
-        notes: what to tell whoever typed it.
+        notes: for the user: corrected spellings, for example.
     """
 
     words: tuple[str, ...]

@@ -99,15 +99,6 @@ class Interrupt:
             raise ValueError(f"{self.id!r} is not an id of an interrupt")
 
     @classmethod
-    def of_json(cls, call_id: str, value: JsonValue) -> Self:
-        """A result that is data rather than text.
-
-        Raises:
-            ValueError: a number in it is not finite.
-        """
-        return cls(call_id, json_text(value))
-
-    @classmethod
     def of_failure(cls, call_id: str, error_type: str, message: str) -> Self:
         """The result of a call that failed."""
         return cls(call_id, error_content(error_type, message))

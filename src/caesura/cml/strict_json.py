@@ -13,7 +13,7 @@ _NESTING = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class UnsoundJson(ValueError):
-    """What is wrong with a text, in words for whoever wrote it; the text is not in them."""
+    """What is wrong with a text, for its author; the message does not repeat the text."""
 
 
 def read_json(text: str, most_levels: int = MOST_LEVELS) -> JsonValue:

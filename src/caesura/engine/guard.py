@@ -34,7 +34,7 @@ class Guard:
         self._catchers = {kind: _Catcher(kind, count) for kind in Aside}
 
     def __call__(self, kind: Aside) -> AbstractContextManager[None]:
-        """No exception gets out of what is done within it."""
+        """A context manager that lets no exception out."""
         return self._catchers[kind]
 
     def wrap(self, kind: Aside, work: Callable[P, T], otherwise: T) -> Callable[P, T]:

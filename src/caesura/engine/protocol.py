@@ -29,7 +29,7 @@ TOOLS_ARGUMENT = "caesura_tools"
 """Key in `SamplingParams.extra_args`: whether the model was shown any tools; may be missing."""
 
 OWNER_ARGUMENT = "caesura_owner"
-"""Key in `SamplingParams.extra_args`: whose request it is. Only its owner continues a pause."""
+"""Key in `SamplingParams.extra_args`: the request's owner. Only the owner continues a pause."""
 
 REPORT = "caesura_report"
 """Key in `SamplingParams.extra_args` of a request that asks what became of its context, and of
@@ -42,13 +42,13 @@ def _argument(request: "Request", key: str) -> Any:
 
 
 def owner_of(request: "Request") -> str | None:
-    """Whose request it is; None where owners are not told apart."""
+    """The owner of the request; None if owners are not distinguished."""
     owner = _argument(request, OWNER_ARGUMENT)
     return str(owner) if owner is not None else None
 
 
 def wants_report(request: "Request") -> bool:
-    """Whether whoever sent the request reads what became of its context."""
+    """Whether the sender of the request reads the report on its context."""
     return bool(_argument(request, REPORT))
 
 

@@ -70,7 +70,7 @@ class InterceptScheduler(AsyncScheduler):
     """vLLM's scheduler in which a tool call is a pause, not the end of a request.
 
     Attributes:
-        clock: monotonic seconds; whoever runs it in virtual time sets another one first.
+        clock: monotonic seconds; replaced before the first request if time is virtual.
     """
 
     clock: Callable[[], float] = staticmethod(time.monotonic)

@@ -7,21 +7,22 @@ request that waits one second longer.
 * **Regret** of releasing a hold, per token and second of memory that it frees: what restoring
   the context will cost, if its session comes back, over the time for which the memory is free,
 
-      regret = p_return * (a * (R + 1) * lost + l * copied) / (held * expected remaining)
+      regret = p_return * (a * (R + W + 1) * lost + l * copied) / (held * expected remaining)
 
-  with `a` seconds per recomputed token, which delay the session and the `R` running requests
-  (InferCept's equation (1) in request-seconds), and `l` seconds per token loaded from host
-  memory, which delay the session alone.
+  with `a` seconds per recomputed token, which delay the session, the `R` running requests
+  (InferCept's equation (1) in request-seconds), and the `W` waiting ones, for which memory is
+  freed so much later; and `l` seconds per token loaded from host memory, which delay the session
+  alone.
 * **Price** of memory: with `W` requests waiting for `M` tokens of memory, one more token for
   one second brings each of them forward by `1 / M` seconds,
 
       price = W / M
 
 A waiting request may break a hold whose regret is below the price. For a context without a copy
-this reads `expected remaining > p_return * a * M * (R + 1) / W`: the published break-even (about
-`a * M`, preserve against discard with the batch's memory as the others' context) times the
-number of running requests per waiting one. While hardly anyone waits holds are kept for long;
-when the queue grows, the price does. Nothing here is a constant factor.
+this reads `expected remaining > p_return * a * M * (R + W + 1) / W`: the published break-even
+(about `a * M`, preserve against discard with the batch's memory as the others' context) and more
+while few wait. While hardly anyone waits holds are kept for long; when the queue grows, they are
+kept for the published break-even. Nothing here is a constant factor.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -218,7 +219,9 @@ class MinWaste(PolicyDefaults):
         if pause.progress is not None:
             remaining = remaining_with_progress(remaining, elapsed, pause.progress)
         returns = self.durations.return_probability(pause.endpoint, elapsed)
-        compute = snapshot.costs.seconds_per_token * (snapshot.load.running_requests + 1)
+        load = snapshot.load
+        delayed = load.running_requests + load.waiting_requests + 1
+        compute = snapshot.costs.seconds_per_token * delayed
         held = max(1, pause.held_tokens)
         copied = min(pause.copied_tokens, held)
         restore = compute * (held - copied) + snapshot.costs.seconds_per_copied_token * copied

@@ -302,7 +302,7 @@ def require_closed(host: str | None, uds: str | None, *, has_tools: bool, insecu
     """
     if has_tools and not insecure and not is_local(host, uds):
         raise ConfigurationError(
-            f"whoever reaches {host or 'this machine'} could run this server's tools: give "
+            f"anyone who reaches {host or 'this machine'} could run this server's tools: give "
             "--api-key KEY, listen on --host 127.0.0.1, or say --insecure-no-key"
         )
 

@@ -1,4 +1,4 @@
-"""What the log says when the server is ready: what it has, who may use it, and where to look."""
+"""The log messages of a server that is ready: its tools, who may use it, and its addresses."""
 
 import logging
 from argparse import Namespace
@@ -39,7 +39,7 @@ class Announcement:
     async def running(
         self, engine_client: object, state: State, args: Namespace
     ) -> AsyncIterator[None]:
-        """See what there is."""
+        """Prepare the lines."""
         sessions: Service | Unavailable = state.caesura
         self._lines: list[tuple[int, str]] = [
             _sessions(sessions),
@@ -69,7 +69,7 @@ def _open_to(access: Access, args: Namespace) -> tuple[int, str]:
     where = f"unix:{args.uds}" if args.uds else _url(args, args.host or "0.0.0.0")
     if access.has_keys:
         everybody = "/health, /ping and the dashboard's page"
-        return logging.INFO, f"Open at {where} to whoever has an API key; {everybody} to everybody"
+        return logging.INFO, f"Open at {where} to anyone with an API key; {everybody} to everybody"
     if is_local(args.host, args.uds):
         return logging.INFO, f"Open at {where} to everybody on this machine (there is no API key)"
     return (

@@ -21,7 +21,7 @@ KeyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]
 
 
 class KeySection(BaseModel):
-    """An API key, by its digest: the key itself is nowhere but with whoever has it."""
+    """An API key, by its digest. The key itself is not stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -72,7 +72,7 @@ class Key:
 
     Attributes:
         digest: SHA-256 of the key.
-        name: what it is called.
+        name: its name.
         owner: whose sessions it makes; None if a digest of the key says that.
         tools: those that its sessions may have; None for all.
         may_approve: whether it answers for operators.

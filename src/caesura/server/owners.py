@@ -1,4 +1,4 @@
-"""Whose a request is: one rule for client turns, sessions and approvals.
+"""The owner of a request: one rule for client turns, sessions and approvals.
 
 An owner is a digest of the API key, since keys are not to be kept, and of a secret that is kept
 beside the sessions, so that nobody can try keys on owners alone. It is stored with each session,

@@ -215,7 +215,7 @@ class ServerSettings(Settings):
         return self
 
     def owner_limits(self, limits: Limits) -> dict[str, Limits]:
-        """The limits of owners whose keys have their own."""
+        """The limits of owners whose keys set their own."""
         return {key.owner or name: key.limited(limits) for name, key in self.keys.items()}
 
 

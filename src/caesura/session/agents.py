@@ -79,8 +79,8 @@ class Agents:
         """Make a session and let it run.
 
         Args:
-            owner: whose it is.
-            spec: what it is made with.
+            owner: its owner.
+            spec: its settings.
             keys: names of the request. If it was carried out before, the session is the one that
                 it has made, as it is by now.
             session_id: its id; a new one by default.
@@ -195,7 +195,7 @@ class Agents:
         """Answer a question; False if it does not wait any more.
 
         Args:
-            owner: whose session asks it.
+            owner: the owner of the session that asks.
             key: the question.
             answer: the answer.
             keys: names of the request. If it was carried out before, this is its answer again.

@@ -304,7 +304,7 @@ def _carry_out_one(connection: sqlite3.Connection, job: _Job) -> int | BaseExcep
 
 
 def _told(error: BaseException) -> Exception:
-    """What is told to whoever waits: his own fault as it is, any other as one of the store."""
+    """The error for the caller: his own fault unchanged, any other as one of the store."""
     own_fault = isinstance(error, Exception) and not isinstance(
         error, sqlite3.Error | MemoryError | OSError
     )

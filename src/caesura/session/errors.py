@@ -53,7 +53,7 @@ class StoreUnavailable(SessionError):
 
 
 class QuotaExceeded(SessionError):
-    """A limit of what one owner may have is reached.
+    """One of an owner's limits is reached.
 
     Attributes:
         retry_seconds: by then it may be different; None if that depends on the owner.

@@ -1,4 +1,4 @@
-"""What is reported of a session, in order, to whoever follows it."""
+"""The events of a session, in order, for those who follow it."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""Limits of what sessions may be and take."""
+"""Limits on the number and size of sessions."""
 
 from dataclasses import dataclass
 

@@ -34,7 +34,7 @@ class SessionEnding(StrEnum):
 
 
 class Protocol(StrEnum):
-    """How a model is told of calls and their results."""
+    """The format in which a model writes calls and reads results."""
 
     NATIVE = "native"  # its own tool-call format; a turn ends with its calls
     CML = "cml"  # markers that are tokens (docs/reference/cml.md)
@@ -55,11 +55,11 @@ def _not_removed(protocol: object) -> object:
 
 
 AskedProtocol = Annotated[Protocol, BeforeValidator(_not_removed)]
-"""A protocol that somebody asks for; of one that there was they are told what to use instead."""
+"""A protocol in a request; for one that was removed, the error names its successor."""
 
 
 class SampledFields(BaseModel):
-    """How tokens are sampled; what is not said is as the served model's defaults have it."""
+    """How tokens are sampled; the served model's defaults apply to fields that are not set."""
 
     temperature: float | None = Field(None, ge=0.0, le=2.0, description="0 is greedy.")
     top_p: float | None = Field(
@@ -171,7 +171,7 @@ class SessionRecord:
 
     Attributes:
         id: unguessable.
-        owner: whose it is; nobody else sees it.
+        owner: its owner; nobody else sees it.
         spec: what it was created with.
         phase: what it does.
         held: its user has paused it.

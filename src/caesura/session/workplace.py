@@ -24,10 +24,10 @@ class Workplace:
         engine: generates.
         dialogue: the model's chat format.
         executor: runs calls.
-        store: what is written down.
+        store: of sessions, on disk.
         approvals: what waits for a human.
-        formats: how the model is told of calls, where it is not in its own format.
-        limits: of what sessions may be and take.
+        formats: of calls and results, where they are not in the model's own.
+        limits: on the number and size of sessions.
         owner_limits: those of owners that have their own.
         left_calls: runs what sessions leave behind.
         durations: how long calls take, by owner.

@@ -15,7 +15,7 @@ MAX_ENTRIES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the work for a call ended, whoever asked for it.
+    """How the work for a call ended, for all that asked for it.
 
     Attributes:
         ending: how.

@@ -88,7 +88,7 @@ class Question:
         choices: suggested answers, for `QuestionKind.QUESTION`.
         schema: JSON schema of the answer's content, for `QuestionKind.INPUT`.
         provider: who runs the tool; see `Endpoint.provider`.
-        by_operator: not whoever has made the session answers it, but an operator.
+        by_operator: an operator answers it, not the owner of the session.
     """
 
     key: str

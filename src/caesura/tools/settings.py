@@ -84,8 +84,8 @@ class CallSettings(_Settings):
     )
     approve: bool | Literal["operator"] = Field(
         default=False,
-        description="A human must approve each call before it runs: whoever has the session; with "
-        '`"operator"` somebody else, with an API key that has `may_approve`.',
+        description="A human must approve each call before it runs: the owner of the session; "
+        'with `"operator"`, somebody else, whose API key has `may_approve`.',
     )
 
     @field_validator("max_result_bytes", mode="before")

@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from caesura.lab.calibrate.iteration_fit import (
 )
 from caesura.lab.calibrate.measure import CopySample, copy_bandwidth
 from caesura.policy.profile import MEASURED, DeviceProfile, attention_pairs
-from support.waiting import HANG_SECONDS
+from support.forks import run_forked
 
 CONSTANTS = dict(zip(FIGURES, (6e-3, 1.6e-4, 2e-6, 5e-5, 8e-8), strict=True))
 PREFILLS = tuple(
@@ -114,16 +112,10 @@ def test_copies_are_timed_beside_what_each_batch_costs() -> None:
 @pytest.mark.engine
 def test_the_demo_model_is_calibrated_on_the_real_engine(tmp_path: Path) -> None:
     profile_path = tmp_path / "profile.json"
-    command = ["calibrate", "--seconds", "2", "--kv-memory", "32MiB"]
+    command = ["caesura", "calibrate", "--seconds", "2", "--kv-memory", "32MiB"]
     command += ["--json", str(profile_path), "--out", str(tmp_path)]
     # In a process of its own: the engine runs in it, and vLLM keeps process-wide state.
-    done = subprocess.run(
-        [sys.executable, "-m", "caesura.cli", *command],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-    )
+    done = run_forked(*command, environment=os.environ | {"COLUMNS": "120"})
     assert done.returncode == 0, done.stderr[-2000:]
     profile = DeviceProfile.load(profile_path)
     assert profile.model == "demo"

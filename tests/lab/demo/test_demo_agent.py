@@ -13,6 +13,7 @@ from caesura.errors import ConfigurationError
 from caesura.lab.demo.agent.play import Recording
 from caesura.lab.demo.agent.run import AgentSettings, run_agent
 from caesura.session.calling import Ending
+from support.forks import engines_forked
 
 pytestmark = pytest.mark.engine
 
@@ -26,7 +27,8 @@ def overlap(recording: Recording) -> bool:
 def test_an_agent_answers_in_each_mode(tmp_path: Path) -> None:
     written = io.StringIO()
     settings = AgentSettings(out=tmp_path, seed=5, questions=2)
-    recordings = run_agent(settings, "caesura demo", Console(file=written, width=120))
+    with engines_forked():
+        recordings = run_agent(settings, "caesura demo", Console(file=written, width=120))
 
     assert [recording.mode for recording in recordings] == [*Mode, *Mode]
     for recording in recordings:

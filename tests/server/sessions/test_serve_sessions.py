@@ -225,7 +225,7 @@ def require_log(log: str, database: Path, url: str) -> None:
         for line in (
             f"Sessions are kept in {database} (1 of them open)",
             "Tools that the server runs: get_time, get_weather",
-            f"Open at {url} to whoever has an API key; /health, /ping and the dashboard's page "
+            f"Open at {url} to anyone with an API key; /health, /ping and the dashboard's page "
             "to everybody",
             f"Dashboard: {url}/dashboard/; now type `caesura chat --url {url} --api-key KEY`",
         )

@@ -6,22 +6,13 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from caesura.server.dashboard.engine_numbers import GAUGES, KV_USAGE, RUNNING, WAITING
 from caesura.session.agent import Agent
 from caesura.session.records import Phase
 
 DEVICE_TOKENS, HOST_TOKENS = 60_000, 24_000
 TOKENS_PER_BYTE = 9
 RUNNING_LIMIT = 6
-GAUGES = (
-    "pauses_now",
-    "holding_now",
-    "copied_now",
-    "held_tokens_now",
-    "host_tokens_now",
-    "returning_now",
-    "device_tokens",
-    "host_tokens",
-)
 TOTALS = ("held_tokens", "loaded_tokens", "recomputed_tokens")
 BY_ENDPOINT = ("pauses", "returns", "predicted_seconds", "returned_seconds")
 FIRST_GUESS_SECONDS = 10.0
@@ -49,9 +40,9 @@ class EngineMeter:
         self._by_endpoint = {
             n: Counter(f"caesura:{n}", n, ["endpoint"], registry=registry) for n in BY_ENDPOINT
         }
-        self._running = Gauge("vllm:num_requests_running", "", registry=registry)
-        self._waiting = Gauge("vllm:num_requests_waiting", "", registry=registry)
-        self._usage = Gauge("vllm:kv_cache_usage_perc", "", registry=registry)
+        self._running = Gauge(RUNNING, "", registry=registry)
+        self._waiting = Gauge(WAITING, "", registry=registry)
+        self._usage = Gauge(KV_USAGE, "", registry=registry)
 
     def step(self, agents: Sequence[Agent]) -> None:
         """Look at the sessions again."""
@@ -97,18 +88,18 @@ class EngineMeter:
 
     def _publish(self, running: int, waiting: int, active_tokens: int, returned: int) -> None:
         places = [context.place for context in self._paused.values()]
-        values = (
-            len(places),
-            places.count("held"),
-            places.count("loaded"),
-            self._sum("held"),
-            self._sum("loaded"),
-            min(returned, waiting),
-            DEVICE_TOKENS,
-            HOST_TOKENS,
-        )
-        for name, value in zip(GAUGES, values, strict=True):
-            self._gauges[name].set(value)
+        values = {
+            "pauses_now": len(places),
+            "holding_now": places.count("held"),
+            "copied_now": places.count("loaded"),
+            "held_tokens_now": self._sum("held"),
+            "host_tokens_now": self._sum("loaded"),
+            "returning_now": min(returned, waiting),
+            "device_tokens": DEVICE_TOKENS,
+            "host_tokens": HOST_TOKENS,
+        }
+        for name, gauge in self._gauges.items():
+            gauge.set(values[name])
         self._running.set(running)
         self._waiting.set(waiting)
         self._usage.set((active_tokens + self._sum("held")) / DEVICE_TOKENS)

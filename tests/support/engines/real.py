@@ -1,25 +1,22 @@
 """Real engines for tests, and what is true of their outputs."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
-import pytest
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.serving.launch import Engine, EngineSettings, start_engine
+from support.forks import engines_forked
 from support.models.small import BLOCK_SIZE, kv_bytes
 from support.waiting import HANG_SECONDS
 
 T = TypeVar("T")
 
-TESTS = str(Path(__file__).parents[2])
 KV_BLOCKS = 41
 ROUNDING_LOGPROB = 1e-3  # float32 sums in another order: two tokens this close are a tie
 
@@ -85,7 +82,7 @@ class Control:
 
 @contextmanager
 def running(loop: EngineLoop, settings: EngineSettings) -> Iterator[Engine]:
-    """An engine in the loop, whose process can import what the tests can."""
+    """An engine in the loop."""
 
     async def start() -> Engine:
         return start_engine(settings)
@@ -93,9 +90,7 @@ def running(loop: EngineLoop, settings: EngineSettings) -> Iterator[Engine]:
     async def shut_down() -> None:
         engine.llm.shutdown(timeout=0)  # nobody waits for its process to clean up
 
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PYTHONPATH", TESTS, prepend=os.pathsep)
-        environment.setenv("VLLM_LOGGING_LEVEL", "ERROR")
+    with engines_forked():
         engine = loop.run(start())
     try:
         yield engine

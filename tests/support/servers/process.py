@@ -5,7 +5,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 
 from caesura.engine.serving.serve import argument_values
 from support.environment import AT_START
+from support.forks import Program
 from support.waiting import poll
 
 TESTS = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ class Server:
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], port: int, keys: Sequence[str] = ()
+        self, process: subprocess.Popen[bytes] | Program, port: int, keys: Sequence[str] = ()
     ) -> None:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
@@ -67,21 +68,25 @@ def serving(
     log: Path,
     *,
     port: int | None = None,
+    start: Callable[..., subprocess.Popen[bytes] | Program] = Program,
     **environment: str,
 ) -> Iterator[Server]:
-    """Start `caesura serve` and stop it again; its modules include those of the tests."""
+    """Start `caesura serve` and stop it again; its modules include those of the tests.
+
+    Args:
+        model, arguments: what is served, and how.
+        log: where its output goes; sessions are kept in the same folder.
+        port: where it listens; any if None.
+        start: starts its process; `plain_program` imports vLLM twice, as a user's server does.
+        environment: variables of its process.
+    """
     port = port or free_port()
     path = os.pathsep.join([str(TESTS), AT_START.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "caesura.cli", "serve", model]
-    command += ["--port", str(port), "--host", "127.0.0.1", *arguments]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env=AT_START | {"PYTHONPATH": path} | environment,
-            stdout=output,
-            stderr=output,
-            cwd=log.parent,  # sessions are kept in the working directory
-        )
+    command = ["caesura", "serve", model, "--port", str(port), "--host", "127.0.0.1", *arguments]
+    with log.open("wb") as file:
+        output = (file.fileno(), file.fileno())
+        variables = AT_START | {"PYTHONPATH": path} | environment
+        process = start(command, log.parent, output, variables)
     server = Server(process, port, argument_values(arguments, "--api-key") or ())
     try:
         poll(lambda: process.poll() is not None or _is_healthy(server))
@@ -94,6 +99,18 @@ def serving(
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def plain_program(
+    command: Sequence[str],
+    directory: Path,
+    output: tuple[int, int],
+    environment: Mapping[str, str],
+) -> subprocess.Popen[bytes]:
+    """The command `caesura`, started as a user starts it."""
+    words = [sys.executable, "-m", "caesura.cli", *command[1:]]
+    out, error = output
+    return subprocess.Popen(words, env=environment, stdout=out, stderr=error, cwd=directory)
 
 
 class RestartableServer:

@@ -1,4 +1,4 @@
-"""Two tools that are Python functions, in the process of whoever runs the tools."""
+"""Two tools that are Python functions and run in the server's process."""
 
 import asyncio
 

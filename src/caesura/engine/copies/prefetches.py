@@ -84,7 +84,7 @@ class Prefetches(CopyKind[Prefetch]):
         self._awaited: dict[str, Prefetch] = {}  # by the request that waits
 
     def start(self, context_id: str, block_hashes: Sequence[BlockHash], first: int) -> bool:
-        """Bring what there is of a context from block `first` on, if free blocks suffice for it.
+        """Load the copied blocks of a context from block `first` on, if enough blocks are free.
 
         Returns:
             Whether there is a new prefetch now.

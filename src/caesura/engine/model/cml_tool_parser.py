@@ -104,7 +104,7 @@ class CmlToolParser(ToolParser):
         delta_token_ids: Sequence[int],
         request: ChatCompletionRequest,
     ) -> DeltaMessage | None:
-        """What a piece of an output adds. A call is told whole, as soon as its body is."""
+        """What a piece of an output adds. A call is reported as a whole, once its body ends."""
         return self._delta(self._reader.feed(delta_text))
 
     def finish_streaming(self) -> DeltaMessage | None:
@@ -177,7 +177,7 @@ class _Reader:
         return pieces
 
     def finish(self) -> list[_Piece]:
-        """The output is over. A frame that is open is shown as it was written."""
+        """End the output. An open frame is shown as the model wrote it."""
         pieces = self._take(self._held if self._put_in is None else self._put_in.half)
         is_call = self._machine.state in (State.CALL, State.BODY)
         events = self._machine.end_of_stream()

@@ -96,7 +96,7 @@ class Engine:
     Attributes:
         llm: vLLM's engine client.
         tokens: sessions of tokens on it.
-        counts: what it has reported.
+        counts: the totals of its reports.
     """
 
     def __init__(self, llm: AsyncLLM, tokens: TokenEngine, counts: Counts) -> None:

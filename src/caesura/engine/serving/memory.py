@@ -24,7 +24,7 @@ class DeviceMemory:
     """Memory of the device that computes: of a GPU, or of the machine.
 
     Attributes:
-        name: whose it is, for people.
+        name: of the device, for people.
         total_bytes: all of it.
         free_bytes: what is left for vLLM when its engine process looks.
     """
@@ -39,7 +39,7 @@ class DeviceMemory:
 
 
 def usual_share() -> float:
-    """The share of a device's memory that vLLM takes unless it is told otherwise."""
+    """The share of a device's memory that vLLM takes by default."""
     from vllm.config import CacheConfig
 
     return float(CacheConfig.gpu_memory_utilization)
@@ -75,7 +75,7 @@ def check_memory(arguments: Namespace) -> None:
 
 
 def shortage(memory: DeviceMemory, share: float) -> str:
-    """What vLLM wants and what there is."""
+    """How much memory vLLM wants, and how much is free, in words."""
     return (
         f"vLLM wants {share:.0%} of {memory.name}, {format_size(memory.wanted_bytes(share))} of "
         f"{format_size(memory.total_bytes)}, and about {format_size(memory.free_bytes)} are free"

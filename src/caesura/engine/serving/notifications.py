@@ -56,7 +56,7 @@ async def report_progress(
         request_id: the engine's own id of the session's request.
         fraction: the share that is done, or
         remaining_seconds: the time that is left.
-        endpoint: what it waits for, when the pause began without saying so.
+        endpoint: what it waits for, if the pause began without an endpoint.
     """
     name = None if endpoint is None else endpoint_name(endpoint)
     await llm.engine_core.call_utility_all_async(

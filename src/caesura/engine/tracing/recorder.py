@@ -85,7 +85,7 @@ class _OpenPause:
 
 
 class TraceRecorder(Trace):
-    """Records what it is told, in sections: a file each, written at `write`.
+    """Records events in sections, each of which `write` writes to a file of its own.
 
     Args:
         path: the first section; see `section_path` for those after it.

@@ -117,7 +117,7 @@ class TraceEvents:
             self._add(_Event("C", name, self._ts(at), args=values))
 
     def write(self, path: Path) -> None:
-        """Write a file that a viewer opens as it is."""
+        """Write a file that trace viewers can open."""
         events = sorted(self._events, key=lambda event: (event.ts, -event.duration))
         records = [*self._metadata(), *(event.to_json() for event in events)]
         other: dict[str, object] = {"clock": "seconds of the scheduler, 0 at the section's start"}

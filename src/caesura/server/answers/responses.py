@@ -118,7 +118,7 @@ class StoredResponse:
         )
 
     async def so_far(self) -> Json:
-        """What there is of it by now."""
+        """What has been generated so far."""
         for event in await self._service.store.events(self._record.id):
             await self._taken(event)
         return self._response.response

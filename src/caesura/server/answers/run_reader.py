@@ -72,8 +72,8 @@ Step = TextAdded | ReasoningAdded | OutputDone | Called | Returned | RunEnded
 class RunReader:
     """Reads events in order.
 
-    The pieces of an output are not kept once it is complete, so whoever is late gets what is
-    missing from the output itself.
+    The pieces of an output are not kept once it is complete, so a late reader takes the rest
+    from the output itself.
 
     Attributes:
         output_tokens: generated so far.

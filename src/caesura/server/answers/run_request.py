@@ -1,4 +1,4 @@
-"""What OpenAI's routes accept of a request whose tools the server runs."""
+"""The fields that OpenAI's routes accept in a request whose tools the server runs."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal

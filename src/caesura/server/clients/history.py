@@ -76,7 +76,7 @@ def digest(message: Message) -> MessageDigest:
 
 
 def identity(*parts: object) -> bytes:
-    """A digest of what a rendering depends on besides the messages."""
+    """A digest of all that a rendering depends on, except the messages."""
     return _digest_of(parts)
 
 

@@ -30,9 +30,9 @@ class ClientTranscript:
     """One answer with all that came before it.
 
     Attributes:
-        owner: whose it is; nobody else finds it.
+        owner: its owner; nobody else finds it.
         key: of the history that ends with the answer.
-        identity: of what the rendering depended on besides the messages: model, tools, ...
+        identity: digest of all else that the rendering depended on: model, tools, ...
         tokens: the prompt and the output, as computed.
         prompt: the messages that the prompt was rendered from.
         answer: the assistant's message.
@@ -138,7 +138,7 @@ class Asked:
     """What a request asks to have rendered.
 
     Attributes:
-        owner: whose request it is.
+        owner: the owner of the request.
         identity: of what the rendering depends on besides the messages.
         messages: the digest of each message.
         previous_response: the response that it says it continues.

@@ -26,7 +26,7 @@ class ClientTurn:
     """A request of the chat, responses or messages route.
 
     Attributes:
-        owner: whose request it is.
+        owner: the owner of the request.
         continuation: how its prompt came about.
         identity: of what the rendering depended on besides the messages.
         messages: digests of the messages rendered; None when the request is left to vLLM.
@@ -86,7 +86,7 @@ def remember(
 
     Args:
         transcripts: where to.
-        turn: whose prompt and output are complete.
+        turn: one with complete prompt and output.
         answer: the assistant's message, as the client got it.
         response_id: how the Responses API refers to it.
     """

@@ -15,8 +15,8 @@ from caesura.server.clients.turns import ClientTurn, current_turn
 from caesura.session.returns import ContextReturn
 
 
-class SeparatedEngine:
-    """vLLM's engine client; contexts are shared among requests of the same owner only.
+class _WrappedEngine:
+    """vLLM's engine client, whose `generate` a subclass replaces.
 
     Args:
         engine_client: vLLM's.
@@ -27,6 +27,10 @@ class SeparatedEngine:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
+
+
+class SeparatedEngine(_WrappedEngine):
+    """vLLM's engine client; contexts are shared among requests of the same owner only."""
 
     def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
         """As vLLM's."""
@@ -39,18 +43,8 @@ class SeparatedEngine:
         return self._engine.generate(prompt, *arguments, **options)
 
 
-class ObservedEngine:
-    """vLLM's engine client; of requests that work for a turn, prompt, output and report are noted.
-
-    Args:
-        engine_client: vLLM's.
-    """
-
-    def __init__(self, engine_client: EngineClient) -> None:
-        self._engine = engine_client
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
+class ObservedEngine(_WrappedEngine):
+    """vLLM's engine client; notes prompt, output and report of the requests of a turn."""
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any

@@ -9,7 +9,7 @@ from prometheus_client.samples import Sample
 
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 KV_USAGE = "vllm:kv_cache_usage_perc"
-_GAUGES = (
+GAUGES = (
     "pauses_now",
     "holding_now",
     "copied_now",
@@ -154,7 +154,7 @@ class _Samples:
 
 def read_engine(registry: CollectorRegistry) -> EngineNumbers | None:
     """The engine's numbers as they are now; None if no engine with Caesura has reported yet."""
-    names = [RUNNING, WAITING, KV_USAGE, *(f"caesura:{gauge}" for gauge in _GAUGES)]
+    names = [RUNNING, WAITING, KV_USAGE, *(f"caesura:{gauge}" for gauge in GAUGES)]
     samples = _Samples(registry, [*names, *(f"caesura:{counter}_total" for counter in _COUNTERS)])
     if not samples.has("caesura:"):
         return None

@@ -181,7 +181,7 @@ class Overviews:
                 await self.sample()
 
     def stop(self) -> None:
-        """There are no more samples: whoever follows is at the end."""
+        """There are no more samples; iterations over them end."""
         self._over = True
         self._changed.set()
 
@@ -195,7 +195,7 @@ class Overviews:
         return self._history.since(newest_seconds - seconds)
 
     async def follow(self) -> AsyncGenerator[Overview, None]:
-        """The newest sample, then each as it is taken; one who is slow misses some."""
+        """The newest sample, then each new one; a slow reader misses some."""
         while not self._over:
             overview = await self.latest()
             changed = self._changed

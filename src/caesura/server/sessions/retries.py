@@ -49,8 +49,8 @@ def request_keys(
     """The names of a request, if its client has given any.
 
     Args:
-        path: what it is about.
-        body: as it was read.
+        path: its path.
+        body: its body, unchanged.
         idempotency_key: its header of that name.
         session_id: its `X-Session-ID`.
     """

@@ -271,7 +271,7 @@ class ApprovalObject(BaseModel):
     )
     state: ApprovalState
     by_operator: bool = Field(
-        description="Not whoever has made the session answers it, but a key that may approve."
+        description="An operator answers it, whose key may approve, and not the session's owner."
     )
     answer: ShownAnswer | None
     created_at: float

@@ -74,8 +74,8 @@ class Service:
         """Make a session, or find the one that the same request has made; see `Agents.create`.
 
         Args:
-            owner: whose it is.
-            spec: what it is made with.
+            owner: its owner.
+            spec: its settings.
             keys: see there.
             session_id: see there.
             tools_field: the field of the request that names its tools.

@@ -98,7 +98,7 @@ class Webhook:
                 wait.cancel()
 
     async def _begin_round(self) -> None:
-        """Begin to tell of what is new, or due again."""
+        """Begin to report questions that are new, or due again."""
         waiting = await self._store.unnotified()
         keys = {record.question.key for record in waiting}
         self._retries = {key: retry for key, retry in self._retries.items() if key in keys}
