@@ -15,8 +15,8 @@ row() {
         --policies stock-no-cache,discard,preserve,swap,infercept \
         --json "$out/$name.json" --out "$out/$name" "$@"
 }
-row figure2_gptj --model gpt-j-6b --workload "$mix" --rates 2,4,6
+row figure2_gptj --model gpt-j-6b --workload "$mix" --rates 3,6,9
 row figure2_vicuna --model vicuna-13b --workload "$mix" --rates 2,4,6
 row figure2_llama --model llama-3.1-70b --tensor-parallel 4 --workload "$mix" --rates 1,2,3
-row figure2_qa --model gpt-j-6b --workload "$out/qa.jsonl" --rates 4,8,12
+row figure2_qa --model gpt-j-6b --workload "$out/qa.jsonl" --rates 2,4,6
 row figure2_chatbot --model gpt-j-6b --workload "$out/chatbot.jsonl" --rates 4,8,12

@@ -4,6 +4,7 @@ import pytest
 
 from caesura.lab.sim.devices import simulated_device
 from caesura.lab.sim.profiles import device_profile, kv_bytes_that_fit
+from caesura.lab.sim.settings import SimulationSettings
 
 
 def test_a_device_by_name_has_a_model_and_memory_beside_its_weights() -> None:
@@ -41,3 +42,14 @@ def test_a_measured_profile_brings_its_model_and_asks_for_the_memory(tmp_path: P
 def test_unknown_names_are_refused(device: str, model: str | None, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         simulated_device(device, model)
+
+
+def test_a_measured_profile_is_of_a_number_of_devices_already() -> None:
+    with pytest.raises(ValueError, match="leave out --tensor-parallel"):
+        simulated_device("profile.json", tensor_parallel=2)
+
+
+def test_how_many_sessions_arrive_is_said_once() -> None:
+    with pytest.raises(ValueError, match="--sessions or --horizon"):
+        SimulationSettings(sessions=5, horizon_seconds=60.0)
+    assert SimulationSettings(sessions=5).sessions == 5

@@ -48,9 +48,15 @@ def simulated_device(
         tensor_parallel: None for the usual number of devices.
 
     Raises:
-        ValueError: unknown names, a file that is no profile, or a model that does not fit.
+        ValueError: unknown names, a file that is no profile, a model that does not fit, or a
+            number of devices for a file, which is of all that were measured.
     """
     if device not in DEVICES:
+        if tensor_parallel is not None:
+            raise ValueError(
+                f"{device} is of as many devices as were measured together: leave out "
+                "--tensor-parallel"
+            )
         return SimulatedDevice(device, device_profile(device, model))
     model = model or DEFAULT_MODEL
     profile = device_profile(device, model, tensor_parallel)

@@ -80,6 +80,8 @@ class SimulationSettings(ComparisonSettings):
                 f"a warm-up of {self.warmup_seconds:g} s leaves nothing of a horizon of "
                 f"{self.horizon_seconds:g} s to measure"
             )
+        if self.sessions is not None and "horizon_seconds" in self.model_fields_set:
+            raise ValueError("give --sessions or --horizon, not both: either says how many arrive")
         arms = [arm(name) for name in self.policies]
         for one in arms:
             if one.needs_host_memory and not self.host_memory_bytes:

@@ -16,7 +16,8 @@ constants two are taken as they are (5 s, 30 minutes); the buffer of 256 tokens 
 version. A program whose tool runs becomes active only when it comes back, since it needs memory
 only then. Where the published router would overcommit and leave the choice to the engine's
 eviction, the smallest program whose tool runs is paused: for a running request, for an active one
-whose tool result does not fit, and when nothing runs at all.
+whose tool result does not fit, and when nothing runs at all. A client that runs its own tools
+comes back with a request of another name: if it does not fit, it waits as a new one does.
 """
 
 from collections.abc import Iterator
