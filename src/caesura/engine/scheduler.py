@@ -10,7 +10,7 @@ that never pause:
 3. A finished request that will be continued by its client is kept as a pause; the request
    that continues the same tokens claims it.
 4. An allocation that fails asks the policy which holds to break, and is tried again.
-5. Returning sessions queue, run and are preempted by their original arrival.
+5. While anything pauses, requests queue, run and are preempted by the policy's order.
 
 The CML frames of a session (`SessionFrames`) end its turns too, and say where 2 may happen.
 """
