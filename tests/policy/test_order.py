@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +98,14 @@ def test_sessions_that_will_be_over_soon_go_first() -> None:
     assert order.rank(returned("quick", arrival_seconds=20.0)) < order.rank(returned("slow"))
     assert order.rank(returned("quick")) < order.rank(returned("unheard of"))
     assert order.rank(returned("unheard of")) < order.rank(returned("slow"))
+
+
+def test_time_in_pauses_is_no_time_of_waiting() -> None:
+    order = learned(*[("tool", 10)] * 50)
+    service = Service.begun(0.0, 100).served(1, 100)
+    brief, long = service.paused(1.0, "tool"), service.paused(61.0, "tool")
+    waited = order.rank(long) - order.rank(brief)
+    assert waited == pytest.approx(60 * order.remaining.confidence)
 
 
 def test_a_few_samples_of_a_class_count_little_beside_all_sessions() -> None:

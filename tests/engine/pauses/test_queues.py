@@ -54,6 +54,12 @@ def test_a_preempted_session_goes_back_to_its_rank() -> None:
     assert names(queue) == ["two", "five", "other five"]
 
 
+def test_a_preempted_session_does_not_wait_behind_those_that_rank_behind_it() -> None:
+    queue = queue_of("two", "five")
+    queue.prepend_request(new_request("zero"))
+    assert names(queue) == ["zero", "two", "five"]
+
+
 def test_a_preempted_request_comes_first_but_behind_sessions_that_rank_before_it() -> None:
     queue = queue_of("zero", "two", "five")
     queue.prepend_request(new_request("preempted", arrival_seconds=3.0))

@@ -53,6 +53,28 @@ def test_a_session_that_returns_goes_before_requests_that_came_after_it(*, in_pl
     assert first_tokens(stage, old, *newer)[0] == old.name
 
 
+@pytest.mark.parametrize("in_place", [True, False], ids=["in place", "client's"])
+def test_a_session_that_returns_asks_for_memory_by_its_original_arrival(*, in_place: bool) -> None:
+    stage = Stage(shape("preserve"))
+    options = {"resumable": True} if in_place else {"session_id": "s"}
+    old = stage.request("old", 30, 1, **options)
+    arrived = stage.scheduler.requests["old"].arrival_time
+    stage.run()
+    busy(stage)
+    again, name = [*old.transcript.tokens, *stage.words(20)], "old"
+    if in_place:
+        stage.extend(old, 20, 2)
+    else:
+        name = "old again"
+        player = Player(stage.harness, name, again)
+        stage.harness.send(player, stage.engine.request(name, again, max_tokens=2, session_id="s"))
+    stage.harness.run(until=lambda: name in stage.scheduler.requests)
+    returned = stage.scheduler.requests[name]
+    assert returned.arrival_time == arrived
+    assert returned.arrival_time < stage.scheduler.requests["busy"].arrival_time
+    stage.run()
+
+
 def preemptions(scheduler: InterceptScheduler, *names: str) -> list[int]:
     return [scheduler.requests[name].num_preemptions for name in names]
 
