@@ -1,0 +1,63 @@
+#!/bin/sh
+# The simulations of docs/results/order.md: who is served first, and what that is worth. Some twenty
+# minutes on two cores.
+#   sh benchmarks/order.sh infercept_mix.jsonl OUT [NAME...]      NAME: only these
+set -e
+mix=$1 out=$2
+shift 2
+names=" $* "
+mkdir -p "$out"
+simulate() {
+    name=$1 && shift
+    [ "$names" = "  " ] || case $names in *" $name "*) ;; *) return 0 ;; esac
+    caesura simulate --model gpt-j-6b --seeds 0,1,2 --json "$out/$name.json" "$@"
+}
+w1() {
+    name=$1 && shift
+    simulate "$name" --workload "$mix" --horizon 100 --warmup 30 --kv-memory 50GB --link 25GB/s "$@"
+}
+# As InferCept published its constants: reading KV costs nothing.
+free="--device a100-80gb-published"
+w1 free $free --host-memory 0 --rates 12,15 --policies stock,infercept,min-waste,infinite
+w1 free_by_work $free --host-memory 0 --rates 12,15 --policies infercept,min-waste \
+    --policy-option.served_by=work
+w1 free_by_service $free --host-memory 0 --rates 12,15 --policies infercept,min-waste \
+    --policy-option.served_by=service
+w1 free_by_arrival $free --host-memory 0 --rates 12,15 --policies min-waste \
+    --policy-option.served_by=arrival
+w1 free_8gb $free --host-memory 8GB --rates 12 --policies stock-host,infercept,min-waste
+w1 free_8gb_slow $free --host-memory 8GB --rates 12 --policies infercept,min-waste --link 2GB/s
+w1 free_400gb $free --host-memory 400GB --rates 15 --policies stock-host,infercept,min-waste
+# With the price of reading KV, at 1.2 and 1.5 times the rate at which stock saturates.
+w1 priced --device a100-80gb --host-memory 0 --rates 6,7.5 \
+    --policies stock,infercept,continuum,autellix,augserve,thunderagent,min-waste,infinite
+for preset in tools coding-agent; do
+    rate=2 && [ $preset = tools ] || rate=1
+    simulate $preset --device a100-80gb --workload $preset --horizon 100 --warmup 20 --kv-memory 50GB \
+        --link 25GB/s --host-memory 8GB --rates $rate --policies stock,stock-host,infercept,min-waste
+done
+# 64 equal sessions at once.
+burst() {
+    name=$1 memory=$2 host=$3 && shift 3
+    python - "$out/equal.jsonl" "$@" <<'EOF'
+import json
+import sys
+
+path, first, appended, output = sys.argv[1], *map(int, sys.argv[2:5])
+turns = [{"append": first if turn == 0 else appended, "output": output} for turn in range(4)]
+for turn in turns[:-1]:
+    turn |= {"pause_s": 1.0, "endpoint": "tool"}
+with open(path, "w") as file:
+    for number in range(64):
+        file.write(json.dumps({"id": f"s{number}", "class": "equal", "segments": turns}) + "\n")
+EOF
+    simulate "$name" $free --workload "$out/equal.jsonl" --sessions 64 --rates 1000000 --seeds 0 \
+        --kv-memory "$memory" --host-memory "$host" --link 25GB/s --policies stock,infercept,min-waste
+    simulate "${name}_by_arrival" $free --workload "$out/equal.jsonl" --sessions 64 --rates 1000000 \
+        --seeds 0 --kv-memory "$memory" --host-memory "$host" --link 25GB/s --policies min-waste \
+        --policy-option.served_by=arrival
+    rm "$out/equal.jsonl"
+}
+burst burst_large 25GB 0 1500 200 300
+burst burst_small 10GB 0 300 100 400
+burst burst_small_8gb 10GB 8GB 300 100 400
