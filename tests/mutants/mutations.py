@@ -137,8 +137,20 @@ MUTATIONS = (
     Mutation(
         "promotions know no bound",
         PROMOTIONS,
-        "sum(request.num_tokens for request in promoted) >= room",
-        "False",
+        "self._credit < 0 or ",
+        "",
+    ),
+    Mutation(
+        "promoted requests are charged nothing",
+        PROMOTIONS,
+        "(share * total - held) * elapsed",
+        "share * total * elapsed",
+    ),
+    Mutation(
+        "those who wait are never ranked anew",
+        RANKS,
+        "queue.rank_anew()",
+        "pass",
     ),
     Mutation(
         "the last to come is promoted",

@@ -42,13 +42,13 @@ def test_what_was_generated_already_is_given() -> None:
 
 
 def test_a_kind_is_shrunk_towards_all_sessions_by_its_number_of_samples() -> None:
-    """By hand: two samples of the kind, four sessions in all, concentration 8."""
+    """By hand: two samples of the kind, four sessions in all, concentration 2."""
     remaining = seen(100, 100)
     for _ in range(2):
         remaining.observe(Service.begun(0.0, 5000).served(10, 1))
     short = remaining.after(Service.begun(0.0, 5000))
-    assert short.mean() == pytest.approx((2 * 10 + 8 * 55) / 10)
-    assert short.weights.sum() == pytest.approx(10)
+    assert short.mean() == pytest.approx((2 * 10 + 2 * 55) / 4)
+    assert short.weights.sum() == pytest.approx(4)
 
 
 def test_a_kind_is_measured_from_its_own_stage_on() -> None:
@@ -63,9 +63,15 @@ def test_a_kind_is_measured_from_its_own_stage_on() -> None:
 
 
 def test_confidence_grows_with_the_sessions_that_are_over() -> None:
-    assert seen(*[5] * 8).confidence == 0.5
-    assert seen(*[5] * 72).confidence == 0.9
+    assert seen(5).confidence == 0.5
+    assert seen(*[5] * 9).confidence == 0.9
     assert seen(0, 0).confidence == 0.0, "a session that generated nothing says nothing"
+
+
+def test_a_generation_lasts_until_twice_as_much_is_known() -> None:
+    generations = [seen(*[5] * count).generation for count in range(1, 17)]
+    changes = [number + 2 for number in range(15) if generations[number] != generations[number + 1]]
+    assert changes == [2, 4, 8, 16]
 
 
 def test_what_has_changed_is_learned_anew() -> None:

@@ -23,13 +23,14 @@ EACH = {
     "waiting_messages": 4,
     "calls_per_turn": 5,
     "streams": 6,
+    "generating": 12,
     "max_tokens": 7,
     "max_turns": 8,
     "metadata_size": 9,
     "idle_seconds": 10,
     "retention_seconds": 11,
 }
-AS_LIMITS = Limits(2, 3, 2**20, 4, 5, 6, 7, 8, 9, 10, 11)
+AS_LIMITS = Limits(2, 3, 2**20, 4, 5, 6, 12, 7, 8, 9, 10, 11)
 LIMITED, OTHER = ({"Authorization": f"Bearer {name}"} for name in ("anna", "bert"))
 
 

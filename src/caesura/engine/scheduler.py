@@ -116,11 +116,9 @@ class InterceptScheduler(AsyncScheduler):
         self.ranks = SessionRanks(
             self.keeper.policy.order, self._pauses_in_use, self.clock, self.keeper.turn_of
         )
+        tools_called = self._tools_called()
         self.continuations = Continuations(
-            self.keeper,
-            self.ranks,
-            config.keep_contexts,
-            self._tools_called(),
+            self.keeper, self.ranks, config.keep_contexts, tools_called
         )
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
         self.interrupts = InterruptSteps(self.metrics)
@@ -133,14 +131,10 @@ class InterceptScheduler(AsyncScheduler):
         self.displacing = Displacing(
             self, self.keeper, self.demands, self.parking, self.ranks, self.metrics, self.clock
         )
-        self.promotions = Promotions(self, self.ranks, self.keeper.snapshots)
+        self.promotions = Promotions(self, self.ranks, self.keeper.snapshots, self.clock)
+        snapshots = self.keeper.snapshots
         self.gauges = Gauges(
-            self.keeper.table,
-            contexts,
-            self.keeper.snapshots,
-            self.metrics,
-            self.waste,
-            self.clock,
+            self.keeper.table, contexts, snapshots, self.metrics, self.waste, self.clock
         )
         self._steps = Steps()
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
@@ -215,6 +209,7 @@ class InterceptScheduler(AsyncScheduler):
             self.keeper.decide()
         self._scheduling = True
         with self.own_time(Part.DISPLACE):
+            self.ranks.renew(self.waiting, self.kv_holding_waiting)
             self.promotions.promote()
             self.displacing.displace()
             self.displacing.limit_tokens()

@@ -39,8 +39,13 @@ class SessionOrder(Protocol):
     def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
         """A time on the clock of arrivals.
 
-        It is asked for when a request comes into a queue, and stays the same while it waits.
+        It is asked for when a request comes into a queue, and stays the same while it waits,
+        until the order is of another generation.
         """
+
+    @property
+    def generation(self) -> int:
+        """Changes when so much was learned that those who wait are to be ranked anew; rarely."""
 
     def ended(self, service: Service) -> None:
         """A session is over, having had all this."""
@@ -50,6 +55,7 @@ class OrderDefaults:
     """Of an order that learns nothing."""
 
     promoted_share: ClassVar[float] = 0.0
+    generation: ClassVar[int] = 0
 
     def ended(self, service: Service) -> None:
         """Nothing is learned from it."""
@@ -142,6 +148,11 @@ class ExpectedWork:
         )
         later = service.paused_seconds + self.handicap_seconds * index
         return service.arrival_seconds + self.remaining.confidence * later
+
+    @property
+    def generation(self) -> int:
+        """See `RemainingTokens.generation`."""
+        return self.remaining.generation
 
     def ended(self, service: Service) -> None:
         """Learn how much a session generated after each of its stages."""

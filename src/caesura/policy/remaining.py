@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from caesura.policy.service import Service
 
-CONCENTRATION = 8.0
-"""Samples of a kind that count as much as all sessions do; and sessions that are over until what
-was learned counts as much as their arrival."""
+CONCENTRATION = 2.0
+"""Samples of a kind that count as much as all sessions do."""
 
 MAX_SAMPLES = 256
 """Of a kind, and of all sessions: the latest, so that what has changed is learned anew."""
@@ -88,8 +87,14 @@ class RemainingTokens:
 
     @property
     def confidence(self) -> float:
-        """How much what was learned is worth, from 0 (nothing is known) towards 1."""
-        return self._observed / (self._observed + self.concentration)
+        """How much what was learned is worth beside what was not: 0 as long as nothing is known,
+        half after the first session that is over, and towards 1 (the rule of succession)."""
+        return self._observed / (self._observed + 1)
+
+    @property
+    def generation(self) -> int:
+        """Changes when twice as much is known as when it changed last."""
+        return self._observed.bit_length()
 
     def observe(self, service: Service) -> None:
         """A session is over. One that generated nothing says nothing."""

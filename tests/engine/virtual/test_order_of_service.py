@@ -119,12 +119,13 @@ def test_an_engine_learns_from_every_session_that_is_over() -> None:
     assert sorted(learned._totals._latest) == [4, 5, 9]
 
 
-def teach(stage: Stage, *, short: int, long: int) -> None:
-    """Sessions of 20 prompt tokens are short, those of 200 are long."""
+def teach(stage: Stage, *, short: int, long: int) -> int:
+    """Sessions of 20 prompt tokens are short, those of 200 are long. Gives the generation."""
     order = remaining_order(stage)
     for _ in range(100):
         order.ended(Service.begun(0.0, 20).served(short, 20))
         order.ended(Service.begun(0.0, 200).served(long, 200))
+    return order.generation
 
 
 def test_what_will_soon_be_over_goes_first() -> None:
@@ -151,7 +152,7 @@ def test_a_rank_does_not_change_while_its_request_waits() -> None:
         request.request_id: stage.scheduler.ranks.rank(request)
         for request in stage.scheduler.waiting
     }
-    teach(stage, short=4, long=400)
+    stage.scheduler.ranks._generation = teach(stage, short=4, long=400)
     assert ranks == {
         request.request_id: stage.scheduler.ranks.rank(request)
         for request in stage.scheduler.waiting
@@ -186,11 +187,39 @@ def starved_in_a_crowd(share: float) -> tuple[int, Stage]:
     return overtaking, stage
 
 
-def test_promoted_requests_are_served_as_they_came_and_keep_their_place() -> None:
-    stage = Stage(shape("min-waste", promoted_share=1.0))
+def test_promoted_requests_have_no_more_than_their_share_over_time() -> None:
+    """What the first one held is paid for before there is another: a share of 1/1000 gives all
+    that wait one promotion in this time, and a share of 1 gives each its own."""
+    few, all_of_them = promotions(0.001), promotions(1.0)
+    assert few == 1
+    assert all_of_them >= 3
+
+
+def promotions(share: float) -> int:
+    """How many large requests were served before small ones that came later."""
+    stage = Stage(shape("min-waste", promoted_share=share))
     teach(stage, short=4, long=400)
     stage.session("paused", 5)
     stage.run()
     busy(stage)
-    players = [stage.request(f"r{number}", 200 if number % 2 else 20, 4) for number in range(6)]
-    assert first_tokens(stage, *players) == [player.name for player in players]
+    players = [stage.request(f"large {number}", 200, 4) for number in range(4)]
+    players += [stage.request(f"small {number}", 20, 4) for number in range(12)]
+    names = first_tokens(stage, *players)
+    last = max(index for index, name in enumerate(names) if name.startswith("small"))
+    return sum(name.startswith("large") for name in names[:last])
+
+
+def test_those_who_wait_are_ranked_anew_when_twice_as_much_is_known() -> None:
+    stage = Stage(shape("min-waste", promoted_share=0.0))
+    order = remaining_order(stage)
+    stage.session("paused", 5)
+    stage.run()
+    busy(stage, 60)
+    large = [stage.request(f"large {number}", 200, 4) for number in range(2)]
+    small = [stage.request(f"small {number}", 20, 4) for number in range(2)]
+    stage.harness.run(until=lambda: len(stage.scheduler.waiting) == 4)
+    before = order.generation
+    teach(stage, short=4, long=400)
+    assert order.generation > before
+    names = first_tokens(stage, *large, *small)
+    assert names == ["small 0", "small 1", "large 0", "large 1"]

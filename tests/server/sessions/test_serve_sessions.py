@@ -279,9 +279,11 @@ def test_an_engine_that_is_killed_is_told_and_sessions_go_on_after_a_restart(
 
 
 def engine_process(server: Server) -> psutil.Process:
-    """The process of the engine core."""
-    children = psutil.Process(server.process.pid).children(recursive=True)
-    (engine,) = [child for child in children if "EngineCore" in " ".join(child.cmdline())]
+    """The process of the engine core: the only one that began after its server, as a fork of the
+    same process."""
+    served = psutil.Process(server.process.pid)
+    beside = psutil.Process(served.ppid()).children(recursive=True)
+    (engine,) = [one for one in beside if one.create_time() > served.create_time()]
     return engine
 
 

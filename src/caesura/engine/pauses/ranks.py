@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from vllm.v1.core.sched.output import SchedulerOutput
-from vllm.v1.core.sched.request_queue import FCFSRequestQueue
+from vllm.v1.core.sched.request_queue import FCFSRequestQueue, RequestQueue
 from vllm.v1.request import Request
 
 from caesura.engine.pauses.pause import Pause
@@ -22,7 +22,7 @@ RANK_EVERY_TOKENS = 16
 class SessionRanks:
     """What sessions have had so far, and their ranks by the policy's order.
 
-    A request's rank stays as it is while it waits, however much is learned in that time.
+    A request's rank stays as it is while it waits, until the order is of another generation.
 
     Attributes:
         order: the policy's; None for vLLM's.
@@ -44,6 +44,7 @@ class SessionRanks:
     # Requests that go before all others, in the order in which they were promoted.
     _promoted: dict[str, Request] = field(default_factory=dict, init=False)
     _promotions: int = field(default=0, init=False)
+    _generation: int = field(default=0, init=False)
 
     def __contains__(self, request_id: str) -> bool:
         """Whether the request's session has paused, or was interrupted."""
@@ -83,6 +84,17 @@ class SessionRanks:
         """A running request waits again."""
         if request.request_id not in self._promoted:
             self._ranks.pop(request.request_id, None)
+
+    def renew(self, *queues: RequestQueue) -> None:
+        """If so much was learned that ranks are of another generation, rank all that wait."""
+        if self.order is None or self.order.generation == self._generation:
+            return
+        self._generation = self.order.generation
+        for request_id in self._waiting.keys() - self._promoted.keys():
+            self._ranks.pop(request_id, None)
+        for queue in queues:
+            if isinstance(queue, RankedQueue):
+                queue.rank_anew()
 
     # Promotions
 
@@ -164,6 +176,13 @@ class RankedQueue(FCFSRequestQueue):
         super().__init__()
         self._rank = rank
         self._queued = queued
+
+    def rank_anew(self) -> None:
+        """Order the requests that wait here by new ranks."""
+        waiting = list(self)
+        self.clear()
+        for request in waiting:
+            self.add_request(request)
 
     def move_to_rank(self, request: Request) -> None:
         """Move a request that waits here to its place by a new rank."""
