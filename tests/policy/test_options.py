@@ -82,7 +82,7 @@ def ranks(policy: Policy) -> list[object]:
         order.ended(Service.begun(0.0, 500).served(output, 500))
     sessions = [Service.begun(1.0, 500).served(output, 500) for output in (0, 7, 70, 700, 7000)]
     told = [order.rank(session, Turn(500)) for session in sessions]
-    return [*told, order.displacement_margin_seconds, order.promoted_share]
+    return [*told, order.displacement_margin_seconds, order.promoted_share, order.generation]
 
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS)

@@ -121,6 +121,7 @@ class LeastValue:
     ranks_everyone: ClassVar[bool] = True
     displacement_margin_seconds: ClassVar[float | None] = None
     promoted_share: ClassVar[float] = 0.1
+    generation: ClassVar[int] = 0
 
     outputs: Outputs = field(default_factory=Outputs)
     state: State = field(default_factory=State)
