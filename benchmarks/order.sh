@@ -5,12 +5,12 @@
 set -e
 mix=$1 out=$2
 shift 2
-names=" $* "
+names=" $* " seeds=0,1,2
 mkdir -p "$out"
 simulate() {
     name=$1 && shift
     [ "$names" = "  " ] || case $names in *" $name "*) ;; *) return 0 ;; esac
-    caesura simulate --model gpt-j-6b --seeds 0,1,2 --json "$out/$name.json" "$@"
+    caesura simulate --model gpt-j-6b --seeds "$seeds" --json "$out/$name.json" "$@"
 }
 w1() {
     name=$1 && shift
@@ -36,7 +36,8 @@ for preset in tools coding-agent; do
     simulate $preset --device a100-80gb --workload $preset --horizon 100 --warmup 20 --kv-memory 50GB \
         --link 25GB/s --host-memory 8GB --rates $rate --policies stock,stock-host,infercept,min-waste
 done
-# 64 equal sessions at once.
+# 64 equal sessions at once; nothing is drawn.
+seeds=0
 burst() {
     name=$1 memory=$2 host=$3 && shift 3
     python - "$out/equal.jsonl" "$@" <<'EOF'
@@ -51,10 +52,10 @@ with open(path, "w") as file:
     for number in range(64):
         file.write(json.dumps({"id": f"s{number}", "class": "equal", "segments": turns}) + "\n")
 EOF
-    simulate "$name" $free --workload "$out/equal.jsonl" --sessions 64 --rates 1000000 --seeds 0 \
+    simulate "$name" $free --workload "$out/equal.jsonl" --sessions 64 --rates 1000000 \
         --kv-memory "$memory" --host-memory "$host" --link 25GB/s --policies stock,infercept,min-waste
     simulate "${name}_by_arrival" $free --workload "$out/equal.jsonl" --sessions 64 --rates 1000000 \
-        --seeds 0 --kv-memory "$memory" --host-memory "$host" --link 25GB/s --policies min-waste \
+        --kv-memory "$memory" --host-memory "$host" --link 25GB/s --policies min-waste \
         --policy-option.served_by=arrival
     rm "$out/equal.jsonl"
 }
