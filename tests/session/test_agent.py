@@ -19,6 +19,7 @@ from session.workplace import OWNER, agents, events, eventually, spec, store_of,
 from support.engines.fakes import FakeEngine, FakeStream
 
 LONG = 10_000  # characters: an answer that takes a while
+VERY_LONG = 6 * LONG  # longer than it takes to store a message
 
 
 def add(x: int, y: int) -> int:
@@ -72,12 +73,12 @@ async def test_a_call_that_fails_is_told_to_the_model(tmp_path: Path) -> None:
 
 async def test_a_message_interrupts_what_is_generated(tmp_path: Path) -> None:
     async with agents(tmp_path / "db") as all_agents:
-        agent = await all_agents.create(OWNER, spec("x" * LONG))
+        agent = await all_agents.create(OWNER, spec("x" * VERY_LONG))
         await until(agent, EventType.TEXT)
         await agent.steer("stop that")
         output = await until(agent, EventType.OUTPUT, stop="interrupted")
-        assert ("heard: . " + "x" * LONG).startswith(output.data["text"])
-        assert 0 < len(output.data["text"]) < LONG
+        assert ("heard: . " + "x" * VERY_LONG).startswith(output.data["text"])
+        assert 0 < len(output.data["text"]) < VERY_LONG
         await until(agent, EventType.OUTPUT, after=output.number, text="heard: . stop that")
         transcript = bytes(agent.transcript)
     assert transcript.count(b"\x01user\nstop that\x02") == 1
