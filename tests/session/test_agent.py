@@ -1,6 +1,8 @@
 """One server-run session: calls, results, steering, holding, ending."""
 
 import asyncio
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from caesura.session import ContextFull, EngineDead, SessionClosed
 from caesura.session.database import Statement
 from caesura.session.errors import StoreUnavailable
 from caesura.session.journal import Journal
-from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
+from caesura.session.records import ApprovalRecord, ApprovalState, EventType, Phase, SessionEnding
 from caesura.session.store import Store
 from caesura.tools.call import Answer, CallEnding, ToolCall
 from caesura.tools.context import CallContext
@@ -19,7 +21,6 @@ from session.workplace import OWNER, agents, events, eventually, spec, store_of,
 from support.engines.fakes import FakeEngine, FakeStream
 
 LONG = 10_000  # characters: an answer that takes a while
-VERY_LONG = 6 * LONG  # longer than it takes to store a message
 
 
 def add(x: int, y: int) -> int:
@@ -72,13 +73,23 @@ async def test_a_call_that_fails_is_told_to_the_model(tmp_path: Path) -> None:
 
 
 async def test_a_message_interrupts_what_is_generated(tmp_path: Path) -> None:
-    async with agents(tmp_path / "db") as all_agents:
-        agent = await all_agents.create(OWNER, spec("x" * VERY_LONG))
+    engine = FakeEngine(END, model)
+
+    async def until_the_message(transcript: Sequence[int]) -> None:
+        """A busy loop leaves the store little time: the second half waits for the message."""
+        await asyncio.sleep(0)
+        stream = next(iter(engine.streams.values()))
+        while len(transcript) > LONG * 3 // 2 and len(stream.endpoints) < 2 and not stream.closed:
+            await asyncio.sleep(0)
+
+    engine.pace = until_the_message
+    async with agents(tmp_path / "db", engine=engine) as all_agents:
+        agent = await all_agents.create(OWNER, spec("x" * LONG))
         await until(agent, EventType.TEXT)
         await agent.steer("stop that")
         output = await until(agent, EventType.OUTPUT, stop="interrupted")
-        assert ("heard: . " + "x" * VERY_LONG).startswith(output.data["text"])
-        assert 0 < len(output.data["text"]) < VERY_LONG
+        assert ("heard: . " + "x" * LONG).startswith(output.data["text"])
+        assert 0 < len(output.data["text"]) < LONG
         await until(agent, EventType.OUTPUT, after=output.number, text="heard: . stop that")
         transcript = bytes(agent.transcript)
     assert transcript.count(b"\x01user\nstop that\x02") == 1
@@ -223,6 +234,7 @@ async def test_an_approval_lets_a_call_run_or_not(tmp_path: Path) -> None:
         agent = await all_agents.create(OWNER, spec(plan))
         first = await until(agent, EventType.ASKED)
         second = await until(agent, EventType.ASKED, after=first.number)
+        assert [e.data["arguments"]["what"] for e in (first, second)] == ["a", "b"]
         asked = {e.data["arguments"]["what"]: e.data["approval_id"] for e in (first, second)}
         assert len(await store_of(all_agents).approvals(OWNER)) == 2
         assert not ran
@@ -233,6 +245,26 @@ async def test_an_approval_lets_a_call_run_or_not(tmp_path: Path) -> None:
     assert ran == ["a"]
     assert "did a" in output.data["text"]
     assert "too risky" in output.data["text"]
+
+
+async def test_questions_are_asked_in_the_order_of_their_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's reads may end in any order: here the first one ends last."""
+    read, reads = Store.approval, count()
+
+    async def first_last(store: Store, key: str) -> ApprovalRecord | None:
+        for _ in range(1000 if next(reads) == 0 else 0):
+            await asyncio.sleep(0)
+        return await read(store, key)
+
+    monkeypatch.setattr(Store, "approval", first_last)
+    plan = '<<add {"x": 1, "y": 1}>> <<add {"x": 2, "y": 2}>>\nend'
+    async with agents(tmp_path / "db", tool(add, approve=True)) as all_agents:
+        agent = await all_agents.create(OWNER, spec(plan))
+        first = await until(agent, EventType.ASKED)
+        second = await until(agent, EventType.ASKED, after=first.number)
+    assert [e.data["arguments"]["x"] for e in (first, second)] == [1, 2]
 
 
 async def test_a_pause_waits_for_the_human_who_is_asked_and_then_for_the_tool(

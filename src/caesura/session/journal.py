@@ -1,5 +1,6 @@
 """What is kept while a session's calls run."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from pydantic import JsonValue
@@ -44,6 +45,7 @@ class Journal:
         self._expect = expect
         self._asks = asks
         self._released = released
+        self._asking = asyncio.Lock()  # first come, first asked: reads of the store overtake
 
     async def dispatching(self, call: ToolCall, attempt: int) -> None:
         """Write down that the call's tool is about to be run, as soon as it may be."""
@@ -56,23 +58,13 @@ class Journal:
     async def ask(self, question: Question) -> Answer:
         """A human's answer; after a restart the question is the same, and still waits.
 
-        Nobody is asked on behalf of a session that is over.
+        Questions are asked in the order in which they come here, that of their calls. Nobody is
+        asked on behalf of a session that is over.
         """
         if self._events.is_over:
             return Answer(accepted=False, reason="the session is over")
-        if await self._store.approval(question.key) is None:
-            asked: dict[str, JsonValue] = {
-                "approval_id": question.key,
-                "call_id": question.call_id,
-                "kind": question.kind,
-                "text": question.text,
-                "tool": question.tool,
-                "arguments": dict(question.arguments),
-                "provider": question.provider,
-            }
-            await self._events.commit(
-                self._store.add_approval(question), reports=[(EventType.ASKED, asked)]
-            )
+        async with self._asking:
+            await self._write_down(question)
         self._asks(question.call_id, True)
         try:
             answer = await self._approvals.wait(question)
@@ -86,6 +78,21 @@ class Journal:
         }
         await self._events.commit(reports=[(EventType.ANSWERED, told)])
         return answer
+
+    async def _write_down(self, question: Question) -> None:
+        if await self._store.approval(question.key) is None:
+            asked: dict[str, JsonValue] = {
+                "approval_id": question.key,
+                "call_id": question.call_id,
+                "kind": question.kind,
+                "text": question.text,
+                "tool": question.tool,
+                "arguments": dict(question.arguments),
+                "provider": question.provider,
+            }
+            await self._events.commit(
+                self._store.add_approval(question), reports=[(EventType.ASKED, asked)]
+            )
 
     def progress(
         self,
