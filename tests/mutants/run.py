@@ -25,6 +25,7 @@ QUICK_TESTS = (
     "tests/engine/pauses",
     "tests/engine/copies",
     "tests/engine/virtual/test_order_of_service.py",
+    "tests/engine/virtual/test_infercept.py",
     "tests/engine/virtual/test_returns.py",
     "tests/engine/virtual/test_forward_progress.py",
 )

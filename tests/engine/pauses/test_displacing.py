@@ -91,6 +91,13 @@ def test_a_request_that_had_about_as_much_is_not_displaced() -> None:
     assert on.runs("long")
 
 
+def test_nobody_is_displaced_whose_copies_take_longer_than_others_wait() -> None:
+    on = Crowded()
+    on.scheduler.keeper.contexts.transfers.seconds_per_block = 1.0
+    on.scheduler.displacing.displace()
+    assert on.runs("long")
+
+
 def test_while_sessions_pause_the_policys_limit_on_an_iteration_holds() -> None:
     on = Stage(Shape(max_num_batched_tokens=64, options={"policy": SAVING}))
     policy, displacing = on.scheduler.keeper.policy, on.scheduler.displacing

@@ -2,8 +2,15 @@
 
 from caesura.engine.copies.contexts import HostCopy
 from caesura.engine.pauses.pause import Pause
-from caesura.engine.pauses.ranks import SessionRanks
-from caesura.policy import AttainedService, OriginalArrival, Service, SessionOrder, Turn
+from caesura.engine.pauses.ranks import RankedQueue, SessionRanks
+from caesura.policy import (
+    AttainedService,
+    ExpectedWork,
+    OriginalArrival,
+    Service,
+    SessionOrder,
+    Turn,
+)
 from support.engines.blocks import BLOCK_SIZE, new_request
 
 NOW = 100.0
@@ -94,3 +101,31 @@ def test_nobody_makes_room_without_a_margin_or_for_somebody_without_a_rank() -> 
     )
     assert ranks(OriginalArrival()).make_room_for(needy, running) == []
     assert ranks(None).make_room_for(needy, running) == []
+
+
+def test_who_has_waited_for_longest_is_known_from_before_anything_paused() -> None:
+    in_use = False
+    learning = SessionRanks(
+        ExpectedWork(), lambda request: in_use, lambda: NOW, lambda request: Turn()
+    )
+    queue = RankedQueue(learning.rank, learning.queued)
+    for name in ("oldest", "newer"):
+        queue.add_request(new_request(name))
+        assert learning.longest_waiting() is None, "vLLM's own order holds"
+    in_use = True
+    queue.add_request(new_request("newest"))
+    oldest = learning.longest_waiting()
+    assert oldest is not None
+    assert oldest.request_id == "oldest"
+    learning.admitted(oldest)
+    queue.remove_request(oldest)
+    queue.prepend_request(oldest)
+    longest = learning.longest_waiting()
+    assert longest is not None
+    assert longest.request_id == "newer", "one that was preempted waits anew"
+
+
+def test_without_an_order_nobody_is_remembered() -> None:
+    unranked = ranks(None)
+    RankedQueue(unranked.rank, unranked.queued).add_request(new_request("r"))
+    assert unranked.is_empty()

@@ -39,7 +39,7 @@ class SessionRanks:
     _services: dict[str, Service] = field(default_factory=dict, init=False)
     # By request: its output tokens and its rank when that was computed.
     _ranks: dict[str, tuple[int, float]] = field(default_factory=dict, init=False)
-    # Ranked requests that wait, the one that has waited for longest first.
+    # Requests that wait, the one that has waited for longest first.
     _waiting: dict[str, Request] = field(default_factory=dict, init=False)
     # Requests that go before all others, in the order in which they were promoted.
     _promoted: dict[str, Request] = field(default_factory=dict, init=False)
@@ -73,8 +73,9 @@ class SessionRanks:
         self._promoted.pop(request_id, None)
 
     def queued(self, request: Request) -> None:
-        """A request with a rank waits."""
-        self._waiting.setdefault(request.request_id, request)
+        """A request waits. It may get a rank later, when anything pauses."""
+        if self.order is not None:
+            self._waiting.setdefault(request.request_id, request)
 
     def admitted(self, request: Request) -> None:
         """A request waits no longer."""
@@ -99,8 +100,9 @@ class SessionRanks:
     # Promotions
 
     def longest_waiting(self) -> Request | None:
-        """The request with a rank that has waited for longest."""
-        return next(iter(self._waiting.values()), None)
+        """The request that has waited for longest; None if it has no rank."""
+        oldest = next(iter(self._waiting.values()), None)
+        return None if oldest is None or self.rank(oldest) is None else oldest
 
     def promoted(self) -> Collection[Request]:
         """Requests that were promoted and whose turn is not over."""
@@ -167,7 +169,7 @@ class RankedQueue(FCFSRequestQueue):
 
     Args:
         rank: a request's rank, None if it has none. It does not change while the request waits.
-        queued: is told of requests that wait here with a rank.
+        queued: is told of requests that wait here.
     """
 
     def __init__(
@@ -191,6 +193,7 @@ class RankedQueue(FCFSRequestQueue):
 
     def add_request(self, request: Request) -> None:
         """Queue a request: at the end, or by its rank."""
+        self._queued(request)
         rank = self._rank(request)
         if rank is None:
             self.append(request)
@@ -199,6 +202,7 @@ class RankedQueue(FCFSRequestQueue):
 
     def prepend_request(self, request: Request) -> None:
         """Queue a preempted request: by its rank, or first, but behind ranked ones before it."""
+        self._queued(request)
         rank = self._rank(request)
         if rank is not None:
             self._insert(request, rank)
@@ -212,7 +216,6 @@ class RankedQueue(FCFSRequestQueue):
         self.insert(index, request)
 
     def _insert(self, request: Request, rank: float) -> None:
-        self._queued(request)
         for index, queued in enumerate(self):
             other = self._rank(queued)
             if (queued.arrival_time if other is None else other) > rank:
