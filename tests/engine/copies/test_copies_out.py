@@ -164,6 +164,17 @@ def test_what_is_given_back_is_not_copied_any_more() -> None:
     assert copying.copies_out.progress("p") == CopiedContext(3, complete=True)
 
 
+def test_a_context_of_which_only_the_copied_front_is_left_has_got_further() -> None:
+    copying = Copying()
+    copying.start("p", "abcde")
+    copying.copy(budget=2)
+    copying.writes.take_progressed()
+    copying.copies_out.keep_only("p", 2)
+    assert copying.writes.take_progressed() == ["p"]
+    assert copying.copies_out.progress("p") == CopiedContext(2, complete=True)
+    assert not copying.copies_out.pending
+
+
 def test_what_was_issued_is_copied_though_it_is_given_back() -> None:
     copying = Copying()
     copying.start("p", "abcde")

@@ -1,6 +1,8 @@
 """What a request is told of the context that it came back to, and who may come back to it."""
 
+from caesura.engine.pauses.pause import HoldEnding
 from caesura.engine.protocol import OWNER_ARGUMENT, REPORT
+from caesura.policy import Drop
 from engine.virtual.engine import BLOCK_SIZE, Shape
 from engine.virtual.stage import Player, Stage
 
@@ -8,9 +10,14 @@ TOKENS = 5 * BLOCK_SIZE
 ASKED = {REPORT: True}
 
 
-def stage_of(policy: str) -> Stage:
-    options = {"policy": policy, "check_integrity": True}
-    return Stage(Shape(connected=True, host_blocks=64, budget_blocks=16, options=options))
+def stage_of(policy: str, budget_blocks: int = 16) -> Stage:
+    shape = Shape(
+        connected=True,
+        host_blocks=64,
+        budget_blocks=budget_blocks,
+        options={"policy": policy, "check_integrity": True},
+    )
+    return Stage(shape)
 
 
 def paused(stage: Stage, **extra_args: object) -> Player:
@@ -48,6 +55,20 @@ def test_a_context_that_was_copied_out_is_loaded() -> None:
     report = returned(stage, first, **ASKED).report
     assert report is not None
     assert (report["disposition"], report["loaded_tokens"]) == ("swap", TOKENS)
+
+
+def test_a_context_whose_tail_gives_way_while_it_is_copied_out_leaves_the_device_too() -> None:
+    """A hold whose front was copied when its tail was taken waits for no copy any more."""
+    stage = stage_of("swap", budget_blocks=1)
+    paused_request = stage.request("paused", TOKENS, 4, session_id="s")
+    keeper = stage.scheduler.keeper
+    stage.harness.run(until=lambda: any(p.copied_tokens >= 2 * BLOCK_SIZE for p in keeper.table))
+    (pause,) = keeper.table
+    assert paused_request.turns == 1
+    keeper.act(Drop(pause.id, keep_tokens=pause.copied_tokens), HoldEnding.RELEASED)
+    assert pause.hold is not None
+    stage.run()
+    assert pause.hold is None
 
 
 def test_a_context_that_was_dropped_is_computed_again() -> None:

@@ -73,6 +73,7 @@ class CopiesOut(CopyKind[_Store]):
             job.run.cut(max(job.run.kept, keep_blocks))
             if job.run.whole:
                 self._queue.pop(context_id, None)
+                self._writes.note_progress([job.run])  # maybe all that is left is copied
 
     def end(self, context_id: str, *, forget: bool) -> None:
         """Copy no more of a context, and rely on its copies no longer.

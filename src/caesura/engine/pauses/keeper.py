@@ -273,6 +273,8 @@ def _disposition_after(action: Action, pause: Pause) -> Disposition:
             return Disposition.PRESERVE
         case CopyOut():
             return Disposition.SWAP
+        case Drop() if pause.disposition is Disposition.SWAP and action.keep_tokens > 0:
+            return Disposition.SWAP  # the front, which is left, is still to leave the device
         case Drop() | Expire():
             return Disposition.DISCARD
         case DropCopy():
