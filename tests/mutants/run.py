@@ -1,6 +1,6 @@
 """Makes decisions wrong, one at a time, and says which of them no quick test notices.
 
-Run by `make mutants`; it takes about half a minute for each.
+Run by `make mutants`; it takes some seconds for each that is noticed, half a minute for others.
 """
 
 import argparse

@@ -290,6 +290,23 @@ def test_copying_saves_contexts_if_it_is_faster_than_computing() -> None:
     assert not MinWaste().saves_contexts(replace(COSTS, seconds_per_copied_token=1e-3))
 
 
+@pytest.mark.parametrize(
+    ("used", "copied_seconds", "pays"),
+    [
+        (1.0, 4e-5, True),  # 1e-4 against 2 * 4e-5: out, and in again
+        (1.0, 6e-5, False),
+        (0.5, 3e-5, True),  # 0.5e-4 against 1.5 * 3e-5: every second one is for nothing
+        (0.5, 4e-5, False),
+        (0.0, 1e-9, False),
+    ],
+)
+def test_copying_pays_by_the_share_of_copies_that_are_used(
+    used: float, copied_seconds: float, pays: bool
+) -> None:
+    costs = CostModel(1e-4, 1e-2, seconds_per_copied_token=copied_seconds, copies_used=used)
+    assert MinWaste().saves_contexts(costs) is pays
+
+
 def test_a_negative_margin_turns_displacement_off() -> None:
     assert MinWaste().order.displacement_margin_seconds == 20.0
     assert MinWaste(displacement_margin_seconds=-1).order.displacement_margin_seconds is None

@@ -4,7 +4,7 @@ import pytest
 
 from caesura.engine.copies.batch import CopyBatch, CopyListener
 from caesura.engine.copies.host_pool import HostPool
-from caesura.engine.copies.transfers import Transfers
+from caesura.engine.copies.transfers import USE_MEMORY_BLOCKS, Transfers
 from support.engines.blocks import computed, hashes, new_pool
 
 
@@ -67,6 +67,17 @@ def test_urgent_copies_are_made_beyond_the_budget_and_leave_nothing_of_it() -> N
     planner.ask_for_everything()
     batch = planned(planner)
     assert (batch.num_blocks, len(batch.loads), len(batch.stores)) == (4, 0, 0)
+
+
+def test_the_share_of_copies_that_are_used_is_measured() -> None:
+    """Eight blocks are copied and none is loaded, then four are."""
+    planner = Planner(budget_blocks=64)
+    before = planner.share_used()
+    assert before == USE_MEMORY_BLOCKS / (USE_MEMORY_BLOCKS + 8)
+    planner.loads.start("loading", hashes("cd"), [1, 2])
+    planner.urgent_loads.start(hashes("ef"), [3, 4])
+    planned(planner)
+    assert planner.share_used() == (USE_MEMORY_BLOCKS + 4) / (USE_MEMORY_BLOCKS + 8)
 
 
 def test_all_that_is_queued_or_under_way_is_pending() -> None:

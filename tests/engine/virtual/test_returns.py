@@ -121,3 +121,16 @@ def test_a_session_id_is_its_owners() -> None:
         stage.submit(player, 3, session_id="chat", extra_args=extra_args)
         stage.run()
         assert (player.report is not None) == told
+
+
+def test_only_what_nobody_else_has_is_freed_by_releasing_a_hold() -> None:
+    """Two contexts share their first three blocks; each has two of its own."""
+    stage = stage_of("preserve")
+    shared = stage.words(3 * BLOCK_SIZE)
+    for name in ("one", "other"):
+        player = Player(stage.harness, name, [*shared, *stage.words(2 * BLOCK_SIZE)])
+        stage.submit(player, 1, session_id=name)
+        stage.run()
+    pauses = list(stage.scheduler.keeper.table)
+    assert [pause.held_tokens for pause in pauses] == [5 * BLOCK_SIZE] * 2
+    assert [pause.freeable_tokens() for pause in pauses] == [2 * BLOCK_SIZE] * 2

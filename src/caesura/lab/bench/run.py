@@ -11,7 +11,7 @@ from caesura.lab.bench.engines import EngineFactory
 from caesura.lab.bench.plots import run_figures
 from caesura.lab.bench.report import ComparisonReport
 from caesura.lab.bench.results import Results
-from caesura.lab.bench.settings import BenchSettings
+from caesura.lab.bench.settings import BenchSettings, ComparisonSettings
 from caesura.lab.bench.stats import RunOutcome, RunReport, place_in
 from caesura.lab.bench.traces import engine_parts, traced
 from caesura.lab.results_file import Origin
@@ -60,7 +60,7 @@ def run_bench(
     return [outcome.report for outcome in results.outcomes]
 
 
-def comparison_results(settings: BenchSettings, command: str) -> Results[RunOutcome]:
+def comparison_results(settings: ComparisonSettings, command: str) -> Results[RunOutcome]:
     """Takes the runs of a comparison, and writes them where the settings say."""
     plans = plan_runs(settings.policies, settings.rates, settings.seeds)
     report = ComparisonReport(settings, len(plans), run_figures)

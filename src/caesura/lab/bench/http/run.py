@@ -16,10 +16,9 @@ from caesura.lab.bench.http.agents import Agent, TemplateTokens, measure_templat
 from caesura.lab.bench.http.server import ChatServer, wasted
 from caesura.lab.bench.http.settings import HttpSettings
 from caesura.lab.bench.http.words import WORDS, Texts
-from caesura.lab.bench.plots import run_figures
 from caesura.lab.bench.replay import ReplayRecord, play_all
-from caesura.lab.bench.report import ComparisonReport
 from caesura.lab.bench.results import Results
+from caesura.lab.bench.run import comparison_results
 from caesura.lab.bench.service import Yardstick
 from caesura.lab.bench.stats import (
     RunOutcome,
@@ -28,11 +27,9 @@ from caesura.lab.bench.stats import (
     Window,
     arrived_in,
     measure,
-    place_in,
 )
 from caesura.lab.bench.unloaded import MeasuredTimes, measure_unloaded
 from caesura.lab.bench.workload import ClippedSessions, WorkloadSession, poisson_arrivals
-from caesura.lab.results_file import Origin
 
 _MOST_CONTEXT_TOKENS = 32_768  # where no server says how much it takes
 
@@ -57,8 +54,7 @@ def run_http(
     """
     display = RunsDisplay(console)
     plans = plan_runs(settings.policies, settings.rates, settings.seeds)
-    report = ComparisonReport(settings, len(plans), run_figures)
-    results = Results(settings, Origin(command), report, place_in(plans))
+    results = comparison_results(settings, command)
 
     async def run() -> None:
         workloads = prepare_workloads(settings)
