@@ -1,24 +1,27 @@
 #!/bin/sh
-# The simulations of docs/results/order.md: who is served first, and what that is worth. Some twenty
-# minutes on two cores.
-#   sh benchmarks/order.sh infercept_mix.jsonl OUT [NAME...]      NAME: only these
+# The simulations of docs/results/order.md: who is served first, and what that is worth. An hour on
+# two cores.
+#   sh benchmarks/order.sh infercept_mix.jsonl coding_agents.jsonl OUT [NAME...]      NAME: only these
 set -e
-mix=$1 out=$2
-shift 2
+mix=$1 agents=$2 out=$3
+shift 3
 names=" $* " seeds=0,1,2
 mkdir -p "$out"
 simulate() {
     name=$1 && shift
     [ "$names" = "  " ] || case $names in *" $name "*) ;; *) return 0 ;; esac
-    caesura simulate --model gpt-j-6b --seeds "$seeds" --json "$out/$name.json" "$@"
+    caesura simulate --seeds "$seeds" --json "$out/$name.json" "$@"
 }
 w1() {
     name=$1 && shift
-    simulate "$name" --workload "$mix" --horizon 100 --warmup 30 --kv-memory 50GB --link 25GB/s "$@"
+    simulate "$name" --model gpt-j-6b --workload "$mix" --horizon 100 --warmup 30 --kv-memory 50GB --link 25GB/s "$@"
 }
 # As InferCept published its constants: reading KV costs nothing.
 free="--device a100-80gb-published"
 w1 free $free --host-memory 0 --rates 12,15 --policies stock,infercept,min-waste,infinite
+# The oracle: sessions are ranked by the tokens that they will really generate.
+w1 free_known_work $free --host-memory 0 --rates 12,15 --policies min-waste \
+    --policy-option.known_work=1
 w1 free_by_work $free --host-memory 0 --rates 12,15 --policies infercept,min-waste \
     --policy-option.served_by=work
 w1 free_by_service $free --host-memory 0 --rates 12,15 --policies infercept,min-waste \
@@ -31,9 +34,23 @@ w1 free_400gb $free --host-memory 400GB --rates 15 --policies stock-host,inferce
 # With the price of reading KV, at 1.2 and 1.5 times the rate at which stock saturates.
 w1 priced --device a100-80gb --host-memory 0 --rates 6,7.5 \
     --policies stock,infercept,continuum,autellix,augserve,thunderagent,min-waste,infinite
+w1 priced_known_work --device a100-80gb --host-memory 0 --rates 6,7.5 --policies min-waste \
+    --policy-option.known_work=1
+# Coding agents: Llama-3.1-8B on an H100, contexts up to 64K, 10,000 tokens of prompt shared.
+w2() {
+    name=$1 && shift
+    simulate "$name" --device h100-80gb --model llama-3.1-8b --workload "$agents" \
+        --max-context 65536 --shared-prefix 10000 --horizon 1000 --warmup 200 --kv-memory 55GB \
+        --link 50GB/s "$@"
+}
+w2 w2 --host-memory 0 --rates 0.08 --policies stock,infercept,min-waste,infinite
+w2 w2_known_work --host-memory 0 --rates 0.08 --policies min-waste --policy-option.known_work=1
+w2 w2_64gb --host-memory 64GB --rates 0.12 --policies stock-host,infercept,min-waste
+w2 w2_64gb_known_work --host-memory 64GB --rates 0.12 --policies min-waste \
+    --policy-option.known_work=1
 for preset in tools coding-agent; do
     rate=2 && [ $preset = tools ] || rate=1
-    simulate $preset --device a100-80gb --workload $preset --horizon 100 --warmup 20 --kv-memory 50GB \
+    simulate $preset --device a100-80gb --model gpt-j-6b --workload $preset --horizon 100 --warmup 20 --kv-memory 50GB \
         --link 25GB/s --host-memory 8GB --rates $rate --policies stock,stock-host,infercept,min-waste
 done
 # 64 equal sessions at once; nothing is drawn.
@@ -52,9 +69,9 @@ with open(path, "w") as file:
     for number in range(64):
         file.write(json.dumps({"id": f"s{number}", "class": "equal", "segments": turns}) + "\n")
 EOF
-    simulate "$name" $free --workload "$out/equal.jsonl" --sessions 64 --rates 1000000 \
+    simulate "$name" $free --model gpt-j-6b --workload "$out/equal.jsonl" --sessions 64 --rates 1000000 \
         --kv-memory "$memory" --host-memory "$host" --link 25GB/s --policies stock,infercept,min-waste
-    simulate "${name}_by_arrival" $free --workload "$out/equal.jsonl" --sessions 64 --rates 1000000 \
+    simulate "${name}_by_arrival" $free --model gpt-j-6b --workload "$out/equal.jsonl" --sessions 64 --rates 1000000 \
         --kv-memory "$memory" --host-memory "$host" --link 25GB/s --policies min-waste \
         --policy-option.served_by=arrival
     rm "$out/equal.jsonl"
