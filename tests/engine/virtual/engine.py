@@ -29,7 +29,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
-from caesura.engine.config import SECTION
+from caesura.engine.config import SECTION, block_bytes
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.flags import kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
@@ -92,7 +92,7 @@ def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
         asynchronous=shape.in_flight > 1,
         queue=shape.queue,
     )
-    page = cache_config.kv_cache_groups[0].kv_cache_spec.page_size_bytes
+    page = block_bytes(cache_config)
     if shape.connected:
         config.kv_transfer_config = KVTransferConfig(**kv_transfer_config())
     config.additional_config = {
