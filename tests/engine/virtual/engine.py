@@ -158,6 +158,7 @@ class VirtualEngine:
         extra_args: dict[str, object] | None = None,
         media: Sequence[MultiModalFeatureSpec] = (),
         adapter: LoRARequest | None = None,
+        stop: Sequence[str] = (),
     ) -> Request:
         """A request that arrives now."""
         named = {ENDPOINT_ARGUMENT: endpoint} if endpoint else {}
@@ -167,6 +168,7 @@ class VirtualEngine:
             sampling_params=SamplingParams(
                 max_tokens=max_tokens,
                 stop_token_ids=list(stop_tokens),
+                stop=list(stop),
                 extra_args=named | (extra_args or {}) or None,
             ),
             pooling_params=None,

@@ -20,6 +20,11 @@ OTHER_CALLS = (
     (("release", {"version": "1.2"}),),
     (("ask_expert", {"prompt": "Why is the sky blue?"}),),
 )
+# And where these are, this is written.
+TEXTS = {
+    "look": 'I look. <tool_call>\n{"name": "look", "arguments": {"at": "it"}}\n</tool_call>\n'
+    "Three essentials.<|im_end|>",
+}
 ANSWER_TOKENS = 24
 
 
@@ -46,6 +51,9 @@ class ScriptedToolCalls(AdapterLogitsProcessor):
         return [
             (self._encode(f'"name": "{calls[0][0]}"'), [self._encode(_turn(*c)) for c in calls])
             for calls in OTHER_CALLS
+        ] + [
+            (self._encode(f'"name": "{name}"'), [self._encode(text)])
+            for name, text in TEXTS.items()
         ]
 
     @cached_property

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from caesura.server.access import CALLER, Caller
+from caesura.server.clients.hints import session_of
 from caesura.server.clients.turns import ClientTurn, serving
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/messages"})
@@ -27,7 +28,7 @@ class TurnMiddleware:
             await self._app(scope, receive, send)
             return
         caller: Caller = scope[CALLER]
-        turn = ClientTurn(caller.owner)
+        turn = ClientTurn(caller.owner, session_of(Headers(scope=scope)))
 
         async def send_with_report(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -10,7 +10,7 @@ from vllm.engine.protocol import EngineClient
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
+from caesura.engine.protocol import KEEP_ARGUMENT, OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
 from caesura.engine.serving.adapters import Adapters
 from caesura.server.access import current_caller
 from caesura.server.clients.homes import home
@@ -118,7 +118,15 @@ class ObservedEngine(_WrappedEngine):
         turn = current_turn()
         if turn is None:
             return self._engine.generate(prompt, sampling_params, request_id, **options)
-        told = {OWNER_ARGUMENT: turn.owner, REPORT: True, TOOLS_ARGUMENT: turn.has_tools}
+        told = {
+            OWNER_ARGUMENT: turn.owner,
+            REPORT: True,
+            TOOLS_ARGUMENT: turn.has_tools,
+        }
+        if turn.keep_seconds is not None:
+            told[KEEP_ARGUMENT] = turn.keep_seconds
+        if turn.session_id is not None and options.get("session_id") is None:
+            options["session_id"] = turn.session_id
         sampling_params.extra_args = {**(sampling_params.extra_args or {}), **told}
         turn.runs += 1
         if options.get("data_parallel_rank") is None:
