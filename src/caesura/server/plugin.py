@@ -22,6 +22,7 @@ from caesura.server.owners import Owners
 from caesura.server.parts import Part, Parts
 from caesura.server.sessions.vllm_sessions import ServerSessions
 from caesura.server.settings import server_configuration
+from caesura.server.socket.responses_socket import ResponsesSockets
 from caesura.session.places import OwnersPlaces
 from caesura.session.supervisor import Supervisor
 
@@ -32,6 +33,7 @@ PARTS: tuple[Callable[[], Part], ...] = (
     GatePart,
     ClientTurns,
     ServerSessions,
+    ResponsesSockets,
     Dashboard,
     LoopLag,
     Announcement,

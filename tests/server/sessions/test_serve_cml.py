@@ -1,18 +1,26 @@
 """`caesura serve` with the demo model that was trained for CML: all of it is real."""
 
+import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 
 from caesura.bundled import CML_MODEL
+from server.socket.test_connection import until
 from support.servers.process import Server, serving
+from support.waiting import HANG_SECONDS
 
 MODEL = CML_MODEL
+EXAMPLE = Path(__file__).parents[3] / "examples" / "async_tools.py"
 
 pytestmark = pytest.mark.engine
 
@@ -210,3 +218,58 @@ def test_a_client_runs_the_calls_itself(server: Server, stream: bool) -> None:
     assert "stock1: 0482" in text
     assert "price1: 4821" in text
     assert answer.choices[0].finish_reason == "stop"
+
+
+LATE_TOOLS = [{"type": "function", **tool["function"], "async": True} for tool in CLIENT_TOOLS]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_results_may_come_one_by_one_and_the_model_reads_them_in_its_turn(
+    server: Server, stream: bool
+) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    items: list[Any] = [{"role": "user", "content": QUESTION}]
+
+    def answer() -> Any:
+        asked = {"model": "demo", "tools": LATE_TOOLS, "temperature": 0, "max_output_tokens": 200}
+        if stream:
+            with client.responses.stream(input=items, **asked) as events:
+                response = events.get_final_response()
+        else:
+            response = client.responses.create(input=items, **asked)
+        items.extend(item.to_dict() for item in response.output)
+        return response
+
+    calls = answer().output
+    assert [call.call_id for call in calls] == ["stock1", "price1"], "it went on behind the first"
+    assert all(call.async_ is True for call in calls)
+    for call_id, name in (("price1", "price"), ("stock1", "stock")):
+        output = {"type": "function_call_output", "call_id": call_id, "output": RESULTS[name]}
+        items.append(output)
+        response = answer()
+        assert response.usage.caesura["continuation"] == "transcript"
+    assert "stock1: 0482" in response.output_text
+    assert "price1: 4821" in response.output_text
+
+
+def test_the_example_answers_its_question(server: Server) -> None:
+    command = [sys.executable, str(EXAMPLE), "--url", server.url]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, check=True)
+    assert "stock1: 0482" in ran.stdout
+    assert "price1: 4821" in ran.stdout
+
+
+async def test_a_socket_has_the_tools_of_the_server_too(server: Server, shop: Shop) -> None:
+    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none")
+    ours = {"tools": "all", "function_calling": "async", "show_calls": True}
+    request: Any = {"type": "response.create", "model": "demo", "input": QUESTION, "caesura": ours}
+    async with client.responses.connect() as connection:
+        await connection.send(request | {"temperature": 0, "max_output_tokens": 200})
+        for name in ("stock", "price"):
+            await asyncio.to_thread(shop.answer, name)
+        events = await until(connection, "response.completed")
+        response = events[-1].response
+        assert "stock1: 0482" in response.output_text
+        await connection.response.steer(previous_response_id=response.id, input="And?")
+        (failed,) = await until(connection, "response.steer.failed")
+        assert failed.error.code == "response_already_completed"

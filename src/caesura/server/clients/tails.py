@@ -10,9 +10,11 @@ import secrets
 from collections.abc import Sequence
 from typing import Protocol
 
+from caesura.cml.markers import Marker
 from caesura.server.clients.history import Message
 from caesura.server.clients.transcripts import ClientCall, ClientTranscript
 
+_MARKERS = frozenset(marker.value for marker in Marker)
 MARK = f"caesura{secrets.token_hex(12)}"  # in no message: nobody knows it
 
 
@@ -46,19 +48,65 @@ async def tail(
         prompt: the messages that its prompt was rendered from.
         new: the messages after its answer.
     """
-    marked = [*prompt, _marked_answer(transcript.calls)]
+    if not transcript.ended_turn:
+        if transcript.calls and _is_in_frame(template, transcript.tokens):
+            return None
+        return await tail_of_cut(template, transcript.calls, prompt, new)
+    behind = await _behind_answer(template, transcript.calls, prompt, new)
+    if behind is None:
+        return None
+    return await _after_end(template, transcript.tokens[-1], *behind)
+
+
+async def tail_of_cut(
+    template: Template,
+    calls: Sequence[ClientCall],
+    prompt: Sequence[Message],
+    new: Sequence[Message],
+) -> list[int] | None:
+    """The tokens after an answer that ends anywhere; None where the template leaves any doubt.
+
+    Args:
+        template: renders.
+        calls: those in the answer, which are whole.
+        prompt: the messages before it.
+        new: the messages after it.
+    """
+    behind = await _behind_answer(template, calls, prompt, new)
+    if behind is None:
+        return None
+    closing, added = behind
+    if calls:
+        # Results may stand in the turn itself. Else how the template closes a turn that ends
+        # behind its calls, or within one, is not known.
+        return await template.tokens(added) if added.startswith(Marker.INTR.value) else None
+    tokens = await template.tokens(closing + added)
+    # Only a control token splits the text in the same way whatever is before it.
+    return tokens if tokens and template.control_text(tokens[0]) is not None else None
+
+
+async def _behind_answer(
+    template: Template,
+    calls: Sequence[ClientCall],
+    prompt: Sequence[Message],
+    new: Sequence[Message],
+) -> tuple[str, str] | None:
+    """How the template closes the answer's turn, and what it has behind that."""
+    marked = [*prompt, _marked_answer(calls)]
     closing = _after_mark(await template.text(marked, generation_prompt=False))
     rest = _after_mark(await template.text([*marked, *new], generation_prompt=True))
     if closing is None or rest is None or not rest.startswith(closing):
         return None
-    added = rest[len(closing) :]
-    if transcript.ended_turn:
-        return await _after_end(template, transcript.tokens[-1], closing, added)
-    if transcript.calls:
-        return None  # cut off within a call: how the template would close that is not known
-    tokens = await template.tokens(closing + added)
-    # Only a control token splits the text in the same way whatever is before it.
-    return tokens if tokens and template.control_text(tokens[0]) is not None else None
+    return closing, rest[len(closing) :]
+
+
+def _is_in_frame(template: Template, tokens: Sequence[int]) -> bool:
+    """Whether tokens end within a frame of CML."""
+    for token in reversed(tokens):
+        text = template.control_text(token)
+        if text in _MARKERS:
+            return text != Marker.END.value
+    return False
 
 
 async def _after_end(template: Template, end: int, closing: str, added: str) -> list[int] | None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from caesura.server.clients.history import Message, MessageDigest, chain, digest
+from caesura.server.clients.lanes import EngineLane
 from caesura.server.clients.transcripts import ClientCall, ClientTranscript, Transcripts
 from caesura.session.returns import ContextReturn
 
@@ -38,6 +39,7 @@ class ClientTurn:
         complete: the output is whole, and all of it was sent.
         returned: what became of the context that the request came back to.
         first_change: the first message that is not what it was, so that nothing is continued.
+        lane: the lane of a socket that it came through; None for others.
     """
 
     owner: str
@@ -52,6 +54,7 @@ class ClientTurn:
     complete: bool = False
     returned: ContextReturn | None = None
     first_change: int | None = None
+    lane: EngineLane | None = None
 
     def report(self) -> dict[str, object]:
         """What the client gets to know, by name."""

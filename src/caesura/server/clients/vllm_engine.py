@@ -11,7 +11,7 @@ from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
+from caesura.engine.protocol import INTERRUPTED, OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
 from caesura.server.access import current_caller
 from caesura.server.clients.homes import home
 from caesura.server.clients.turns import ClientTurn, current_turn
@@ -19,7 +19,7 @@ from caesura.session.places import OwnersPlaces, Places
 from caesura.session.returns import ContextReturn
 
 
-class _WrappedEngine:
+class WrappedEngine:
     """vLLM's engine client, whose `generate` a subclass replaces.
 
     Args:
@@ -33,7 +33,7 @@ class _WrappedEngine:
         return getattr(self._engine, name)
 
 
-class SeparatedEngine(_WrappedEngine):
+class SeparatedEngine(WrappedEngine):
     """vLLM's engine client; contexts are shared among requests of the same owner only."""
 
     def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
@@ -47,7 +47,7 @@ class SeparatedEngine(_WrappedEngine):
         return self._engine.generate(prompt, *arguments, **options)
 
 
-class PlacedEngineClient(_WrappedEngine):
+class PlacedEngineClient(WrappedEngine):
     """vLLM's engine client; what it generates for an owner has places (`caesura.session.places`).
 
     Args:
@@ -76,7 +76,7 @@ async def _placed(
             yield output
 
 
-class FreshAdapters(_WrappedEngine):
+class FreshAdapters(WrappedEngine):
     """vLLM's engine client; an adapter that was loaded again finds nothing of its old weights.
 
     vLLM knows contexts by their adapter's name, which stays the same.
@@ -106,7 +106,7 @@ class FreshAdapters(_WrappedEngine):
         return loads
 
 
-class ObservedEngine(_WrappedEngine):
+class ObservedEngine(WrappedEngine):
     """vLLM's engine client; notes prompt, output and report of the requests of a turn.
 
     Args:
@@ -163,8 +163,13 @@ def _note_tokens(output: RequestOutput, turn: ClientTurn, deltas: bool) -> None:
         turn.output_tokens.extend(choice.token_ids)
     else:
         turn.output_tokens = list(choice.token_ids)
-    turn.ended_turn = choice.finish_reason == "stop"
+    was_cut = choice.stop_reason == INTERRUPTED
+    if was_cut and turn.lane is not None:
+        turn.lane.was_cut = True
+    turn.ended_turn = choice.finish_reason == "stop" and not was_cut
     # With a stop string the client is not shown all that was computed.
-    turn.complete = choice.finish_reason == "length" or (
-        turn.ended_turn and not isinstance(choice.stop_reason, str)
+    turn.complete = (
+        was_cut
+        or choice.finish_reason == "length"
+        or (turn.ended_turn and not isinstance(choice.stop_reason, str))
     )
