@@ -196,6 +196,20 @@ async def test_results_may_stand_in_a_turn_but_in_no_frame_of_it(
     assert await after(template, generated, [user("Go on.")], calls, ended_turn=False) is None
 
 
+async def test_results_of_earlier_calls_stand_in_the_turn_that_waits_for_them(template_of) -> None:
+    template = HfTemplate(str(CML_MODEL), (CML_MODEL / "chat_template.jinja").read_text())
+    frame, new = "[INTR]stock1[HEAD]12 degrees[END]", [result("stock1")]
+    assert await after(template, "price1: 4821.[TRAP]", new) == f"[END]{frame}"
+    assert await after(template, "price1: 4821. And", new, ended_turn=False) == frame
+    question = "<|end|><|user|>Go on.<|sync|>"
+    assert await after(template, "Meanwhile", [user("Go on.")], ended_turn=False) == question
+    # Other models have them in messages of their own.
+    plain = template_of(REFORMATTING)
+    response = "<tool_response>12 degrees</tool_response><|im_end|>"
+    following = await after(plain, "It ra", [result("call-1")], ended_turn=False)
+    assert following == f"<|im_end|>\n<|im_start|>tool\n{response}\n{NEXT}"
+
+
 async def test_several_messages_may_be_new(template_of) -> None:
     template = template_of(REFORMATTING)
     new = [result("call-1"), {"role": "assistant", "content": "12."}, user("Thanks.")]

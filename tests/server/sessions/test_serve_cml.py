@@ -240,16 +240,19 @@ def test_results_may_come_one_by_one_and_the_model_reads_them_in_its_turn(
         items.extend(item.to_dict() for item in response.output)
         return response
 
-    calls = answer().output
-    assert [call.call_id for call in calls] == ["stock1", "price1"], "it went on behind the first"
+    *calls, meanwhile = answer().output
+    assert [call.call_id for call in calls] == ["stock1", "price1"]
     assert all(call.async_ is True for call in calls)
-    for call_id, name in (("price1", "price"), ("stock1", "stock")):
-        output = {"type": "function_call_output", "call_id": call_id, "output": RESULTS[name]}
+    assert meanwhile.type == "message", "it went on behind its calls"
+    said = ""
+    for name in ("stock", "price"):
+        output = {"type": "function_call_output", "call_id": f"{name}1", "output": RESULTS[name]}
         items.append(output)
         response = answer()
         assert response.usage.caesura["continuation"] == "transcript"
-    assert "stock1: 0482" in response.output_text
-    assert "price1: 4821" in response.output_text
+        said += response.output_text
+    assert "stock1: 0482" in said
+    assert "price1: 4821" in said
 
 
 def test_the_example_answers_its_question(server: Server) -> None:
@@ -257,6 +260,43 @@ def test_the_example_answers_its_question(server: Server) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, check=True)
     assert "stock1: 0482" in ran.stdout
     assert "price1: 4821" in ran.stdout
+
+
+async def test_results_go_into_the_turn_while_it_is_written(server: Server) -> None:
+    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none")
+    asked = {"model": "demo", "tools": LATE_TOOLS, "temperature": 0, "store": False}
+    request: Any = {"type": "response.create", "max_output_tokens": 200, **asked}
+    request |= {"enable_response_messages": True}
+    async with client.beta.responses.connect() as connection:
+        await connection.send(request | {"input": QUESTION})
+        events = await until(connection, "response.output_text.delta")
+        done = [event.item for event in events if event.type == "response.output_item.done"]
+        current, said = events[0].response.id, ""
+        for call in done:
+            result = {"type": "function_call_output", "call_id": call.call_id}
+            result |= {"output": RESULTS[call.name]}
+            await connection.response.inject(response_id=current, input=[result])
+            event = await connection.recv()
+            while event.type not in ("response.inject.created", "response.inject.failed"):
+                event = await connection.recv()
+            if event.type == "response.inject.failed":  # it had stopped for it before
+                assert event.error.code == "response_already_completed"
+                more = {"input": [result], "previous_response_id": current}
+                await connection.send(request | more)
+                current = (await until(connection, "response.created"))[-1].response.id
+        event = (await until(connection, "response.completed"))[-1]
+    response = event.response
+    prompt = [token for message in response.input_messages for token in message["tokens"]]
+    output = [token for message in response.output_messages for token in message["tokens"]]
+    asked = {"model": "demo", "temperature": 0, "max_tokens": 200, "return_token_ids": True}
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+        whole = {"model": "demo", "tokens": [*prompt, *output]}
+        said = (await http.post("/detokenize", json=whole)).json()["prompt"]
+        plain = (await http.post("/v1/completions", json={**asked, "prompt": prompt})).json()
+    assert "[INTR]stock1[HEAD]0482[END]" in said
+    assert said.count("<|async|>") == 1, "it is one turn of the model"
+    assert "stock1: 0482" in said
+    assert output == plain["choices"][0]["token_ids"][: len(output)]
 
 
 async def test_a_socket_has_the_tools_of_the_server_too(server: Server, shop: Shop) -> None:

@@ -49,13 +49,17 @@ async def tail(
         new: the messages after its answer.
     """
     if not transcript.ended_turn:
-        if transcript.calls and _is_in_frame(template, transcript.tokens):
+        if _is_in_frame(template, transcript.tokens):
             return None
         return await tail_of_cut(template, transcript.calls, prompt, new)
+    end = transcript.tokens[-1]
+    if template.control_text(end) == Marker.TRAP.value:
+        # The turn waits, perhaps for calls of an earlier answer.
+        results = await _in_the_turn(template, transcript.calls or _answered(new), prompt, new)
+        if results is not None:
+            return await template.tokens(Marker.END.value + results)
     behind = await _behind_answer(template, transcript.calls, prompt, new)
-    if behind is None:
-        return None
-    return await _after_end(template, transcript.tokens[-1], *behind)
+    return None if behind is None else await _after_end(template, end, *behind)
 
 
 async def tail_of_cut(
@@ -72,17 +76,36 @@ async def tail_of_cut(
         prompt: the messages before it.
         new: the messages after it.
     """
-    behind = await _behind_answer(template, calls, prompt, new)
+    results = await _in_the_turn(template, calls or _answered(new), prompt, new)
+    if results is not None:
+        return await template.tokens(results)
+    if calls:
+        return None  # how the template closes a turn that ends behind its calls is not known
+    behind = await _behind_answer(template, (), prompt, new)
     if behind is None:
         return None
     closing, added = behind
-    if calls:
-        # Results may stand in the turn itself. Else how the template closes a turn that ends
-        # behind its calls, or within one, is not known.
-        return await template.tokens(added) if added.startswith(Marker.INTR.value) else None
     tokens = await template.tokens(closing + added)
     # Only a control token splits the text in the same way whatever is before it.
     return tokens if tokens and template.control_text(tokens[0]) is not None else None
+
+
+async def _in_the_turn(
+    template: Template,
+    calls: Sequence[ClientCall],
+    prompt: Sequence[Message],
+    new: Sequence[Message],
+) -> str | None:
+    """The new messages, if they are results of these calls that stand in the turn that has made
+    them, as in CML."""
+    behind = await _behind_answer(template, calls, prompt, new) if calls else None
+    return behind[1] if behind is not None and behind[1].startswith(Marker.INTR.value) else None
+
+
+def _answered(new: Sequence[Message]) -> tuple[ClientCall, ...]:
+    """The calls whose results are all that is new; none if anything else is."""
+    ids = [message.get("tool_call_id") for message in new if message.get("role") == "tool"]
+    return tuple(ClientCall(str(each), "tool") for each in ids if len(ids) == len(new))
 
 
 async def _behind_answer(
