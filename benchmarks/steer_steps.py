@@ -67,7 +67,7 @@ class Lane:
     async def steered(self, steers: int) -> list[Steer]:
         """A story that is steered that often."""
         request = {"type": "response.create", "model": self._model, "stream_id": self._name}
-        request |= {"input": "Tell me a story.", "max_output_tokens": 60, "temperature": 0}
+        request |= {"input": "Tell me a story.", "max_output_tokens": 400, "temperature": 0}
         request |= {"ignore_eos": True, "store": False, "enable_response_messages": True}
         await self._connection.send_raw(json.dumps(request))
         response_id = (await self._until("response.created"))[-1].response.id
@@ -86,7 +86,7 @@ class Lane:
             usage = events[-1].response.usage
             if cut_before is not None:
                 tokens, waited, context = cut_before
-                recomputed = context - 1 - usage.input_tokens_details.cached_tokens
+                recomputed = max(0, context - 1 - usage.input_tokens_details.cached_tokens)
                 seen.append(Steer(tokens, recomputed, waited))
             tokens = sum(event.type == "response.output_text.delta" for event in events)
             cut_before = (tokens, seconds, usage.total_tokens)
@@ -97,7 +97,7 @@ class Lane:
         events = []
         while not events or events[-1].type != kind:
             events.append(await self.events.get())
-            if events[-1].type in ("error", "response.steer.failed"):
+            if events[-1].type in {"error", "response.steer.failed", "response.completed"} - {kind}:
                 raise SystemExit(str(events[-1]))
         return events
 

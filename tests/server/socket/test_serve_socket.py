@@ -18,6 +18,8 @@ from support.servers.process import RestartableServer, Server
 pytestmark = pytest.mark.engine
 
 LATER = [{**RESPONSE_TOOLS[0], "async": True}]
+LONG = 600
+"""Tokens: more than are written while a client makes up its mind."""
 STORY = {
     "model": "demo",
     "temperature": 0,
@@ -87,7 +89,7 @@ async def test_a_lane_stays_in_the_engine_between_its_responses(
 
 async def test_a_steer_is_in_the_context_at_the_next_token(server: Server, alpha: Caller) -> None:
     async with server.client("alpha").responses.connect() as connection:
-        await create(connection, input="Tell me a story.", max_output_tokens=60)
+        await create(connection, input="Tell me a story.", max_output_tokens=LONG)
         events = await until(connection, "response.output_text.delta")
         first = events[0].response.id
         await connection.response.steer(previous_response_id=first, input="Shorter, please.")
@@ -98,7 +100,7 @@ async def test_a_steer_is_in_the_context_at_the_next_token(server: Server, alpha
         done = (await until(connection, "response.completed"))[-1].response
     before, written = tokens(cut)
     prompt, output = tokens(done)
-    assert len(written) < 60
+    assert len(written) < LONG
     assert done.previous_response_id == first
     assert prompt[: len(before) + len(written)] == [*before, *written]
     text = str(alpha.post("/detokenize", tokens=prompt[len(before) + len(written) :]).json())
@@ -106,14 +108,14 @@ async def test_a_steer_is_in_the_context_at_the_next_token(server: Server, alpha
     # Where a step ended behind the last token, nobody has read that yet.
     cached = done.usage.input_tokens_details.cached_tokens
     assert len(before) + len(written) - cached in (0, 1), "nothing is computed again"
-    assert len(output) == 60, "its limit counts anew"
-    assert output == alpha.completed(prompt, 60)
+    assert len(output) == LONG, "its limit counts anew"
+    assert output == alpha.completed(prompt, LONG)
 
 
 async def test_results_go_into_what_is_being_written(server: Server, alpha: Caller) -> None:
     result = {"type": "function_call_output", "call_id": "call_1", "output": "12 degrees"}
     async with server.client("alpha").beta.responses.connect() as connection:
-        await create(connection, input="Tell me another story.", max_output_tokens=40)
+        await create(connection, input="Tell me another story.", max_output_tokens=LONG)
         events = await until(connection, "response.output_text.delta")
         first = events[0].response.id
         await connection.response.inject(response_id=first, input=[result])
@@ -125,7 +127,7 @@ async def test_results_go_into_what_is_being_written(server: Server, alpha: Call
     prompt, output = tokens(end)
     text = str(alpha.post("/detokenize", tokens=prompt).json()["prompt"])
     assert "<tool_response>12 degrees</tool_response>" in text
-    assert output == alpha.completed(prompt, 40)
+    assert output == alpha.completed(prompt, LONG)
     assert [item.type for item in end.output] == ["message", "message"]
 
 
@@ -170,6 +172,49 @@ async def test_a_result_may_come_turns_later(server: Server, alpha: Caller, sock
 
 def _items(given: Any) -> list[Any]:
     return [{"role": "user", "content": given}] if isinstance(given, str) else given
+
+
+WAITING = [
+    {"type": "function", "name": "look_up", "parameters": {"type": "object"}, "async": True},
+    {"type": "function", "name": "wait_for_tasks", "parameters": {"type": "object"}},
+]
+
+
+@pytest.mark.parametrize("socket", [True, False])
+async def test_a_tool_of_the_client_waits_for_its_tasks(
+    server: Server, alpha: Caller, socket: bool
+) -> None:
+    """The client of OpenAI's guide, in short: results first, and then the tool that waits."""
+    client = server.client("alpha")
+    settings: Any = {"tools": WAITING, "temperature": 0, "store": False, "model": "demo"}
+    extra = {"enable_response_messages": True}
+    items: list[Any] = [{"role": "user", "content": f"The sky and the sea? {socket}"}]
+    async with client.responses.connect() as connection:
+        previous = None
+        while True:
+            if socket:
+                new = {"input": items, "previous_response_id": previous}
+                await connection.send({"type": "response.create", **settings, **extra, **new})
+                response = (await until(connection, "response.completed"))[-1].response
+                previous, items = response.id, []
+            else:
+                response = await client.responses.create(input=items, **settings, extra_body=extra)
+                items += [item.to_dict() for item in response.output]
+            calls = [item for item in response.output if item.type == "function_call"]
+            if not calls:
+                break
+            assert [(call.name, call.async_) for call in calls] == [
+                *(("look_up", True), ("look_up", True), ("wait_for_tasks", None))
+            ]
+            for call, output in zip(calls, ("blue", "green", '{"status": "done"}'), strict=True):
+                result = {"type": "function_call_output", "call_id": call.call_id}
+                items.append(result | {"output": output})
+    prompt, output = tokens(response)
+    text = str(alpha.post("/detokenize", tokens=prompt).json()["prompt"])
+    assert "running" not in text.rpartition("</tools>")[2], "all of them have come"
+    assert text.index(">blue<") < text.index(">green<") < text.index("done")
+    assert told(response) == "transcript"
+    assert output == alpha.completed(prompt)
 
 
 async def test_a_call_is_done_before_the_response_is(server: Server) -> None:
