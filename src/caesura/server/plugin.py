@@ -23,6 +23,7 @@ from caesura.server.parts import Part, Parts
 from caesura.server.sessions.vllm_sessions import ServerSessions
 from caesura.server.settings import server_configuration
 from caesura.server.socket.responses_socket import ResponsesSockets
+from caesura.server.stored.vllm_responses import KeptResponses
 from caesura.session.places import OwnersPlaces
 from caesura.session.supervisor import Supervisor
 
@@ -33,6 +34,7 @@ PARTS: tuple[Callable[[], Part], ...] = (
     GatePart,
     ClientTurns,
     ServerSessions,
+    KeptResponses,
     ResponsesSockets,
     Dashboard,
     LoopLag,

@@ -124,8 +124,7 @@ async def after(
         identity=IDENTITY,
         tokens=array("i", tokens),
         prompt=tuple(digest(message) for message in messages),
-        answer=answer,
-        spoken=answer.body,
+        answer=(answer,),
         calls=tuple(calls),
         ended_turn=ended_turn,
     )

@@ -131,6 +131,17 @@ async def test_what_follows_a_stored_response_is_sent_with_its_id() -> None:
     assert written.texts == ["user: hello", "assistant: one", "user: more"]
 
 
+async def test_what_is_stored_need_not_be_sent_again() -> None:
+    async with sockets() as route, route.client().responses.connect() as connection:
+        first = await answered(route, connection, "one", store=True)
+        second = await answered(route, connection, previous_response_id=first.id, input="more")
+        assert route.requests[-1].body["previous_response_id"] == first.id
+        assert route.requests[-1].texts == ["user: more"]
+        await answered(route, connection, previous_response_id=second.id, input="again")
+    assert route.requests[-1].body["previous_response_id"] == first.id, "the second is not stored"
+    assert route.requests[-1].texts == ["user: more", "assistant: yes", "user: again"]
+
+
 async def test_a_failed_continuation_forgets_its_parent_in_its_own_lane_only() -> None:
     async with sockets() as route, route.client().responses.connect() as connection:
         first = await answered(route, connection)

@@ -138,6 +138,7 @@ class Written:
             "id": self.id,
             "object": "response",
             "status": status,
+            "store": self.body.get("store"),
             "output": [*self._output],
             "usage": usage,
         }

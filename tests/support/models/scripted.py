@@ -27,6 +27,11 @@ BUNDLE = (
     ("look_up", {"what": "the sea", "task_handle": "two"}),
     ("wait_for_tasks", {"task_handles": ["one", "two"]}),
 )
+# And where these are, this is written.
+TEXTS = {
+    "look": 'I look. <tool_call>\n{"name": "look", "arguments": {"at": "it"}}\n</tool_call>\n'
+    "Three essentials.<|im_end|>",
+}
 ANSWER_TOKENS = 24
 
 
@@ -53,6 +58,9 @@ class ScriptedToolCalls(AdapterLogitsProcessor):
         return [
             (self._encode(f'"name": "{turns[0][0][0]}"'), [self._encode(_turn(*t)) for t in turns])
             for turns in [*([(call,) for call in calls] for calls in OTHER_CALLS), [BUNDLE]]
+        ] + [
+            (self._encode(f'"name": "{name}"'), [self._encode(text)])
+            for name, text in TEXTS.items()
         ]
 
     @cached_property

@@ -11,7 +11,13 @@ from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from caesura.engine.protocol import INTERRUPTED, OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
+from caesura.engine.protocol import (
+    INTERRUPTED,
+    KEEP_ARGUMENT,
+    OWNER_ARGUMENT,
+    REPORT,
+    TOOLS_ARGUMENT,
+)
 from caesura.server.access import current_caller
 from caesura.server.clients.homes import home
 from caesura.server.clients.turns import ClientTurn, current_turn
@@ -125,7 +131,15 @@ class ObservedEngine(WrappedEngine):
         turn = current_turn()
         if turn is None:
             return self._engine.generate(prompt, sampling_params, request_id, **options)
-        told = {OWNER_ARGUMENT: turn.owner, REPORT: True, TOOLS_ARGUMENT: turn.has_tools}
+        told = {
+            OWNER_ARGUMENT: turn.owner,
+            REPORT: True,
+            TOOLS_ARGUMENT: turn.has_tools,
+        }
+        if turn.keep_seconds is not None:
+            told[KEEP_ARGUMENT] = turn.keep_seconds
+        if turn.session_id is not None and options.get("session_id") is None:
+            options["session_id"] = turn.session_id
         sampling_params.extra_args = {**(sampling_params.extra_args or {}), **told}
         turn.runs += 1
         if options.get("data_parallel_rank") is None:

@@ -17,12 +17,13 @@ from vllm.renderers.online_renderer import OnlineRenderer
 from caesura.cml.chat_quoting import quoted_message, quoted_value
 from caesura.cml.markers import has_markers
 from caesura.server.clients.async_calls import described, with_running
+from caesura.server.clients.hints import hints_of, without_hint
 from caesura.server.clients.history import Message, digest, identity
 from caesura.server.clients.tails import tail, tail_of_cut
 from caesura.server.clients.transcripts import (
     Asked,
     ClientCall,
-    Continued,
+    ClientTranscript,
     Transcripts,
     find_continued,
     first_change,
@@ -60,6 +61,27 @@ def continuing_renderer(renderer: OnlineRenderer, transcripts: Transcripts) -> O
     return continuing
 
 
+def clamping_renderer(renderer: OnlineRenderer) -> OnlineRenderer:
+    """The same renderer for requests that may ask for more output than there is room.
+
+    vLLM refuses them before it takes as much as there is.
+    """
+    clamping, render = copy(renderer), renderer.preprocess_chat
+
+    async def preprocess_chat(request: Any, messages: list[Any], **options: Any) -> Any:
+        asked = {name: getattr(request, name) for name in ("max_tokens", "max_completion_tokens")}
+        for name in asked:
+            setattr(request, name, None)
+        try:
+            return await render(request, messages, **options)
+        finally:
+            for name, value in asked.items():
+                setattr(request, name, value)
+
+    clamping.preprocess_chat = preprocess_chat
+    return clamping
+
+
 class ContinuedRendering:
     """Renders chats as vLLM does, and continues remembered ones by their tokens.
 
@@ -90,6 +112,10 @@ class ContinuedRendering:
         turn = current_turn()
         if turn is None:
             return await self._vllm.preprocess_chat(request, messages, **options)
+        hints = hints_of(request)
+        turn.session_id = turn.session_id or hints.session_id
+        turn.keep_seconds = hints.keep_seconds
+        request.kv_transfer_params = without_hint(request.kv_transfer_params)
         turn.has_tools = bool(options.get("tool_dicts"))
         turn.messages = turn.first_change = None
         turn.continuation = Continuation.NONE
@@ -106,7 +132,6 @@ class ContinuedRendering:
                 params.chat_template_kwargs,
             ),
             [digest(message) for message in given],
-            getattr(request, "previous_response_id", None),
         )
         continued = find_continued(self._transcripts, asked)
         if continued is None:
@@ -119,10 +144,13 @@ class ContinuedRendering:
         conversation, inputs = await self._vllm.preprocess_chat(request, messages, **options)
         if len(inputs) != 1 or inputs[0]["type"] != "token":
             return conversation, inputs
+        limit = request.build_tok_params(self._vllm.model_config).max_input_tokens
+        is_cut = getattr(request, "truncation", None) not in (None, "disabled")
+        if is_cut and limit is not None and len(inputs[0]["prompt_token_ids"]) >= limit - 1:
+            return conversation, inputs  # the beginning of the conversation may be missing
         turn.identity, turn.messages = asked.identity, asked.messages
         if continued is not None:
             tokens = await _continued_tokens(turn, continued, inputs[0], plain, template)
-            limit = request.build_tok_params(self._vllm.model_config).max_input_tokens
             if tokens is not None and (limit is None or len(tokens) < limit):
                 turn.continuation = Continuation.TRANSCRIPT
                 inputs = [_with_tokens(inputs[0], tokens)]
@@ -200,13 +228,13 @@ class RequestTemplate:
 
 async def _continued_tokens(
     turn: ClientTurn,
-    continued: Continued,
+    transcript: ClientTranscript,
     rendered: EngineInput,
     messages: Sequence[Message],
     template: RequestTemplate,
 ) -> list[int] | None:
     """The prompt from the transcript; None where vLLM's rendering is to be used."""
-    kept = continued.transcript.tokens
+    kept = transcript.tokens
     tokens = rendered["prompt_token_ids"]
     if len(tokens) > len(kept) and array(TOKEN, tokens[: len(kept)]) == kept:
         turn.continuation = Continuation.RENDERED
@@ -214,9 +242,9 @@ async def _continued_tokens(
     turn.continuation = Continuation.RERENDERED
     following = await tail(
         template,
-        continued.transcript,
-        messages[: continued.prompt_messages],
-        messages[continued.new_messages :],
+        transcript,
+        messages[: len(transcript.prompt)],
+        messages[len(transcript.history) :],
     )
     return None if following is None else [*kept, *following]
 
@@ -233,12 +261,7 @@ def _is_left_to_vllm(request: Any, params: ChatParams) -> bool:
     kwargs = params.chat_template_kwargs
     if kwargs.get("continue_final_message") or not kwargs.get("add_generation_prompt", True):
         return True
-    return (
-        (getattr(request, "n", None) or 1) > 1
-        # Calls after the first are computed, and not shown.
-        or request.parallel_tool_calls is False
-        or getattr(request, "truncation", None) not in (None, "disabled")
-    )
+    return (getattr(request, "n", None) or 1) > 1
 
 
 def quoted_messages(messages: Sequence[Any]) -> list[Any]:

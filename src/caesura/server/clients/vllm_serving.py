@@ -12,9 +12,11 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRespo
 from vllm.entrypoints.openai.responses.protocol import ResponsesResponse
 from vllm.entrypoints.openai.responses.utils import construct_chat_messages_with_tool_call
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.parser.abstract_parser import Parser
 from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
+from caesura.engine.model.text_around_calls import with_text_around_calls
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.versions import require_tested_vllm
 from caesura.server.clients.middleware import TurnMiddleware
@@ -29,7 +31,12 @@ from caesura.server.clients.vllm_engine import (
     SeparatedEngine,
 )
 from caesura.server.clients.vllm_lanes import LanesEngine, call_rules
-from caesura.server.clients.vllm_rendering import continuing_renderer, control_texts, knows_cml
+from caesura.server.clients.vllm_rendering import (
+    clamping_renderer,
+    continuing_renderer,
+    control_texts,
+    knows_cml,
+)
 
 Engine = TypeVar("Engine")
 
@@ -73,9 +80,14 @@ class ClientTurns:
         for serving in (*chats, state.openai_serving_responses):
             serving.engine_client = engine
             serving.online_renderer = renderer
+        # Its clients send what the models that they were written for can write at most.
+        state.anthropic_serving_messages.online_renderer = clamping_renderer(renderer)
         for serving in chats:
+            serving.parser_cls = noting_calls(with_text_around_calls(serving.parser_cls))
+            serving.enable_prompt_tokens_details = True
             _observe_chat(serving, transcripts)
         responses = state.openai_serving_responses
+        responses.parser = noting_calls(with_text_around_calls(responses.parser))
         _observe_responses(responses, transcripts)
         observe_async_calls(responses, knows_cml=knows_cml(state.online_renderer.renderer))
         yield
@@ -89,6 +101,30 @@ def put_before_all(client: Engine, engine_client: Any, state: State) -> Engine:
         elif getattr(serving, "engine_client", None) is engine_client:
             serving.engine_client = client
     return client
+
+
+def noting_calls(parser: type[Parser] | None) -> type[Parser] | None:
+    """The same parser; a turn is told how many calls it finds: vLLM may show fewer of them."""
+    if parser is None:
+        return None
+
+    class NotingCalls(parser):  # type: ignore[misc, valid-type]
+        def parse(self, *args: Any, **options: Any) -> Any:
+            found = super().parse(*args, **options)
+            _note_calls(len(found[2] or ()))
+            return found
+
+        def parse_delta(self, *args: Any, **options: Any) -> Any:
+            delta = super().parse_delta(*args, **options)
+            _note_calls(sum(bool(call.id) for call in (delta and delta.tool_calls) or ()))
+            return delta
+
+    return NotingCalls
+
+
+def _note_calls(calls: int) -> None:
+    if (turn := current_turn()) is not None:
+        turn.calls_written += calls
 
 
 def _observe_chat(serving: Any, transcripts: Transcripts) -> None:
@@ -123,9 +159,7 @@ def _observe_responses(serving: Any, transcripts: Transcripts) -> None:
         response = await complete(*args, **options)
         turn = current_turn()
         if turn is not None and isinstance(response, ResponsesResponse):
-            messages = construct_chat_messages_with_tool_call(response.output)
-            if len(messages) == 1:
-                remember(transcripts, turn, messages[0], response.id)
+            remember(transcripts, turn, *construct_chat_messages_with_tool_call(response.output))
             if response.usage is not None:
                 response.usage.caesura = turn.report()
         return response

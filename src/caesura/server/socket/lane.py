@@ -183,6 +183,8 @@ class Lane:
                     await self.send(told)
                 if reply.has_news and end is None:
                     await self._interrupt(reply)
+        if end is not None and end["type"] in _ENDS_GOOD:
+            reply.kept(end)
         return end
 
     async def _ended(self, reply: Reply, end: Json | None) -> Reply | None:
@@ -236,7 +238,7 @@ class Lane:
         if reply is not None and reply.stored is not None and _is_not_found(error):
             error = ApiError(
                 400,
-                f"there is no response {create.previous!r} to be continued",
+                error_body(error)[1].error.message,
                 param="previous_response_id",
                 code="previous_response_not_found",
             )
@@ -275,7 +277,11 @@ def _steered(end: Json) -> Json:
 
 
 def _is_not_found(error: Exception) -> bool:
-    return isinstance(error, ApiError) and error.status_code == 404 and error.param != "model"
+    """Whether what a request continues is why it was refused."""
+    return isinstance(error, ApiError) and (
+        error.param == "previous_response_id"
+        or (error.status_code == 404 and error.param != "model")
+    )
 
 
 def _stub(call: Json) -> Json:

@@ -43,6 +43,7 @@ class Reply:
     steered_by: list[AcceptedSteer] = field(default_factory=list)
     is_interrupted: bool = False
     open_type: str | None = None
+    _answered: set[object] = field(default_factory=set)  # ids of calls
     _sequence: int = 0
     _first_index: int = 0  # of the request that writes it now
     _usage: Json | None = None
@@ -75,10 +76,7 @@ class Reply:
         Args:
             more: items that follow it.
         """
-        outputs = CALLS.values()
-        answered = {
-            item.get("call_id") for item in (*self.items, *more) if item.get("type") in outputs
-        }
+        answered = self._answered | set(map(_answers, (*self.shown, *more)))
         return [
             item
             for item in self.shown
@@ -87,6 +85,17 @@ class Reply:
             and item.get("status") != "incomplete"
             and item.get("call_id") not in answered
         ]
+
+    def kept(self, end: Json) -> None:
+        """A request is answered; what the server has stored of it need not be remembered.
+
+        Args:
+            end: its last event.
+        """
+        response = end["response"]
+        is_whole = all(item.get("status") != "incomplete" for item in self.written)
+        if response.get("store") is True and is_whole:
+            self.stored, self.items = response["id"], []
 
     def goes_on(self, end: Json) -> None:
         """Another request goes on with it: results have come.
@@ -97,6 +106,7 @@ class Reply:
         self._usage = _added(self._usage, end["response"].get("usage"))
         for inject in self.injections:
             self.items += inject.items
+            self._answered.update(map(_answers, inject.items))
         self.injections = []
         self.is_interrupted = False
         self.open_type = None
@@ -167,6 +177,11 @@ def _without_output(event: Json) -> Json:
         response |= {"status": "completed", "incomplete_details": None}
         event = {**event, "type": "response.completed"}
     return {**event, "response": response}
+
+
+def _answers(item: Json) -> object:
+    """The id of the call that an item is the result of; None for others."""
+    return item.get("call_id") if item.get("type") in CALLS.values() else None
 
 
 def _is_whole(call: Json) -> bool:
