@@ -259,11 +259,30 @@ async def test_what_a_client_leaves_is_freed(server: Server, alpha: Caller) -> N
     assert server.process.poll() is None, "the integrity check at idle ends the server if it fails"
 
 
+async def test_a_stored_response_goes_on_over_http_and_on_another_socket(server: Server) -> None:
+    client = server.client("alpha")
+    settings: Any = {"model": "demo", "temperature": 0, "max_output_tokens": 8}
+    async with client.responses.connect() as connection:
+        await connection.response.create(input="One.", **settings)
+        first = (await until(connection, "response.completed"))[-1].response
+        assert first.store is True
+    second = await client.responses.create(input="Two.", previous_response_id=first.id, **settings)
+    assert told(second) == "transcript"
+    async with client.responses.connect() as connection:
+        await connection.response.create(input="Three.", previous_response_id=second.id, **settings)
+        third = (await until(connection, "response.completed"))[-1].response
+        assert told(third) == "transcript"
+        await connection.response.create(input="Four.", previous_response_id=third.id, **settings)
+        fourth = (await until(connection, "response.completed"))[-1].response
+    assert told(fourth) == "transcript"
+    items = await client.responses.input_items.list(fourth.id, order="asc")
+    said = [item.content[0].text for item in items.data if item.role == "user"]
+    assert said == ["One.", "Two.", "Three.", "Four."]
+
+
 async def test_another_keys_responses_are_not_found(server: Server) -> None:
     async with server.client("alpha").responses.connect() as connection:
-        await connection.response.create(
-            model="demo", input="Hi.", max_output_tokens=4, store=False
-        )
+        await connection.response.create(model="demo", input="Hi.", max_output_tokens=4)
         response = (await until(connection, "response.completed"))[-1].response
     async with server.client("beta").responses.connect() as connection:
         for previous in (response.id, "resp_none"):
