@@ -245,6 +245,7 @@ class Lane:
         self.histories.failed(self.stream_id, create.previous)
         lost: list[AcceptedSteer] = []
         if reply is not None:
+            await self._engine.close()  # what was put in for it may be generating
             if reply.id is not None:
                 self.histories.ended(reply.id, Ending.OTHER)
             lost = [*reply.steered_by, *reply.steers] if reply.id is None else reply.steers
