@@ -236,6 +236,7 @@ class InterceptScheduler(AsyncScheduler):
             self.waste.iterated(began, now)
         with self.own_time(Part.SETTLE):
             self.turns.settle(outputs)
+            self.keeper.returns.attach_early(outputs, self.requests)
             self.keeper.holding.settle_copies()
         with self.own_time(Part.REPORT):
             with self.metrics.guard(Aside.STATISTICS):

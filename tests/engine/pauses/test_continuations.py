@@ -75,9 +75,14 @@ def test_what_was_aborted_is_not_kept(keep: KeepContexts) -> None:
     assert continuations(on, keep).endpoint_at_end(aborted) is None
 
 
-def aborted(on: Stage, *stops: str, reports: bool = True) -> Request:
+def aborted(
+    on: Stage,
+    *stops: str,
+    reports: bool = True,
+    status: RequestStatus = RequestStatus.FINISHED_ABORTED,
+) -> Request:
     """A request as vLLM ends one at a stop string, or when its client leaves."""
-    request = finished(on, RequestStatus.FINISHED_ABORTED, extra_args={REPORT: reports})
+    request = finished(on, status, extra_args={REPORT: reports})
     request.sampling_params.stop = list(stops)
     return request
 
@@ -89,6 +94,8 @@ def test_a_turn_that_ended_at_a_stop_string_waits_for_what_the_client_runs() -> 
     assert some.endpoint_at_end(aborted(on, "Observation:")) is None, "its client has left"
     assert some.endpoint_at_end(aborted(on)) is None
     assert some.endpoint_at_end(aborted(on, "</code>", reports=False)) is None, "no conversation"
+    ended = aborted(on, "</code>", status=RequestStatus.FINISHED_STOPPED)
+    assert some.endpoint_at_end(ended) == CODE, "the model was faster than the abort"
     calling = continuations(on, KeepContexts.AUTO, "search", written="</code>")
     assert calling.endpoint_at_end(aborted(on, "</code>")) == "search"
     none = continuations(on, KeepContexts.NONE, written="</code>")

@@ -64,6 +64,7 @@ def test_an_unknown_response_is_as_one_of_another_owner(alpha: Caller, beta: Cal
         assert answer.status_code == 400
         error = answer.json()["error"]
         assert error["param"] == "previous_response_id"
+        assert error["code"] == "previous_response_not_found"
         told.append(error["message"].replace(response_id, ""))
     assert told[0] == told[1]
 

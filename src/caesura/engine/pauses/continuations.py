@@ -109,9 +109,12 @@ class Continuations:
 
     def _ended_at_string(self, request: Request) -> bool:
         """Whether a turn of a client's conversation ended at a stop string. The client runs what
-        was written before it: code, or calls in a format of its own."""
+        was written before it: code, or calls in a format of its own.
+
+        vLLM aborts the request then, but the model may have ended its turn before that comes.
+        """
         params = request.sampling_params
-        if request.status != RequestStatus.FINISHED_ABORTED or params is None or not params.stop:
+        if params is None or not params.stop:
             return False
         stops = [params.stop] if isinstance(params.stop, str) else params.stop
         return wants_report(request) and self.stopped(request.output_token_ids, stops)

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -163,13 +162,18 @@ class ResponseCreation:
 
     def _refused(self, error: Exception) -> ErrorResponse:
         status, body = error_body(error)
-        refused: ErrorResponse = self._vllm.create_error_response(
-            message=body.error.message,
-            err_type=body.error.type,
-            status_code=HTTPStatus(status),
-            param=body.error.param,
-        )
-        return refused
+        told = body.error.model_dump()
+        return _Refused(error={**told, "code": status}, named=body.error.code)
+
+
+class _Refused(ErrorResponse):
+    """An error as vLLM's route sends it, with a code for programs in place of the status."""
+
+    named: str | None = None
+
+    def model_dump(self, **options: Any) -> Json:
+        told = super().model_dump(**options)["error"]
+        return {"error": {**told, "code": self.named or told["code"]}}
 
 
 def _repeat(request: ResponsesRequest, response: ResponsesResponse) -> None:
