@@ -131,9 +131,9 @@ class PauseTable:
         """The owner's pause that a new request of `num_tokens` tokens continues, if any.
 
         By session id when the client gives one, else by the longest matching prefix. A
-        continuation has more tokens than the prompt of the turn that paused. Several
-        conversations may have one id: the pause that has most in common with the request is
-        taken, if that is half of it, since their first tokens are often the same.
+        continuation has more tokens than the prompt of the turn that paused. Where several
+        conversations have one id, the pause that has most in common with the request is taken, if
+        that is half of it: they often begin alike.
         """
         if session_id is not None:
             pauses = self._by_session.get((owner, session_id), ())
@@ -141,7 +141,8 @@ class PauseTable:
             fitting = [
                 (blocks, pause)
                 for blocks, pause in common
-                if num_tokens > pause.prompt_tokens and 2 * blocks >= len(pause.block_hashes)
+                if num_tokens > pause.prompt_tokens
+                and _is_enough(blocks, pause, block_hashes, shared=len(pauses) > 1)
             ]
             if fitting:
                 return max(fitting, key=_blocks)[1]
@@ -178,6 +179,13 @@ def _common(pause: Pause, block_hashes: list[BlockHash]) -> int:
     """How many leading blocks a request has in common with a paused context."""
     pairs = zip(pause.block_hashes, block_hashes, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _is_enough(blocks: int, pause: Pause, block_hashes: list[BlockHash], *, shared: bool) -> bool:
+    """Whether a request of that session continues the paused context, and no other."""
+    if shared:
+        return 2 * blocks >= len(pause.block_hashes)
+    return blocks > 0 or not (pause.block_hashes and block_hashes)
 
 
 def _blocks(fitting: tuple[int, Pause]) -> int:
