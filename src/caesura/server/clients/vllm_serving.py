@@ -18,6 +18,7 @@ from vllm.version import __version__ as vllm_version
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.text_around_calls import with_text_around_calls
 from caesura.engine.scheduler import InterceptScheduler
+from caesura.engine.serving.adapters import Adapters
 from caesura.engine.versions import require_tested_vllm
 from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.streams import ChatStream
@@ -70,7 +71,9 @@ class ClientTurns:
             lanes = LanesEngine(engine_client, rules)
             engine_client = put_before_all(lanes, engine_client, state)
         if getattr(args, "enable_lora", False):
-            engine_client = put_before_all(FreshAdapters(engine_client), engine_client, state)
+            adapters = state.caesura_adapters = Adapters(state.openai_serving_models.lora_requests)
+            fresh = FreshAdapters(engine_client, adapters)
+            engine_client = put_before_all(fresh, engine_client, state)
         if state.caesura_access.owners > 1 and not state.caesura_settings.sessions.share_prefixes:
             engine_client = put_before_all(SeparatedEngine(engine_client), engine_client, state)
         placed = PlacedEngineClient(engine_client, state.caesura_places)
