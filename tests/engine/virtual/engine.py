@@ -156,9 +156,9 @@ class VirtualEngine:
         endpoint: str | None = None,
         priority: int = 0,
         extra_args: dict[str, object] | None = None,
+        stop: Sequence[str] = (),
         media: Sequence[MultiModalFeatureSpec] = (),
         adapter: LoRARequest | None = None,
-        stop: Sequence[str] = (),
     ) -> Request:
         """A request that arrives now."""
         named = {ENDPOINT_ARGUMENT: endpoint} if endpoint else {}

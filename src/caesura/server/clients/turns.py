@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from caesura.server.clients.history import Message, MessageDigest, chain, digest
+from caesura.server.clients.lanes import EngineLane
 from caesura.server.clients.transcripts import ClientCall, ClientTranscript, Transcripts
 from caesura.session.returns import ContextReturn
 
@@ -41,6 +42,7 @@ class ClientTurn:
         calls_written: tool calls in the output; its client may be shown fewer.
         returned: what became of the context that the request came back to.
         first_change: the first message that is not what it was, so that nothing is continued.
+        lane: the lane of a socket that it came through; None for others.
     """
 
     owner: str
@@ -58,6 +60,7 @@ class ClientTurn:
     calls_written: int = 0
     returned: ContextReturn | None = None
     first_change: int | None = None
+    lane: EngineLane | None = None
 
     def report(self) -> dict[str, object]:
         """What the client gets to know, by name."""

@@ -10,7 +10,13 @@ from vllm.engine.protocol import EngineClient
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from caesura.engine.protocol import KEEP_ARGUMENT, OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
+from caesura.engine.protocol import (
+    INTERRUPTED,
+    KEEP_ARGUMENT,
+    OWNER_ARGUMENT,
+    REPORT,
+    TOOLS_ARGUMENT,
+)
 from caesura.engine.serving.adapters import Adapters
 from caesura.server.access import current_caller
 from caesura.server.clients.homes import home
@@ -19,7 +25,7 @@ from caesura.session.places import OwnersPlaces, Places
 from caesura.session.returns import ContextReturn
 
 
-class _WrappedEngine:
+class WrappedEngine:
     """vLLM's engine client, whose `generate` a subclass replaces.
 
     Args:
@@ -33,7 +39,7 @@ class _WrappedEngine:
         return getattr(self._engine, name)
 
 
-class SeparatedEngine(_WrappedEngine):
+class SeparatedEngine(WrappedEngine):
     """vLLM's engine client; contexts are shared among requests of the same owner only."""
 
     def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
@@ -47,7 +53,7 @@ class SeparatedEngine(_WrappedEngine):
         return self._engine.generate(prompt, *arguments, **options)
 
 
-class PlacedEngineClient(_WrappedEngine):
+class PlacedEngineClient(WrappedEngine):
     """vLLM's engine client; what it generates for an owner has places (`caesura.session.places`).
 
     Args:
@@ -76,7 +82,7 @@ async def _placed(
             yield output
 
 
-class FreshAdapters(_WrappedEngine):
+class FreshAdapters(WrappedEngine):
     """vLLM's engine client; an adapter that was loaded again finds nothing of its old weights.
 
     Args:
@@ -99,7 +105,7 @@ class FreshAdapters(_WrappedEngine):
         return self._engine.generate(prompt, *arguments, **options)
 
 
-class ObservedEngine(_WrappedEngine):
+class ObservedEngine(WrappedEngine):
     """vLLM's engine client; notes prompt, output and report of the requests of a turn.
 
     Args:
@@ -164,8 +170,13 @@ def _note_tokens(output: RequestOutput, turn: ClientTurn, deltas: bool) -> None:
         turn.output_tokens.extend(choice.token_ids)
     else:
         turn.output_tokens = list(choice.token_ids)
-    turn.ended_turn = choice.finish_reason == "stop"
+    was_cut = choice.stop_reason == INTERRUPTED
+    if was_cut and turn.lane is not None:
+        turn.lane.was_cut = True
+    turn.ended_turn = choice.finish_reason == "stop" and not was_cut
     # With a stop string the client is not shown all that was computed.
-    turn.complete = choice.finish_reason == "length" or (
-        turn.ended_turn and not isinstance(choice.stop_reason, str)
+    turn.complete = (
+        was_cut
+        or choice.finish_reason == "length"
+        or (turn.ended_turn and not isinstance(choice.stop_reason, str))
     )

@@ -17,19 +17,27 @@ from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.text_around_calls import with_text_around_calls
+from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.serving.adapters import Adapters
 from caesura.engine.versions import require_tested_vllm
 from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.streams import ChatStream
 from caesura.server.clients.transcripts import Transcripts
 from caesura.server.clients.turns import current_turn, remember
+from caesura.server.clients.vllm_async_calls import observe_async_calls
 from caesura.server.clients.vllm_engine import (
     FreshAdapters,
     ObservedEngine,
     PlacedEngineClient,
     SeparatedEngine,
 )
-from caesura.server.clients.vllm_rendering import clamping_renderer, continuing_renderer
+from caesura.server.clients.vllm_lanes import LanesEngine, call_rules
+from caesura.server.clients.vllm_rendering import (
+    clamping_renderer,
+    continuing_renderer,
+    control_texts,
+    knows_cml,
+)
 
 Engine = TypeVar("Engine")
 
@@ -57,6 +65,11 @@ class ClientTurns:
         config = CaesuraConfig.from_vllm(engine_client.vllm_config)
         transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
         renderer = continuing_renderer(state.online_renderer, transcripts)
+        scheduler = engine_client.vllm_config.scheduler_config.get_scheduler_cls()
+        if issubclass(scheduler, InterceptScheduler):
+            rules = call_rules(control_texts(state.online_renderer.renderer).items())
+            lanes = LanesEngine(engine_client, rules)
+            engine_client = put_before_all(lanes, engine_client, state)
         if getattr(args, "enable_lora", False):
             adapters = state.caesura_adapters = Adapters(state.openai_serving_models.lora_requests)
             fresh = FreshAdapters(engine_client, adapters)
@@ -79,6 +92,7 @@ class ClientTurns:
         responses = state.openai_serving_responses
         responses.parser = noting_calls(with_text_around_calls(responses.parser))
         _observe_responses(responses, transcripts)
+        observe_async_calls(responses, knows_cml=knows_cml(state.online_renderer.renderer))
         yield
 
 
