@@ -40,6 +40,7 @@ MAY_USE = {
     "engine.protocol": frozenset({"policy"}),
     "engine.flags": frozenset({"engine.config", "policy"}),
     "engine.guard": frozenset[str](),
+    "engine.seams": frozenset[str](),
     "engine.metrics": frozenset({"engine.guard", "policy"}),
     "engine.versions": frozenset[str](),
     # The rooms of `engine`.
@@ -67,6 +68,7 @@ MAY_USE = {
             "engine.metrics",
             "engine.model",
             "engine.protocol",
+            "engine.seams",
             "engine.versions",
             "policy",
             "session",
@@ -87,6 +89,7 @@ MAY_USE = {
             "engine.model",
             "engine.pauses",
             "engine.protocol",
+            "engine.seams",
             "engine.serving",
             "engine.tracing",
             "engine.versions",

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.request_queue import SchedulingPolicy
 from vllm.v1.engine import EngineCoreEventType, EngineCoreOutputs
@@ -48,17 +47,13 @@ from caesura.engine.pauses.own_time import OwnTime, Part
 from caesura.engine.pauses.parking import Parking, SessionState
 from caesura.engine.pauses.pause import RecomputeCause
 from caesura.engine.pauses.promotions import Promotions
-from caesura.engine.pauses.ranks import (
-    RankedQueue,
-    SessionRanks,
-    admitted_ids,
-    move_to_rank,
-)
+from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, admitted_ids, move_to_rank
 from caesura.engine.pauses.snapshots import Gauges
 from caesura.engine.pauses.steps import InterruptSteps, Steps
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import INTERRUPTED
+from caesura.engine.seams import SeamedScheduler
 from caesura.engine.serving.notifications import take_notifications
 from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
@@ -66,7 +61,7 @@ from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
 
 
-class InterceptScheduler(AsyncScheduler):
+class InterceptScheduler(SeamedScheduler):
     """vLLM's scheduler in which a tool call is a pause, not the end of a request.
 
     Attributes:
@@ -327,12 +322,16 @@ class InterceptScheduler(AsyncScheduler):
         self.turns.stop(request)
         return False
 
+    def is_settled_later(self, request: Request) -> bool:
+        """A session whose turn stopped in this step; see `Turns.settle`."""
+        return self.parking.state(request.request_id) is SessionState.STOPPED
+
     def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
         """Begin a session's next turn."""
         append_tokens(session, update)
         self.frames.begin_turn(session)
         if not begin_grammar_of_turn(session, self.structured_output_manager):
-            self.grammar_compile_error_reqs.add(session.request_id)
+            self.fail_grammar(session)
         if self.log_stats:
             session.record_event(EngineCoreEventType.QUEUED)
 

@@ -133,9 +133,10 @@ def run_vllm(command: list[str]) -> None:
     """vLLM's `serve` command. Its own `main` asks for a distribution named "vllm", which the
     CPU build is not."""
     from vllm.entrypoints.cli.serve import ServeSubcommand
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.logger import configure_logging_from_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    from caesura.engine.seams import cli_env_setup
 
     sys.argv = ["vllm", *command]
     cli_env_setup()

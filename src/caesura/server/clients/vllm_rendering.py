@@ -14,6 +14,7 @@ from vllm.renderers.online_renderer import OnlineRenderer
 
 from caesura.cml.chat_quoting import quoted_message, quoted_value
 from caesura.cml.markers import has_markers
+from caesura.engine.seams import chat_params
 from caesura.server.clients.history import Message, digest, identity
 from caesura.server.clients.tails import tail
 from caesura.server.clients.transcripts import (
@@ -110,9 +111,8 @@ class ContinuedRendering:
             options["default_template_kwargs"],
             {"tools": options.get("tool_dicts"), "tokenize": False},
         )
-        params = request.build_chat_params(
-            options["default_template"], options["default_template_content_format"]
-        )
+        template = options["default_template"], options["default_template_content_format"]
+        params: ChatParams = chat_params(self._vllm, request, *template)
         return params.with_defaults(defaults)
 
 
