@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 PLUGIN = "caesura"
 ENDPOINT_PLUGINS = "vllm.endpoint_plugins"
+GRAMMARS = "--structured-outputs-config"
+GRAMMAR_BACKEND = "guidance"
 AUTO_TOOL_CHOICE = "--enable-auto-tool-choice"
 OURS = ("--scheduler-cls", "--kv-transfer-config")
 CPU_BLOCK_SIZE = 32
@@ -59,6 +61,7 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     check_host_memory(config.host_memory)
     if knows_cml(model, arguments):
         arguments += parser_for_cml(model, config, arguments)
+        arguments += grammars_for_cml(arguments)
     run_vllm(server_command(model, config, arguments, on_cpu=on_cpu()))
 
 
@@ -113,6 +116,23 @@ def parser_for_cml(model: str, config: CaesuraConfig, arguments: Sequence[str]) 
             model,
             parser,
             CML_PARSER,
+        )
+    return []
+
+
+def grammars_for_cml(arguments: Sequence[str]) -> list[str]:
+    """Flags by which all grammars have the backend that calls in CML need. An engine has one, and
+    without them the first request to need any chooses it: requests that would have another are
+    refused from then on."""
+    given = with_yaml(arguments)
+    backend = argument_value(given, f"{GRAMMARS}.backend") or argument_value(given, GRAMMARS)
+    if backend is None:
+        return [f"{GRAMMARS}.backend", GRAMMAR_BACKEND]
+    if GRAMMAR_BACKEND not in backend:
+        logger.warning(
+            "calls in CML need grammars of %s: name it as the backend in %s, or sessions fail",
+            GRAMMAR_BACKEND,
+            GRAMMARS,
         )
     return []
 
