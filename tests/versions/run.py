@@ -88,11 +88,16 @@ def link_compiled(package: Path) -> None:
     installed = importlib.util.find_spec("vllm")
     assert installed is not None
     assert installed.origin is not None
-    libraries = [library.resolve() for library in Path(installed.origin).parent.glob("*.so")]
-    for present in package.glob("*.so"):
-        present.unlink()
-    for library in libraries:
-        (package / library.name).symlink_to(library)
+    libraries = {
+        library.name: library.resolve() for library in Path(installed.origin).parent.glob("*.so")
+    }
+    for link in package.glob("*.so"):  # another process may use those that are right
+        if libraries.get(link.name) == link.resolve():
+            del libraries[link.name]
+        else:
+            link.unlink()
+    for name, library in libraries.items():
+        (package / name).symlink_to(library)
 
 
 def environment(tree: Path) -> Mapping[str, str]:

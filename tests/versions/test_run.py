@@ -73,6 +73,9 @@ def test_the_installed_libraries_are_linked_anew(tmp_path: Path) -> None:
     linked = [library.resolve() for library in tmp_path.glob("*.so")]
     assert linked
     assert all(library.is_file() for library in linked)
+    inodes = [library.lstat().st_ino for library in sorted(tmp_path.glob("*.so"))]
+    run.link_compiled(tmp_path)  # while another process imports them
+    assert [library.lstat().st_ino for library in sorted(tmp_path.glob("*.so"))] == inodes
 
 
 def test_every_tested_version_is_installed_or_can_be_fetched() -> None:
