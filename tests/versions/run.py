@@ -107,20 +107,20 @@ def environment(tree: Path) -> Mapping[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "VLLM_TARGET_DEVICE": "cpu"}
 
 
-def run(version: str, arguments: Sequence[str]) -> int:
-    """Run pytest on a version's sources, and return its status."""
+def run(version: str, tests: Sequence[str]) -> int:
+    """Run tests on a version's sources; pytest's status."""
     tree = fetch(version)
     link_compiled(tree / "vllm")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     return subprocess.run(command, cwd=ROOT, env=environment(tree)).returncode
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("version", help="of vLLM, such as 0.33.0")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for pytest")
-    options = parser.parse_args()
-    return run(options.version, options.arguments or EVERYTHING)
+    parser.add_argument("tests", nargs="*", default=EVERYTHING, help="such as tests/engine/virtual")
+    options = parser.parse_args()  # flags of pytest are in PYTEST_ADDOPTS
+    return run(options.version, options.tests)
 
 
 if __name__ == "__main__":
