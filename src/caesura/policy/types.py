@@ -40,6 +40,8 @@ class PauseView(Protocol):
         returning: its tokens have arrived; it waits to be scheduled.
         disposition: what was decided last, None before the first decision.
         progress: what was said last about how far what it waits for has come.
+        gone_after_seconds: how long it had waited when its client was presumed to be gone, None
+            before that.
     """
 
     @property
@@ -68,6 +70,8 @@ class PauseView(Protocol):
     def disposition(self) -> Disposition | None: ...
     @property
     def progress(self) -> Progress | None: ...
+    @property
+    def gone_after_seconds(self) -> float | None: ...
 
     def freeable_tokens(self) -> int:
         """Tokens of device memory that only this hold keeps: what releasing it would free."""
@@ -269,6 +273,10 @@ class Policy(Protocol):
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """A pause is over: its session's tokens have arrived, or it will not come back."""
 
+    def not_gone(self, endpoint: str, elapsed_seconds: float) -> None:
+        """A pause of which `ended` was told after so long that it will not come back, comes back:
+        as `ended` says next."""
+
     def resumed(self, waited_seconds: float, *, held: bool) -> None:
         """A session that came back is scheduled.
 
@@ -306,6 +314,9 @@ class PolicyDefaults:
 
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """Nothing is learned from it."""
+
+    def not_gone(self, endpoint: str, elapsed_seconds: float) -> None:
+        """Nothing was learned that would have to be unlearned."""
 
     def resumed(self, waited_seconds: float, *, held: bool) -> None:
         """Nothing is learned from it."""
