@@ -42,6 +42,7 @@ MAY_USE = {
     "engine.guard": frozenset[str](),
     "engine.seams": frozenset[str](),
     "engine.metrics": frozenset({"engine.guard", "policy"}),
+    "engine.support": frozenset[str](),
     "engine.versions": frozenset[str](),
     # The rooms of `engine`.
     "engine.copies": frozenset({"engine.config", "engine.metrics", "engine.protocol", "policy"}),
@@ -69,6 +70,7 @@ MAY_USE = {
             "engine.model",
             "engine.protocol",
             "engine.seams",
+            "engine.support",
             "engine.versions",
             "policy",
             "session",
@@ -77,7 +79,14 @@ MAY_USE = {
     ),
     # vLLM's hooks, and the door for programs.
     "engine.connector": frozenset(
-        {"engine.config", "engine.copies", "engine.metrics", "engine.protocol", "policy"}
+        {
+            "engine.config",
+            "engine.copies",
+            "engine.metrics",
+            "engine.protocol",
+            "engine.support",
+            "policy",
+        }
     ),
     "engine.scheduler": frozenset(
         {
@@ -91,6 +100,7 @@ MAY_USE = {
             "engine.protocol",
             "engine.seams",
             "engine.serving",
+            "engine.support",
             "engine.tracing",
             "engine.versions",
             "policy",

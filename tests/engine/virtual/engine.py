@@ -4,6 +4,7 @@ It steps as the engine core does, with one step or two in flight. Nothing sleeps
 advances the clock.
 """
 
+import hashlib
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,8 +14,14 @@ from unittest.mock import patch
 
 import vllm.envs
 from vllm.config import KVTransferConfig, VllmConfig
+from vllm.lora.request import LoRARequest
+from vllm.multimodal.inputs import MultiModalFeatureSpec
 from vllm.sampling_params import SamplingParams
-from vllm.v1.core.kv_cache_utils import BlockHash, get_block_hash
+from vllm.v1.core.kv_cache_utils import (
+    BlockHash,
+    generate_block_hash_extra_keys,
+    get_block_hash,
+)
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
@@ -22,7 +29,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
-from caesura.engine.config import SECTION
+from caesura.engine.config import SECTION, block_bytes
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.flags import kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
@@ -85,7 +92,7 @@ def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
         asynchronous=shape.in_flight > 1,
         queue=shape.queue,
     )
-    page = cache_config.kv_cache_groups[0].kv_cache_spec.page_size_bytes
+    page = block_bytes(cache_config)
     if shape.connected:
         config.kv_transfer_config = KVTransferConfig(**kv_transfer_config())
     config.additional_config = {
@@ -149,6 +156,8 @@ class VirtualEngine:
         endpoint: str | None = None,
         priority: int = 0,
         extra_args: dict[str, object] | None = None,
+        media: Sequence[MultiModalFeatureSpec] = (),
+        adapter: LoRARequest | None = None,
     ) -> Request:
         """A request that arrives now."""
         named = {ENDPOINT_ARGUMENT: endpoint} if endpoint else {}
@@ -166,6 +175,8 @@ class VirtualEngine:
             block_hasher=self._hash_blocks,
             resumable=resumable,
             session_id=session_id,
+            mm_features=list(media),
+            lora_request=adapter,
         )
 
     def has_work(self) -> bool:
@@ -194,13 +205,18 @@ class VirtualEngine:
         return _flat(outputs)
 
     def _hash_blocks(self, request: Request) -> list[BlockHash]:
-        """Hashes of a request's new full blocks: what the last slot of each must hold."""
+        """Hashes of a request's new full blocks: what the last slot of each must hold, and what
+        vLLM hashes beside tokens (media, adapters), if there is any up to there."""
         hashes: list[BlockHash] = []
+        beside = request.block_hashes[-1][8:] if request.block_hashes else b""
         chain = list(self._contents[request.block_hashes[-1]][-1:]) if request.block_hashes else []
         start = len(request.block_hashes) * BLOCK_SIZE
         for first in range(start, request.num_tokens - BLOCK_SIZE + 1, BLOCK_SIZE):
             extend_chain(chain, request.all_token_ids[first : first + BLOCK_SIZE])
-            block_hash = BlockHash(chain[-1].to_bytes(8))
+            keys, _ = generate_block_hash_extra_keys(request, first, first + BLOCK_SIZE, 0)
+            if keys is not None:
+                beside = hashlib.sha256(beside + repr(keys).encode()).digest()
+            block_hash = BlockHash(chain[-1].to_bytes(8) + beside)
             self._contents[block_hash] = chain[-BLOCK_SIZE:]
             hashes.append(block_hash)
         return hashes

@@ -22,7 +22,7 @@ from caesura.engine.copies.batch import CopyBatch, CopyKind
 from caesura.engine.copies.host_pool import HostPool
 
 KV_CACHE_GROUP = 0
-"""There is one: `config.check_supported`."""
+"""There is one: `support.check_supported`."""
 
 
 class PrefetchEnding(StrEnum):

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from vllm.engine.protocol import EngineClient
-from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
+from caesura.engine.serving.adapters import Adapters
 from caesura.server.access import current_caller
 from caesura.server.clients.homes import home
 from caesura.server.clients.turns import ClientTurn, current_turn
@@ -79,31 +79,24 @@ async def _placed(
 class FreshAdapters(_WrappedEngine):
     """vLLM's engine client; an adapter that was loaded again finds nothing of its old weights.
 
-    vLLM knows contexts by their adapter's name, which stays the same.
-
     Args:
         engine_client: vLLM's.
+        adapters: of the server.
     """
 
-    def __init__(self, engine_client: EngineClient) -> None:
+    def __init__(self, engine_client: EngineClient, adapters: Adapters) -> None:
         super().__init__(engine_client)
-        # By name: as vLLM has it now, which has made a new object at each load; and how often.
-        self._loaded: dict[str, tuple[LoRARequest, int]] = {}
+        self._adapters = adapters
 
     def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
         """As vLLM's."""
         adapter = options.get("lora_request")
-        if adapter is not None and (loads := self._loads(adapter)) and isinstance(prompt, Mapping):
-            salt = json.dumps([adapter.lora_name, loads, prompt.get("cache_salt")])
-            prompt = {**prompt, "cache_salt": salt}
+        if adapter is not None and isinstance(prompt, Mapping):
+            given = prompt.get("cache_salt")
+            salt = self._adapters.salt(adapter, given)
+            if salt != given:
+                prompt = {**prompt, "cache_salt": salt}
         return self._engine.generate(prompt, *arguments, **options)
-
-    def _loads(self, adapter: LoRARequest) -> int:
-        """How often an adapter of that name was loaded again."""
-        known, loads = self._loaded.get(adapter.lora_name, (adapter, 0))
-        loads += known is not adapter
-        self._loaded[adapter.lora_name] = (adapter, loads)
-        return loads
 
 
 class ObservedEngine(_WrappedEngine):

@@ -16,6 +16,7 @@ from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.seams import Chunks, observe_chunks
+from caesura.engine.serving.adapters import Adapters
 from caesura.engine.versions import require_tested_vllm
 from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.streams import ChatStream
@@ -56,7 +57,9 @@ class ClientTurns:
         transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
         renderer = continuing_renderer(state.online_renderer, transcripts)
         if getattr(args, "enable_lora", False):
-            engine_client = put_before_all(FreshAdapters(engine_client), engine_client, state)
+            adapters = state.caesura_adapters = Adapters(state.openai_serving_models.lora_requests)
+            fresh = FreshAdapters(engine_client, adapters)
+            engine_client = put_before_all(fresh, engine_client, state)
         if state.caesura_access.owners > 1 and not state.caesura_settings.sessions.share_prefixes:
             engine_client = put_before_all(SeparatedEngine(engine_client), engine_client, state)
         placed = PlacedEngineClient(engine_client, state.caesura_places)
