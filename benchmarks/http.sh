@@ -6,7 +6,7 @@
 #                                   OUT/http_session_ids.json: they send X-Session-ID
 # At 5 sessions per second stock has some 1.2 times what it can serve; RATE=2 sets another rate.
 set -e
-out=${1:-benchmarks/results} sessions=${SESSIONS:-100} seeds=${SEEDS:-0,1,2}
+out=${1:-benchmarks/results/http} sessions=${SESSIONS:-100} seeds=${SEEDS:-0,1,2}
 logs=$(mktemp -d)
 export VLLM_SERVER_DEV_MODE=1       # contexts are forgotten before each run
 export OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1
