@@ -1,6 +1,7 @@
 """`TokenEngine` in virtual time: sessions on the production scheduler and a modelled device.
 
-A session writes the plan of calls that it carries (`caesura.lab.bench.function_calling.call_plan`).
+A session writes the plan of calls that it carries, or the script of its turn
+(`caesura.lab.bench.function_calling.call_plan`).
 """
 
 import asyncio
@@ -21,7 +22,12 @@ from caesura.engine.model.cml_format import CmlFormat
 from caesura.engine.protocol import FRAME_ENDED
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.serving.token_engines import STOPS, to_vllm
-from caesura.lab.bench.function_calling.call_plan import ARGUMENT, CallPlan, PlannedWriter
+from caesura.lab.bench.function_calling.call_plan import (
+    ARGUMENT,
+    SCRIPT_ARGUMENT,
+    CallPlan,
+    PlannedWriter,
+)
 from caesura.lab.sim.device import ModelledDevice
 from caesura.lab.sim.vllm_config import base_config
 from caesura.lab.sim.vllm_engine import TOKEN, HeadlessEngine, HeadlessSettings
@@ -80,15 +86,16 @@ class PlannedEngine(HeadlessEngine):
             )
             super().__init__(settings, ModelledDevice(profile), lambda session, index: b"")
         self.tokenizer: Any = AutoTokenizer.from_pretrained(str(model))
-        config = base_config(str(model), _BLOCK_SIZE).model_config
-        self.codec = CmlFormat(ChatFormat(config, self.tokenizer, None))
+        self.model_config = base_config(str(model), _BLOCK_SIZE).model_config
+        self.codec = CmlFormat(ChatFormat(self.model_config, self.tokenizer, None))
         assert isinstance(self.scheduler, InterceptScheduler)
         self.scheduler.frames.texts = self.tokenizer.decode
+        self._generation = self.model_config.try_get_generation_config()
         self._writers: dict[str, tuple[PlannedWriter, int]] = {}
 
     def add(self, request_id: str, token_ids: Sequence[int], params: SamplingParams) -> None:
         """A session, or more tokens for one."""
-        params.update_from_generation_config({}, self.tokenizer.eos_token_id)
+        params.update_from_generation_config(self._generation, self.tokenizer.eos_token_id)
         request = Request(
             request_id=request_id,
             prompt_token_ids=list(token_ids),
@@ -101,7 +108,11 @@ class PlannedEngine(HeadlessEngine):
         self.scheduler.add_request(request)
 
     def _sampled(self, request: Request) -> list[int]:
-        plan = (request.sampling_params.extra_args or {}).get(ARGUMENT)
+        extra = request.sampling_params.extra_args or {}
+        if (script := extra.get(SCRIPT_ARGUMENT)) is not None:
+            start, *turn = script
+            return [turn[min(request.num_tokens - start, len(turn) - 1)]]
+        plan = extra.get(ARGUMENT)
         if plan is None:
             return [TOKEN]
         writer, read = self._writers.get(request.request_id, (None, 0))
@@ -120,7 +131,8 @@ def _new_hashes(request: Request) -> list[BlockHash]:
 
 
 class VirtualTokenEngine:
-    """`TokenEngine` on a `PlannedEngine`, for a loop in virtual time (`virtual_time`).
+    """`TokenEngine` on a `PlannedEngine`, on the clock of the loop: in virtual time
+    (`virtual_time`), or in real time.
 
     `run` steps it for as long as it has work.
     """

@@ -90,7 +90,7 @@ class FunctionCallingEngine:
         """
         players: dict[Style, Player] = dict.fromkeys(settings.styles, self.player)
         if Style.FUTURES in players:
-            dialogue = native_dialogue(self._engine.llm, self._engine.llm.tokenizer)
+            dialogue = native_dialogue(self._engine.llm.model_config, self._engine.llm.tokenizer)
             form = NativeFormat(self._model)
             futures = FuturesPlayer(self._engine.tokens, dialogue, form, self._tokens)
             players[Style.FUTURES] = await self._stack.enter_async_context(futures)
