@@ -40,7 +40,7 @@ class CallSimulationSettings(FunctionCallingSettings):
     model: Annotated[ModelName, _NOT_HERE] = None
     dtype: Annotated[str, _NOT_HERE] = "bfloat16"
     threads: Annotated[int, _NOT_HERE] = 1
-    kv_memory_bytes: Annotated[int | None, _NOT_HERE] = None
+    kv_memory_bytes: Annotated[int, _NOT_HERE] = 0
 
     @model_validator(mode="after")
     def _check_simulated(self) -> Self:

@@ -87,14 +87,16 @@ class FuturesPlayer:
             self._store,
             Approvals(self._store),
         )
-        spec = SessionSpec(
-            messages=[{"role": "user", "content": case.case.question}],
-            max_tokens=_MOST_TOKENS,
-            max_turns=_MOST_TURNS,
-            temperature=0,
-            function_calling=Mode.ASYNC,
-            protocol=Protocol.FUTURES,
-            keep_open=False,
+        spec = SessionSpec.model_validate(
+            {
+                "messages": [{"role": "user", "content": case.case.question}],
+                "max_tokens": _MOST_TOKENS,
+                "max_turns": _MOST_TURNS,
+                "temperature": 0,
+                "function_calling": Mode.ASYNC,
+                "protocol": Protocol.FUTURES,
+                "keep_open": False,
+            }
         )
         definitions = self._executor.definitions()
         await self._read_ahead(first_prompt(work.formats.settled(spec), definitions, work))
