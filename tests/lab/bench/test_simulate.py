@@ -284,6 +284,6 @@ def test_infinite_memory_is_only_held() -> None:
 def test_whatever_is_scheduled_beyond_once_is_counted_as_recomputed(policy: str) -> None:
     settings = SETTINGS.model_copy(update={"policies": (policy,), "kv_memory_bytes": SHORT})
     (run,) = plan_simulation(settings, PROFILE)
-    engine, record = simulated(run)
+    (engine,), record = simulated(run)
     counted = engine.counts()["recomputed_tokens"]
     assert counted == engine.scheduled_tokens - necessary_tokens(record) > 0
