@@ -9,11 +9,12 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from caesura.lab.sim.duration_scores import DurationScore
 from caesura.lab.sim.fleet import NEVER
-from caesura.lab.sim.fluid_memory import FluidMemory, PauseMeans, Resting
+from caesura.lab.sim.fluid_experience import Experience, Stage, first_stage, later_stage
+from caesura.lab.sim.fluid_memory import FluidMemory, Resting
 from caesura.policy.profile import DeviceProfile, attention_pairs
 
 FLUID_POLICIES = ("stock", "min-waste")
@@ -30,8 +31,8 @@ class FluidSettings:
         host_tokens: host memory.
         link_bytes_per_second: between them, one way.
         max_num_seqs, max_num_batched_tokens: as in vLLM.
-        pauses: whether it knows of pauses: turns that return go before first ones, and contexts
-            give way by how long their pauses last; else both in the order in which they came.
+        pauses: whether it serves by expected work and holds contexts by how long their pauses
+            last, as `min-waste`; else first come, first served, and least recently used.
     """
 
     profile: DeviceProfile
@@ -41,6 +42,28 @@ class FluidSettings:
     max_num_seqs: int
     max_num_batched_tokens: int
     pauses: bool
+
+
+_STARVATION_SECONDS = 10.0
+"""A turn that has waited for so long may have the memory of any context that rests."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """A session in place.
+
+    Attributes:
+        context_tokens: at the end of its last turn.
+        arrived: when it came to this engine.
+        output_tokens: that it has generated, and will have at the end of a turn that runs.
+        stages: tokens that it had generated when it came to each.
+    """
+
+    context_tokens: int
+    arrived: float
+    output_tokens: int = 0
+    paused_seconds: float = 0.0
+    stages: dict[Stage, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -53,6 +76,7 @@ class _Turn:
         left_tokens: to be computed before its next token comes.
         unreported: tokens that it will have generated and not put out when it is over.
         began: iteration after which it began to decode.
+        came: when it was submitted.
     """
 
     request_id: str
@@ -63,6 +87,7 @@ class _Turn:
     left_tokens: int = 0
     unreported: int = 0
     began: int = 0
+    came: float = 0.0
 
 
 class FluidEngine:
@@ -70,26 +95,27 @@ class FluidEngine:
 
     Args:
         settings: what it is.
-        means: of pauses; the engines of a fleet share them.
+        experience: of sessions; the engines of a fleet share it.
     """
 
-    def __init__(self, settings: FluidSettings, means: PauseMeans) -> None:
+    def __init__(self, settings: FluidSettings, experience: Experience) -> None:
         self.now_seconds = 0.0
         self.steps = 0
         self.scheduled_tokens = 0
         self.loaded_tokens = 0
         self.pause_ends: dict[str, float] = {}
         self._settings = settings
-        self._means = means
+        self._experience = experience
         self._memory = FluidMemory(
-            settings.kv_tokens, settings.host_tokens, means if settings.pauses else None
+            settings.kv_tokens, settings.host_tokens, experience if settings.pauses else None
         )
         self._held_tokens = 0
         self._pauses = 0
-        # By request, of sessions in place: tokens of context.
-        self._contexts: dict[str, int] = {}
-        self._returning: deque[_Turn] = deque()
-        self._first: deque[_Turn] = deque() if settings.pauses else self._returning
+        self._sessions: dict[str, _Session] = {}  # in place, by request
+        # Those whose contexts are all there, or that were preempted, and the others by rank.
+        self._holders: deque[_Turn] = deque()
+        self._waiting: list[tuple[float, int, _Turn]] = []
+        self._waiting_tokens = 0
         self._loading: list[tuple[float, int, _Turn]] = []
         self._prefilling: deque[_Turn] = deque()
         self._prefill_tokens = 0
@@ -115,17 +141,42 @@ class FluidEngine:
         computed_before: int = 0,
     ) -> None:
         """See `VirtualEngine`."""
-        returns = request_id in self._contexts
-        context = num_tokens + self._contexts.get(request_id, 0)
+        turn = _Turn(request_id, session, endpoint, num_tokens, max_tokens, unreported=max_tokens)
+        turn.came = self.now_seconds
+        rank = 0.0
         if resumable:
-            self._contexts[request_id] = context
-        turn = _Turn(request_id, session, endpoint, context, max_tokens, unreported=max_tokens)
-        (self._returning if returns or computed_before else self._first).append(turn)
+            rank = self._rank(turn)
         self._blocked = False
+        rested = self._memory.left_of(session)
+        if resumable and rested and rested >= turn.context_tokens - num_tokens - 1:
+            self._holders.append(turn)
+            return
+        self._order += 1
+        self._waiting_tokens += turn.context_tokens
+        heapq.heappush(self._waiting, (rank, self._order, turn))
+
+    def _rank(self, turn: _Turn) -> float:
+        """A session's place: its arrival and what it will probably still take."""
+        session = self._sessions.get(turn.request_id)
+        if session is None:
+            session = self._sessions[turn.request_id] = _Session(0, self.now_seconds)
+            stage = first_stage(turn.context_tokens)
+        else:
+            endpoint, seconds = self._memory.paused(turn.session, self.now_seconds)
+            session.paused_seconds += seconds
+            self._experience.paused(endpoint, seconds)
+            self._pauses += 1
+            stage = later_stage(endpoint, len(session.stages))
+        turn.context_tokens += session.context_tokens
+        session.stages.setdefault(stage, session.output_tokens)
+        session.output_tokens += turn.outputs_left
+        work = self._experience.remaining_tokens(stage)
+        return session.arrived + session.paused_seconds + work
 
     def close(self, request_id: str) -> None:
         """See `VirtualEngine`."""
-        del self._contexts[request_id]
+        session = self._sessions.pop(request_id)
+        self._experience.ended(session.stages, session.output_tokens)
         self._memory.take(request_id.partition("/")[0])
         self._blocked = False
 
@@ -133,7 +184,7 @@ class FluidEngine:
 
     def next_seconds(self) -> float:
         """See `VirtualEngine`."""
-        waiting = self._returning or self._first
+        waiting = self._holders or self._waiting
         if self._outputs or self._prefilling or (waiting and not self._blocked):
             return self.now_seconds
         loaded = self._loading[0][0] if self._loading else NEVER
@@ -163,7 +214,7 @@ class FluidEngine:
 
     def _is_busy(self) -> bool:
         return bool(
-            self._decoding or self._prefilling or self._loading or self._returning or self._first
+            self._decoding or self._prefilling or self._loading or self._holders or self._waiting
         )
 
     def _advance(self, until: float) -> None:
@@ -263,21 +314,36 @@ class FluidEngine:
         while running < self._settings.max_num_seqs and (
             self._prefill_tokens + len(self._decoding) < self._settings.max_num_batched_tokens
         ):
-            queue = self._returning or self._first
-            if not queue:
+            if self._holders:
+                if not self._start(self._holders[0], 0.0):
+                    break
+                self._holders.popleft()
+            elif self._waiting:
+                turn = self._waiting[0][2]
+                if not self._start(turn, self._shortest_pause(turn)):
+                    break
+                heapq.heappop(self._waiting)
+                self._waiting_tokens -= turn.context_tokens
+            else:
                 return
-            if not self._start(queue[0]):
-                break
-            queue.popleft()
             running += 1
         self._blocked = True
 
-    def _start(self, turn: _Turn) -> bool:
+    def _shortest_pause(self, turn: _Turn) -> float:
+        """Contexts whose pauses last less are worth more than what waits (`min-waste`)."""
+        running, waiting = len(self._decoding), len(self._waiting)
+        starved = self.now_seconds - turn.came >= _STARVATION_SECONDS
+        if not self._settings.pauses or not running or starved:
+            return 0.0
+        per_token = self._settings.profile.seconds_per_query_token
+        return per_token * self._waiting_tokens * (running + waiting + 1) / waiting
+
+    def _start(self, turn: _Turn, shortest_pause: float) -> bool:
         """Take the memory for a turn's context; False if it does not fit."""
         memory = self._memory
         missing = turn.context_tokens - memory.left_of(turn.session)
         growth = len(self._decoding) + len(self._prefilling) + len(self._loading)
-        if not memory.make_room(missing + growth, of=turn.session):
+        if not memory.make_room(missing + growth, turn.session, shortest_pause):
             return False
         rested = memory.take(turn.session)
         memory.active_tokens += turn.context_tokens
@@ -286,9 +352,6 @@ class FluidEngine:
         if rested is not None:
             device = min(rested.device_tokens, turn.context_tokens - 1)
             loaded = min(rested.host_tokens, turn.context_tokens - 1 - device)
-            if rested.endpoint is not None:
-                self._means.observe(rested.endpoint, self.now_seconds - rested.since)
-            self._pauses += 1
             self._held_tokens += device
         turn.left_tokens = turn.context_tokens - device - loaded
         if not loaded:
@@ -334,8 +397,9 @@ class FluidEngine:
 
     def _finish(self, turn: _Turn) -> None:
         self._outputs.append((turn.request_id, turn.unreported, True))
-        if turn.request_id in self._contexts:
-            self._contexts[turn.request_id] = turn.context_tokens
+        session = self._sessions.get(turn.request_id)
+        if session is not None:
+            session.context_tokens = turn.context_tokens
         self._rest(turn, turn.endpoint)
 
     def _rest(self, turn: _Turn, endpoint: str | None) -> None:
@@ -352,7 +416,7 @@ class FluidEngine:
             turn = self._decoding[next(reversed(self._decoding))]
             self._stop_decoding(turn)
             self._rest(turn, None)
-            self._returning.appendleft(turn)
+            self._holders.appendleft(turn)
             preempted = True
         return preempted
 

@@ -20,7 +20,7 @@ from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.device import ModelledDevice
 from caesura.lab.sim.fleet import Routing
 from caesura.lab.sim.fluid import FluidEngine, FluidSettings
-from caesura.lab.sim.fluid_memory import PauseMeans
+from caesura.lab.sim.fluid_experience import Experience
 from caesura.lab.sim.routing import make_router
 from caesura.lab.sim.settings import KNOWN_WORK_OPTION, ORACLE_OPTION, SimulationSettings, TurnsAs
 from caesura.lab.sim.simulation import (
@@ -118,8 +118,8 @@ def _fluid_engines(
         max_num_batched_tokens=settings.max_batched_tokens,
         pauses=not is_stock,
     )
-    means = PauseMeans()
-    return [FluidEngine(one, means) for _ in range(settings.engines)]
+    experience = Experience()
+    return [FluidEngine(one, experience) for _ in range(settings.engines)]
 
 
 def _arm(run: SimulatedRun) -> Arm:
