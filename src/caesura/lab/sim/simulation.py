@@ -67,7 +67,7 @@ class SimulatedRunReport(RunReport):
 
 @dataclass(frozen=True, slots=True)
 class SimulatedOutcome(RunOutcome):
-    """One simulated run; `replay` has the measured sessions.
+    """One simulated run; `replay` has the measured sessions, or some of very many.
 
     Attributes:
         report: its figures.
