@@ -41,7 +41,15 @@ SETTINGS = SimulationSettings(
     host_memory_bytes=4 * 10**9,
 )
 AMPLE = 40 * 10**9
-NEW_FIGURES = {"durations", "simulated_seconds", "steps"}
+NEW_FIGURES = {
+    "computed_tokens",
+    "durations",
+    "engines",
+    "moved_turns_share",
+    "router",
+    "simulated_seconds",
+    "steps",
+}
 COMMAND = [
     "simulate", "--workload", "infercept-sample", "--rates", "6", "--seeds", "0",
     "--horizon", "10", "--warmup", "2", "--scale-tokens", "0.25", "--scale-pauses", "0.5",

@@ -1,13 +1,17 @@
 """Several engines behind a router, and one as it always was."""
 
 import heapq
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from caesura import cli
 from caesura.lab.bench.replay import Player, ReplayError, ReplayRecord
 from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.devices import simulated_device
@@ -293,3 +297,29 @@ def test_values_that_make_no_sense_are_refused(changes: dict[str, object], reaso
         SimulationSettings.model_validate(
             {**SETTINGS.model_dump(exclude={"horizon_seconds"}), **changes}
         )
+
+
+def test_the_command_says_how_engines_shared_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results.json"
+    command = [
+        "simulate", "--engines", "3", "--router", "least", "--stale", "0.1", "--fluid",
+        "--policies", "stock,min-waste", "--rates", "5", "--seeds", "0", "--sessions", "90",
+        "--kv-memory", "3GB", "--host-memory", "1GB", "--fail", "2:1", "--drain", "4:2",
+        "--processes", "2", "--json", str(path),
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["caesura", *command])
+    cli.run(command)
+    results = json.loads(path.read_text("utf-8"))
+    assert results["settings"]["engines"] == 3
+    assert results["settings"]["fail"] == ["2:1"]
+    for run in results["runs"]:
+        assert (run["engines"], run["router"], run["rate"]) == (3, "least", 5.0)
+        assert run["completed"] == run["sessions"] == 90
+        assert 0 < run["moved_turns_share"] < 1
+        spread = run["computed_tokens"]
+        assert spread["lowest"] < spread["mean"] < spread["highest"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "3 engines: sessions/s, done/s and good/s are per engine" in shown
+    assert "least" in shown
