@@ -407,14 +407,15 @@ class InterceptScheduler(SeamedScheduler):
     def reset_prefix_cache(
         self, reset_running_requests: bool = False, reset_connector: bool = False
     ) -> bool:
-        """Forget all cached contexts (after new weights): those of paused sessions too, and host
-        copies whether they are asked for or not, since they are found by the same hashes."""
+        """Forget all cached contexts, of paused sessions too, and host copies whether they are
+        asked for or not: they are found by the same hashes."""
         self.trace.write()
         self.keeper.forget_contexts()
         self.waste.restart()
-        return super().reset_prefix_cache(
-            reset_running_requests, reset_connector or self._connected
-        )
+        if reset_running_requests and not self.displacing.release_all_waiting():
+            return False
+        reset_connector |= self._connected
+        return super().reset_prefix_cache(reset_running_requests, reset_connector)
 
     def shutdown(self) -> None:
         """As vLLM's; a trace is written."""
