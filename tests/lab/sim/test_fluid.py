@@ -145,7 +145,7 @@ def test_a_session_that_needs_room_keeps_its_own_context() -> None:
 
 
 def test_what_gives_way_goes_to_host_memory_while_there_is_room() -> None:
-    memory = FluidMemory(1000, 600, None)
+    memory = FluidMemory(1000, 600, Experience())
     memory.rest(resting("a", 1000))
     assert memory.make_room(512)
     context = memory.take("a")

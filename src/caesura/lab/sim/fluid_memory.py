@@ -139,6 +139,8 @@ class FluidMemory:
             context.host_tokens = 0
         if not context.device_tokens:
             del contexts[session]
+            if self._experience is None and not context.host_tokens:  # nobody asks about it
+                del self._resting[session]
 
     def _pause(self, kind: str | None) -> float:
         return 0.0 if self._experience is None else self._experience.pause_seconds(kind)
