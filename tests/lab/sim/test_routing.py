@@ -1,12 +1,17 @@
 """Where the routers that come with the simulator send turns."""
 
+import re
+import runpy
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from caesura.lab.sim.routing import DueTurn, EngineLoads, Router, make_router
+
+ROOT = Path(__file__).parents[3]
 
 
 def loads(
@@ -47,3 +52,14 @@ def test_a_hash_spreads_evenly_and_moves_only_the_sessions_of_an_engine_that_is_
     }
     assert Counter(after.values())[0] == pytest.approx(667, rel=0.15)
     assert router.place(turn("s1", home=3), loads([0, 3], [0, 0], [0, 0])) == 3
+
+
+def test_the_router_of_the_documentation_moves_only_what_waits_for_long(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "write-a-router.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "patient.py").write_text(code)
+    made = runpy.run_path(str(tmp_path / "patient.py"))["Patient"]()
+    seen = loads([0, 2, 3], tokens=[0, 0, 0], turns=[9, 10, 2])
+    assert made.place(turn(), seen) == 3
+    assert made.place(turn(home=0), seen) == 0
+    assert made.place(turn(home=2), seen) == 3
