@@ -60,6 +60,7 @@ from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
+from caesura.processes import end_engine_with_parent
 
 Found = TypeVar("Found")
 
@@ -75,6 +76,7 @@ class InterceptScheduler(SeamedScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         configure_engine_logging()
+        end_engine_with_parent()
         require_tested_vllm(vllm_version)
         super().__init__(*args, **kwargs)
         config = CaesuraConfig.from_vllm(self.vllm_config)
