@@ -16,6 +16,7 @@ from vllm.config import KVTransferConfig, VllmConfig
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.kv_cache_utils import BlockHash
 from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
@@ -288,6 +289,13 @@ class HeadlessEngine:
         Returns:
             `(request id, new tokens, turn is over)` of each request that got anything.
         """
+        return [
+            (out.request_id, len(out.new_token_ids), out.finish_reason is not None)
+            for out in self.step_outputs(not_after)
+        ]
+
+    def step_outputs(self, not_after: float = float("inf")) -> list[EngineCoreOutput]:
+        """The same as `step`, with all that the scheduler says of each request."""
         output = self.scheduler.schedule()
         began = self.now_seconds
         self._trace.scheduled(output, self.scheduler.requests)
@@ -299,11 +307,7 @@ class HeadlessEngine:
         result = self._result(output)
         outputs = self.scheduler.update_from_output(output, result)
         self._trace.iterated(began, self.now_seconds)
-        return [
-            (out.request_id, len(out.new_token_ids), out.finish_reason is not None)
-            for of_client in outputs.values()
-            for out in of_client.outputs
-        ]
+        return [out for of_client in outputs.values() for out in of_client.outputs]
 
     def _run(self, output: SchedulerOutput) -> StepTimes:
         tokens = output.total_num_scheduled_tokens
@@ -372,11 +376,17 @@ class HeadlessEngine:
             req_ids=ids,
             req_id_to_index={request_id: index for index, request_id in enumerate(ids)},
             sampled_token_ids=[
-                _NOTHING_SAMPLED if requests[request_id].is_prefill_chunk else _SAMPLED
+                _NOTHING_SAMPLED
+                if requests[request_id].is_prefill_chunk
+                else self._sampled(requests[request_id])
                 for request_id in ids
             ],
             kv_connector_output=self._finished_copies() if self._copies else None,
         )
+
+    def _sampled(self, request: Request) -> list[int]:
+        """What the model writes next."""
+        return _SAMPLED
 
     def _finished_copies(self) -> KVConnectorOutput:
         output = KVConnectorOutput(finished_recving=set())
