@@ -38,7 +38,7 @@ MAY_USE = {
     # Modules at the top of `engine` that describe it, and that its rooms may use.
     "engine.config": frozenset({"policy", "policy_options"}),
     "engine.protocol": frozenset({"policy"}),
-    "engine.flags": frozenset({"engine.config", "policy"}),
+    "engine.flags": frozenset({"engine.config", "engine.protocol", "policy"}),
     "engine.guard": frozenset[str](),
     "engine.seams": frozenset[str](),
     "engine.metrics": frozenset({"engine.guard", "policy"}),
