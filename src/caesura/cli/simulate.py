@@ -15,6 +15,9 @@ app = App(
     help_epilogue=examples(
         "caesura simulate --policies stock,preserve,swap,infinite --rates 5,7,9",
         "caesura simulate --kv-memory 50GB --host-memory 8GB --json out/simulation.json",
+        "caesura simulate --engines 4 --router least --policies stock,min-waste --rates 8",
+        "caesura simulate --engines 4 --rates 8 --policies min-waste --fail 40:0 --drain 90:1",
+        "caesura simulate --engines 1000 --fluid --stale 0.2 --policies stock,min-waste --rates 8",
     ),
 )
 

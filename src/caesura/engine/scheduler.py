@@ -27,7 +27,7 @@ from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.connector import CaesuraConnector
+from caesura.engine.connector import add_own_stats, own_connector
 from caesura.engine.copies.contexts import HostContexts
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
@@ -60,6 +60,7 @@ from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
+from caesura.processes import end_engine_with_parent
 
 Found = TypeVar("Found")
 
@@ -75,6 +76,7 @@ class InterceptScheduler(SeamedScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         configure_engine_logging()
+        end_engine_with_parent()
         require_tested_vllm(vllm_version)
         super().__init__(*args, **kwargs)
         config = CaesuraConfig.from_vllm(self.vllm_config)
@@ -84,7 +86,7 @@ class InterceptScheduler(SeamedScheduler):
         # A host copy that cannot be loaded costs a recompute, never the request.
         self.recompute_kv_load_failures = True
         self.config = config
-        connector = self.connector if isinstance(self.connector, CaesuraConnector) else None
+        connector = own_connector(self.connector)
         self._connected = connector is not None
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
@@ -448,4 +450,4 @@ class InterceptScheduler(SeamedScheduler):
         self.keeper.contexts.count_copies()
         pause_stats = self.metrics.take()
         if pause_stats is not None:
-            stats.kv_connector_stats = pause_stats.to_dict()
+            add_own_stats(stats, self.connector, pause_stats)
