@@ -50,7 +50,7 @@ def test_a_known_answer_is_written_in_every_style(data: Path) -> None:
     for style, run in runs.items():
         assert run["calls"] == 3, style
         assert 0 < run["generation_s"] < run["latency_s"], style
-        assert 0 < run["bound_s"] <= run["calls_latency_s"] + 1e-3 <= run["latency_s"] + 1e-3, style
+        assert 0 < run["bound_s"] < run["latency_s"], style
     assert runs["sync_cached"]["execution_s"] < 0.9 * runs["sync"]["execution_s"]
     in_native_format = {style for style, run in runs.items() if not run["cml_tokens"]}
     assert in_native_format == {Style.REQUESTS, Style.FUTURES}

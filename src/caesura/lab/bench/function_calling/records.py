@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from caesura.lab.bench.function_calling.executions import Execution, Executions
 from caesura.lab.bench.function_calling.latency_theory import CallTimes, bound_seconds
 from caesura.lab.bench.function_calling.plans import CallTokens, ModeCase, TimedCall
+from caesura.lab.bench.function_calling.styles import Style
 from caesura.session.calling import (
     CallIssued,
     CallSpan,
@@ -206,7 +207,7 @@ def case_run(
         calls_latency_s=max(ends, default=began_at) - began_at,
         generation_s=sum(call.generation_seconds for call in calls),
         execution_s=sum(call.execution_seconds for call in calls),
-        bound_s=bound_seconds(case.mode, calls),
+        bound_s=bound_seconds(case.mode, calls, eager=case.style is Style.SYNC_PARALLEL_EAGER),
         first_token_s=0.0 if first_at is None else first_at - began_at,
         calls=len(timeline.calls),
         traps=timeline.traps,
