@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.config import VllmConfig
+from vllm.distributed.kv_events import KVCacheEvent
 from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
@@ -37,6 +38,7 @@ from vllm.v1.worker.gpu.attn_utils import get_kv_cache_spec
 from caesura.engine.config import CaesuraConfig, block_bytes, check_host_memory
 from caesura.engine.copies.backend import CopyBackend, device_regions, make_backend, row_bytes
 from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.host_events import HostEvents, PublishedHostEvents
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PausePrometheus, PauseStats
@@ -155,7 +157,10 @@ class CaesuraConnector(KVConnectorBase_V1):
 
     def bind_gpu_block_pool(self, gpu_block_pool: "BlockPool") -> None:
         """Plan copies for this pool. Without host memory there are no slots to copy to."""
-        host = HostPool(self.num_slots)
+        events, told = HostEvents(), self._vllm_config.kv_events_config
+        if told is not None and told.enable_kv_cache_events:
+            events = PublishedHostEvents(self._block_size, self.num_slots)
+        host = HostPool(self.num_slots, events)
         self.transfers = Transfers(gpu_block_pool, host, self._budget_blocks, self._num_workers)
 
     def set_xfer_handshake_metadata(
@@ -377,9 +382,9 @@ class CaesuraConnector(KVConnectorBase_V1):
         """Register the metrics."""
         return PausePrometheus(vllm_config, metric_types, labelnames, per_engine_labelvalues)
 
-    def take_events(self) -> Iterable[Any]:
-        """No KV events are published for host copies."""
-        return ()
+    def take_events(self) -> Iterable[KVCacheEvent]:
+        """Events of host copies, where vLLM publishes any."""
+        return self.transfers.host.events.take()
 
 
 def own_connector(connector: KVConnectorBase_V1 | None) -> CaesuraConnector | None:

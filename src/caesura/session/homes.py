@@ -72,7 +72,7 @@ class Homes:
         if engine is None:
             engine = self._begun(tokens, domain)
         if engine is None and session_id is not None:
-            engine = self._ends.get((domain, session_id), {}).get(b"")
+            engine = self._ends.get((domain, session_id), OrderedDict()).get(b"")
         if engine is None or engine >= engines:
             engine = min(range(engines), key=lambda each: self._charges[each])
             self._charge(engine, len(token_ids))

@@ -11,6 +11,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vllm.distributed.kv_transfer.kv_connector.v1.multi_connector import (
+    MultiKVConnectorMetadata,
+    MultiKVConnectorWorkerMetadata,
+)
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 
@@ -250,9 +254,12 @@ class VirtualDevice:
         """Whether copies are under way."""
         return bool(self._under_way)
 
-    @staticmethod
-    def _batch(output: SchedulerOutput) -> CopyBatch | None:
+    def _batch(self, output: SchedulerOutput) -> CopyBatch | None:
         metadata = output.kv_connector_metadata
+        self._others = 0  # that report nothing
+        if isinstance(metadata, MultiKVConnectorMetadata):
+            metadata, *others = metadata.metadata
+            self._others = len(others)
         return metadata.batch if isinstance(metadata, CopyMetadata) else None
 
     def _start_copies(self, batch: CopyBatch, step: int) -> _UnderWay:
@@ -301,6 +308,9 @@ class VirtualDevice:
                 output.invalid_block_ids.update(block for _, block in loads)
         if report.completed or report.failed:
             output.kv_connector_worker_meta = report
+            if self._others:
+                reports = (report, *[None] * self._others)
+                output.kv_connector_worker_meta = MultiKVConnectorWorkerMetadata(reports)
         return output
 
     def _save(self, copy: _UnderWay) -> None:

@@ -7,13 +7,14 @@ advances the clock.
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 from unittest.mock import patch
 
 import vllm.envs
-from vllm.config import KVTransferConfig, VllmConfig
+from vllm.config import KVEventsConfig, KVTransferConfig, VllmConfig
 from vllm.lora.request import LoRARequest
 from vllm.multimodal.inputs import MultiModalFeatureSpec
 from vllm.sampling_params import SamplingParams
@@ -30,7 +31,7 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
 from caesura.engine.config import SECTION, block_bytes
-from caesura.engine.connector import CaesuraConnector
+from caesura.engine.connector import own_connector
 from caesura.engine.flags import kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
@@ -55,6 +56,8 @@ class Shape:
         host_blocks: host slots; 0 without a connector.
         budget_blocks: blocks copied per step at most.
         queue: vLLM's scheduling policy, "fcfs" or "priority".
+        beside: configuration of another connector; None for none.
+        kv_events: indexes of KV blocks are told of them.
         options: Caesura's options beside those that follow from the rest.
     """
 
@@ -68,6 +71,8 @@ class Shape:
     host_blocks: int = 0
     budget_blocks: int = 4
     queue: str = "fcfs"
+    beside: Mapping[str, Any] | None = None
+    kv_events: bool = False
     copies: CopyBehaviour = field(default_factory=CopyBehaviour)
     options: dict[str, object] = field(default_factory=lambda: {"policy": "preserve"})
 
@@ -94,7 +99,10 @@ def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
     )
     page = block_bytes(cache_config)
     if shape.connected:
-        config.kv_transfer_config = KVTransferConfig(**kv_transfer_config())
+        config.kv_transfer_config = KVTransferConfig(**kv_transfer_config(shape.beside))
+    config.kv_events_config = KVEventsConfig(
+        enable_kv_cache_events=shape.kv_events, publisher="null"
+    )
     config.additional_config = {
         SECTION: {
             "host_memory": shape.host_blocks * page,
@@ -231,8 +239,8 @@ class VirtualEngine:
             if block.block_hash is not None:
                 expected = self._contents[get_block_hash(block.block_hash)]
                 assert self.device.blocks[block.block_id] == expected, f"{block} is not its hash"
-        if isinstance(self.scheduler.connector, CaesuraConnector):
-            for block_hash, slot in self.scheduler.connector.transfers.host._slots.items():
+        if (connector := own_connector(self.scheduler.connector)) is not None:
+            for block_hash, slot in connector.transfers.host._slots.items():
                 if slot.filled:
                     found = self.device.host[slot.index]
                     assert found == self._contents[block_hash], f"host slot {slot} is not its hash"
@@ -248,8 +256,8 @@ class VirtualEngine:
         scheduler.check_idle()
         pool = scheduler.kv_cache_manager.block_pool
         assert pool.get_num_free_blocks() == self.shape.blocks, "device blocks are lost"
-        if isinstance(scheduler.connector, CaesuraConnector):
-            host = scheduler.connector.transfers.host
+        if (connector := own_connector(scheduler.connector)) is not None:
+            host = connector.transfers.host
             assert host.pinned_slots == 0, "host slots stay pinned"
             assert host.available_slots == self.shape.host_blocks, "slots are lost"
         assert not scheduler._inflight_prefills

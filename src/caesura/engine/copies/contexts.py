@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
+from vllm.v1.request import Request
 
 from caesura.engine.copies.blocks import full_blocks
 from caesura.engine.copies.prefetches import Prefetch, PrefetchEnding
@@ -107,6 +108,10 @@ class HostContexts:
             self.transfers.budget_blocks * self.block_size,
             self.transfers.share_used(),
         )
+
+    def describe(self, request: Request) -> None:
+        """A request's blocks may be copied; see `HostEvents`."""
+        self.transfers.host.events.describe(request)
 
     def enter(self, context_id: str, block_hashes: list[BlockHash]) -> HostCopy:
         """A context is paused. Its record is kept until `end`."""

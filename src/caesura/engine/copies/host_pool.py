@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from vllm.v1.core.kv_cache_utils import BlockHash
 
+from caesura.engine.copies.host_events import HostEvents
+
 
 @dataclass(slots=True)
 class _Slot:
@@ -24,10 +26,12 @@ class HostPool:
 
     Attributes:
         num_slots: capacity in blocks.
+        events: told of copies that can be read, and of those that cannot be read any more.
     """
 
-    def __init__(self, num_slots: int) -> None:
+    def __init__(self, num_slots: int, events: HostEvents | None = None) -> None:
         self.num_slots = num_slots
+        self.events = events or HostEvents()
         self._free = list(range(num_slots - 1, -1, -1))
         self._slots: dict[BlockHash, _Slot] = {}
         self._unpinned: OrderedDict[BlockHash, None] = OrderedDict()
@@ -75,8 +79,7 @@ class HostPool:
         if not self._free:
             if not self._unpinned:
                 return None
-            evicted, _ = self._unpinned.popitem(last=False)
-            self._free.append(self._slots.pop(evicted).index)
+            self.drop(next(iter(self._unpinned)))
         index = self._free.pop()
         self._slots[block_hash] = _Slot(index, pins=1, filled=False)
         return index
@@ -84,12 +87,15 @@ class HostPool:
     def fill(self, block_hash: BlockHash) -> None:
         """The copy into the slot is complete. The reservation's pin stays."""
         self._slots[block_hash].filled = True
+        self.events.stored(block_hash)
 
     def drop(self, block_hash: BlockHash) -> None:
-        """The copy into the slot failed: give the slot back."""
+        """The slot's copy has failed, or makes room: give the slot back."""
         slot = self._slots.pop(block_hash)
         self._unpinned.pop(block_hash, None)
         self._free.append(slot.index)
+        if slot.filled:
+            self.events.removed(block_hash)
 
     def pin(self, block_hash: BlockHash) -> int:
         """Rely on the block's copy until `unpin`; returns its slot."""

@@ -186,6 +186,7 @@ class Holding:
         than computing it again. Called while its blocks are still its own."""
         if not self.saves_contexts():
             return
+        self.contexts.describe(request)
         blocks = full_blocks(self._blocks(request))
         given_up = partial(self._copies_given_up, None)
         self.contexts.save(request.request_id, blocks, request.block_hashes, given_up)

@@ -102,6 +102,7 @@ class PauseKeeper:
             in_place: the request is parked; else it is about to be freed.
         """
         hashes = list(request.block_hashes[: computed_tokens // self._block_size])
+        self.contexts.describe(request)
         pause = Pause(
             id=request.request_id,
             endpoint=endpoint,

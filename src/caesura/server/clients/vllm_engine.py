@@ -133,7 +133,7 @@ class HomedEngine(WrappedEngine):
                 session_id=options.get("session_id"),
                 engine=rank,
             )
-        if home is None:
+        if home is None or tokens is None:
             return self._engine.generate(prompt, sampling_params, *arguments, **options)
         if (turn := current_turn()) is not None:
             turn.home = home
