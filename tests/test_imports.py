@@ -129,7 +129,17 @@ MAY_USE = {
 }
 # Modules at the root of the package that everybody may use and that use nothing of ours.
 ROOT_MODULES = frozenset(
-    {"__init__", "allowance", "console", "endpoints", "errors", "logs", "units", "variables"}
+    {
+        "__init__",
+        "allowance",
+        "console",
+        "endpoints",
+        "errors",
+        "logs",
+        "processes",
+        "units",
+        "variables",
+    }
 )
 # Rooms that reach for nothing outside the standard library but these.
 OUTSIDE_ALLOWED = {"policy": frozenset({"numpy"}), "cml": frozenset[str]()}

@@ -26,6 +26,10 @@ LabelValues = tuple[str, ...]
 COUNTERS: dict[str, tuple[str, list[str]]] = {
     "pauses": ("Pauses begun, by what they wait for.", ["endpoint"]),
     "pause_endings": ("Pauses ended, by how.", ["endpoint", "ending"]),
+    "presumptions": (
+        "Paused clients presumed to be gone, and of them, those that came back.",
+        ["outcome"],
+    ),
     "dispositions": ("Decisions about paused contexts.", ["endpoint", "disposition"]),
     "hold_endings": ("Ends of holds on device blocks, by how.", ["ending"]),
     "displacements": ("Running requests preempted for a session that ranks before them.", []),

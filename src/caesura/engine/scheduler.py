@@ -60,6 +60,7 @@ from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
+from caesura.processes import end_engine_with_parent
 
 Found = TypeVar("Found")
 
@@ -75,6 +76,7 @@ class InterceptScheduler(SeamedScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         configure_engine_logging()
+        end_engine_with_parent()
         require_tested_vllm(vllm_version)
         super().__init__(*args, **kwargs)
         config = CaesuraConfig.from_vllm(self.vllm_config)
@@ -405,14 +407,15 @@ class InterceptScheduler(SeamedScheduler):
     def reset_prefix_cache(
         self, reset_running_requests: bool = False, reset_connector: bool = False
     ) -> bool:
-        """Forget all cached contexts (after new weights): those of paused sessions too, and host
-        copies whether they are asked for or not, since they are found by the same hashes."""
+        """Forget all cached contexts, of paused sessions too, and host copies whether they are
+        asked for or not: they are found by the same hashes."""
         self.trace.write()
         self.keeper.forget_contexts()
         self.waste.restart()
-        return super().reset_prefix_cache(
-            reset_running_requests, reset_connector or self._connected
-        )
+        if reset_running_requests and not self.displacing.release_all_waiting():
+            return False
+        reset_connector |= self._connected
+        return super().reset_prefix_cache(reset_running_requests, reset_connector)
 
     def shutdown(self) -> None:
         """As vLLM's; a trace is written."""

@@ -82,18 +82,19 @@ def _mask(token_id: int, params: SamplingParams, *, speculates: bool) -> None:
         params.logit_bias = {token_id: -math.inf}
 
 
-_STOPS = {
+STOPS = {
     INTERRUPTED: StopReason.INTERRUPTED,
     FRAME_ENDED: StopReason.FRAME,
     BUNDLE_ENDED: StopReason.FRAME,
 }
+"""Why a turn has ended, by the scheduler's own reasons."""
 
 
 def _stop(completion: CompletionOutput) -> StopReason | None:
     if completion.finish_reason is None:
         return None
-    if isinstance(completion.stop_reason, str) and completion.stop_reason in _STOPS:
-        return _STOPS[completion.stop_reason]
+    if isinstance(completion.stop_reason, str) and completion.stop_reason in STOPS:
+        return STOPS[completion.stop_reason]
     reasons = {"stop": StopReason.STOP, "length": StopReason.LENGTH}
     stop = reasons.get(completion.finish_reason)
     if stop is None:
