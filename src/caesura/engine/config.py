@@ -65,6 +65,8 @@ class CaesuraConfig(BaseModel):
             given. *.example.com for all below it, * for any.
         insecure_no_key: Serve tools to other machines without an API key.
         api_docs: Serve the API's documentation (/docs, /redoc, /openapi.json).
+        replica_name: Name of this server among others behind a router: in the header
+            X-Caesura-Replica of each answer.
         check_integrity: Check internal invariants whenever the engine is idle (for debugging).
         trace: Write a trace of the engine to this file at shutdown, and at each reset of the prefix
             cache: the second to NAME.1.json, and so on (docs/how-to/trace.md).
@@ -88,6 +90,7 @@ class CaesuraConfig(BaseModel):
     allowed_hosts: tuple[str, ...] = ()
     insecure_no_key: bool = False
     api_docs: bool = False
+    replica_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._:-]{1,128}$")
     check_integrity: bool = False
     trace: Path | None = None
 

@@ -21,6 +21,7 @@ from caesura.server.gate import GatePart
 from caesura.server.loop_lag import LoopLag
 from caesura.server.owners import Owners
 from caesura.server.parts import Part, Parts
+from caesura.server.replica import ReplicaHeader
 from caesura.server.sessions.vllm_sessions import ServerSessions
 from caesura.server.settings import server_configuration
 from caesura.server.socket.responses_socket import ResponsesSockets
@@ -57,6 +58,7 @@ class CaesuraPlugin:
         """Called when vLLM builds the application."""
         configure_logging()
         self._parts.attach(app)
+        app.add_middleware(ReplicaHeader)
 
     async def init_state(
         self, engine_client: "EngineClient | None", state: State, args: Namespace
@@ -71,6 +73,7 @@ class CaesuraPlugin:
         state.caesura_supervisor = Supervisor()
         state.caesura_owners = Owners(access.has_keys)
         state.caesura_places = OwnersPlaces(settings.generating_of)
+        state.caesura_replica = config.replica_name
         state.caesura_homes = homes_on(engine_client)
         access.require_operators(settings)
         if not access.has_keys:
