@@ -12,6 +12,7 @@ import pytest
 from server.clients.conversations import CHAT_TOOLS, RESPONSE_TOOLS
 from support.models.small import kv_bytes
 from support.servers.process import Server, serving
+from support.waiting import poll
 
 pytestmark = pytest.mark.engine
 
@@ -43,10 +44,12 @@ def server(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         *("--logits-processors", "support.models.scripted:ScriptedToolCalls"),
         *("--additional-config", json.dumps({"caesura": {"check_integrity": True}})),
     ]
-    with serving(model_path, arguments, folder / "server.log") as started:
+    log = folder / "server.log"
+    with serving(model_path, arguments, log, VLLM_SERVER_DEV_MODE="1") as started:
         yield started
-    traces = sorted(path.name for path in folder.glob("trace*.json"))
-    assert traces == ["trace.engine1.json", "trace.json"]
+        assert httpx.post(f"{started.url}/reset_prefix_cache", timeout=60).status_code == 200
+        names = {"trace.json", "trace.engine1.json"}
+        poll(lambda: names <= {path.name for path in folder.iterdir()}, seconds=60)
 
 
 async def conversation(client: openai.AsyncOpenAI, name: int) -> list[dict[str, Any]]:
