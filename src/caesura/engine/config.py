@@ -164,7 +164,7 @@ def check_supported(
     Raises:
         ConfigurationError: says what is not supported and what to do.
     """
-    from vllm.v1.kv_cache_interface import FullAttentionSpec
+    from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
 
     groups = kv_cache_config.kv_cache_groups
     if not vllm_config.cache_config.enable_prefix_caching:
@@ -177,12 +177,15 @@ def check_supported(
             "Caesura needs prefix caching: a paused context is found again by its block "
             "hashes. Remove --no-enable-prefix-caching."
         )
-    if len(groups) != 1 or not isinstance(groups[0].kv_cache_spec, FullAttentionSpec):
-        kinds = ", ".join(type(group.kv_cache_spec).__name__ for group in groups) or "none"
+    kinds = [type(group.kv_cache_spec) for group in groups]
+    one_group = len(groups) == 1 and issubclass(kinds[0], FullAttentionSpec)
+    windows = len(groups) > 1 and {*kinds} == {FullAttentionSpec, SlidingWindowSpec}
+    if not one_group and not windows:
+        names = ", ".join(kind.__name__ for kind in kinds) or "none"
         raise ConfigurationError(
-            f"Caesura supports models with one KV cache group of full attention; this model "
-            f"has {len(groups)} ({kinds}). Hybrid, sliding-window and Mamba models are not "
-            f"supported yet: serve them without --scheduler-cls."
+            f"Caesura supports models with one KV cache group of full attention, or with full "
+            f"attention and sliding windows; this model has {len(groups)} ({names}). Serve it "
+            f"without --scheduler-cls."
         )
     if block_size <= 0 or (hash_block_size or block_size) != block_size:
         raise ConfigurationError(

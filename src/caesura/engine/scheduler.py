@@ -28,10 +28,8 @@ from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig, check_supported
-from caesura.engine.connector import CaesuraConnector
+from caesura.engine.connector import CaesuraConnector, transfers_of
 from caesura.engine.copies.contexts import HostContexts
-from caesura.engine.copies.host_pool import HostPool
-from caesura.engine.copies.transfers import Transfers
 from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
@@ -56,6 +54,7 @@ from caesura.engine.pauses.ranks import (
 )
 from caesura.engine.pauses.snapshots import Gauges
 from caesura.engine.pauses.steps import InterruptSteps, Steps
+from caesura.engine.pauses.tables import block_tables
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import INTERRUPTED
@@ -91,10 +90,7 @@ class InterceptScheduler(AsyncScheduler):
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
         self.own_time = OwnTime(self.metrics)
-        if connector is None:
-            transfers = Transfers(self.kv_cache_manager.block_pool, HostPool(0), budget_blocks=0)
-        else:
-            transfers = connector.transfers
+        transfers = transfers_of(self.kv_cache_manager, connector)
         contexts = HostContexts(transfers, self.block_size, self.metrics)
         self.waste = WasteMeter(self, self.metrics, self.clock, lambda: transfers.loading_blocks)
         self.parking = Parking(self)
@@ -104,6 +100,7 @@ class InterceptScheduler(AsyncScheduler):
             scheduler=self,
             parking=self.parking,
             contexts=contexts,
+            tables=block_tables(self.kv_cache_manager, transfers.groups),
             metrics=self.metrics,
             waste=self.waste,
             clock=self.clock,

@@ -4,6 +4,9 @@ A slot holds a hash of all tokens up to its position. A step of a request writes
 positions and then checks every position that attention would read, so a block that is stale,
 overwritten, wrongly copied or reused too early is found in the step that reads it. The next
 token is a hash of the whole transcript: outputs can be computed without an engine.
+
+There may be several KV cache groups, each with a window or without one. What a slot holds is
+different in each, so that a block of another group is found, too.
 """
 
 import random
@@ -44,6 +47,11 @@ def chain_of(tokens: Sequence[int]) -> list[int]:
     chain: list[int] = []
     extend_chain(chain, tokens)
     return chain
+
+
+def content(chain: Sequence[int], group: int) -> list[int]:
+    """What the slots of a KV cache group hold for that part of a transcript."""
+    return [value ^ (group * _EMPTY) for value in chain]
 
 
 def next_token(chain: Sequence[int]) -> int:
@@ -106,6 +114,7 @@ class VirtualDevice:
         num_blocks: device blocks.
         block_size: tokens of one.
         num_slots: host slots of one block each.
+        windows: the window of each KV cache group, in tokens; None for full attention.
         asynchronous: sampled tokens stay on the device between steps.
         rng: decides when things happen.
     """
@@ -121,6 +130,7 @@ class VirtualDevice:
         asynchronous: bool,
         copies: CopyBehaviour,
         rng: random.Random,
+        windows: Sequence[int | None] = (None,),
     ) -> None:
         self.blocks = [[GARBAGE] * block_size for _ in range(num_blocks)]
         self.host = [[GARBAGE] * block_size for _ in range(num_slots)]
@@ -130,6 +140,7 @@ class VirtualDevice:
             else V2Runner(max_num_seqs)
         )
         self._block_size = block_size
+        self._windows = windows
         self._asynchronous = asynchronous
         self._copies = copies
         self._rng = rng
@@ -138,6 +149,7 @@ class VirtualDevice:
         self._transcripts: dict[str, _Transcript] = {}
         self._under_way: deque[_UnderWay] = deque()
         self._spoiled: set[int] = set()  # device blocks that a failed load was to fill
+        self._failed: set[str] = set()  # requests that wait for loads of which some failed
 
     # Steps
 
@@ -197,10 +209,12 @@ class VirtualDevice:
         del transcript.chain[start:]
         transcript.tokens += inputs
         extend_chain(transcript.chain, inputs)
-        for position in range(start, stop):
-            block = forward.blocks[position // self._block_size]
-            assert block != 0, f"{forward.request_id}: writes to the null block"
-            self.blocks[block][position % self._block_size] = transcript.chain[position]
+        for group, table in enumerate(forward.tables):
+            values = content(transcript.chain[start:stop], group)
+            for position, value in enumerate(values, start):
+                block = table[position // self._block_size]
+                assert block != 0, f"{forward.request_id}: writes to the null block"
+                self.blocks[block][position % self._block_size] = value
         nonsense = self._reads_failed_load(forward, transcript.chain)
         if forward.samples:
             # Nobody may ever see what was computed from a failed load.
@@ -227,20 +241,24 @@ class VirtualDevice:
             KvCorruption: it reads anything else that is not its own.
         """
         size = self._block_size
-        for first in range(0, len(chain), size):
-            block = forward.blocks[first // size]
-            expected = chain[first : first + size]
-            found = self.blocks[block][: len(expected)]
-            if found == expected:
-                continue
-            pairs = enumerate(zip(found, expected, strict=True))
-            wrong = next(index for index, (one, other) in pairs if one != other)
-            if found[wrong] == GARBAGE and block in self._spoiled:
-                return True
-            raise KvCorruption(
-                f"{forward.request_id} reads at position {first + wrong} (block {block}) what "
-                f"is not its own; its step has positions {forward.start} to {len(chain) - 1}"
-            )
+        for group, (table, window) in enumerate(zip(forward.tables, self._windows, strict=True)):
+            reads_from = 0 if window is None else max(0, forward.start - window + 1)
+            for first in range(reads_from // size * size, len(chain), size):
+                block = table[first // size]
+                begin = max(reads_from, first)
+                expected = content(chain[begin : first + size], group)
+                found = self.blocks[block][begin - first :][: len(expected)]
+                if found == expected:
+                    continue
+                pairs = enumerate(zip(found, expected, strict=True))
+                wrong = next(index for index, (one, other) in pairs if one != other)
+                if found[wrong] == GARBAGE and block in self._spoiled:
+                    return True
+                raise KvCorruption(
+                    f"{forward.request_id} reads at position {begin + wrong} (block {block} of "
+                    f"group {group}) what is not its own; its step has positions {forward.start} "
+                    f"to {len(chain) - 1}"
+                )
         return False
 
     # Copies
@@ -296,9 +314,14 @@ class VirtualDevice:
             (report.failed if copy.fails else report.completed)[copy.batch.id] = 1
             assert output.finished_recving is not None
             output.finished_recving.update(copy.batch.finished_loads)
-            if copy.fails:
+            if copy.fails and len(self._windows) > 1:
+                self._failed.update(copy.batch.loading)
+            elif copy.fails:
                 loads = copy.batch.urgent_loads + copy.batch.loads
                 output.invalid_block_ids.update(block for _, block in loads)
+        assert output.finished_recving is not None
+        output.failed_recving = output.finished_recving & self._failed
+        self._failed -= output.failed_recving
         if report.completed or report.failed:
             output.kv_connector_worker_meta = report
         return output

@@ -14,15 +14,26 @@ from unittest.mock import patch
 import vllm.envs
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.sampling_params import SamplingParams
-from vllm.v1.core.kv_cache_utils import BlockHash, get_block_hash
+from vllm.utils.math_utils import cdiv
+from vllm.v1.core.kv_cache_utils import (
+    BlockHash,
+    BlockHashWithGroupId,
+    get_block_hash,
+    get_group_id,
+)
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
-from vllm.v1.kv_cache_interface import KVCacheConfig
+from vllm.v1.kv_cache_interface import (
+    FullAttentionSpec,
+    KVCacheConfig,
+    KVCacheGroupSpec,
+    SlidingWindowSpec,
+)
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
-from caesura.engine.config import SECTION
+from caesura.engine.config import SECTION, block_bytes
 from caesura.engine.connector import CaesuraConnector
 from caesura.engine.flags import kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
@@ -30,7 +41,7 @@ from caesura.engine.scheduler import InterceptScheduler
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.lab.sim.vllm_config import base_config, kv_cache_config, scheduler_config
 from caesura.lab.sim.vllm_engine import VirtualClockScheduler
-from engine.virtual.device import CopyBehaviour, Launched, VirtualDevice, extend_chain
+from engine.virtual.device import CopyBehaviour, Launched, VirtualDevice, content, extend_chain
 from engine.virtual.runners import RunnerVersion
 
 BLOCK_SIZE = 16
@@ -48,6 +59,8 @@ class Shape:
         host_blocks: host slots; 0 without a connector.
         budget_blocks: blocks copied per step at most.
         queue: vLLM's scheduling policy, "fcfs" or "priority".
+        windows: sliding windows of further KV cache groups, in tokens.
+        retention_tokens: vLLM's `prefix_cache_retention_interval`.
         options: Caesura's options beside those that follow from the rest.
     """
 
@@ -61,16 +74,44 @@ class Shape:
     host_blocks: int = 0
     budget_blocks: int = 4
     queue: str = "fcfs"
+    windows: tuple[int, ...] = ()
+    retention_tokens: int | None = 0
     copies: CopyBehaviour = field(default_factory=CopyBehaviour)
     options: dict[str, object] = field(default_factory=lambda: {"policy": "preserve"})
 
     def __post_init__(self) -> None:
-        assert self.blocks * BLOCK_SIZE >= self.max_model_len, "a request must fit the pool"
+        assert self.blocks >= self.most_blocks, "a request must fit the pool"
+
+    @property
+    def most_blocks(self) -> int:
+        """Blocks that one request has at most."""
+        longest = cdiv(self.max_model_len, BLOCK_SIZE)
+        reached = self.max_num_batched_tokens * self.in_flight - 1
+        windows = [cdiv(window + reached, BLOCK_SIZE) + 1 for window in self.windows]
+        return longest + sum(min(longest, blocks) for blocks in windows)
 
 
 @cache
 def _structured_output_manager() -> StructuredOutputManager:
     return StructuredOutputManager(base_config(str(demo_model_path()), BLOCK_SIZE))
+
+
+def grouped(config: KVCacheConfig, shape: Shape) -> KVCacheConfig:
+    """The same memory for layers of full attention and others with the shape's windows."""
+    full = config.kv_cache_groups[0].kv_cache_spec
+    assert isinstance(full, FullAttentionSpec)
+    for number, window in enumerate(shape.windows):
+        spec = SlidingWindowSpec(
+            block_size=full.block_size,
+            num_kv_heads=full.num_kv_heads,
+            head_size=full.head_size,
+            dtype=full.dtype,
+            sliding_window=window,
+        )
+        config.kv_cache_groups.append(KVCacheGroupSpec([f"window-{number}"], spec))
+    if shape.windows:
+        config.prefix_cache_retention_interval = shape.retention_tokens
+    return config
 
 
 def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
@@ -85,7 +126,7 @@ def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
         asynchronous=shape.in_flight > 1,
         queue=shape.queue,
     )
-    page = cache_config.kv_cache_groups[0].kv_cache_spec.page_size_bytes
+    page = block_bytes(cache_config)
     if shape.connected:
         config.kv_transfer_config = KVTransferConfig(**kv_transfer_config())
     config.additional_config = {
@@ -113,7 +154,7 @@ class VirtualEngine:
         self.now_seconds = FIRST_SECONDS
         self.aborts: list[str] = []
         self.on_schedule: Callable[[SchedulerOutput], None] | None = None
-        cache_config = kv_cache_config(shape.blocks + 1, BLOCK_SIZE)
+        cache_config = grouped(kv_cache_config(shape.blocks + 1, BLOCK_SIZE), shape)
         config = vllm_config(shape, cache_config)
         arguments = (config, cache_config, _structured_output_manager(), BLOCK_SIZE)
         with patch.object(vllm.envs, "VLLM_USE_V2_MODEL_RUNNER", shape.runner is RunnerVersion.V2):
@@ -132,6 +173,7 @@ class VirtualEngine:
             asynchronous=shape.in_flight > 1,
             copies=shape.copies,
             rng=rng,
+            windows=(None, *shape.windows),
         )
         self._queue: deque[tuple[SchedulerOutput, Launched]] = deque()
         self._contents: dict[BlockHash, list[int]] = {}
@@ -211,13 +253,19 @@ class VirtualEngine:
             return
         for block in self.scheduler.kv_cache_manager.block_pool.blocks:
             if block.block_hash is not None:
-                expected = self._contents[get_block_hash(block.block_hash)]
+                expected = self._content(block.block_hash)
                 assert self.device.blocks[block.block_id] == expected, f"{block} is not its hash"
         if isinstance(self.scheduler.connector, CaesuraConnector):
-            for block_hash, slot in self.scheduler.connector.transfers.host._slots.items():
+            transfers = self.scheduler.connector.transfers
+            for key, slot in transfers.host._slots.items():
                 if slot.filled:
+                    expected = self._content(transfers.groups.device_key(key))
                     found = self.device.host[slot.index]
-                    assert found == self._contents[block_hash], f"host slot {slot} is not its hash"
+                    assert found == expected, f"host slot {slot} is not its hash"
+
+    def _content(self, key: BlockHashWithGroupId) -> list[int]:
+        """What a block holds that is found by this key."""
+        return content(self._contents[get_block_hash(key)], get_group_id(key))
 
     def idle_books(self) -> None:
         """At the end: nothing is left of anybody, on the device, in host memory, anywhere."""

@@ -28,6 +28,7 @@ from caesura.engine.pauses.pause import (
 from caesura.engine.pauses.returns import Returns
 from caesura.engine.pauses.snapshots import Snapshots
 from caesura.engine.pauses.table import PauseTable
+from caesura.engine.pauses.tables import BlockTables
 from caesura.engine.pauses.waits import Waits
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import owner_of
@@ -56,6 +57,7 @@ class PauseKeeper:
     scheduler: Scheduler
     parking: Parking
     contexts: HostContexts
+    tables: BlockTables
     metrics: PauseMetrics
     waste: WasteMeter
     clock: Callable[[], float]
@@ -69,7 +71,15 @@ class PauseKeeper:
         snapshots = Snapshots(self.scheduler, table, contexts, self.timer, self.clock)
         self.snapshots = snapshots
         self.holding = Holding(
-            table, policy, snapshots, self.scheduler, self.parking, contexts, metrics, self.waste
+            table,
+            policy,
+            snapshots,
+            self.scheduler,
+            self.parking,
+            contexts,
+            self.tables,
+            metrics,
+            self.waste,
         )
         self.listener: PauseListener = NO_PAUSE_LISTENER
         self._block_size: int = self.scheduler.block_size
