@@ -208,6 +208,7 @@ def test_a_context_is_copied_and_loaded_in_all_groups(
     on.tell(CopyOut("session"))
     on.run()
     assert on.host.used_slots == BLOCKS_AT_BOUNDARY, "windows are copied as far as they reach"
+    assert on.pause.memory_tokens(on.pause.copied_tokens) == BLOCKS_AT_BOUNDARY * BLOCK_SIZE
     assert on.free_blocks == 64
     on.forget_device_copies()
     if kind == "session":

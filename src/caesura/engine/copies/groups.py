@@ -64,6 +64,9 @@ class Groups(Protocol):
         """The last boundary up to `stop` for which there is all that boundary `first` lacks;
         `first` if there is none."""
 
+    def memory_blocks(self, end: int) -> int:
+        """How many blocks boundary `end` needs."""
+
     def device_key(self, key: HostKey) -> BlockHashWithGroupId:
         """What vLLM's prefix cache finds the block by."""
 
@@ -98,6 +101,10 @@ class OneGroup:
         while position < stop and has(block_hashes[position]):
             position += 1
         return position
+
+    def memory_blocks(self, end: int) -> int:
+        """Those before it."""
+        return end
 
     def device_key(self, key: HostKey) -> BlockHashWithGroupId:
         """With the number of the only group."""
@@ -169,6 +176,10 @@ class SeveralGroups:
                 if lacking is not None:
                     end, shortened = lacking, True
         return max(first, end)
+
+    def memory_blocks(self, end: int) -> int:
+        """Those that each group needs."""
+        return sum(len(self._positions(group, 0, end, whole=False)) for group in range(self.count))
 
     def device_key(self, key: HostKey) -> BlockHashWithGroupId:
         """The same."""

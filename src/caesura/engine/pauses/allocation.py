@@ -12,6 +12,7 @@ from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.own_time import OwnTime, Part
 
 HEADROOM_BLOCKS_PER_REQUEST = 2
+"""In each KV cache group."""
 
 
 class ReclaimingAllocator:
@@ -79,7 +80,8 @@ class ReclaimingAllocator:
         running = len(self._scheduler.running)
         if not running or not len(self._keeper.table) or self._keeper.holding.saves_contexts():
             return 0
-        wanted = HEADROOM_BLOCKS_PER_REQUEST * running
+        groups = self._keeper.contexts.transfers.groups.count
+        wanted = HEADROOM_BLOCKS_PER_REQUEST * groups * running
         return max(0, wanted - self._keeper.table.held_blocks(wanted))
 
     def _end_pause_of(self, request: Request, options: dict[str, Any]) -> None:

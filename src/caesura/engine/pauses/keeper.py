@@ -116,6 +116,7 @@ class PauseKeeper:
             prompt_tokens=request.num_prompt_tokens,
             block_hashes=hashes,
             block_size=self._block_size,
+            groups=self.contexts.transfers.groups,
             copy=self.contexts.enter(request.request_id, hashes),
             session_id=request.session_id,
             owner=owner_of(request),

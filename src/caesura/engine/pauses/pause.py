@@ -9,6 +9,7 @@ from vllm.v1.request import Request
 from caesura.endpoints import HUMAN
 from caesura.engine.copies.blocks import sole_blocks
 from caesura.engine.copies.contexts import HostCopy
+from caesura.engine.copies.groups import Groups
 from caesura.engine.pauses.holds import Hold
 from caesura.policy import Action, Disposition, Service
 from caesura.policy.progress import Progress
@@ -60,6 +61,7 @@ class Pause:
         prompt_tokens: tokens before the last turn's output.
         block_hashes: chained hash of each full block of the context.
         block_size: tokens per block.
+        groups: the engine's KV cache groups.
         session_id: the session id that the client gave, if any.
         owner: whose it is; None where owners are not told apart.
         request: the parked engine request, for sessions in place; None when the request
@@ -85,6 +87,7 @@ class Pause:
     prompt_tokens: int
     block_hashes: list[BlockHash]
     block_size: int
+    groups: Groups
     copy: HostCopy
     session_id: str | None = None
     owner: str | None = None
@@ -163,8 +166,14 @@ class Pause:
             return RecomputeCause.TAIL
         return self.lost
 
+    def memory_tokens(self, tokens: int) -> int:
+        """Memory that so many leading tokens of the context take, in all KV cache groups."""
+        if self.groups.prefixes:
+            return tokens
+        return self.groups.memory_blocks(-(-tokens // self.block_size)) * self.block_size
+
     def freeable_tokens(self) -> int:
-        """Tokens of device memory that only this hold keeps."""
+        """Memory that only this hold keeps, in tokens."""
         if self.hold is None:
             return 0
         return len(sole_blocks(self.hold.blocks())) * self.block_size
