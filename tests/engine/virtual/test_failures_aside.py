@@ -29,7 +29,16 @@ def statistics(stage: Stage) -> None:
     stage.scheduler._publish_metrics = fails  # type: ignore[method-assign]
 
 
-CASES = [(Aside.LEARNING, learning), (Aside.NAMES, names), (Aside.STATISTICS, statistics)]
+def waste(stage: Stage) -> None:
+    stage.scheduler.waste._pass_time = fails  # type: ignore[method-assign]
+
+
+CASES = {
+    "learning": (Aside.LEARNING, learning),
+    "names": (Aside.NAMES, names),
+    "statistics": (Aside.STATISTICS, statistics),
+    "waste": (Aside.STATISTICS, waste),
+}
 
 
 def play(stage: Stage) -> None:
@@ -49,7 +58,7 @@ def play(stage: Stage) -> None:
     assert client.tokens == 5
 
 
-@pytest.mark.parametrize(("kind", "broken"), CASES, ids=[kind for kind, _ in CASES])
+@pytest.mark.parametrize(("kind", "broken"), CASES.values(), ids=CASES)
 def test_the_engine_goes_on(kind: Aside, broken: Callable[[Stage], None]) -> None:
     stage = Stage(Shape(options={"policy": "min-waste", "check_integrity": True}))
     broken(stage)

@@ -13,13 +13,18 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import wraps
+from typing import Concatenate, ParamSpec
 
 from vllm.v1.core.kv_cache_utils import KVCacheBlock
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 
+from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.pause import RecomputeCause
+
+P = ParamSpec("P")
 
 
 class Waste(StrEnum):
@@ -48,8 +53,21 @@ class _Computed:
     cause: RecomputeCause
 
 
+def _aside(
+    measure: Callable[Concatenate["WasteMeter", P], None],
+) -> Callable[Concatenate["WasteMeter", P], None]:
+    """A measurement that fails is counted, and ends nothing."""
+
+    @wraps(measure)
+    def guarded(meter: "WasteMeter", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        with meter.guard:
+            measure(meter, *args, **kwargs)
+
+    return guarded
+
+
 class WasteMeter:
-    """Measures the waste of one engine. It decides nothing.
+    """Measures the waste of one engine. It decides nothing; a failure of it ends nothing.
 
     Args:
         scheduler: vLLM's, or a subclass; its pool and its requests are read.
@@ -69,6 +87,7 @@ class WasteMeter:
         self._pool = scheduler.kv_cache_manager.block_pool
         self._block_size: int = scheduler.block_size
         self._metrics = metrics
+        self.guard = metrics.guard(Aside.STATISTICS)
         self._clock = clock
         self._loading_blocks = loading_blocks
         self._holders: dict[int, int] = {}  # by block: how many paused contexts keep it
@@ -81,12 +100,14 @@ class WasteMeter:
 
     # Memory
 
+    @_aside
     def keep(self, blocks: Iterable[KVCacheBlock]) -> None:
         """A paused context keeps these blocks on the device."""
         self._pass_time()
         for block in blocks:
             self._holders[block.block_id] = self._holders.get(block.block_id, 0) + 1
 
+    @_aside
     def let_go(self, blocks: Iterable[KVCacheBlock]) -> None:
         """It does not any longer."""
         self._pass_time()
@@ -108,6 +129,7 @@ class WasteMeter:
 
     # Work
 
+    @_aside
     def had(self, request_id: str, computed_tokens: int, cause: RecomputeCause) -> None:
         """So many leading tokens of a request have been computed already: those of them that are
         scheduled once more are recomputed, for this cause."""
@@ -115,10 +137,12 @@ class WasteMeter:
         if computed_tokens > (known.tokens if known is not None else 0):
             self._computed[request_id] = _Computed(computed_tokens, cause)
 
+    @_aside
     def forget(self, request_id: str) -> None:
         """A request is over."""
         self._computed.pop(request_id, None)
 
+    @_aside
     def scheduled(self, output: SchedulerOutput, stalled_seconds: float = 0.0) -> None:
         """An iteration was scheduled, and waits for copies for so long; those under way end in
         this order."""
@@ -146,6 +170,7 @@ class WasteMeter:
                 del self._computed[request_id]
         return recomputed
 
+    @_aside
     def iterated(self, began_seconds: float, ended_seconds: float) -> None:
         """The results of the first iteration under way were taken."""
         self._pass_time()
@@ -162,6 +187,7 @@ class WasteMeter:
 
     # Counts
 
+    @_aside
     def publish(self) -> None:
         """Count what has come together since the last time."""
         self._pass_time()
@@ -170,6 +196,7 @@ class WasteMeter:
             self._metrics.count("waste_token_seconds", token_seconds, (waste,))
         self._clear()
 
+    @_aside
     def restart(self) -> None:
         """Measure from now on; what was not published is forgotten."""
         self._pass_time()
