@@ -41,6 +41,7 @@ MAY_USE = {
     "engine.flags": frozenset({"engine.config", "policy"}),
     "engine.guard": frozenset[str](),
     "engine.metrics": frozenset({"engine.guard", "policy"}),
+    "engine.support": frozenset[str](),
     "engine.versions": frozenset[str](),
     # The rooms of `engine`.
     "engine.copies": frozenset({"engine.config", "engine.metrics", "engine.protocol", "policy"}),
@@ -67,6 +68,7 @@ MAY_USE = {
             "engine.metrics",
             "engine.model",
             "engine.protocol",
+            "engine.support",
             "engine.versions",
             "policy",
             "session",
@@ -75,7 +77,14 @@ MAY_USE = {
     ),
     # vLLM's hooks, and the door for programs.
     "engine.connector": frozenset(
-        {"engine.config", "engine.copies", "engine.metrics", "engine.protocol", "policy"}
+        {
+            "engine.config",
+            "engine.copies",
+            "engine.metrics",
+            "engine.protocol",
+            "engine.support",
+            "policy",
+        }
     ),
     "engine.scheduler": frozenset(
         {
@@ -88,6 +97,7 @@ MAY_USE = {
             "engine.pauses",
             "engine.protocol",
             "engine.serving",
+            "engine.support",
             "engine.tracing",
             "engine.versions",
             "policy",

@@ -1,72 +1,11 @@
 """Options that cannot work are refused at start, with what to do."""
 
-from types import SimpleNamespace
-
 import psutil
 import pytest
-import torch
-from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
 
-from caesura.engine.config import CaesuraConfig, check_host_memory, check_supported
+from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.serving.serve import server_command
 from caesura.errors import ConfigurationError
-
-
-def attention(kind: type = FullAttentionSpec, **options: int):
-    return SimpleNamespace(
-        kv_cache_spec=kind(
-            block_size=16, num_kv_heads=1, head_size=8, dtype=torch.float32, **options
-        )
-    )
-
-
-def check(
-    groups=None,
-    prefix_caching=True,
-    block_size=16,
-    hash_block_size=16,
-    pipeline=1,
-    runner="generate",
-) -> None:
-    check_supported(
-        SimpleNamespace(
-            model_config=SimpleNamespace(runner_type=runner, model="some/model"),
-            cache_config=SimpleNamespace(enable_prefix_caching=prefix_caching),
-            parallel_config=SimpleNamespace(
-                pipeline_parallel_size=pipeline, decode_context_parallel_size=1
-            ),
-        ),
-        SimpleNamespace(kv_cache_groups=[attention()] if groups is None else groups),
-        block_size,
-        hash_block_size,
-        CaesuraConfig(policy="preserve"),
-    )
-
-
-def test_one_group_of_full_attention_is_supported() -> None:
-    check()
-
-
-def test_an_embedding_model_that_keeps_contexts_is_served() -> None:
-    check(runner="pooling")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"prefix_caching": False}, "--no-enable-prefix-caching"),
-        ({"prefix_caching": False, "runner": "pooling"}, "some/model is a pooling .* `vllm serve`"),
-        ({"groups": [attention(), attention()]}, "has 2"),
-        ({"groups": []}, "has 0"),
-        ({"groups": [attention(SlidingWindowSpec, sliding_window=64)]}, "SlidingWindowSpec"),
-        ({"block_size": 32, "hash_block_size": 16}, "--block-size"),
-        ({"block_size": 0}, "--block-size"),
-        ({"pipeline": 2}, "pipeline parallelism"),
-    ],
-)
-def test_what_would_be_silently_wrong_is_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        check(**options)
 
 
 def test_host_memory_beyond_the_machine_is_refused() -> None:

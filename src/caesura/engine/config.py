@@ -143,61 +143,15 @@ class CaesuraConfig(BaseModel):
 
 
 def block_bytes(kv_cache_config: "KVCacheConfig") -> int:
-    """Bytes of one KV block over all layers, on one rank."""
+    """Bytes of one KV block over all layers, on one rank.
+
+    What a layer's page takes cannot be added up from the scheduler's configuration: in it one layer
+    stands for all of a group, and their pages may differ in size.
+    """
     if not kv_cache_config.kv_cache_tensors or kv_cache_config.num_blocks == 0:
         raise ConfigurationError("this model has no KV cache: there is nothing to pause")
-    return sum(
-        group.kv_cache_spec.page_size_bytes * len(group.layer_names)
-        for group in kv_cache_config.kv_cache_groups
-    )
-
-
-def check_supported(
-    vllm_config: "VllmConfig",
-    kv_cache_config: "KVCacheConfig",
-    block_size: int,
-    hash_block_size: int | None,
-    config: CaesuraConfig,
-) -> None:
-    """Refuse what would be silently wrong.
-
-    Raises:
-        ConfigurationError: says what is not supported and what to do.
-    """
-    from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
-
-    groups = kv_cache_config.kv_cache_groups
-    if not vllm_config.cache_config.enable_prefix_caching:
-        if vllm_config.model_config.runner_type == "pooling":  # vLLM keeps nothing for it
-            raise ConfigurationError(
-                f"{vllm_config.model_config.model} is a pooling model, for embeddings or scores: "
-                "it generates nothing that could pause. Serve it with `vllm serve`."
-            )
-        raise ConfigurationError(
-            "Caesura needs prefix caching: a paused context is found again by its block "
-            "hashes. Remove --no-enable-prefix-caching."
-        )
-    kinds = [type(group.kv_cache_spec) for group in groups]
-    one_group = len(groups) == 1 and issubclass(kinds[0], FullAttentionSpec)
-    windows = len(groups) > 1 and {*kinds} == {FullAttentionSpec, SlidingWindowSpec}
-    if not one_group and not windows:
-        names = ", ".join(kind.__name__ for kind in kinds) or "none"
-        raise ConfigurationError(
-            f"Caesura supports models with one KV cache group of full attention, or with full "
-            f"attention and sliding windows; this model has {len(groups)} ({names}). Serve it "
-            f"without --scheduler-cls."
-        )
-    if block_size <= 0 or (hash_block_size or block_size) != block_size:
-        raise ConfigurationError(
-            f"Caesura needs one block size for hashing and allocation; found {block_size} and "
-            f"{hash_block_size}. Set --block-size explicitly (16 or 32)."
-        )
-    if vllm_config.parallel_config.pipeline_parallel_size > 1:
-        raise ConfigurationError(
-            "pipeline parallelism is not supported yet; use --tensor-parallel-size instead"
-        )
-    if vllm_config.parallel_config.decode_context_parallel_size > 1:
-        raise ConfigurationError("decode context parallelism is not supported yet")
+    # Each placement names the size of the allocation that they share.
+    return kv_cache_config.kv_cache_tensors[0].size // kv_cache_config.num_blocks
 
 
 def check_host_memory(host_memory_bytes: int) -> None:

@@ -14,6 +14,7 @@ import torch
 from vllm.config import VllmConfig
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
+    KVConnectorHandshakeMetadata,
     KVConnectorMetadata,
     KVConnectorRole,
     KVConnectorTransferResults,
@@ -30,14 +31,16 @@ from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.v1.metrics.cache_hit_source import CacheHitSource
 from vllm.v1.outputs import KVConnectorOutput
+from vllm.v1.worker.gpu.attn_utils import get_kv_cache_spec
 
 from caesura.engine.config import CaesuraConfig, block_bytes, check_host_memory
-from caesura.engine.copies.backend import CopyBackend, device_regions, make_backend
+from caesura.engine.copies.backend import CopyBackend, device_regions, make_backend, row_bytes
 from caesura.engine.copies.batch import CopyBatch
 from caesura.engine.copies.groups import HostKey, groups_of
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PausePrometheus, PauseStats
+from caesura.engine.support import check_layers, window_note
 from caesura.errors import ConfigurationError
 from caesura.logs import configure_engine_logging
 
@@ -89,6 +92,13 @@ class _Match:
     keys: list[HostKey]
 
 
+@dataclass(frozen=True)
+class HostSlots(KVConnectorHandshakeMetadata):
+    """Worker to scheduler, once at start: how many slots of host memory this rank has."""
+
+    num_slots: int
+
+
 class CaesuraConnector(KVConnectorBase_V1, SupportsHMA):
     """Host copies of paused contexts, as a vLLM KV connector."""
 
@@ -107,8 +117,10 @@ class CaesuraConnector(KVConnectorBase_V1, SupportsHMA):
         world_size = vllm_config.parallel_config.world_size
         if role is KVConnectorRole.WORKER:
             check_host_memory(self.config.host_memory)
+            check_layers(kv_cache_config)  # the scheduler sees one layer of each group
         self._num_workers = world_size
-        self.num_slots = self.config.host_memory // world_size // self._block_bytes
+        self._host_memory = self.config.host_memory // world_size
+        self.num_slots = self._host_memory // self._block_bytes
         self._budget_blocks = self.config.copy_budget // self._block_bytes
         # A load that fails within an iteration takes that iteration back. With another one under
         # way, or on the second model runner (which counts for itself), that cannot be done.
@@ -157,6 +169,14 @@ class CaesuraConnector(KVConnectorBase_V1, SupportsHMA):
             self._num_workers,
             groups_of(kv_cache_manager.coordinator.single_type_managers),
         )
+
+    def set_xfer_handshake_metadata(
+        self, metadata: dict[int, KVConnectorHandshakeMetadata]
+    ) -> None:
+        """Take the number of slots that each worker has: a block has its slot on all of them."""
+        ranks = [rank for rank in metadata.values() if isinstance(rank, HostSlots)]
+        self.num_slots = min([self.num_slots, *(rank.num_slots for rank in ranks)])
+        self.transfers.host.limit(self.num_slots)
 
     def get_num_new_matched_tokens(
         self, request: "Request", num_computed_tokens: int
@@ -259,13 +279,32 @@ class CaesuraConnector(KVConnectorBase_V1, SupportsHMA):
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         """Allocate this rank's host memory."""
+        self._tell_of_windows()
         if self.num_slots == 0:
             return
         regions = device_regions(kv_caches, self._kv_cache_config)
+        self._block_bytes = row_bytes(regions)
+        self.num_slots = self._host_memory // self._block_bytes
+        if self.num_slots == 0:
+            return
         self._backend = make_backend(regions, self.num_slots, self.config.copy_thread)
         logger.info(
             "Caesura: %d host blocks of %d bytes on this rank", self.num_slots, self._block_bytes
         )
+
+    def _tell_of_windows(self) -> None:
+        config = self._vllm_config
+        if (
+            config.scheduler_config.disable_hybrid_kv_cache_manager
+            and not config.parallel_config.rank
+        ):
+            note = window_note(get_kv_cache_spec(config), config.model_config.max_model_len)
+            if note is not None:
+                logger.warning("Caesura: %s", note)
+
+    def get_handshake_metadata(self) -> HostSlots:
+        """What the scheduler has to know of this rank."""
+        return HostSlots(self.num_slots)
 
     def handle_preemptions(self, kv_connector_metadata: KVConnectorMetadata) -> None:
         """Before anything of this iteration is computed: copy out what it overwrites.

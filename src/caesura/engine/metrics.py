@@ -36,6 +36,7 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     "loaded_tokens": ("Tokens that a resume loads from host memory.", []),
     "recomputed_tokens": ("Tokens of contexts that are computed again, by why.", ["cause"]),
     "copied_tokens": ("Tokens copied to host memory.", []),
+    "failed_copies": ("Iterations of which some copies, out or in, failed.", []),
     "prefetches": ("Loads ahead of a return, by whether the return found them.", ["ending"]),
     "prefetched_tokens": ("Tokens loaded from host memory ahead of a return.", []),
     "device_token_seconds": ("Device memory for KV caches x time.", []),

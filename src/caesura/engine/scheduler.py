@@ -27,7 +27,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from vllm.version import __version__ as vllm_version
 
-from caesura.engine.config import CaesuraConfig, check_supported
+from caesura.engine.config import CaesuraConfig
 from caesura.engine.connector import CaesuraConnector, transfers_of
 from caesura.engine.copies.contexts import HostContexts
 from caesura.engine.guard import Aside
@@ -59,6 +59,7 @@ from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import INTERRUPTED
 from caesura.engine.serving.notifications import take_notifications
+from caesura.engine.support import check_supported
 from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
@@ -80,7 +81,7 @@ class InterceptScheduler(AsyncScheduler):
         super().__init__(*args, **kwargs)
         config = CaesuraConfig.from_vllm(self.vllm_config)
         check_supported(
-            self.vllm_config, self.kv_cache_config, self.block_size, self.hash_block_size, config
+            self.vllm_config, self.kv_cache_config, self.block_size, self.hash_block_size
         )
         # A host copy that cannot be loaded costs a recompute, never the request.
         self.recompute_kv_load_failures = True

@@ -71,6 +71,16 @@ def test_a_context_is_copied_out_once() -> None:
     assert contexts.counted() == {counter_key("copied_tokens"): 3 * BLOCK_SIZE}
 
 
+def test_a_copy_that_failed_is_counted_once() -> None:
+    contexts = Contexts()
+    copy, blocks = contexts.pause("p", "abc")
+    contexts.copy_out(copy, blocks)
+    contexts.step(succeeded=False)
+    contexts.count_copies()
+    contexts.count_copies()
+    assert contexts.counted() == {counter_key("failed_copies"): 1}
+
+
 def test_blocks_that_cannot_be_found_by_their_hash_are_not_copied() -> None:
     contexts = Contexts()
     copy, blocks = contexts.pause("p", "ab")

@@ -98,7 +98,15 @@ def running(loop: EngineLoop, settings: EngineSettings) -> Iterator[Engine]:
         loop.run(shut_down())
 
 
-def chaotic_settings(model_path: str) -> EngineSettings:
+def chaotic_settings(model_path: str, block_bytes: int | None = None) -> EngineSettings:
+    """A random policy, too little memory, small chunks and few running requests.
+
+    Args:
+        model_path: the model.
+        block_bytes: bytes of one KV block of the model; None for those of `MODEL`.
+    """
+    if block_bytes is None:
+        block_bytes = kv_bytes(1)
     return EngineSettings(
         model_path,
         caesura=CaesuraConfig(
@@ -109,11 +117,11 @@ def chaotic_settings(model_path: str) -> EngineSettings:
                 "patience_floor_seconds": 0.05,
                 "starvation_seconds": 1.0,
             },
-            host_memory=kv_bytes(30),
-            copy_budget=kv_bytes(4),
+            host_memory=30 * block_bytes,
+            copy_budget=4 * block_bytes,
             check_integrity=True,
         ),
-        kv_memory_bytes=kv_bytes(KV_BLOCKS),
+        kv_memory_bytes=KV_BLOCKS * block_bytes,
         dtype="float32",
         max_model_len=(KV_BLOCKS - 1) * BLOCK_SIZE,
         max_num_seqs=6,

@@ -80,6 +80,11 @@ def device_regions(
     return list(regions.values())
 
 
+def row_bytes(regions: list[torch.Tensor]) -> int:
+    """Bytes of one block over all regions, device or host."""
+    return sum(region.shape[1] for region in regions)
+
+
 def allocate_host_regions(
     regions: list[torch.Tensor], num_slots: int, pin: bool
 ) -> list[torch.Tensor]:

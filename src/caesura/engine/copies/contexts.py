@@ -87,6 +87,7 @@ class HostContexts:
     metrics: PauseMetrics
     _copies: dict[str, HostCopy] = field(default_factory=dict, init=False)
     _counted_blocks: int = field(default=0, init=False)
+    _counted_failures: int = field(default=0, init=False)
 
     def memory(self) -> Memory:
         """Host memory for copies, in tokens."""
@@ -211,10 +212,13 @@ class HostContexts:
         self.transfers.copies_out.end(copy.context_id, forget=forget)
 
     def count_copies(self) -> None:
-        """Count the tokens copied out since the last call."""
+        """Count the tokens copied out since the last call, and the copies that failed."""
         copied = self.transfers.writes.copied_blocks
         self.metrics.count("copied_tokens", (copied - self._counted_blocks) * self.block_size)
         self._counted_blocks = copied
+        failed = self.transfers.failed_batches
+        self.metrics.count("failed_copies", failed - self._counted_failures)
+        self._counted_failures = failed
 
     # In
 

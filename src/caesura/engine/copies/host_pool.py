@@ -32,6 +32,12 @@ class HostPool:
         self._slots: dict[HostKey, _Slot] = {}
         self._unpinned: OrderedDict[HostKey, None] = OrderedDict()
 
+    def limit(self, num_slots: int) -> None:
+        """Use so many slots at most: those that workers have. Called before any is used."""
+        assert not self._slots, "host slots are in use"
+        self.num_slots = min(self.num_slots, num_slots)
+        self._free = list(range(self.num_slots - 1, -1, -1))
+
     @property
     def available_slots(self) -> int:
         """Slots that a copy out could use: free ones and unpinned ones."""

@@ -38,6 +38,7 @@ class Transfers:
         budget_blocks: blocks copied per iteration at most, out and in together.
         forward_seconds: time of an iteration with so many query tokens, where copies run beside
             it; None where they are part of it.
+        failed_batches: batches of which some copies were not made, so far.
         listener: receives the batches that are launched and finished.
 
     Args:
@@ -68,6 +69,7 @@ class Transfers:
         self.prefetches = Prefetches(pool, host, groups)
         self.listener: CopyListener = NO_COPY_LISTENER
         self.seconds_per_block: float | None = None  # one way, measured
+        self.failed_batches = 0
         self.forward_seconds: Callable[[int], float] | None = None
         self.budget_blocks = self._configured_blocks = max(1, budget_blocks)
         self._num_workers = num_workers
@@ -162,6 +164,7 @@ class Transfers:
                 continue
             del self._reports[batch_id]
             succeeded = batch_id not in self._failed
+            self.failed_batches += not succeeded
             self._failed.discard(batch_id)
             self.listener.copies_finished(batch_id, succeeded)
             for kind in self._kinds:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from vllm.v1.metrics.stats import IterationStats, MultiModalCacheStats, Schedule
 from caesura.engine.config import CaesuraConfig, check_host_memory
 from caesura.engine.flags import SCHEDULER_CLASS, additional_config, kv_transfer_config
 from caesura.engine.serving.token_engines import InPlaceEngine
+from caesura.engine.support import supported_only
 from caesura.session.protocol import TokenEngine
 from caesura.variables import environment
 
@@ -151,7 +152,8 @@ def start_engine(
 
     with engine_environment(settings):
         args = AsyncEngineArgs(**engine_arguments(settings))
-        llm = AsyncLLM.from_engine_args(args, stat_loggers=[make_counts])
+        with supported_only() if settings.caesura is not None else nullcontext():
+            llm = AsyncLLM.from_engine_args(args, stat_loggers=[make_counts])
     return Engine(llm, sessions(llm), counts[0])
 
 

@@ -18,6 +18,7 @@ from caesura.engine.flags import as_flags, set_cpu_defaults
 from caesura.engine.protocol import CML_PARSER, CML_PARSER_PLUGIN
 from caesura.engine.serving.memory import check_memory
 from caesura.engine.serving.model_files import has_tokens, require_model
+from caesura.engine.support import supported_only
 from caesura.engine.versions import require_tested_vllm
 from caesura.errors import ConfigurationError
 from caesura.logs import configure_logging
@@ -146,7 +147,8 @@ def run_vllm(command: list[str]) -> None:
     configure_logging_from_args(arguments)
     subcommand.validate(arguments)
     check_memory(arguments)
-    subcommand.cmd(arguments)
+    with supported_only():
+        subcommand.cmd(arguments)
 
 
 def server_command(

@@ -25,7 +25,7 @@ from vllm.v1.simple_kv_offload.metadata import (
 )
 from vllm.v1.structured_output import StructuredOutputManager
 
-from caesura.engine.config import SECTION, CaesuraConfig
+from caesura.engine.config import SECTION, CaesuraConfig, block_bytes
 from caesura.engine.connector import CaesuraConnector, CopyMetadata, CopyReport
 from caesura.engine.flags import additional_config, kv_transfer_config
 from caesura.engine.protocol import ENDPOINT_ARGUMENT
@@ -219,7 +219,7 @@ class HeadlessEngine:
         cache_config = kv_cache_config(
             settings.num_blocks + 1, settings.block_size, settings.kv_bytes_per_token
         )
-        self._block_bytes = cache_config.kv_cache_groups[0].kv_cache_spec.page_size_bytes
+        self._block_bytes = block_bytes(cache_config)
         config = _vllm_config(settings, cache_config)
         arguments = (config, cache_config, StructuredOutputManager(config), settings.block_size)
         self.scheduler: InterceptScheduler | MeteredScheduler = (
