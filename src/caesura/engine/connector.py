@@ -113,7 +113,7 @@ class CaesuraConnector(KVConnectorBase_V1, SupportsHMA):
         self.transfers: Transfers  # in the scheduler, once the pool is known
         self._backend: CopyBackend | None = None
         self._block_bytes = block_bytes(kv_cache_config)
-        self._block_size = vllm_config.cache_config.block_size
+        self._block_size: int  # in the scheduler
         world_size = vllm_config.parallel_config.world_size
         if role is KVConnectorRole.WORKER:
             check_host_memory(self.config.host_memory)
@@ -162,12 +162,13 @@ class CaesuraConnector(KVConnectorBase_V1, SupportsHMA):
     def bind_kv_cache_manager(self, kv_cache_manager: "KVCacheManager") -> None:
         """Plan copies for its pool. Without host memory there are no slots to copy to."""
         super().bind_kv_cache_manager(kv_cache_manager)
+        self._block_size = kv_cache_manager.coordinator.scheduler_block_size
         self.transfers = Transfers(
             kv_cache_manager.block_pool,
             HostPool(self.num_slots),
             self._budget_blocks,
             self._num_workers,
-            groups_of(kv_cache_manager.coordinator.single_type_managers),
+            groups_of(kv_cache_manager.coordinator),
         )
 
     def set_xfer_handshake_metadata(
@@ -193,8 +194,9 @@ class CaesuraConnector(KVConnectorBase_V1, SupportsHMA):
             return None, False  # found on the device in a moment
         first = num_computed_tokens // self._block_size
         # The last token is always computed: its logits give the next one.
-        stop = min((request.num_tokens - 1) // self._block_size, len(request.block_hashes))
         groups, host = self.transfers.groups, self.transfers.host
+        boundaries = groups.boundaries(request.block_hashes)
+        stop = min((request.num_tokens - 1) // self._block_size, boundaries)
         end = groups.reach(host.is_filled, request.block_hashes, first, stop)
         if end <= first:
             return 0, False
@@ -415,5 +417,5 @@ def transfers_of(manager: "KVCacheManager", connector: CaesuraConnector | None) 
     """The copies of an engine: its connector's, or none, since there is no host memory."""
     if connector is not None:
         return connector.transfers
-    groups = groups_of(manager.coordinator.single_type_managers)
+    groups = groups_of(manager.coordinator)
     return Transfers(manager.block_pool, HostPool(0), budget_blocks=0, groups=groups)

@@ -341,7 +341,7 @@ class InterceptScheduler(AsyncScheduler):
     ) -> None:
         """As vLLM's, but what is computed may be copied out before it is overwritten, and what
         this very step was to compute is found by nobody."""
-        hide_uncomputed(self.kv_cache_manager, request, self.block_size)
+        hide_uncomputed(self.kv_cache_manager, request)
         if self._scheduling and self._pauses_in_use(request):
             self.keeper.holding.save_preempted(request)
         computed = request.num_computed_tokens - request.num_output_placeholders

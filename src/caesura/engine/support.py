@@ -37,13 +37,11 @@ def check_supported(
     """
     require_supported(vllm_config)
     check_layers(kv_cache_config)
-    if block_size <= 0 or (hash_block_size or block_size) != block_size:
-        remedy = "Set --block-size explicitly (16 or 32)."
-        if len(kv_cache_config.kv_cache_groups) > 1:
-            remedy = "Add --disable-hybrid-kv-cache-manager: windows are kept whole then."
+    one_group = len(kv_cache_config.kv_cache_groups) == 1
+    if block_size <= 0 or (one_group and (hash_block_size or block_size) != block_size):
         raise ConfigurationError(
             f"Caesura needs one block size for hashing and allocation; found {block_size} and "
-            f"{hash_block_size}. {remedy}"
+            f"{hash_block_size}. Set --block-size explicitly (16 or 32)."
         )
 
 

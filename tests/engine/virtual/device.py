@@ -60,6 +60,14 @@ def next_token(chain: Sequence[int]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A KV cache group: tokens of a block, and of its window; None for full attention."""
+
+    block_size: int
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CopyBehaviour:
     """How copies between device and host go.
 
@@ -112,9 +120,8 @@ class VirtualDevice:
 
     Args:
         num_blocks: device blocks.
-        block_size: tokens of one.
         num_slots: host slots of one block each.
-        windows: the window of each KV cache group, in tokens; None for full attention.
+        groups: the KV cache groups.
         asynchronous: sampled tokens stay on the device between steps.
         rng: decides when things happen.
     """
@@ -122,7 +129,7 @@ class VirtualDevice:
     def __init__(
         self,
         num_blocks: int,
-        block_size: int,
+        groups: Sequence[Group],
         num_slots: int,
         max_num_seqs: int,
         version: RunnerVersion,
@@ -130,8 +137,8 @@ class VirtualDevice:
         asynchronous: bool,
         copies: CopyBehaviour,
         rng: random.Random,
-        windows: Sequence[int | None] = (None,),
     ) -> None:
+        block_size = max(group.block_size for group in groups)
         self.blocks = [[GARBAGE] * block_size for _ in range(num_blocks)]
         self.host = [[GARBAGE] * block_size for _ in range(num_slots)]
         self.runner: Runner = (
@@ -140,7 +147,7 @@ class VirtualDevice:
             else V2Runner(max_num_seqs)
         )
         self._block_size = block_size
-        self._windows = windows
+        self._groups = groups
         self._asynchronous = asynchronous
         self._copies = copies
         self._rng = rng
@@ -209,12 +216,12 @@ class VirtualDevice:
         del transcript.chain[start:]
         transcript.tokens += inputs
         extend_chain(transcript.chain, inputs)
-        for group, table in enumerate(forward.tables):
-            values = content(transcript.chain[start:stop], group)
+        for number, (group, table) in enumerate(zip(self._groups, forward.tables, strict=True)):
+            values = content(transcript.chain[start:stop], number)
             for position, value in enumerate(values, start):
-                block = table[position // self._block_size]
+                block = table[position // group.block_size]
                 assert block != 0, f"{forward.request_id}: writes to the null block"
-                self.blocks[block][position % self._block_size] = value
+                self.blocks[block][position % group.block_size] = value
         nonsense = self._reads_failed_load(forward, transcript.chain)
         if forward.samples:
             # Nobody may ever see what was computed from a failed load.
@@ -240,13 +247,13 @@ class VirtualDevice:
         Raises:
             KvCorruption: it reads anything else that is not its own.
         """
-        size = self._block_size
-        for group, (table, window) in enumerate(zip(forward.tables, self._windows, strict=True)):
+        for number, (group, table) in enumerate(zip(self._groups, forward.tables, strict=True)):
+            size, window = group.block_size, group.window
             reads_from = 0 if window is None else max(0, forward.start - window + 1)
             for first in range(reads_from // size * size, len(chain), size):
                 block = table[first // size]
                 begin = max(reads_from, first)
-                expected = content(chain[begin : first + size], group)
+                expected = content(chain[begin : first + size], number)
                 found = self.blocks[block][begin - first :][: len(expected)]
                 if found == expected:
                     continue
@@ -256,7 +263,7 @@ class VirtualDevice:
                     return True
                 raise KvCorruption(
                     f"{forward.request_id} reads at position {begin + wrong} (block {block} of "
-                    f"group {group}) what is not its own; its step has positions {forward.start} "
+                    f"group {number}) what is not its own; its step has positions {forward.start} "
                     f"to {len(chain) - 1}"
                 )
         return False
@@ -314,7 +321,7 @@ class VirtualDevice:
             (report.failed if copy.fails else report.completed)[copy.batch.id] = 1
             assert output.finished_recving is not None
             output.finished_recving.update(copy.batch.finished_loads)
-            if copy.fails and len(self._windows) > 1:
+            if copy.fails and len(self._groups) > 1:
                 self._failed.update(copy.batch.loading)
             elif copy.fails:
                 loads = copy.batch.urgent_loads + copy.batch.loads

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import gcd, lcm
 from unittest.mock import patch
 
 import vllm.envs
@@ -41,7 +42,14 @@ from caesura.engine.scheduler import InterceptScheduler
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.lab.sim.vllm_config import base_config, kv_cache_config, scheduler_config
 from caesura.lab.sim.vllm_engine import VirtualClockScheduler
-from engine.virtual.device import CopyBehaviour, Launched, VirtualDevice, content, extend_chain
+from engine.virtual.device import (
+    CopyBehaviour,
+    Group,
+    Launched,
+    VirtualDevice,
+    content,
+    extend_chain,
+)
 from engine.virtual.runners import RunnerVersion
 
 BLOCK_SIZE = 16
@@ -60,6 +68,7 @@ class Shape:
         budget_blocks: blocks copied per step at most.
         queue: vLLM's scheduling policy, "fcfs" or "priority".
         windows: sliding windows of further KV cache groups, in tokens.
+        window_block_size: tokens of a block of those groups.
         retention_tokens: vLLM's `prefix_cache_retention_interval`.
         options: Caesura's options beside those that follow from the rest.
     """
@@ -75,6 +84,7 @@ class Shape:
     budget_blocks: int = 4
     queue: str = "fcfs"
     windows: tuple[int, ...] = ()
+    window_block_size: int = BLOCK_SIZE
     retention_tokens: int | None = 0
     copies: CopyBehaviour = field(default_factory=CopyBehaviour)
     options: dict[str, object] = field(default_factory=lambda: {"policy": "preserve"})
@@ -87,8 +97,15 @@ class Shape:
         """Blocks that one request has at most."""
         longest = cdiv(self.max_model_len, BLOCK_SIZE)
         reached = self.max_num_batched_tokens * self.in_flight - 1
-        windows = [cdiv(window + reached, BLOCK_SIZE) + 1 for window in self.windows]
-        return longest + sum(min(longest, blocks) for blocks in windows)
+        windows = [cdiv(window + reached, self.window_block_size) + 1 for window in self.windows]
+        all_of_it = cdiv(self.max_model_len, self.window_block_size)
+        return longest + sum(min(all_of_it, blocks) for blocks in windows)
+
+    @property
+    def groups(self) -> list[Group]:
+        """The KV cache groups."""
+        windows = [Group(self.window_block_size, window) for window in self.windows]
+        return [Group(BLOCK_SIZE), *windows]
 
 
 @cache
@@ -102,7 +119,7 @@ def grouped(config: KVCacheConfig, shape: Shape) -> KVCacheConfig:
     assert isinstance(full, FullAttentionSpec)
     for number, window in enumerate(shape.windows):
         spec = SlidingWindowSpec(
-            block_size=full.block_size,
+            block_size=shape.window_block_size,
             num_kv_heads=full.num_kv_heads,
             head_size=full.head_size,
             dtype=full.dtype,
@@ -156,7 +173,9 @@ class VirtualEngine:
         self.on_schedule: Callable[[SchedulerOutput], None] | None = None
         cache_config = grouped(kv_cache_config(shape.blocks + 1, BLOCK_SIZE), shape)
         config = vllm_config(shape, cache_config)
-        arguments = (config, cache_config, _structured_output_manager(), BLOCK_SIZE)
+        block_sizes = [group.block_size for group in shape.groups]
+        sizes = lcm(*block_sizes), gcd(*block_sizes)
+        arguments = (config, cache_config, _structured_output_manager(), *sizes)
         with patch.object(vllm.envs, "VLLM_USE_V2_MODEL_RUNNER", shape.runner is RunnerVersion.V2):
             self.scheduler: AsyncScheduler = (
                 AsyncScheduler(*arguments)
@@ -166,14 +185,13 @@ class VirtualEngine:
         assert self.scheduler.use_v2_model_runner == (shape.runner is RunnerVersion.V2)
         self.device = VirtualDevice(
             shape.blocks + 1,
-            BLOCK_SIZE,
+            shape.groups,
             shape.host_blocks,
             shape.max_num_seqs,
             shape.runner,
             asynchronous=shape.in_flight > 1,
             copies=shape.copies,
             rng=rng,
-            windows=(None, *shape.windows),
         )
         self._queue: deque[tuple[SchedulerOutput, Launched]] = deque()
         self._contents: dict[BlockHash, list[int]] = {}
@@ -238,12 +256,13 @@ class VirtualEngine:
     def _hash_blocks(self, request: Request) -> list[BlockHash]:
         """Hashes of a request's new full blocks: what the last slot of each must hold."""
         hashes: list[BlockHash] = []
-        chain = list(self._contents[request.block_hashes[-1]][-1:]) if request.block_hashes else []
+        most = max(group.block_size for group in self.shape.groups)
+        chain = list(self._contents[request.block_hashes[-1]]) if request.block_hashes else []
         start = len(request.block_hashes) * BLOCK_SIZE
         for first in range(start, request.num_tokens - BLOCK_SIZE + 1, BLOCK_SIZE):
             extend_chain(chain, request.all_token_ids[first : first + BLOCK_SIZE])
             block_hash = BlockHash(chain[-1].to_bytes(8))
-            self._contents[block_hash] = chain[-BLOCK_SIZE:]
+            self._contents[block_hash] = chain[-most:]
             hashes.append(block_hash)
         return hashes
 
@@ -254,18 +273,21 @@ class VirtualEngine:
         for block in self.scheduler.kv_cache_manager.block_pool.blocks:
             if block.block_hash is not None:
                 expected = self._content(block.block_hash)
-                assert self.device.blocks[block.block_id] == expected, f"{block} is not its hash"
+                found = self.device.blocks[block.block_id][: len(expected)]
+                assert found == expected, f"{block} is not its hash"
         if isinstance(self.scheduler.connector, CaesuraConnector):
             transfers = self.scheduler.connector.transfers
             for key, slot in transfers.host._slots.items():
                 if slot.filled:
                     expected = self._content(transfers.groups.device_key(key))
-                    found = self.device.host[slot.index]
+                    found = self.device.host[slot.index][: len(expected)]
                     assert found == expected, f"host slot {slot} is not its hash"
 
     def _content(self, key: BlockHashWithGroupId) -> list[int]:
         """What a block holds that is found by this key."""
-        return content(self._contents[get_block_hash(key)], get_group_id(key))
+        group = get_group_id(key)
+        size = self.shape.groups[group].block_size
+        return content(self._contents[get_block_hash(key)][-size:], group)
 
     def idle_books(self) -> None:
         """At the end: nothing is left of anybody, on the device, in host memory, anywhere."""

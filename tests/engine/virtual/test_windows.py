@@ -326,3 +326,29 @@ def test_preempted_requests_are_saved_and_loaded_in_all_groups(
     on.extend(session, 5, 5)
     on.run()
     on.close()
+
+
+@every_mode()
+@pytest.mark.parametrize("kind", ["session", "client"])
+def test_blocks_of_windows_may_be_larger(in_flight: int, runner: RunnerVersion, kind: str) -> None:
+    """Contexts go on where blocks of all groups end: here after every second one."""
+    on = Windows(in_flight, runner, window_block_size=2 * BLOCK_SIZE)
+    player = on.paused() if kind == "session" else on.finished()
+    on.tell(CopyOut("session"))
+    on.run()
+    assert on.free_blocks == 64
+    assert on.host.used_slots == 10 + 2
+    on.forget_device_copies()
+    on.tell(Prefetch("session"))
+    on.run()
+    assert on.pause.held_tokens == FULL_TOKENS
+    assert on.free_blocks == 64 - 12
+    on.tell(Drop("session"))
+    on.forget_device_copies()
+    if kind == "session":
+        on.extend(player, 20, 30)
+        on.run()
+    else:
+        on.returned(player)
+    assert on.tokens() == (0, FULL_TOKENS)
+    on.close()

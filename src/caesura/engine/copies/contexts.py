@@ -250,7 +250,7 @@ class HostContexts:
         if prefetch.failed:
             copy.load_failed = True
             return None
-        self.transfers.prefetches.enter(prefetch, self.block_size)
+        self.transfers.prefetches.enter(prefetch)
         blocks = prefetch.blocks
         if self.transfers.groups.prefixes:
             blocks = full_blocks(blocks)

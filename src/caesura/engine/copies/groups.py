@@ -11,9 +11,10 @@ A context is of use at a boundary only if *all* groups have what they need there
 in host memory by hash and group.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
+from vllm.v1.core.kv_cache_coordinator import KVCacheCoordinator
 from vllm.v1.core.kv_cache_utils import (
     BlockHash,
     BlockHashWithGroupId,
@@ -29,7 +30,8 @@ Item = TypeVar("Item")
 
 
 class Groups(Protocol):
-    """The groups of an engine. Positions are in blocks."""
+    """The groups of an engine. Boundaries are counted in the scheduler's blocks: those of a group
+    may be smaller, and the blocks that hashes are of smaller still."""
 
     count: int
     """How many there are."""
@@ -37,13 +39,16 @@ class Groups(Protocol):
     prefixes: bool
     """Whether any leading blocks of a context are of use; else all of a boundary, or nothing."""
 
+    def boundaries(self, block_hashes: Sequence[BlockHash]) -> int:
+        """How many boundaries a context has that these are all hashes of."""
+
     def keys(
         self, block_hashes: Sequence[BlockHash], first: int, end: int, *, whole: bool = False
     ) -> list[HostKey]:
         """The keys of what boundary `end` needs besides what boundary `first` needs.
 
         Args:
-            block_hashes: hash of each full block of the context.
+            block_hashes: the context's hashes.
             first: the boundary that there is.
             end: the boundary that is wanted.
             whole: with all that windows reach, in case that boundary `first` is lost.
@@ -53,6 +58,9 @@ class Groups(Protocol):
         self, tables: Sequence[Sequence[Item]], first: int, end: int, *, whole: bool = False
     ) -> list[Item]:
         """Entries of each group's table, in the order of `keys`."""
+
+    def hash_ends(self, first: int, end: int) -> list[int]:
+        """How many hashes each of the blocks of `keys` ends behind."""
 
     def reach(
         self,
@@ -77,6 +85,10 @@ class OneGroup:
     count = 1
     prefixes = True
 
+    def boundaries(self, block_hashes: Sequence[BlockHash]) -> int:
+        """One for each block."""
+        return len(block_hashes)
+
     def keys(
         self, block_hashes: Sequence[BlockHash], first: int, end: int, *, whole: bool = False
     ) -> list[HostKey]:
@@ -88,6 +100,10 @@ class OneGroup:
     ) -> list[Item]:
         """The entries in between."""
         return list(tables[0][first:end])
+
+    def hash_ends(self, first: int, end: int) -> list[int]:
+        """Each block has a hash."""
+        return list(range(first + 1, end + 1))
 
     def reach(
         self,
@@ -115,28 +131,40 @@ ONE_GROUP = OneGroup()
 
 
 class SeveralGroups:
-    """Full attention and sliding windows, in several groups with blocks of one size.
+    """Full attention and sliding windows, in several groups.
 
     Args:
         managers: vLLM's manager of each group, in the order of the groups.
+        boundary_tokens: tokens from one boundary to the next.
+        hashed_tokens: tokens from one hash to the next.
     """
 
     prefixes = False
 
-    def __init__(self, managers: Sequence[SingleTypeKVCacheManager]) -> None:
+    def __init__(
+        self,
+        managers: Sequence[SingleTypeKVCacheManager],
+        boundary_tokens: int,
+        hashed_tokens: int,
+    ) -> None:
         self.count = len(managers)
         self._managers = managers
-        self._block_size = managers[0].block_size
+        self._boundary_tokens = boundary_tokens
+        self._hashed_tokens = hashed_tokens
         full = [isinstance(manager.kv_cache_spec, FullAttentionSpec) for manager in managers]
         self._full = [group for group, is_full in enumerate(full) if is_full]
         self._windowed = [group for group, is_full in enumerate(full) if not is_full]
+
+    def boundaries(self, block_hashes: Sequence[BlockHash]) -> int:
+        """Where blocks of all groups end."""
+        return len(block_hashes) * self._hashed_tokens // self._boundary_tokens
 
     def keys(
         self, block_hashes: Sequence[BlockHash], first: int, end: int, *, whole: bool = False
     ) -> list[HostKey]:
         """Hashes with their groups, group by group."""
         return [
-            make_block_hash_with_group_id(block_hashes[position], group)
+            self._key(block_hashes, group, position)
             for group in range(self.count)
             for position in self._positions(group, first, end, whole)
         ]
@@ -151,6 +179,14 @@ class SeveralGroups:
             for position in self._positions(group, first, end, whole)
         ]
 
+    def hash_ends(self, first: int, end: int) -> list[int]:
+        """A block may have several hashes, and is found by the last."""
+        return [
+            self._hash_end(group, position)
+            for group in range(self.count)
+            for position in self._positions(group, first, end, whole=False)
+        ]
+
     def reach(
         self,
         has: Callable[[HostKey], bool],
@@ -161,20 +197,24 @@ class SeveralGroups:
         """Windows are looked at from the end: a block that lacks ends all boundaries behind it
         whose windows reach it, and they do so up to the end."""
 
-        def lacks(group: int, position: int) -> bool:
-            return not has(make_block_hash_with_group_id(block_hashes[position], group))
+        def lacking(group: int, positions: Iterable[int]) -> int | None:
+            """The last boundary before a block that lacks."""
+            for position in positions:
+                if not has(self._key(block_hashes, group, position)):
+                    return position * self._managers[group].block_size // self._boundary_tokens
+            return None
 
         end = stop
         for group in self._full:
-            end = next((p for p in range(first, end) if lacks(group, p)), end)
+            found = lacking(group, self._positions(group, first, end, whole=False))
+            end = end if found is None else found
         shortened = True
         while shortened and end > first:
             shortened = False
             for group in self._windowed:
-                reached = reversed(self._positions(group, first, end, whole=False))
-                lacking = next((position for position in reached if lacks(group, position)), None)
-                if lacking is not None:
-                    end, shortened = lacking, True
+                found = lacking(group, reversed(self._positions(group, first, end, whole=False)))
+                if found is not None:
+                    end, shortened = found, True
         return max(first, end)
 
     def memory_blocks(self, end: int) -> int:
@@ -185,16 +225,26 @@ class SeveralGroups:
         """The same."""
         return BlockHashWithGroupId(key)
 
+    def _key(self, block_hashes: Sequence[BlockHash], group: int, position: int) -> HostKey:
+        block_hash = block_hashes[self._hash_end(group, position) - 1]
+        return make_block_hash_with_group_id(block_hash, group)
+
+    def _hash_end(self, group: int, position: int) -> int:
+        return (position + 1) * self._managers[group].block_size // self._hashed_tokens
+
     def _positions(self, group: int, first: int, end: int, whole: bool) -> range:
         """The blocks of a group that `keys` describes."""
-        skipped = self._managers[group].get_num_skipped_tokens(end * self._block_size)
-        if whole and group in self._windowed:
-            first = 0
-        return range(max(first, skipped // self._block_size), end)
+        manager = self._managers[group]
+        skipped = manager.get_num_skipped_tokens(end * self._boundary_tokens)
+        begin = 0 if whole and group in self._windowed else first * self._boundary_tokens
+        stop = end * self._boundary_tokens // manager.block_size
+        return range(max(begin, skipped) // manager.block_size, stop)
 
 
-def groups_of(managers: Sequence[SingleTypeKVCacheManager]) -> Groups:
-    """The groups of an engine whose managers these are."""
+def groups_of(coordinator: KVCacheCoordinator) -> Groups:
+    """The groups of an engine."""
+    managers = coordinator.single_type_managers
     if len(managers) == 1 and isinstance(managers[0].kv_cache_spec, FullAttentionSpec):
         return ONE_GROUP
-    return SeveralGroups(managers)
+    hashed_tokens = coordinator.block_pool.hash_block_size
+    return SeveralGroups(managers, coordinator.scheduler_block_size, hashed_tokens)

@@ -43,7 +43,7 @@ class Prefetch:
         blocks: device blocks, those found there before those that are loaded.
         found_blocks: how many were found.
         keys: keys of the blocks that are loaded.
-        ends: where in the context each of those ends, in blocks.
+        ends: how many of the context's hashes each of those ends behind.
         slots: host slots of those.
         issued: how many loads have been handed to the workers.
         batches: batches under way with its loads.
@@ -97,18 +97,19 @@ class Prefetches(CopyKind[Prefetch]):
         """
         if context_id in self._by_context:
             return False
-        groups, stop = self._groups, len(block_hashes)
+        groups, stop = self._groups, self._groups.boundaries(block_hashes)
         if groups.prefixes:
             loaded_from = groups.reach(self._is_cached, block_hashes, first, stop)
             end = groups.reach(self._host.is_filled, block_hashes, loaded_from, stop)
         else:
-            loaded_from = stop  # where the device has a block and host memory too
+            loaded_from = len(block_hashes)  # nothing is loaded that the device has
             end = groups.reach(self._has, block_hashes, first, stop)
-        positions = groups.pick((range(1, stop + 1),) * groups.count, first, end)
         found: list[KVCacheBlock] = []
         keys: list[HostKey] = []
         ends: list[int] = []
-        for key, position in zip(groups.keys(block_hashes, first, end), positions, strict=True):
+        for key, position in zip(
+            groups.keys(block_hashes, first, end), groups.hash_ends(first, end), strict=True
+        ):
             block = self._cached(key) if position <= loaded_from else None
             if block is not None:
                 found.append(block)
@@ -213,12 +214,13 @@ class Prefetches(CopyKind[Prefetch]):
             self._forget_waiting(prefetch)
         return finished
 
-    def enter(self, prefetch: Prefetch, block_size: int) -> None:
+    def enter(self, prefetch: Prefetch) -> None:
         """A prefetch is complete: what it loaded can be found by its hash from now on."""
         loaded = prefetch.blocks[prefetch.found_blocks :]
+        hashed_tokens = self._pool.hash_block_size
         for block, key, end in zip(loaded, prefetch.keys, prefetch.ends, strict=True):
             device_key = self._groups.device_key(key)
-            self._pool._insert_block_hash(device_key, block, num_tokens=end * block_size)
+            self._pool._insert_block_hash(device_key, block, num_tokens=end * hashed_tokens)
 
     def release(self, prefetch: Prefetch) -> None:
         """Give its references back."""

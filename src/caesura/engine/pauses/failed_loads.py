@@ -12,11 +12,12 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.request import Request
 
 
-def hide_uncomputed(manager: KVCacheManager, request: Request, block_size: int) -> None:
+def hide_uncomputed(manager: KVCacheManager, request: Request) -> None:
     """A request is preempted: under priority scheduling perhaps by the very step that was to
     fill its last blocks."""
-    for blocks in manager.get_block_ids(request.request_id):
-        manager.evict_blocks(set(blocks[request.num_computed_tokens // block_size :]))
+    tables = manager.get_block_ids(request.request_id)
+    for group, blocks in zip(manager.coordinator.single_type_managers, tables, strict=True):
+        manager.evict_blocks(set(blocks[request.num_computed_tokens // group.block_size :]))
 
 
 def hide_failed_loads(

@@ -83,6 +83,7 @@ class PauseKeeper:
         )
         self.listener: PauseListener = NO_PAUSE_LISTENER
         self._block_size: int = self.scheduler.block_size
+        self._hashed_tokens: int = self.scheduler.hash_block_size
         self._review_seconds: float | None = None
 
     # Beginnings
@@ -105,7 +106,7 @@ class PauseKeeper:
             service: what its session has had so far.
             in_place: the request is parked; else it is about to be freed.
         """
-        hashes = list(request.block_hashes[: computed_tokens // self._block_size])
+        hashes = list(request.block_hashes[: computed_tokens // self._hashed_tokens])
         pause = Pause(
             id=request.request_id,
             endpoint=endpoint,
@@ -116,6 +117,7 @@ class PauseKeeper:
             prompt_tokens=request.num_prompt_tokens,
             block_hashes=hashes,
             block_size=self._block_size,
+            hashed_tokens=self._hashed_tokens,
             groups=self.contexts.transfers.groups,
             copy=self.contexts.enter(request.request_id, hashes),
             session_id=request.session_id,
@@ -233,7 +235,7 @@ class PauseKeeper:
         if not pause.in_place and pause.hold is not None:
             pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
             same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-            usable_tokens = min(same * self._block_size, request.num_tokens - 1)
+            usable_tokens = min(same * self._hashed_tokens, request.num_tokens - 1)
             if usable_tokens < pause.held_tokens:
                 self.holding.release(pause, HoldEnding.RESUMED, usable_tokens)
 

@@ -142,7 +142,7 @@ class SeveralTables:
     ) -> ContextBlocks:
         """The last boundary at which all groups can go on."""
         if request_id is not None:
-            self._enter(request_id, block_hashes, tokens // self._block_size)
+            self._enter(request_id, block_hashes, tokens)
         return self._find(block_hashes, tokens)
 
     def front(
@@ -166,20 +166,25 @@ class SeveralTables:
         tables, found, _ = self._coordinator.find_longest_cache_hit(list(block_hashes), tokens)
         return ContextBlocks(tables, real_blocks(tables), found)
 
-    def _enter(self, request_id: str, block_hashes: Sequence[BlockHash], end: int) -> None:
+    def _enter(self, request_id: str, block_hashes: Sequence[BlockHash], tokens: int) -> None:
         """Let computed blocks be found that vLLM has passed over."""
         for group, manager in enumerate(self._coordinator.single_type_managers):
             blocks = manager.req_to_blocks.get(request_id, [])
             # What follows vLLM enters, or passes over, itself: it must not be there before.
-            passed = min(end, manager.num_cached_block.get(request_id, 0), len(blocks))
+            passed = min(
+                tokens // manager.block_size,
+                manager.num_cached_block.get(request_id, 0),
+                len(blocks),
+            )
             for position in reversed(range(passed)):
                 block = blocks[position]
                 if block.is_null:
                     break
                 if block.block_hash is None:
-                    key = make_block_hash_with_group_id(block_hashes[position], group)
-                    tokens = (position + 1) * self._block_size
-                    self._pool._insert_block_hash(key, block, num_tokens=tokens)
+                    end = (position + 1) * manager.block_size
+                    block_hash = block_hashes[end // self._pool.hash_block_size - 1]
+                    key = make_block_hash_with_group_id(block_hash, group)
+                    self._pool._insert_block_hash(key, block, num_tokens=end)
 
 
 def block_tables(manager: KVCacheManager, groups: Groups) -> BlockTables:
