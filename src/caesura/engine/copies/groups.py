@@ -23,7 +23,7 @@ from vllm.v1.core.kv_cache_utils import (
 from vllm.v1.core.single_type_kv_cache_manager import SingleTypeKVCacheManager
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 
-HostKey = BlockHash | BlockHashWithGroupId
+HostKey = bytes
 """What a block in host memory is found by: its hash, with its group if there are several."""
 
 Item = TypeVar("Item")
