@@ -1,19 +1,18 @@
 #!/bin/sh
-# Stock vLLM and `caesura serve` side by side over HTTP, with the openai package: the small bench
-# model on CPU, as many sessions per second as stock completes at most, times 1.2.
-# Some ten minutes on two cores, where nothing else runs. Memory for about 4,000 tokens, so that
-# paused contexts compete for it.
+# Stock vLLM and `caesura serve` side by side over HTTP, with the openai package: the model, the
+# memory and the sessions of `caesura bench` (docs/results/pauses.md), so that the two can be
+# compared. Some ten minutes on two cores, where nothing else runs.
 #   sh benchmarks/http.sh [OUT]     OUT/http.json: clients as they always were
 #                                   OUT/http_session_ids.json: they send X-Session-ID
-# RATE=2.5 sets the rate; the one that is measured is too low where pauses are most of a session.
+# RATE=2.8 sets another rate.
 set -e
-out=${1:-benchmarks/results} sessions=${SESSIONS:-40} seeds=${SEEDS:-0,1,2}
+out=${1:-benchmarks/results} sessions=${SESSIONS:-50} seeds=${SEEDS:-0,1,2}
 logs=$(mktemp -d)
 export VLLM_SERVER_DEV_MODE=1       # contexts are forgotten before each run
 export OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1
-model=$(python -c "from caesura.lab.models.bench_model import bench_model_path as p; print(p())")
+model=$(python -c "from caesura.lab.models.noise_model import demo_model_path as p; print(p())")
 flags="--host 127.0.0.1 --served-model-name bench --dtype float32 --enforce-eager
-    --kv-cache-memory-bytes ${KV_MEMORY:-4M} --block-size 32 --max-model-len 2048
+    --kv-cache-memory-bytes ${KV_MEMORY:-32M} --block-size 32 --max-model-len auto
     --max-num-batched-tokens 512"
 
 # As `vllm serve`, which does not start where vLLM is installed as vllm-cpu.
@@ -42,20 +41,10 @@ ready 8102 caesura $caesura
 
 bench() {
     caesura bench http --model bench --workload infercept-sample --scale-tokens 0.5 \
-        --scale-pauses 0.1 "$@"
+        --scale-pauses 0.2 "$@"
 }
 stock_url="--base-url http://127.0.0.1:8101" caesura_url="--base-url http://127.0.0.1:8102"
-rate=${RATE:-}
-if [ -z "$rate" ]; then
-    # Many at once: what stock completes per second then is the most that it can.
-    bench $stock_url --names stock --rate 1000 --seeds 0 --sessions $((sessions * 3 / 2)) \
-        --json "$logs/most.json"
-    rate=$(python -c "
-import json
-(run,) = json.load(open('$logs/most.json'))['runs']
-print(round(1.2 * run['completed_per_second'], 2))")
-fi
-echo "$rate sessions/s"
+rate=${RATE:-2.0}
 both="$stock_url $caesura_url --names stock,caesura --rate $rate --sessions $sessions"
 mkdir -p "$out"
 bench $both --seeds $seeds --json "$out/http.json"

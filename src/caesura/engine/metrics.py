@@ -55,6 +55,8 @@ GAUGES: dict[str, str] = {
     "host_tokens_now": "Tokens with a copy in host memory now.",
     "device_tokens": "Tokens that device memory has room for.",
     "host_tokens": "Tokens that host memory has room for.",
+    "saves_contexts_now": "Contexts that give way are copied to host memory: 1; 0 where there is "
+    "none, or where so few copies are used that computing again takes less time.",
     "returning_now": "Sessions whose tokens have arrived and that wait to be scheduled.",
 }
 

@@ -52,7 +52,6 @@ from caesura.engine.pauses.ranks import (
     admitted_ids,
     move_to_rank,
 )
-from caesura.engine.pauses.snapshots import Gauges
 from caesura.engine.pauses.steps import InterruptSteps, Steps
 from caesura.engine.pauses.tables import block_tables
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
@@ -130,10 +129,6 @@ class InterceptScheduler(AsyncScheduler):
             self, self.keeper, self.demands, self.parking, self.ranks, self.metrics, self.clock
         )
         self.promotions = Promotions(self, self.ranks, self.keeper.snapshots, self.clock)
-        snapshots = self.keeper.snapshots
-        self.gauges = Gauges(
-            self.keeper.table, contexts, snapshots, self.metrics, self.waste, self.clock
-        )
         self._steps = Steps()
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
         if self.policy == SchedulingPolicy.FCFS:
@@ -441,7 +436,7 @@ class InterceptScheduler(AsyncScheduler):
         if stats is None or not self._connected:
             return
         idle = not self.running and not self.waiting and not self.kv_holding_waiting
-        self.gauges.read(idle=idle)
+        self.keeper.gauges.read(idle=idle)
         self.keeper.contexts.count_copies()
         pause_stats = self.metrics.take()
         if pause_stats is not None:

@@ -4,7 +4,7 @@ import pytest
 
 from caesura.engine.copies.batch import CopyBatch, CopyListener
 from caesura.engine.copies.host_pool import HostPool
-from caesura.engine.copies.transfers import USE_MEMORY_BLOCKS, Transfers
+from caesura.engine.copies.transfers import USE_MEMORY_BLOCKS, USE_WINDOW_BLOCKS, Transfers
 from support.engines.blocks import computed, hashes, new_pool
 
 
@@ -83,6 +83,20 @@ def test_the_share_of_copies_that_are_used_is_measured() -> None:
     planner.urgent_loads.start(hashes("ef"), [3, 4])
     planned(planner)
     assert planner.share_used() == (USE_MEMORY_BLOCKS + 4) / (USE_MEMORY_BLOCKS + 8)
+
+
+def test_what_was_measured_long_ago_counts_less() -> None:
+    """Copies that nobody came back to, and then copies of which each is used."""
+    planner = Planner(budget_blocks=64)
+    planner.writes.copied_blocks = USE_WINDOW_BLOCKS
+    assert planner.next_batch() is None
+    worst = planner.share_used()
+    assert worst == pytest.approx(USE_MEMORY_BLOCKS / USE_WINDOW_BLOCKS, rel=0.02)
+    for _ in range(8):
+        planner.writes.copied_blocks += USE_WINDOW_BLOCKS
+        planner._loaded_blocks += USE_WINDOW_BLOCKS
+        assert planner.next_batch() is None
+    assert planner.share_used() > 0.95
 
 
 def test_all_that_is_queued_or_under_way_is_pending() -> None:

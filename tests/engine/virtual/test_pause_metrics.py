@@ -2,13 +2,14 @@
 
 import json
 
+from caesura.engine.connector import CaesuraConnector
 from caesura.engine.metrics import PauseStats, counter_key
 from engine.virtual.engine import Shape
 from engine.virtual.stage import Stage
 
 
 def reported(stage: Stage) -> PauseStats:
-    stage.scheduler.gauges.read(idle=True)
+    stage.scheduler.keeper.gauges.read(idle=True)
     stats = stage.scheduler.metrics.take()
     assert stats is not None
     return stats
@@ -34,6 +35,18 @@ def test_policies_that_predict_nothing_count_no_predictions() -> None:
     stage.run()
     counters = reported(stage).data["counters"]
     assert not {"returns", "predicted_seconds"} & {json.loads(key)[0] for key in counters}
+
+
+def test_it_is_said_when_contexts_are_not_copied_any_more() -> None:
+    shape = Shape(connected=True, host_blocks=64, options={"policy": "min-waste"})
+    stage = Stage(shape)
+    assert reported(stage).data["gauges"]["saves_contexts_now"] == 1
+    connector = stage.scheduler.connector
+    assert isinstance(connector, CaesuraConnector)
+    connector.transfers.seconds_per_block = 1e6
+    assert reported(stage).data["gauges"]["saves_contexts_now"] == 0
+    alone = Stage(Shape(options={"policy": "min-waste"}))
+    assert reported(alone).data["gauges"]["saves_contexts_now"] == 0
 
 
 def test_a_copied_context_is_not_counted_as_held() -> None:

@@ -13,7 +13,7 @@ from caesura.lab.bench.http.run import run_http
 from caesura.lab.bench.http.settings import HttpSettings
 from caesura.lab.bench.replay import ReplayError
 from caesura.lab.bench.stats import RunReport
-from support.servers.chat import TEMPLATE_TOKENS, TOOL_TOKENS, ChatService
+from support.servers.chat import TEMPLATE_TOKENS, TOOL_TOKENS, ChatService, is_own
 from support.tools.workbench import served
 
 FIRST_TOKENS = TOOL_TOKENS + TEMPLATE_TOKENS  # beside the user's words
@@ -123,6 +123,30 @@ async def test_a_server_that_does_not_tokenize_is_asked_for_any_words(trace: Pat
     (run,) = await compared([service], trace)
     assert run.completed == 2
     assert all("allowed_token_ids" not in one.body for one in service.asked)
+
+
+async def test_a_server_with_words_of_its_own_is_asked_for_those(trace: Path) -> None:
+    service = ChatService(own_words=True)
+    (run,) = await compared([service], trace)
+    assert run.completed == 2
+    for one in service.asked:
+        assert one.body["allowed_token_ids"]
+        said = [message for message in one.body["messages"] if message["role"] != "assistant"]
+        assert all(is_own(word) for message in said for word in message["content"].split())
+
+
+@pytest.fixture
+def long_trace(tmp_path: Path) -> Path:
+    segments = [{"append": 3000, "output": 9, "pause_s": 0}, {"append": 900, "output": 9}]
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"id": "x", "class": "agent", "segments": segments}))
+    return path
+
+
+async def test_contexts_have_room_where_lengths_are_not_exact(long_trace: Path) -> None:
+    (exact,) = await compared([ChatService()], long_trace, sessions=1)
+    (about,) = await compared([ChatService(tokenizes=False)], long_trace, sessions=1)
+    assert (exact.truncated_sessions, about.truncated_sessions) == (0, 1)
 
 
 async def test_words_of_several_tokens_are_not_used(trace: Path) -> None:

@@ -1,20 +1,23 @@
-"""The rule of InferCept's released code, which knows how long pauses will last."""
+"""Simulations that know the future: how long pauses last, how much sessions will generate."""
 
 import pytest
 
 from caesura.lab.sim.devices import simulated_device
-from caesura.lab.sim.settings import ORACLE_OPTION, SimulationSettings
+from caesura.lab.sim.settings import KNOWN_WORK_OPTION, ORACLE_OPTION, SimulationSettings
 from caesura.lab.sim.simulate import plan_simulation
 from caesura.lab.sim.simulated_run import simulate
 from caesura.lab.sim.simulation import SimulatedRunReport
+from caesura.lab.sim.vllm_known_work import know_work
 from caesura.policy import make_policy
+from engine.virtual.engine import Shape
+from engine.virtual.stage import Stage
 
 DEVICE = simulated_device("a100-80gb")
 
 
-def run(**options: float) -> SimulatedRunReport:
+def run(policy: str = "infercept", **options: float | str) -> SimulatedRunReport:
     settings = SimulationSettings(
-        policies=("infercept",),
+        policies=(policy,),
         rates=(8.0,),
         seeds=(0,),
         sessions=40,
@@ -39,3 +42,32 @@ def test_nobody_knows_it_but_a_simulation_of_infercept() -> None:
         make_policy("infercept", {ORACLE_OPTION: 1.0})
     with pytest.raises(ValueError, match=ORACLE_OPTION):
         SimulationSettings(policies=("stock", "min-waste"), policy_options={ORACLE_OPTION: 1.0})
+
+
+def test_knowing_the_work_changes_who_is_served() -> None:
+    learned, known = run("min-waste"), run("min-waste", **{KNOWN_WORK_OPTION: 1.0})
+    assert run("min-waste", **{KNOWN_WORK_OPTION: 0.0}) == learned
+    assert known.completed == known.sessions == 40
+    assert known != learned
+
+
+def test_equal_sessions_rank_by_the_work_that_they_have_ahead_of_them() -> None:
+    stage = Stage(Shape(options={"policy": "min-waste"}))
+    know_work(stage.scheduler, {"much": 500, "little": 20})
+    players = [stage.session(name, 60) for name in ("much", "little")]
+    stage.run()
+    for player in players:
+        stage.extend(player, 10)
+    much, little = (
+        stage.scheduler.ranks.rank(stage.scheduler.requests[name]) for name in ("much", "little")
+    )
+    assert much is not None
+    assert little is not None
+    assert little < much - 100
+
+
+def test_work_is_known_only_where_it_is_expected() -> None:
+    with pytest.raises(ValueError, match="served_by=work"):
+        run("min-waste", served_by="arrival", **{KNOWN_WORK_OPTION: 1.0})
+    with pytest.raises(ValueError, match=KNOWN_WORK_OPTION):
+        SimulationSettings(policies=("infercept",), policy_options={KNOWN_WORK_OPTION: 1.0})

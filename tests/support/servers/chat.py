@@ -18,6 +18,16 @@ TOOL_TOKENS = 20
 """Of the tools, once."""
 
 
+def own_word(token: int) -> str:
+    """The text of a token of a server with words of its own."""
+    return "own" + "".join(chr(ord("a") + int(digit)) for digit in str(token))
+
+
+def is_own(word: str) -> bool:
+    """Whether it is such a word."""
+    return word.startswith("own")
+
+
 @dataclass
 class Asked:
     """A request as it came."""
@@ -41,6 +51,7 @@ class ChatService:
         key: asked for, if there is one.
         tokenizes: whether there is `/tokenize`.
         forces_lengths: whether it takes `ignore_eos`.
+        own_words: whether only words of its own are one token each (`own_word`).
         cut: words that answers lack.
         resets: how often contexts were to be forgotten.
     """
@@ -49,6 +60,7 @@ class ChatService:
     key: str | None = None
     tokenizes: bool = True
     forces_lengths: bool = True
+    own_words: bool = False
     cut: int = 0
     resets: int = 0
     asked: list[Asked] = field(default_factory=list)
@@ -59,6 +71,7 @@ class ChatService:
                 Route("/v1/models", self._models),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 Route("/tokenize", self._tokenize, methods=["POST"]),
+                Route("/detokenize", self._detokenize, methods=["POST"]),
                 Route("/reset_prefix_cache", self._reset, methods=["POST"]),
             ]
         )
@@ -81,9 +94,18 @@ class ChatService:
         if not self.tokenizes:
             return _error(404, "not here")
         prompt = (await request.json())["prompt"]
-        tokens = [sum(map(ord, word)) for word in prompt.split()]
+        words = prompt.split()
+        tokens = [sum(map(ord, word)) for word in words]
         # What it does not know is two tokens.
-        return JSONResponse({"tokens": tokens + tokens if "because" in prompt else tokens})
+        known = all(map(is_own, words)) if self.own_words else "because" not in words
+        return JSONResponse({"tokens": tokens if known else tokens + tokens})
+
+    async def _detokenize(self, request: Request) -> Response:
+        if not self.tokenizes:
+            return _error(404, "not here")
+        (token,) = (await request.json())["tokens"]
+        # Every third one is no word.
+        return JSONResponse({"prompt": f"<{token}>" if token % 3 == 0 else " " + own_word(token)})
 
     async def _reset(self, request: Request) -> Response:
         self.resets += 1

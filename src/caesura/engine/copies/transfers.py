@@ -20,9 +20,11 @@ from caesura.engine.copies.prefetches import Prefetches
 SPEED_MEMORY_BLOCKS = 256
 """Blocks over which the measured speed of copies is averaged."""
 
-
 USE_MEMORY_BLOCKS = 256
 """Copied blocks that count as used before anything is known."""
+
+USE_WINDOW_BLOCKS = 64 * USE_MEMORY_BLOCKS
+"""After so many copied blocks, what was measured before counts half."""
 
 
 class Transfers:
@@ -85,7 +87,8 @@ class Transfers:
         )
         self._reports: dict[int, int] = {}  # ranks that have reported, by batch
         self._failed: set[int] = set()
-        self._loaded_blocks = 0
+        self._loaded_blocks = 0.0
+        self._forgotten_blocks = 0.0
 
     def fit_budget(self, query_tokens: int) -> None:
         """Copy what the link moves while an iteration of so many query tokens computes, out and in
@@ -106,12 +109,17 @@ class Transfers:
         self.seconds_per_block += weight * (measured - self.seconds_per_block)
 
     def share_used(self) -> float:
-        """Blocks loaded per block copied out so far: what share of the copies is used. It starts
+        """Blocks loaded per block copied out of late: what share of the copies is used. It starts
         at 1, and follows what is measured."""
         unmeasured = USE_MEMORY_BLOCKS
-        return min(
-            1.0, (self._loaded_blocks + unmeasured) / (self.writes.copied_blocks + unmeasured)
-        )
+        copied = self.writes.copied_blocks - self._forgotten_blocks
+        return min(1.0, (self._loaded_blocks + unmeasured) / (copied + unmeasured))
+
+    def _forget_use(self) -> None:
+        copied = self.writes.copied_blocks - self._forgotten_blocks
+        if copied > USE_WINDOW_BLOCKS:
+            self._forgotten_blocks += copied / 2
+            self._loaded_blocks /= 2
 
     @property
     def backlog_blocks(self) -> int:
@@ -132,6 +140,7 @@ class Transfers:
     def next_batch(self, query_tokens: int = 0) -> CopyBatch | None:
         """The copies of an iteration that computes so many tokens, None if there are none."""
         self.fit_budget(query_tokens)
+        self._forget_use()
         batch = CopyBatch(self._next_batch_id)
         for kind in self._kinds:
             kind.launch(batch, self.budget_blocks)

@@ -26,7 +26,7 @@ from caesura.engine.pauses.pause import (
     PauseListener,
 )
 from caesura.engine.pauses.returns import Returns
-from caesura.engine.pauses.snapshots import Snapshots
+from caesura.engine.pauses.snapshots import Gauges, Snapshots
 from caesura.engine.pauses.table import PauseTable
 from caesura.engine.pauses.tables import BlockTables
 from caesura.engine.pauses.waits import Waits
@@ -80,6 +80,9 @@ class PauseKeeper:
             self.tables,
             metrics,
             self.waste,
+        )
+        self.gauges = Gauges(
+            table, contexts, snapshots, self.holding.saves_contexts, metrics, self.waste, self.clock
         )
         self.listener: PauseListener = NO_PAUSE_LISTENER
         self._block_size: int = self.scheduler.block_size

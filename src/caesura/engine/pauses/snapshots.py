@@ -72,6 +72,7 @@ class Gauges:
     table: PauseTable
     contexts: HostContexts
     snapshots: Snapshots
+    saves_contexts: Callable[[], bool]
     metrics: PauseMetrics
     waste: WasteMeter
     clock: Callable[[], float]
@@ -95,6 +96,7 @@ class Gauges:
                 "host_tokens_now": self.contexts.used_tokens(),
                 "device_tokens": self.snapshots.device_memory().total_tokens,
                 "host_tokens": self.contexts.memory().total_tokens,
+                "saves_contexts_now": int(self.saves_contexts()),
                 "returning_now": self.table.returning_count(),
             }
         )

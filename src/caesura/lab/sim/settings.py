@@ -11,11 +11,16 @@ from caesura.lab.settings import ENGINE, ByteSize, Distinct, NonNegativeFloat, P
 from caesura.lab.sim.devices import SimulatedDevice
 from caesura.policy import policy_options
 from caesura.policy.infercept import InferCept
+from caesura.policy.min_waste import MinWaste
 from caesura.units import parse_size
 
 ORACLE_OPTION = "oracle_code_rule"
 """Of `infercept`: not 0 for the rule of its released code, which knows how long pauses last. Only
 a simulation does."""
+
+KNOWN_WORK_OPTION = "known_work"
+"""Of `min-waste`: not 0 for sessions ranked by the tokens that they will really generate. Only a
+simulation knows them."""
 
 
 def _parse_bandwidth(value: object) -> object:
@@ -92,6 +97,8 @@ class SimulationSettings(ComparisonSettings):
         known = set[str]().union(*(policy_options(one.policy) for one in arms if one.policy))
         if any(one.policy == InferCept.name for one in arms):
             known.add(ORACLE_OPTION)
+        if any(one.policy == MinWaste.name for one in arms):
+            known.add(KNOWN_WORK_OPTION)
         for option in self.policy_options:
             if option not in known:
                 raise ValueError(

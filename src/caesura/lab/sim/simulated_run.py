@@ -17,7 +17,7 @@ from caesura.lab.bench.unloaded import ProfiledTimes
 from caesura.lab.bench.vllm_metered import waste_of
 from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.device import ModelledDevice
-from caesura.lab.sim.settings import ORACLE_OPTION, SimulationSettings
+from caesura.lab.sim.settings import KNOWN_WORK_OPTION, ORACLE_OPTION, SimulationSettings
 from caesura.lab.sim.simulation import (
     SimulatedOutcome,
     SimulatedRun,
@@ -26,8 +26,10 @@ from caesura.lab.sim.simulation import (
 )
 from caesura.lab.sim.virtual_replay import virtual_replay
 from caesura.lab.sim.vllm_engine import HeadlessEngine, HeadlessSettings
+from caesura.lab.sim.vllm_known_work import know_work
 from caesura.policy import policy_options
 from caesura.policy.infercept import InferCept
+from caesura.policy.min_waste import MinWaste
 
 _MAX_PAUSES = 4096  # of CaesuraConfig: past it sessions would be forgotten
 
@@ -65,6 +67,12 @@ def simulated(
             ModelledDevice(run.profile, run.settings.link_bytes_per_second),
             BlockNames(run.settings, dict(zip(names, sessions, strict=True))),
         )
+    if _knows_work(run):
+        totals = {
+            name: sum(segment.output_tokens for segment in session.segments)
+            for name, session in zip(names, sessions, strict=True)
+        }
+        know_work(engine.scheduler, totals)
     record = virtual_replay(
         engine,
         names,
@@ -111,6 +119,12 @@ def _kv_tokens(run: SimulatedRun) -> int:
 def _knows_pauses(run: SimulatedRun) -> bool:
     return _arm(run).policy == InferCept.name and bool(
         run.settings.policy_options.get(ORACLE_OPTION)
+    )
+
+
+def _knows_work(run: SimulatedRun) -> bool:
+    return _arm(run).policy == MinWaste.name and bool(
+        run.settings.policy_options.get(KNOWN_WORK_OPTION)
     )
 
 

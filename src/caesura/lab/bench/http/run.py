@@ -129,13 +129,14 @@ class _Comparison:
             await server.look(self._settings.model)
         common = [set(server.words) for server in self._servers.values()]
         shared = set.intersection(*common)
-        self._words = tuple(word for word in WORDS if word in shared) or WORDS
+        self._words = tuple(sorted(shared)) or WORDS
         for server in self._servers.values():
             self._templates[server.name] = await measure_template(server, self._words)
             if not server.words:
                 self._display.console.print(
                     f"{server.name} does not tokenize for its clients: its outputs may become "
-                    "other tokens when they are sent back, and lengths are about right only",
+                    "other tokens when they are sent back, and lengths are about right only; "
+                    "contexts are an eighth shorter than it allows, so that all fit",
                     style="yellow",
                 )
 
@@ -143,7 +144,9 @@ class _Comparison:
         asked = self._settings.max_context_tokens
         known = [server.max_context_tokens for server in self._servers.values()]
         limits = [limit for limit in (asked, *known) if limit is not None]
-        return min(limits, default=_MOST_CONTEXT_TOKENS)
+        longest = min(limits, default=_MOST_CONTEXT_TOKENS)
+        counts_exactly = all(server.words for server in self._servers.values())
+        return longest if counts_exactly else longest * 7 // 8
 
     async def _unloaded(self, server: ChatServer, max_context_tokens: int) -> MeasuredTimes:
         async def play(number: int, session: WorkloadSession) -> ReplayRecord:

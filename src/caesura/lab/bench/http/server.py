@@ -1,5 +1,6 @@
 """One OpenAI-compatible server: how agents talk to it, and what it says of itself."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +33,7 @@ TOOLS: list[ChatCompletionToolParam] = [
     }
 ]
 _FEWEST_WORDS = 16
+_PROBED_TOKENS = range(256, 384)  # before them are often bytes and markers
 _WASTE = "caesura:waste_token_seconds"
 _DEVICE = "caesura:device_token_seconds"
 
@@ -109,8 +111,20 @@ class ChatServer:
         found: dict[str, int] = {}
         with suppress(httpx.HTTPError, ValueError, KeyError):
             found = await self._single_tokens(WORDS)
+            if len(found) < _FEWEST_WORDS:
+                found = await self._single_tokens(await self._vocabulary())
         if len(found) >= _FEWEST_WORDS:
             self.words, self._word_ids = tuple(found), list(found.values())
+
+    async def _vocabulary(self) -> list[str]:
+        """Words of the model's own, where it has none of ours."""
+        texts = await asyncio.gather(*map(self._text, _PROBED_TOKENS))
+        return [t.strip() for t in texts if t.startswith(" ") and t.strip().isalpha()]
+
+    async def _text(self, token: int) -> str:
+        asked = {"model": self.model, "tokens": [token]}
+        answer = (await self._plain.post("/detokenize", json=asked)).raise_for_status()
+        return str(answer.json()["prompt"])
 
     async def _single_tokens(self, words: Sequence[str]) -> dict[str, int]:
         """Those of the words that are one token each, with its id."""
@@ -120,11 +134,13 @@ class ChatServer:
         tokens: list[int] = answer.json()["tokens"]
         if len(tokens) == len(words):
             return dict(zip(words, tokens, strict=True))
-        if len(words) == 1:
+        if len(words) <= 1:
             return {}
         middle = len(words) // 2
-        first = await self._single_tokens(words[:middle])
-        return first | await self._single_tokens(words[middle:])
+        first, second = await asyncio.gather(
+            self._single_tokens(words[:middle]), self._single_tokens(words[middle:])
+        )
+        return first | second
 
     async def forget(self) -> None:
         """Forget cached contexts, where a server lets its clients ask for that."""
