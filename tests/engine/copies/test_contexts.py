@@ -74,7 +74,7 @@ def test_a_context_is_copied_out_once() -> None:
 def test_a_copy_that_failed_is_counted_once() -> None:
     contexts = Contexts()
     copy, blocks = contexts.pause("p", "abc")
-    contexts.copy_out(copy, blocks)
+    contexts.copy_out(copy, context(blocks))
     contexts.step(succeeded=False)
     contexts.count_copies()
     contexts.count_copies()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
-from vllm.v1.core.block_pool import BlockPool
+from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.kv_cache_utils import (
     generate_scheduler_kv_cache_config,
     get_kv_cache_config_from_groups,
@@ -87,6 +87,13 @@ def layout(request: pytest.FixtureRequest) -> KVCacheLayout:
     return request.param
 
 
+def manager_of(caches: KVCacheConfig) -> KVCacheManager:
+    """The scheduler's manager of that memory."""
+    return KVCacheManager(
+        caches, max_model_len=64, scheduler_block_size=BLOCK_SIZE, hash_block_size=BLOCK_SIZE
+    )
+
+
 @pytest.mark.parametrize("layers", MODELS.values(), ids=MODELS.keys())
 class TestPagesOfAnySize:
     def test_both_sides_know_how_large_a_block_is(
@@ -106,7 +113,7 @@ class TestPagesOfAnySize:
         slots = HOST_BYTES // sum(layer.page_size_bytes for layer in layers)
         assert worker.get_handshake_metadata() == HostSlots(slots)
         scheduler = CaesuraConnector(config, KVConnectorRole.SCHEDULER, scheduler_caches)
-        scheduler.bind_gpu_block_pool(BlockPool(8, True, BLOCK_SIZE))
+        scheduler.bind_kv_cache_manager(manager_of(scheduler_caches))
         assert scheduler.transfers.host.num_slots == slots
         worker.shutdown()
 
@@ -132,7 +139,7 @@ class TestPagesOfAnySize:
 def test_the_smallest_host_memory_of_all_workers_counts() -> None:
     config, _, caches = configurations(MODELS["alike"], KVCacheLayout.LBNHC)
     scheduler = CaesuraConnector(config, KVConnectorRole.SCHEDULER, caches)
-    scheduler.bind_gpu_block_pool(BlockPool(8, True, BLOCK_SIZE))
+    scheduler.bind_kv_cache_manager(manager_of(caches))
     planned = scheduler.num_slots
     scheduler.set_xfer_handshake_metadata_pp_aware(
         {(0, 0): HostSlots(planned + 9), (0, 1): HostSlots(planned - 5)}
