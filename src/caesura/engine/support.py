@@ -12,6 +12,21 @@ if TYPE_CHECKING:  # the command line imports this indirectly, and must not wait
 
 _HIDDEN_STATES = "extract_hidden_states"
 
+_COMPRESSED = (
+    "keeps one state for several tokens (compressed attention), and a context that ends within "
+    "such a state cannot be resumed yet"
+)
+_LATENT_WINDOWS = (
+    "has sliding windows of latent attention, of which vLLM cannot keep all tokens, as it has to "
+    "for pauses"
+)
+_BY_TYPE = {
+    "deepseek_v4": _COMPRESSED,
+    "deepseek_v41": _COMPRESSED,
+    "dots3_note": _LATENT_WINDOWS,
+}
+"""What vLLM's own configuration does not say of a model, by the type of its text model."""
+
 
 def require_supported(config: "VllmConfig") -> None:
     """Refuse what pauses do not work with, as far as it is known before weights are loaded.
@@ -75,11 +90,11 @@ def supported_only() -> Iterator[None]:
         require_supported(config)
         return config
 
-    EngineArgs.create_engine_config = made  # type: ignore[method-assign]
+    EngineArgs.create_engine_config = made
     try:
         yield
     finally:
-        EngineArgs.create_engine_config = make  # type: ignore[method-assign]
+        EngineArgs.create_engine_config = make
 
 
 def refusals(config: "VllmConfig") -> Iterator[str]:
@@ -142,6 +157,9 @@ def model_refusals(model: "ModelConfig") -> Iterator[str]:
             "has recurrent layers (Mamba, gated delta nets or the like) beside attention, and "
             "their state cannot be paused yet"
         )
+    by_type = _BY_TYPE.get(model.hf_text_config.model_type)
+    if by_type is not None:
+        yield by_type
     if model.is_diffusion:
         yield "generates by diffusion, and not one token after another"
     if model.rswa_window is not None:
@@ -170,15 +188,18 @@ def layers_refusal(groups: "Sequence[KVCacheGroupSpec]") -> str | None:
     if one_group or windows:
         if all(spec.tokens_per_state == 1 for spec in specs):
             return None
-        return (
-            "This model keeps one state for several tokens (compressed attention), and a context "
-            "that ends within such a state cannot be resumed yet. Serve it with `vllm serve`."
-        )
+        return f"This model {_COMPRESSED}. Serve it with `vllm serve`."
     names = ", ".join(kind.__name__ for kind in kinds) or "none"
+    advice = "Serve it with `vllm serve`."
+    if kinds.keys() == {SlidingWindowSpec}:
+        advice = (
+            "Serve it with `vllm serve`, or give --disable-sliding-window, with which contexts are "
+            "no longer than the window."
+        )
     return (
         "Caesura supports models whose layers are one KV cache group of full or multi-head latent "
         "attention, and models of full attention and sliding windows; this model has "
-        f"{len(groups)} ({names}). Serve it with `vllm serve`."
+        f"{len(groups)} ({names}). {advice}"
     )
 
 
@@ -189,14 +210,15 @@ def window_note(layers: "Mapping[str, KVCacheSpec]", max_model_len: int) -> str 
         layers: the specification of each layer, as the model has it.
         max_model_len: tokens of the longest context.
     """
-    kept, needed, windows = 0.0, 0.0, set()
+    kept, needed, windows = 0.0, 0.0, set[int]()
     for spec in layers.values():
         window = getattr(spec, "sliding_window", None)
         window = window or getattr(spec, "attention_chunk_size", None)
         token_bytes = spec.page_size_bytes / spec.block_size
         kept += token_bytes * max_model_len
         needed += token_bytes * min(max_model_len, window or max_model_len)
-        windows |= {window} - {None}
+        if window:
+            windows.add(window)
     if needed == kept:
         return None
     return (

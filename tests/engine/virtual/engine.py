@@ -4,6 +4,7 @@ It steps as the engine core does, with one step or two in flight. Nothing sleeps
 advances the clock.
 """
 
+import hashlib
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,11 +15,14 @@ from unittest.mock import patch
 
 import vllm.envs
 from vllm.config import KVTransferConfig, VllmConfig
+from vllm.lora.request import LoRARequest
+from vllm.multimodal.inputs import MultiModalFeatureSpec
 from vllm.sampling_params import SamplingParams
 from vllm.utils.math_utils import cdiv
 from vllm.v1.core.kv_cache_utils import (
     BlockHash,
     BlockHashWithGroupId,
+    generate_block_hash_extra_keys,
     get_block_hash,
     get_group_id,
 )
@@ -209,6 +213,8 @@ class VirtualEngine:
         endpoint: str | None = None,
         priority: int = 0,
         extra_args: dict[str, object] | None = None,
+        media: Sequence[MultiModalFeatureSpec] = (),
+        adapter: LoRARequest | None = None,
     ) -> Request:
         """A request that arrives now."""
         named = {ENDPOINT_ARGUMENT: endpoint} if endpoint else {}
@@ -226,6 +232,8 @@ class VirtualEngine:
             block_hasher=self._hash_blocks,
             resumable=resumable,
             session_id=session_id,
+            mm_features=list(media),
+            lora_request=adapter,
         )
 
     def has_work(self) -> bool:
@@ -254,14 +262,19 @@ class VirtualEngine:
         return _flat(outputs)
 
     def _hash_blocks(self, request: Request) -> list[BlockHash]:
-        """Hashes of a request's new full blocks: what the last slot of each must hold."""
+        """Hashes of a request's new full blocks: what the last slot of each must hold, and what
+        vLLM hashes beside tokens (media, adapters), if there is any up to there."""
         hashes: list[BlockHash] = []
+        beside = request.block_hashes[-1][8:] if request.block_hashes else b""
         most = max(group.block_size for group in self.shape.groups)
         chain = list(self._contents[request.block_hashes[-1]]) if request.block_hashes else []
         start = len(request.block_hashes) * BLOCK_SIZE
         for first in range(start, request.num_tokens - BLOCK_SIZE + 1, BLOCK_SIZE):
             extend_chain(chain, request.all_token_ids[first : first + BLOCK_SIZE])
-            block_hash = BlockHash(chain[-1].to_bytes(8))
+            keys, _ = generate_block_hash_extra_keys(request, first, first + BLOCK_SIZE, 0)
+            if keys is not None:
+                beside = hashlib.sha256(beside + repr(keys).encode()).digest()
+            block_hash = BlockHash(chain[-1].to_bytes(8) + beside)
             self._contents[block_hash] = chain[-most:]
             hashes.append(block_hash)
         return hashes

@@ -139,8 +139,9 @@ def _support() -> Iterator[Finding]:
     yield Finding(
         "Supported",
         Verdict.GOOD,
-        "models with one KV cache group of full attention (Llama, Qwen, Mistral without sliding "
-        "window, ...), prefix caching on",
+        "models whose layers are one KV cache group of full or latent (MLA) attention, also with "
+        "sparse indexers; windows beside full attention, which are kept like it. `caesura doctor "
+        "MODEL` looks at one",
     )
     yield Finding(
         "By design",
@@ -151,5 +152,6 @@ def _support() -> Iterator[Finding]:
     yield Finding(
         "Not yet",
         Verdict.NOTE,
-        "hybrid, sliding-window and Mamba models, pipeline parallel: refused at start",
+        "recurrent layers (Mamba, gated delta nets), compressed attention, windows in all layers, "
+        "pipeline and context parallel: refused at start",
     )

@@ -1,0 +1,98 @@
+"""The doctor looks at a model without its weights, and says what the engine would say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from caesura.cli.main import run
+from caesura.engine.serving.doctor import Finding, Verdict
+from caesura.engine.serving.model_doctor import examine_model
+from support.models.structures import (
+    FULL,
+    RECURRENT,
+    SLIDING_AND_FULL,
+    SLIDING_ONLY,
+    TWO_PAGE_SIZES,
+    Structure,
+)
+
+BF16_BYTES = 2
+
+
+def written(folder: Path, structure: Structure, architecture: str) -> str:
+    """The configuration of a model, and nothing else of it."""
+    config = {**structure.configuration().to_dict(), "architectures": [architecture]}
+    (folder / "config.json").write_text(json.dumps(config, default=str))
+    return str(folder)
+
+
+def by_topic(findings: list[Finding]) -> dict[str, Finding]:
+    found = {finding.topic: finding for finding in findings}
+    assert len(found) == len(findings)
+    return found
+
+
+def examined(folder: Path, structure: Structure, architecture: str) -> dict[str, Finding]:
+    path = written(folder, structure, architecture)
+    return by_topic(list(examine_model(path, ["--block-size", "32", "--dtype", "bfloat16"])))
+
+
+def test_a_plain_model_is_described_in_numbers(tmp_path: Path) -> None:
+    found = examined(tmp_path, FULL, "Qwen3ForCausalLM")
+    assert found["Layers"].text == "Qwen3ForCausalLM: 2 of full attention (1 KV heads of 64)"
+    token_bytes = FULL.elements_per_token * BF16_BYTES
+    assert found["KV cache"].text.startswith(f"{token_bytes} B per token; ")
+    assert f"holds {2**30 // token_bytes} tokens" in found["KV cache"].text
+    assert found["KV groups"].text == "1, of 2 layers"
+    assert found["Pauses"].verdict is Verdict.GOOD
+
+
+def test_a_narrower_kv_cache_takes_less(tmp_path: Path) -> None:
+    path = written(tmp_path, FULL, "Qwen3ForCausalLM")
+    found = by_topic(list(examine_model(path, ["--kv-cache-dtype", "fp8"])))
+    assert found["KV cache"].text.startswith(f"{FULL.elements_per_token} B per token; ")
+
+
+@pytest.mark.parametrize(
+    ("structure", "architecture", "times"),
+    [(SLIDING_AND_FULL, "Gemma3ForCausalLM", "2.9"), (TWO_PAGE_SIZES, "Gemma4ForCausalLM", "2.0")],
+    ids=["one page size", "two page sizes"],
+)
+def test_what_windows_cost_is_a_note(
+    tmp_path: Path, structure: Structure, architecture: str, times: str
+) -> None:
+    found = examined(tmp_path, structure, architecture)
+    assert "4 of sliding window of 64" in found["Layers"].text
+    assert found["KV groups"].verdict is Verdict.NOTE
+    assert f"{times} times the KV memory" in found["KV groups"].text
+    assert found["Pauses"].verdict is Verdict.GOOD
+
+
+@pytest.mark.parametrize(
+    ("structure", "architecture", "topic", "text"),
+    [
+        (RECURRENT, "Qwen3NextForCausalLM", "Pauses", "recurrent layers"),
+        (SLIDING_ONLY, "MistralForCausalLM", "KV groups", "--disable-sliding-window"),
+    ],
+    ids=["recurrent", "windows only"],
+)
+def test_what_cannot_be_paused_is_a_problem(
+    tmp_path: Path, structure: Structure, architecture: str, topic: str, text: str
+) -> None:
+    found = examined(tmp_path, structure, architecture)
+    assert found["Layers"].verdict is Verdict.GOOD
+    assert found[topic].verdict is Verdict.BAD
+    assert text in found[topic].text
+
+
+def test_the_state_of_a_recurrent_model_does_not_grow(tmp_path: Path) -> None:
+    found = examined(tmp_path, RECURRENT, "Qwen3NextForCausalLM")
+    assert "per context whatever its length" in found["KV cache"].text
+
+
+def test_what_is_no_model_is_a_problem_and_a_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor", str(tmp_path)]) == 1
+    assert "has no model" in capsys.readouterr().out
