@@ -183,9 +183,9 @@ def layers_refusal(groups: "Sequence[KVCacheGroupSpec]") -> str | None:
 
     specs = [spec for group in groups for spec in iter_layer_specs(group.kv_cache_spec)]
     kinds = dict.fromkeys(type(spec) for spec in specs)
-    one_group = len(groups) == 1 and kinds.keys() <= {FullAttentionSpec, MLAAttentionSpec}
-    windows = len(groups) > 1 and kinds.keys() == {FullAttentionSpec, SlidingWindowSpec}
-    if one_group or windows:
+    full = kinds.keys() & {FullAttentionSpec, MLAAttentionSpec}
+    one_group = len(groups) == 1 and kinds.keys() == full
+    if full and (one_group or kinds.keys() == {*full, SlidingWindowSpec}):
         if all(spec.tokens_per_state == 1 for spec in specs):
             return None
         return f"This model {_COMPRESSED}. Serve it with `vllm serve`."
@@ -198,7 +198,7 @@ def layers_refusal(groups: "Sequence[KVCacheGroupSpec]") -> str | None:
         )
     return (
         "Caesura supports models whose layers are one KV cache group of full or multi-head latent "
-        "attention, and models of full attention and sliding windows; this model has "
+        "attention, or have sliding windows beside it; this model has "
         f"{len(groups)} ({names}). {advice}"
     )
 
