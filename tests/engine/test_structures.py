@@ -48,8 +48,7 @@ class Case:
 
 CASES = {
     "sliding and full": Case(SLIDING_AND_FULL, memory_share=0.5),
-    "two page sizes": Case(TWO_PAGE_SIZES, memory_share=0.75),
-    "windows kept whole": Case(TWO_PAGE_SIZES, overrides={"disable_hybrid_kv_cache_manager": True}),
+    "two page sizes": Case(TWO_PAGE_SIZES, overrides={"disable_hybrid_kv_cache_manager": True}),
     "fp8": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8"}),
     "fp8_e5m2": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8_e5m2"}),
     "n-gram speculation": Case(FULL, speculates=True),

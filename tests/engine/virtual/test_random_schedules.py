@@ -158,7 +158,6 @@ def windowed(draw: st.DrawFn, scenarios: st.SearchStrategy[Scenario]) -> Scenari
         scenario.shape,
         blocks=1000,
         windows=windows,
-        window_block_size=draw(st.sampled_from((1, 1, 2))) * BLOCK_SIZE,
         retention_tokens=draw(st.sampled_from((0, None, 4 * BLOCK_SIZE))),
         options=options,
     )

@@ -311,12 +311,10 @@ def test_a_session_that_is_interrupted_goes_on(in_flight: int, runner: RunnerVer
     on.close()
 
 
-@every_mode()
-def test_preempted_requests_are_saved_and_loaded_in_all_groups(
-    in_flight: int, runner: RunnerVersion
-) -> None:
+@pytest.mark.parametrize("runner", list(RunnerVersion))
+def test_preempted_requests_are_saved_and_loaded_in_all_groups(runner: RunnerVersion) -> None:
     options = {"policy": "engine.virtual.obedient:Saving", "check_integrity": True}
-    on = Windows(in_flight, runner, blocks=32, max_model_len=160, options=options)
+    on = Windows(1, runner, blocks=32, max_model_len=160, options=options)
     session = on.session("paused", 5)
     on.run()
     requests = [on.request(f"request-{number}", 60, 70) for number in range(3)]
@@ -325,30 +323,4 @@ def test_preempted_requests_are_saved_and_loaded_in_all_groups(
     assert on.scheduler.keeper.contexts.transfers.writes.copied_blocks > 0
     on.extend(session, 5, 5)
     on.run()
-    on.close()
-
-
-@every_mode()
-@pytest.mark.parametrize("kind", ["session", "client"])
-def test_blocks_of_windows_may_be_larger(in_flight: int, runner: RunnerVersion, kind: str) -> None:
-    """Contexts go on where blocks of all groups end: here after every second one."""
-    on = Windows(in_flight, runner, window_block_size=2 * BLOCK_SIZE)
-    player = on.paused() if kind == "session" else on.finished()
-    on.tell(CopyOut("session"))
-    on.run()
-    assert on.free_blocks == 64
-    assert on.host.used_slots == 10 + 2
-    on.forget_device_copies()
-    on.tell(Prefetch("session"))
-    on.run()
-    assert on.pause.held_tokens == FULL_TOKENS
-    assert on.free_blocks == 64 - 12
-    on.tell(Drop("session"))
-    on.forget_device_copies()
-    if kind == "session":
-        on.extend(player, 20, 30)
-        on.run()
-    else:
-        on.returned(player)
-    assert on.tokens() == (0, FULL_TOKENS)
     on.close()

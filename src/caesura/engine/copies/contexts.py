@@ -175,13 +175,11 @@ class HostContexts:
         if self.transfers.groups.prefixes:
             copies_out.keep_only(copy.context_id, keep_blocks)
         elif copies_out.is_queued(copy.context_id):
-            # What was copied is of use at a boundary that is given up.
+            # What was copied is of use at a boundary that is given up; of the front the policy
+            # may ask for a copy.
             copies_out.end(copy.context_id, forget=False)
             copy.copied_blocks = 0
-            if keep_blocks:
-                self._start_copy(copy, front)
-            else:
-                copy.requested = copy.complete = False
+            copy.requested = copy.complete = False
         while copy.prefetched and copy.prefetched[-1] >= keep_blocks:
             copy.prefetched.pop()
             self._count(PrefetchEnding.WASTED)

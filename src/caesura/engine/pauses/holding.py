@@ -124,7 +124,8 @@ class Holding:
         self.contexts.shorten(pause.copy, front)
         if ending is HoldEnding.RELEASED and self.saves_contexts():
             given_up = partial(self._copies_given_up, pause)
-            self.contexts.save(pause.id, context, front.tokens, pause.block_hashes, given_up)
+            if not self.tables.is_being_computed(context, self.scheduler.running):
+                self.contexts.save(pause.id, context, front.tokens, pause.block_hashes, given_up)
         if isinstance(hold, OwnBlocks):
             assert pause.request is not None
             references = References(self._pool, front)
@@ -211,7 +212,8 @@ class Holding:
             return
         context = self._findable(request, request.num_computed_tokens)
         given_up = partial(self._copies_given_up, None)
-        self.contexts.save(request.request_id, context, 0, request.block_hashes, given_up)
+        if not self.tables.is_being_computed(context, self.scheduler.running):
+            self.contexts.save(request.request_id, context, 0, request.block_hashes, given_up)
 
     def _copies_given_up(self, pause: Pause | None, lacking_blocks: int) -> Iterable[str]:
         """Host memory lacks so many blocks for a pause's context, or for that of a request: the

@@ -1,6 +1,6 @@
 """The block tables of requests, and what of a context the prefix cache can find again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from vllm.v1.core.kv_cache_coordinator import KVCacheCoordinator
@@ -54,6 +54,10 @@ class BlockTables(Protocol):
     ) -> ContextBlocks:
         """A context with blocks that were loaded, up to so many tokens."""
 
+    def is_being_computed(self, context: ContextBlocks, running: Iterable[Request]) -> bool:
+        """Whether the step that is being scheduled is to fill any of the blocks: vLLM lets them
+        be found before."""
+
 
 class OneTable:
     """Of models with one group of full attention."""
@@ -98,6 +102,10 @@ class OneTable:
     ) -> ContextBlocks:
         """The loaded blocks follow."""
         return self._context(blocks if context is None else context.blocks + blocks)
+
+    def is_being_computed(self, context: ContextBlocks, running: Iterable[Request]) -> bool:
+        """None is: they are the context's own."""
+        return False
 
     def _context(self, blocks: list[KVCacheBlock]) -> ContextBlocks:
         return ContextBlocks((blocks,), blocks, len(blocks) * self._block_size)
@@ -161,6 +169,18 @@ class SeveralTables:
         """What can be found, now that the blocks can be; no less than there was."""
         found = self._find(block_hashes, tokens)
         return found if context is None or found.tokens > context.tokens else context
+
+    def is_being_computed(self, context: ContextBlocks, running: Iterable[Request]) -> bool:
+        """Another request may fill blocks with the same hashes."""
+        wanted = {block.block_id for block in context.blocks}
+        return any(
+            block.block_id in wanted
+            for request in running
+            for manager in self._coordinator.single_type_managers
+            for block in manager.req_to_blocks.get(request.request_id, ())[
+                request.num_computed_tokens // manager.block_size :
+            ]
+        )
 
     def _find(self, block_hashes: Sequence[BlockHash], tokens: int) -> ContextBlocks:
         tables, found, _ = self._coordinator.find_longest_cache_hit(list(block_hashes), tokens)
