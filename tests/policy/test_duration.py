@@ -226,3 +226,28 @@ def test_a_thousand_pauses_are_estimated_within_a_scheduler_step() -> None:
     pauses = [(f"tool-{i % 25}", float(t)) for i, t in enumerate(generator.uniform(0, 60, 1000))]
     lines = [lines_run(model.expected_remaining_seconds, *pause) for pause in pauses]
     assert max(lines) < 50
+
+
+def test_who_comes_back_after_all_was_not_given_up() -> None:
+    model = learned([1.0] * 50)
+    before = model.return_probability("tool", 0.0)
+    for _ in range(10):
+        model.observe_gone("tool", 5.0)
+    assert model.return_probability("tool", 0.0) < 0.9 * before
+    for _ in range(10):
+        model.forget_gone("tool", 5.0)
+    assert model.return_probability("tool", 0.0) == pytest.approx(before, abs=0.01)
+    model.forget_gone("tool", 5.0)
+    model.forget_gone("never seen", 5.0)
+    assert model.return_probability("tool", 0.0) <= 1.0
+
+
+def test_the_usual_time_is_that_of_most_returns() -> None:
+    assert DurationModel().usual_seconds("tool", 0.95) is None
+    model = learned([*[1.0] * 90, *[20.0] * 10])
+    assert model.usual_seconds("tool", 0.8) == pytest.approx(1.0, rel=0.11)
+    assert model.usual_seconds("tool", 0.95) == pytest.approx(20.0, rel=0.11)
+    model.observe_gone("tool", 1000.0)
+    assert model.usual_seconds("tool", 0.95) == pytest.approx(20.0, rel=0.11)
+    model.observe("new", 300.0)
+    assert model.usual_seconds("new", 0.8) == pytest.approx(1.0, rel=0.11), "too few: as all"

@@ -134,3 +134,12 @@ def test_of_sessions_of_known_length_the_order_is_that_of_total_times_remaining(
     by_index = sorted(cases, key=lambda case: index(*case))
     assert by_index == sorted(cases, key=lambda case: (case[0] + case[1]) * case[1])
     assert index(60, 40) == pytest.approx(math.sqrt(100 * 40), rel=1e-6)
+
+
+def test_a_session_that_goes_on_after_all_is_unlearned() -> None:
+    remaining = seen(10, 20, 40)
+    remaining.take_back(FIRST.served(20, 1))
+    assert set(remaining.after(FIRST).tokens) == {10.0, 40.0}
+    assert remaining.confidence == seen(10, 40).confidence
+    remaining.take_back(FIRST.served(33, 1))  # long forgotten
+    assert set(remaining.after(FIRST).tokens) == {10.0, 40.0}

@@ -132,7 +132,7 @@ class InterceptScheduler(AsyncScheduler):
         self._steps = Steps()
         self._scheduling = False  # contexts that are reset outside of a step are not to be kept
         if self.policy == SchedulingPolicy.FCFS:
-            self.waiting = RankedQueue(self.ranks.rank, self.ranks.queued)
+            self.waiting = RankedQueue(self.ranks.rank, self.ranks.queued, self.keeper.holds_for)
             self.kv_holding_waiting = RankedQueue(self.ranks.rank, self.ranks.queued)
         ReclaimingAllocator(
             self, self.keeper, self.demands, self.displacing, self.own_time
@@ -204,6 +204,8 @@ class InterceptScheduler(AsyncScheduler):
         with self.own_time(Part.DISPLACE):
             self.ranks.renew(self.waiting, self.kv_holding_waiting)
             self.promotions.promote()
+            if isinstance(self.waiting, RankedQueue):
+                self.waiting.settle()
             self.displacing.displace()
             self.displacing.limit_tokens()
         output = super().schedule(throttle_prefills)

@@ -80,6 +80,20 @@ class DurationModel:
         """A pause was given up after `seconds` (closed, forgotten): it would have been longer."""
         self._add(endpoint, _GONE, seconds)
 
+    def forget_gone(self, endpoint: str, seconds: float) -> None:
+        """A pause that was given up after `seconds` comes back after all: it was not given up."""
+        for histogram in (self._endpoints.get(endpoint), self._pool):
+            if histogram is not None:
+                histogram.take_back(_GONE, seconds)
+
+    def usual_seconds(self, endpoint: str, share: float) -> float | None:
+        """Within which time this share of the pauses that return has returned: of the endpoint,
+        or, as long as too few are known there, of all. None as long as too few are known at all."""
+        for histogram in (self._endpoints.get(endpoint), self._pool):
+            if histogram is not None and histogram.table.returning[0] >= _POOL_BACKOFF:
+                return histogram.table.returned_within(share)
+        return None
+
     def expected_remaining_seconds(self, endpoint: str, elapsed_seconds: float) -> float:
         """Mean remaining time of a pause that has lasted `elapsed_seconds`."""
         elapsed = max(0.0, elapsed_seconds)
@@ -145,6 +159,16 @@ class _Histogram:
         self._counts[ending, min(_bin(seconds), _BINS - 1)] += 1.0
         self._weight = self._weight * self._decay + 1.0
         self._new += 1
+        self._renew()
+
+    def take_back(self, ending: int, seconds: float) -> None:
+        """As if one had not been added; it has faded by now, and so has the rest."""
+        i = min(_bin(seconds), _BINS - 1)
+        self._counts[ending, i] = max(0.0, self._counts[ending, i] - 1.0)
+        self._new += 1
+        self._renew()
+
+    def _renew(self) -> None:
         if self._new >= _STALE_SHARE * self._weight:
             self._counts[self._counts < _FADED] = 0.0
             self.table = _Table.of(self._counts)
@@ -212,6 +236,12 @@ class _Table:
         later_survival = _between(self.survival, j, _share_above(later, j)) if j < _BINS else 0.0
         own = later_survival / survival
         return _mix(own, _between(self.at_risk, i, share), otherwise, backoff)
+
+    def returned_within(self, share: float) -> float:
+        """The upper edge of the bin in which this share of the returns is reached."""
+        left = (1.0 - share) * self.returning[0]
+        i = next(i for i, returning in enumerate(self.returning) if returning <= left)
+        return _EDGES[i]
 
     def return_share(self, elapsed: float, otherwise: float, backoff: float) -> float:
         """Share of returns among longer observations, mixed with what is said otherwise."""

@@ -141,6 +141,10 @@ class MinWaste(PolicyDefaults):
         else:
             self.durations.observe_gone(endpoint, elapsed_seconds)
 
+    def not_gone(self, endpoint: str, elapsed_seconds: float) -> None:
+        """Unlearn it."""
+        self.durations.forget_gone(endpoint, elapsed_seconds)
+
     def plan(self, snapshot: Snapshot) -> Plan:
         """Keep new pauses, and copy those ahead that are released next; or meet a demand."""
         if snapshot.demand is not None:
@@ -219,7 +223,7 @@ class MinWaste(PolicyDefaults):
         remaining = self.durations.expected_remaining_seconds(pause.endpoint, elapsed)
         if pause.progress is not None:
             remaining = remaining_with_progress(remaining, elapsed, pause.progress)
-        returns = self.durations.return_probability(pause.endpoint, elapsed)
+        returns = self.durations.return_probability(pause.endpoint, _known_absence(pause, elapsed))
         load = snapshot.load
         delayed = load.running_requests + load.waiting_requests + 1
         compute = snapshot.costs.seconds_per_token * delayed
@@ -284,3 +288,10 @@ class MinWaste(PolicyDefaults):
             if lacking_tokens <= 0:
                 return drops
         return []
+
+
+def _known_absence(pause: PauseView, elapsed_seconds: float) -> float:
+    """For how long its session has been away, as far as others are comparable: nothing has been
+    seen of those that stayed away after they were presumed to be gone."""
+    gone_after = pause.gone_after_seconds
+    return elapsed_seconds if gone_after is None else min(elapsed_seconds, gone_after / 2)

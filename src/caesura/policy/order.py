@@ -50,6 +50,9 @@ class SessionOrder(Protocol):
     def ended(self, service: Service) -> None:
         """A session is over, having had all this."""
 
+    def not_ended(self, service: Service) -> None:
+        """A session of which that was said goes on after all."""
+
 
 class OrderDefaults:
     """Of an order that learns nothing."""
@@ -59,6 +62,9 @@ class OrderDefaults:
 
     def ended(self, service: Service) -> None:
         """Nothing is learned from it."""
+
+    def not_ended(self, service: Service) -> None:
+        """Nothing was learned from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,10 @@ class ExpectedWork:
         self.remaining.observe(service)
         # Only now, so that equal sessions that come one after the other have equal ranks.
         self._mean_context_tokens = self._contexts.mean
+
+    def not_ended(self, service: Service) -> None:
+        """Unlearn it."""
+        self.remaining.take_back(service)
 
 
 class ServedBy(StrEnum):

@@ -16,6 +16,7 @@ with so much output had ahead of them, which ranks sessions as attained service 
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +51,12 @@ class _Samples:
 
     def __len__(self) -> int:
         return len(self._latest)
+
+    def take_back(self, value: float) -> None:
+        """As if the value had not been added, if it is not too long ago."""
+        with suppress(ValueError):
+            self._latest.remove(value)
+            self._stale = True
 
     def above(self, value: float) -> Floats:
         """The values above one, ascending."""
@@ -106,6 +113,17 @@ class RemainingTokens:
         for stage in service.stages:
             if total > stage.output_tokens:
                 self._of(stage.kind).add(total - stage.output_tokens)
+
+    def take_back(self, service: Service) -> None:
+        """A session that was observed is not over."""
+        total = service.output_tokens
+        if total <= 0:
+            return
+        self._observed = max(0, self._observed - 1)
+        self._totals.take_back(total)
+        for stage in service.stages:
+            if total > stage.output_tokens and stage.kind in self._kinds:
+                self._kinds[stage.kind].take_back(total - stage.output_tokens)
 
     def after(self, service: Service) -> Distribution:
         """What a session has ahead of it; as much as it has had, if none ever had more."""

@@ -40,6 +40,8 @@ class PauseView(Protocol):
         returning: its tokens have arrived; it waits to be scheduled.
         disposition: what was decided last, None before the first decision.
         progress: what was said last about how far what it waits for has come.
+        gone_after_seconds: how long it had waited when its client was presumed to be gone, None
+            before that.
     """
 
     @property
@@ -68,6 +70,8 @@ class PauseView(Protocol):
     def disposition(self) -> Disposition | None: ...
     @property
     def progress(self) -> Progress | None: ...
+    @property
+    def gone_after_seconds(self) -> float | None: ...
 
     def memory_tokens(self, tokens: int) -> int:
         """Memory that so many leading tokens of the context take, on the device or as a copy.
@@ -277,6 +281,10 @@ class Policy(Protocol):
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """A pause is over: its session's tokens have arrived, or it will not come back."""
 
+    def not_gone(self, endpoint: str, elapsed_seconds: float) -> None:
+        """A pause of which `ended` was told after so long that it will not come back, comes back:
+        as `ended` says next."""
+
     def resumed(self, waited_seconds: float, *, held: bool) -> None:
         """A session that came back is scheduled.
 
@@ -314,6 +322,9 @@ class PolicyDefaults:
 
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         """Nothing is learned from it."""
+
+    def not_gone(self, endpoint: str, elapsed_seconds: float) -> None:
+        """Nothing was learned that would have to be unlearned."""
 
     def resumed(self, waited_seconds: float, *, held: bool) -> None:
         """Nothing is learned from it."""

@@ -3,8 +3,9 @@
 import pytest
 from vllm.v1.request import RequestStatus
 
+from caesura.engine.pauses.pause import HoldEnding
 from caesura.engine.scheduler import InterceptScheduler
-from caesura.policy import ExpectedWork, Service
+from caesura.policy import Drop, ExpectedWork, Service
 from engine.virtual.engine import BLOCK_SIZE, Shape
 from engine.virtual.stage import Player, Stage
 
@@ -223,3 +224,37 @@ def test_those_who_wait_are_ranked_anew_when_twice_as_much_is_known() -> None:
     assert order.generation > before
     names = first_tokens(stage, *large, *small)
     assert names == ["small 0", "small 1", "large 0", "large 1"]
+
+
+@pytest.mark.parametrize("is_held", [True, False], ids=["held", "released"])
+def test_a_client_whose_context_is_held_does_not_wait_behind_one_that_does_not_fit(
+    *, is_held: bool
+) -> None:
+    """As sessions in place. What is held is of no use as long as its session waits."""
+    stage = Stage(shape("min-waste", blocks=32, max_num_seqs=4, promoted_share=0.0))
+    teach(stage, short=4000, long=4)
+    returned = Service.begun(0.0, 20).served(1, 20).paused(1.0, "client")
+    for _ in range(100):
+        remaining_order(stage).ended(returned.served(4000, 4000))
+    client = stage.request("client", 20, 1, session_id="s")
+    stage.run()
+    running = stage.request("running", 20 * BLOCK_SIZE, 60)
+    stage.harness.run(until=lambda: running.tokens >= 2)
+    large = stage.request("large", 14 * BLOCK_SIZE, 4)  # ranks first, and does not fit
+    stage.harness.run(until=lambda: running.tokens >= 4)
+    (pause,) = stage.scheduler.keeper.table
+    again = Player(stage.harness, "again", [*client.transcript.tokens, *stage.words(4)])
+    request = stage.engine.request("again", again.transcript.tokens, max_tokens=2, session_id="s")
+    stage.harness.send(again, request)
+    stage.harness.run(until=lambda: "again" in stage.scheduler.requests)
+    rank = stage.scheduler.ranks.rank
+    of_large, of_again = (rank(stage.scheduler.requests[name]) for name in ("large", "again"))
+    assert of_large is not None
+    assert of_again is not None
+    assert of_large < of_again
+    if not is_held:
+        stage.scheduler.keeper.act(Drop(pause.id), HoldEnding.RELEASED)
+    stage.run()
+    assert again.first_token_seconds is not None
+    assert large.first_token_seconds is not None
+    assert (again.first_token_seconds < large.first_token_seconds) is is_held

@@ -38,6 +38,7 @@ class FakePause:
     returning: bool = False
     disposition: Disposition | None = None
     progress: Progress | None = None
+    gone_after_seconds: float | None = None
     shared_tokens: int = 0
     memory_of: Callable[[int], int] = int  # as with full attention
 

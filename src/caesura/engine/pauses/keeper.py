@@ -14,6 +14,7 @@ from vllm.v1.request import Request
 
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.copies.contexts import HostContexts
+from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.costs import StepTimer, profiled_costs
 from caesura.engine.pauses.holding import Holding
@@ -146,11 +147,18 @@ class PauseKeeper:
         iterations = costs.seconds_per_token * missing / max(costs.seconds_per_iteration, 1e-9)
         return Turn(request.num_tokens, iterations, held, swapped)
 
+    def holds_for(self, request: Request) -> bool:
+        """Whether the paused context that a request continues holds device memory."""
+        pause = self.table.claimed_by(request.request_id)
+        return pause is not None and pause.hold is not None
+
     # Decisions
 
     def decide(self) -> None:
         """Ask the policy if something is undecided, new or due for a review; act on its plan."""
         now = self.clock()
+        with self.metrics.guard(Aside.LEARNING):
+            self.waits.presumptions.review()
         due = self._review_seconds is not None and now >= self._review_seconds
         due = self.waits.take_changed() or due
         if not due and not self.table.has_undecided():

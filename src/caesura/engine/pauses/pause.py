@@ -76,6 +76,8 @@ class Pause:
         lasted_seconds: how long it lasted until its tokens arrived, None before.
         claimed_by: id of the request that resumes it, once its tokens have arrived.
         named_seconds: since when it has waited under its present name, on the monotonic clock.
+        gone_after_seconds: how long it had waited when its client was presumed to be gone, None
+            before that.
         human_seconds: how long it waited for humans before, when it had another name.
     """
 
@@ -101,6 +103,7 @@ class Pause:
     predicted_seconds: float | None = None
     lasted_seconds: float | None = None
     claimed_by: str | None = None
+    gone_after_seconds: float | None = None
     named_seconds: float = field(init=False)
     human_seconds: float = 0.0
 
@@ -114,6 +117,7 @@ class Pause:
         self.endpoint = endpoint
         self.named_seconds = now_seconds
         self.progress = None
+        self.gone_after_seconds = None
 
     @property
     def endpoint_since_seconds(self) -> float:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.request_queue import FCFSRequestQueue, RequestQueue
@@ -167,17 +168,27 @@ class RankedQueue(FCFSRequestQueue):
     Requests without a rank are queued exactly as stock vLLM queues them; others are put before
     the first request of a higher rank (for requests without one: of a later arrival).
 
+    Requests whose paused context still holds device memory come first, as vLLM serves requests
+    that have blocks first: they take little that is free, and what they hold is of no use as long
+    as they wait. Behind a request that does not fit they would.
+
     Args:
         rank: a request's rank, None if it has none. It does not change while the request waits.
         queued: is told of requests that wait here.
+        holds: whether the paused context that a request continues holds device memory.
     """
 
     def __init__(
-        self, rank: Callable[[Request], float | None], queued: Callable[[Request], None]
+        self,
+        rank: Callable[[Request], float | None],
+        queued: Callable[[Request], None],
+        holds: Callable[[Request], bool] = lambda request: False,
     ) -> None:
         super().__init__()
         self._rank = rank
         self._queued = queued
+        self._holds = holds
+        self._first: set[str] = set()  # requests that were put here as holding memory
 
     def rank_anew(self) -> None:
         """Order the requests that wait here by new ranks."""
@@ -186,8 +197,17 @@ class RankedQueue(FCFSRequestQueue):
         for request in waiting:
             self.add_request(request)
 
+    def settle(self) -> None:
+        """Move requests whose memory was taken while they waited behind those that hold some."""
+        first = list(takewhile(lambda request: request.request_id in self._first, self))
+        self._first = {request.request_id for request in first}
+        for request in first:
+            if not self._holds(request):
+                self.move_to_rank(request)
+
     def move_to_rank(self, request: Request) -> None:
         """Move a request that waits here to its place by a new rank."""
+        self._first.discard(request.request_id)
         self.remove_request(request)
         self.add_request(request)
 
@@ -216,12 +236,19 @@ class RankedQueue(FCFSRequestQueue):
         self.insert(index, request)
 
     def _insert(self, request: Request, rank: float) -> None:
+        if self._holds(request):
+            self._first.add(request.request_id)
+        place = self._place(request, rank)
         for index, queued in enumerate(self):
             other = self._rank(queued)
-            if (queued.arrival_time if other is None else other) > rank:
+            if self._place(queued, queued.arrival_time if other is None else other) > place:
                 self.insert(index, request)
                 return
         self.append(request)
+
+    def _place(self, request: Request, rank: float) -> tuple[bool, float]:
+        """Those that were promoted come first, too: their ranks are before all times."""
+        return request.request_id not in self._first and rank >= 0, rank
 
 
 def admitted_ids(output: SchedulerOutput) -> list[str]:

@@ -7,6 +7,7 @@ from caesura.endpoints import HUMAN
 from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.pause import Pause, PauseEnding
+from caesura.engine.pauses.presumptions import Presumptions
 from caesura.engine.pauses.table import PauseTable
 from caesura.policy import Policy
 from caesura.policy.progress import Progress
@@ -20,7 +21,11 @@ class Waits:
     policy: Policy
     metrics: PauseMetrics
     clock: Callable[[], float]
+    presumptions: Presumptions = field(init=False)
     _changed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.presumptions = Presumptions(self.table, self.clock, self.given_up)
 
     @property
     def changed(self) -> bool:
@@ -36,6 +41,8 @@ class Waits:
         """A session pauses."""
         pause.predicted_seconds = self._expected_seconds(pause.endpoint)
         self.metrics.count("pauses", labels=(pause.endpoint,))
+        with self.metrics.guard(Aside.LEARNING):
+            self.presumptions.begin(pause)
 
     def name_endpoint(self, pause_id: str, endpoint: str) -> None:
         """Name what a session waits for: it paused without a name, or its call waits for a human
@@ -88,7 +95,9 @@ class Waits:
             self.policy.resumed(waited_seconds, held=pause.hold is not None)
 
     def given_up(self, pause: Pause) -> None:
-        """A session that has not returned will not come back."""
+        """A session that has not returned will not come back, as far as is known."""
+        if pause.gone_after_seconds is not None:
+            return  # known already
         waited_seconds = self.clock() - pause.endpoint_since_seconds
         with self.metrics.guard(Aside.LEARNING):
             self.policy.ended(pause.endpoint, waited_seconds, returned=False)
@@ -110,6 +119,11 @@ class Waits:
             self.metrics.count("predicted_seconds", expected_seconds, labels=(endpoint,))
             self.metrics.count("returned_seconds", waited_seconds, labels=(endpoint,))
         with self.metrics.guard(Aside.LEARNING):
+            self.presumptions.returned(pause, waited_seconds)
+            if pause.gone_after_seconds is not None:
+                self.policy.not_gone(endpoint, pause.gone_after_seconds)
+                if self.policy.order is not None:
+                    self.policy.order.not_ended(pause.service)
             self.policy.ended(endpoint, waited_seconds, returned=True)
 
     def _expected_seconds(self, endpoint: str) -> float | None:

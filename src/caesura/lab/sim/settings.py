@@ -1,5 +1,6 @@
 """What a simulation runs."""
 
+from enum import StrEnum
 from typing import Annotated, Self
 
 from cyclopts import Parameter
@@ -21,6 +22,17 @@ a simulation does."""
 KNOWN_WORK_OPTION = "known_work"
 """Of `min-waste`: not 0 for sessions ranked by the tokens that they will really generate. Only a
 simulation knows them."""
+
+
+class TurnsAs(StrEnum):
+    """How the turns of a session come to Caesura's policies. Without Caesura each is a request."""
+
+    IN_PLACE = "in-place"
+    """Of a session on the server, which is closed in the end."""
+    REQUESTS = "requests"
+    """Each with the whole conversation, as clients send it; tool calls are recognised."""
+    UNNAMED = "unnamed"
+    """The same without tool calls, where all contexts are kept (`keep_contexts=all`)."""
 
 
 def _parse_bandwidth(value: object) -> object:
@@ -48,6 +60,9 @@ class SimulationSettings(ComparisonSettings):
         horizon_seconds: Sessions arrive for so long; all are run to their end.
         sessions: So many sessions, all measured, with the arrivals of `caesura bench`, instead of
             --horizon and --warmup.
+        turns_as: How turns come to Caesura: in-place, of a session on the server; requests, as
+            clients send them over HTTP, each with the whole conversation and recognised by the
+            tool that the last one called; unnamed, the same without tools, all contexts kept.
         max_context_tokens: Truncate sessions to this many tokens. Default: what the memory holds.
         max_batched_tokens: As in vLLM.
         max_seqs: As in vLLM.
@@ -72,6 +87,7 @@ class SimulationSettings(ComparisonSettings):
     horizon_seconds: PositiveFloat = 160.0
     warmup_seconds: NonNegativeFloat = 40.0
     sessions: PositiveInt | None = None
+    turns_as: TurnsAs = TurnsAs.IN_PLACE
     max_context_tokens: Annotated[PositiveInt | None, Parameter("--max-context")] = None
     max_batched_tokens: Annotated[PositiveInt, Parameter(group=ENGINE)] = 2048
     max_seqs: Annotated[PositiveInt, Parameter(group=ENGINE)] = 256

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from caesura.engine.config import CaesuraConfig
+from caesura.engine.config import CaesuraConfig, KeepContexts
 from caesura.lab.bench.arms import Arm, Variant, arm
 from caesura.lab.bench.engines import EngineCounters
 from caesura.lab.bench.replay import ReplayProgress, ReplayRecord
@@ -17,7 +17,7 @@ from caesura.lab.bench.unloaded import ProfiledTimes
 from caesura.lab.bench.vllm_metered import waste_of
 from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.device import ModelledDevice
-from caesura.lab.sim.settings import KNOWN_WORK_OPTION, ORACLE_OPTION, SimulationSettings
+from caesura.lab.sim.settings import KNOWN_WORK_OPTION, ORACLE_OPTION, SimulationSettings, TurnsAs
 from caesura.lab.sim.simulation import (
     SimulatedOutcome,
     SimulatedRun,
@@ -68,17 +68,14 @@ def simulated(
             BlockNames(run.settings, dict(zip(names, sessions, strict=True))),
         )
     if _knows_work(run):
-        totals = {
-            name: sum(segment.output_tokens for segment in session.segments)
-            for name, session in zip(names, sessions, strict=True)
-        }
-        know_work(engine.scheduler, totals)
+        know_work(engine.scheduler, dict(zip(names, map(_output_tokens, sessions), strict=True)))
     record = virtual_replay(
         engine,
         names,
         sessions,
         run.arrivals.seconds,
-        in_place=not _arm(run).is_stock,
+        in_place=_in_place(run),
+        names_endpoints=run.settings.turns_as is not TurnsAs.UNNAMED,
         on_progress=on_progress,
     )
     return engine, record
@@ -86,6 +83,14 @@ def simulated(
 
 def _arm(run: SimulatedRun) -> Arm:
     return arm(run.plan.policy)
+
+
+def _in_place(run: SimulatedRun) -> bool:
+    return not _arm(run).is_stock and run.settings.turns_as is TurnsAs.IN_PLACE
+
+
+def _output_tokens(session: WorkloadSession) -> int:
+    return sum(segment.output_tokens for segment in session.segments)
 
 
 def engine_settings(run: SimulatedRun, profile: Path | None = None) -> HeadlessSettings:
@@ -137,6 +142,9 @@ def _caesura_config(run: SimulatedRun, profile: Path | None) -> CaesuraConfig | 
     return CaesuraConfig.parse(
         {
             "policy": policy,
+            "keep_contexts": (
+                KeepContexts.ALL if settings.turns_as is TurnsAs.UNNAMED else KeepContexts.AUTO
+            ),
             "policy_options": {
                 name: value for name, value in settings.policy_options.items() if name in known
             },

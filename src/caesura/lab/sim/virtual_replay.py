@@ -17,12 +17,16 @@ STUCK_STEPS = 100_000
 
 PROGRESS_STEPS = 500
 
+TURN_MARK = "/"
+"""Between a session's name and the number of a turn, in the id of a request that is one turn."""
+
 
 @dataclass(slots=True)
 class _Player(Player):
     """Plays one session in virtual time."""
 
     in_place: bool
+    names_endpoints: bool
     context_tokens: int = field(default=0, init=False)
 
     def submit(self, engine: HeadlessEngine) -> None:
@@ -37,13 +41,13 @@ class _Player(Player):
             new_tokens if self.in_place else self.context_tokens,
             segment.output_tokens,
             resumable=self.in_place,
-            endpoint=segment.endpoint,
+            endpoint=segment.endpoint if self.names_endpoints else None,
             computed_before=computed_before,
         )
 
     @property
     def request_id(self) -> str:
-        return self.name if self.in_place else f"{self.name}/{len(self.turns)}"
+        return self.name if self.in_place else f"{self.name}{TURN_MARK}{len(self.turns)}"
 
     def receive(self, tokens: int, over: bool, now: float) -> None:
         self.turns[-1].receive(tokens, now)
@@ -59,6 +63,7 @@ def virtual_replay(
     arrivals_seconds: Sequence[float],
     *,
     in_place: bool,
+    names_endpoints: bool = True,
     on_progress: Callable[[ReplayProgress], None] | None = None,
 ) -> ReplayRecord:
     """Replay sessions until all of them are over.
@@ -69,13 +74,14 @@ def virtual_replay(
         sessions: what they do.
         arrivals_seconds: when each arrives.
         in_place: sessions pause in place; else each turn is a request with the whole context.
+        names_endpoints: turns say what their session will wait for, as tool calls do.
         on_progress: called now and then.
 
     Raises:
         ReplayError: the scheduler generated something else than asked, or goes no further.
     """
     players = [
-        _Player(name, spec, arrival, in_place)
+        _Player(name, spec, arrival, in_place, names_endpoints)
         for name, spec, arrival in zip(names, sessions, arrivals_seconds, strict=True)
     ]
     due: list[tuple[float, int]] = [(p.arrives_at, i) for i, p in enumerate(players)]

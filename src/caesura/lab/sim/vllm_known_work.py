@@ -8,6 +8,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
 from caesura.engine.scheduler import InterceptScheduler
+from caesura.lab.sim.virtual_replay import TURN_MARK
 from caesura.policy import ExpectedWork, Service, Turn
 from caesura.policy.remaining import Distribution, RemainingTokens
 
@@ -17,7 +18,7 @@ class _KnownTokens(RemainingTokens):
     """Of the request that is ranked."""
 
     totals: Mapping[str, int] = field(default_factory=dict)
-    request_id: str = ""
+    session: str = ""
 
     @property
     def confidence(self) -> float:
@@ -31,7 +32,7 @@ class _KnownTokens(RemainingTokens):
 
     def after(self, service: Service) -> Distribution:
         """The one number of tokens that the session will still generate."""
-        left = self.totals[self.request_id] - service.output_tokens
+        left = self.totals[self.session] - service.output_tokens
         return Distribution(np.array([max(1.0, float(left))]), np.ones(1))
 
 
@@ -43,7 +44,7 @@ def know_work(scheduler: Scheduler, totals: Mapping[str, int]) -> None:
 
     Args:
         scheduler: one whose policy serves by `ExpectedWork`.
-        totals: tokens that each session will have generated at its end, by request.
+        totals: tokens that each session will have generated at its end, by name.
 
     Raises:
         ValueError: the policy serves in another order.
@@ -58,7 +59,9 @@ def know_work(scheduler: Scheduler, totals: Mapping[str, int]) -> None:
     turn_of = ranks.turn_of
 
     def turn(request: Request) -> Turn:
-        known.request_id = request.request_id
+        # What a session in place, or a turn of one, is called.
+        name = request.request_id
+        known.session = name if name in totals else name.rpartition(TURN_MARK)[0]
         return turn_of(request)
 
     order.remaining, ranks.turn_of = known, turn
