@@ -36,19 +36,17 @@ class Case:
         element_bytes: of the KV cache; None for those of the model.
         overrides: arguments of vLLM's engine.
         speculates: the engine with pauses does; nothing else may depend on it.
-        memory_share: factor on memory; windows take less of it than full attention would.
     """
 
     structure: Structure
     element_bytes: int | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     speculates: bool = False
-    memory_share: float = 1.0
 
 
 CASES = {
-    "sliding and full": Case(SLIDING_AND_FULL, memory_share=0.5),
-    "two page sizes": Case(TWO_PAGE_SIZES, overrides={"disable_hybrid_kv_cache_manager": True}),
+    "sliding and full": Case(SLIDING_AND_FULL),
+    "two page sizes": Case(TWO_PAGE_SIZES),
     "fp8": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8"}),
     "fp8_e5m2": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8_e5m2"}),
     "n-gram speculation": Case(FULL, speculates=True),
@@ -83,8 +81,7 @@ def pair(
     )
     if case.speculates:
         overrides = {**overrides, "speculative_config": SPECULATION}
-    scarce = chaotic_settings(path, int(block_bytes * case.memory_share))
-    chaotic = replace(scarce, overrides=overrides)
+    chaotic = replace(chaotic_settings(path, block_bytes), overrides=overrides)
     with (
         running(engine_loop, chaotic) as engine,
         running(engine_loop, stock) as uninterrupted,

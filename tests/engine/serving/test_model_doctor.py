@@ -64,20 +64,11 @@ WINDOWS = pytest.mark.parametrize(
 )
 
 
-def test_windows_have_groups_of_their_own(tmp_path: Path) -> None:
-    found = examined(tmp_path, SLIDING_AND_FULL, "Gemma3ForCausalLM")
-    assert "4 of sliding window of 64" in found["Layers"].text
-    assert found["KV groups"] == Finding(
-        "KV groups", Verdict.GOOD, "3, of 2 layers, 2 layers, 2 layers"
-    )
-    assert found["Pauses"].verdict is Verdict.GOOD
-
-
 @WINDOWS
 def test_what_windows_cost_that_are_kept_whole_is_a_note(
     tmp_path: Path, structure: Structure, architecture: str, times: str
 ) -> None:
-    found = examined(tmp_path, structure, architecture, "--disable-hybrid-kv-cache-manager")
+    found = examined(tmp_path, structure, architecture)
     assert found["KV groups"].verdict is Verdict.NOTE
     assert f"{times} times the KV memory" in found["KV groups"].text
     assert found["Pauses"].verdict is Verdict.GOOD
@@ -88,9 +79,8 @@ def test_what_windows_cost_that_are_kept_whole_is_a_note(
     [
         (RECURRENT, "Qwen3NextForCausalLM", "Pauses", "recurrent layers"),
         (SLIDING_ONLY, "MistralForCausalLM", "KV groups", "--disable-sliding-window"),
-        (TWO_PAGE_SIZES, "Gemma4ForCausalLM", "KV groups", "--disable-hybrid-kv-cache-manager"),
     ],
-    ids=["recurrent", "windows only", "blocks of two sizes"],
+    ids=["recurrent", "windows only"],
 )
 def test_what_cannot_be_paused_is_a_problem(
     tmp_path: Path, structure: Structure, architecture: str, topic: str, text: str

@@ -228,26 +228,11 @@ def test_random_prefetches(in_flight: int, runner: RunnerVersion) -> None:
     check()
 
 
-@pytest.mark.parametrize("connected", [False, True], ids=["device-only", "host-copies"])
 @pytest.mark.parametrize("runner", list(RunnerVersion))
 @pytest.mark.parametrize("in_flight", [1, 2], ids=["sync", "async"])
-def test_random_schedules_with_windows(
-    in_flight: int, runner: RunnerVersion, connected: bool
-) -> None:
+def test_random_schedules_with_windows(in_flight: int, runner: RunnerVersion) -> None:
     @_random_schedules
-    @given(windowed(scenarios(in_flight, runner, connected)))
-    def check(scenario: Scenario) -> None:
-        note(repr(scenario))
-        play(scenario)
-
-    check()
-
-
-@pytest.mark.parametrize("runner", list(RunnerVersion))
-@pytest.mark.parametrize("in_flight", [1, 2], ids=["sync", "async"])
-def test_random_prefetches_with_windows(in_flight: int, runner: RunnerVersion) -> None:
-    @_random_schedules
-    @given(windowed(prefetches(in_flight, runner)))
+    @given(windowed(scenarios(in_flight, runner, connected=False)))
     def check(scenario: Scenario) -> None:
         note(repr(scenario))
         play(scenario)
