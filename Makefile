@@ -14,6 +14,9 @@ export PYTHONHASHSEED ?= 0
 FUZZ_SECONDS ?= 600
 ABUSE_SECONDS ?= 600
 ABUSE_OUT ?= out/abuse.json
+CLIENTS_PYTHON := out/clients/bin/python
+CLIENTS_COMMANDS := out/clients/node_modules/.bin
+CLIENTS_OUT ?= out/clients.json
 
 # uv does not read pip's settings. Without wheels of one's own, PyTorch's come from its CPU index.
 PIP_SETTING = $(shell $(PYTHON) -m pip config get global.$(1) 2>/dev/null)
@@ -23,7 +26,7 @@ export UV_TORCH_BACKEND ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz mutants abuse lint format lock clean
+.PHONY: help install demo test fuzz mutants abuse clients lint format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -55,6 +58,19 @@ mutants: install ## make decisions wrong, one at a time, and see that a quick te
 
 abuse: install ## an innocent client beside attackers of each class, for ABUSE_SECONDS=600 (ABUSE_OUT=out/abuse.json)
 	@$(VENV_PYTHON) benchmarks/abuse/run.py $(ABUSE_OUT) --seconds $(ABUSE_SECONDS)
+
+clients: install $(CLIENTS_PYTHON) ## agents and clients of others, unmodified, each with three turns and tools (CLIENTS_OUT=out/clients.json)
+	@$(VENV_PYTHON) benchmarks/clients/run.py $(CLIENTS_OUT) --python $(CLIENTS_PYTHON) \
+	  $(if $(wildcard $(CLIENTS_COMMANDS)),--commands $(CLIENTS_COMMANDS)) $(if $(CLIENTS),--only $(CLIENTS))
+
+$(CLIENTS_PYTHON): benchmarks/clients/requirements.txt benchmarks/clients/package.json
+	@$(PYTHON) -m venv out/clients
+	@$@ -m pip install --quiet --disable-pip-version-check -r $<
+	@if command -v npm > /dev/null; then cp benchmarks/clients/package.json out/clients/ \
+	  && npm install --prefix out/clients --no-audit --no-fund --silent \
+	  && node out/clients/node_modules/opencode-ai/postinstall.mjs; \
+	  else echo "npm is not there: the command-line agents are left out"; fi
+	@touch $@
 
 lint: install ## check format, style and types
 	@$(VENV_PYTHON) -m ruff format --check .

@@ -78,7 +78,7 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 def test_every_example_is_listed_and_exists() -> None:
     text = (ROOT / "examples" / "README.md").read_text()
     listed = set(re.findall(r"python (examples/\S+\.py)", text))
-    assert len(listed) == 5
+    assert len(listed) == 6
     assert all((ROOT / script).is_file() for script in listed)
 
 

@@ -10,6 +10,9 @@ CLIENT = "client"
 HUMAN = "human"
 """A human's answer or approval."""
 
+CODE = "code"
+"""What the client does when a turn has ended at a stop string: it runs what was written."""
+
 OTHER = "other"
 """Any of those past the number of names that there may be."""
 
@@ -48,7 +51,7 @@ class EndpointNames:
     def __init__(self, per_owner: int = NAMES_PER_OWNER, in_all: int = NAMES_IN_ALL) -> None:
         self._per_owner = per_owner
         self._in_all = in_all
-        self._known = {CLIENT, HUMAN, OTHER}
+        self._known = {CLIENT, HUMAN, CODE, OTHER}
         self._introduced: Counter[str | None] = Counter()  # by owner
 
     def admit(self, text: str, owner: str | None) -> str:

@@ -32,6 +32,7 @@ from caesura.tools.configuration import load_configuration
 from caesura.tools.settings import HttpTool
 from support.cli.command_pages import options_of
 from support.forks import run_forked
+from support.models.structures import FULL, RECURRENT, Structure
 
 WITH_TOOLS = CaesuraConfig(config_file=Path("caesura.toml"))
 MODEL = str(CML_MODEL)
@@ -165,6 +166,28 @@ def test_a_start_that_would_fail_ends_with_what_to_do_and_what_was_odd() -> None
     assert "EngineCore" not in done.stdout + done.stderr, "nothing was started"
     *_, last = done.stderr.splitlines()
     assert last.startswith("error: vLLM wants 100% of the memory")
+
+
+@pytest.mark.parametrize(
+    ("structure", "architecture", "flag", "reason"),
+    [
+        (RECURRENT, "Qwen3NextForCausalLM", "--enforce-eager", "has recurrent layers"),
+        (FULL, "Qwen3ForCausalLM", "--pipeline-parallel-size=2", "Pipeline parallelism is not"),
+    ],
+    ids=["model", "setting"],
+)
+def test_what_cannot_be_paused_is_refused_without_the_weights(
+    tmp_path: Path, structure: Structure, architecture: str, flag: str, reason: str
+) -> None:
+    config = {**structure.configuration().to_dict(), "architectures": [architecture]}
+    (tmp_path / "config.json").write_text(json.dumps(config, default=str))
+    usual = ("--kv-cache-memory-bytes", "64M", "--skip-tokenizer-init")
+    done = run_forked("caesura", "serve", str(tmp_path), *usual, flag)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("error: ")
+    assert reason in last
 
 
 def test_the_doctor_looks_at_the_same_memory() -> None:

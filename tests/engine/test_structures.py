@@ -1,8 +1,9 @@
 """Models whose KV cache is not the plainest: the tokens are those of an uninterrupted run."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +15,20 @@ from engine.scenarios import Plan, Turn, play, scenarios
 from support.draws import examples
 from support.engines.real import Control, EngineLoop, chaotic_settings, running
 from support.models.small import BLOCK_SIZE
-from support.models.structures import FULL, SLIDING_AND_FULL, TWO_PAGE_SIZES, Structure
+from support.models.structures import (
+    DRAFT_ELEMENTS_PER_TOKEN,
+    FULL,
+    SLIDING_AND_FULL,
+    TWO_PAGE_SIZES,
+    Structure,
+    write_eagle_draft,
+)
 
 pytestmark = pytest.mark.engine
 
 FP8_BYTES = 1
-SPECULATION = {
-    "method": "ngram",
-    "num_speculative_tokens": 3,
-    "prompt_lookup_min": 1,
-    "prompt_lookup_max": 3,
-}
+N_GRAMS = {"method": "ngram", "prompt_lookup_min": 1, "prompt_lookup_max": 3}
+DRAFTED_TOKENS = 3
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,16 @@ class Case:
         element_bytes: of the KV cache; None for those of the model.
         overrides: arguments of vLLM's engine.
         speculates: the engine with pauses does; nothing else may depend on it.
+        draft: writes the model that drafts, None for n-grams.
+        draft_elements: what it adds to each token.
     """
 
     structure: Structure
     element_bytes: int | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     speculates: bool = False
+    draft: Callable[[Path], str] | None = None
+    draft_elements: int = 0
 
 
 CASES = {
@@ -50,6 +58,9 @@ CASES = {
     "fp8": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8"}),
     "fp8_e5m2": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8_e5m2"}),
     "n-gram speculation": Case(FULL, speculates=True),
+    "EAGLE draft of other geometry": Case(
+        FULL, speculates=True, draft=write_eagle_draft, draft_elements=DRAFT_ELEMENTS_PER_TOKEN
+    ),
 }
 
 
@@ -80,7 +91,12 @@ def pair(
         overrides=overrides,
     )
     if case.speculates:
-        overrides = {**overrides, "speculative_config": SPECULATION}
+        drafts = N_GRAMS
+        if case.draft is not None:
+            drafts = {"method": "eagle", "model": case.draft(tmp_path_factory.mktemp("draft"))}
+            block_bytes += case.draft_elements * BLOCK_SIZE * 4
+        speculation = {**drafts, "num_speculative_tokens": DRAFTED_TOKENS}
+        overrides = {**overrides, "speculative_config": speculation}
     chaotic = replace(chaotic_settings(path, block_bytes), overrides=overrides)
     with (
         running(engine_loop, chaotic) as engine,

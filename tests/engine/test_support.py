@@ -12,6 +12,7 @@ import torch
 import transformers
 from vllm.config import ModelConfig, VllmConfig
 from vllm.engine.arg_utils import EngineArgs
+from vllm.transformers_utils.configs.deepseek_v4 import DeepseekV4Config
 from vllm.v1.kv_cache_interface import (
     FullAttentionSpec,
     HiddenStateCacheSpec,
@@ -124,8 +125,15 @@ def configuration_of(folder: Path, config: transformers.PretrainedConfig, name: 
             "Qwen3NextForCausalLM",
             "recurrent layers",
         ),
+        (DeepseekV4Config(), "DeepseekV4ForCausalLM", "compressed attention"),
     ],
-    ids=["embedding", "encoder-decoder", "attention-free", "recurrent"],
+    ids=[
+        "embedding",
+        "encoder-decoder",
+        "attention-free",
+        "recurrent",
+        "compressed",
+    ],
 )
 def test_a_model_that_cannot_be_paused_is_known_by_its_configuration(
     tmp_path: Path, config: transformers.PretrainedConfig, architecture: str, what: str
@@ -134,6 +142,13 @@ def test_a_model_that_cannot_be_paused_is_known_by_its_configuration(
     model = ModelConfig(path, skip_tokenizer_init=True)
     (reason,) = model_refusals(model)
     assert what in reason
+
+
+def test_windows_of_latent_attention_are_known_by_the_type_of_the_model() -> None:
+    model = copy.copy(base_config(str(demo_model_path()), 16).model_config)
+    model.hf_text_config = SimpleNamespace(model_type="dots3_note")
+    (reason,) = model_refusals(model)
+    assert "sliding windows of latent attention" in reason
 
 
 def test_latent_attention_on_a_cpu_gets_advice_that_helps(tmp_path: Path) -> None:

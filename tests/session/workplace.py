@@ -86,10 +86,13 @@ async def agents(
     *tools: Endpoint,
     engine: FakeEngine | None = None,
     formats: CallFormats | None = None,
+    clock: Callable[[], float] = time.time,
     **limits: Any,
 ) -> AsyncIterator[Agents]:
     made_limits = Limits(**limits)
-    async with workplace(path, *tools, engine=engine, formats=formats, limits=made_limits) as work:
+    async with workplace(
+        path, *tools, engine=engine, formats=formats, clock=clock, limits=made_limits
+    ) as work:
         made = Agents(work)
         await made.start()
         try:

@@ -23,7 +23,7 @@ SECTION = "caesura"
 class KeepContexts(StrEnum):
     """Which finished requests are kept as pauses (for clients that run their own tools)."""
 
-    AUTO = "auto"  # ended in a tool call, gave a session id, or continued an earlier pause
+    AUTO = "auto"  # ended in a call or at a stop string, gave a session id, continued a pause
     ALL = "all"  # every request that stopped by itself
     NONE = "none"  # none: only sessions in place pause
 
@@ -43,8 +43,8 @@ class CaesuraConfig(BaseModel):
             are part of iterations (CPU). Elsewhere the limit is what the link moves while an
             iteration computes, and this one holds until that was measured, and while nothing
             is computed.
-        keep_contexts: Which finished requests are kept as pauses: auto (ended in a tool call, gave
-            a session id, or continued a pause), all, none.
+        keep_contexts: Which finished requests are kept as pauses: auto (ended in a tool call or at
+            a stop string, gave a session id, or continued a pause), all, none.
         tool_call_parser: vLLM's tool parser for the model, to find the tool that is called.
         max_pauses: Pauses remembered at most; past it the oldest are forgotten.
         forget_after_seconds: A finished request's pause is forgotten after this many seconds.

@@ -28,6 +28,12 @@ FRAMES_ARGUMENT = "caesura_frames"
 TOOLS_ARGUMENT = "caesura_tools"
 """Key in `SamplingParams.extra_args`: whether the model was shown any tools; may be missing."""
 
+KEEP_ARGUMENT = "caesura_keep_seconds"
+"""Key in `SamplingParams.extra_args`: for how long the request's context is to be kept."""
+
+LONGEST_KEPT_SECONDS = 24 * 3600.0
+"""No context is kept for longer because somebody asks for it."""
+
 OWNER_ARGUMENT = "caesura_owner"
 """Key in `SamplingParams.extra_args`: the request's owner. Only the owner continues a pause."""
 
@@ -56,6 +62,14 @@ def endpoint_of(request: "Request") -> str | None:
     """What the request says that its next pause waits for."""
     endpoint = _argument(request, ENDPOINT_ARGUMENT)
     return endpoint if isinstance(endpoint, str) and endpoint else None
+
+
+def keep_seconds_of(request: "Request") -> float | None:
+    """For how long the request's context is to be kept; None if its sender does not say."""
+    seconds = _argument(request, KEEP_ARGUMENT)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        return None
+    return min(float(seconds), LONGEST_KEPT_SECONDS)
 
 
 def may_call_tools(request: "Request") -> bool:

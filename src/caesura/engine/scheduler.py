@@ -16,8 +16,8 @@ The CML frames of a session (`SessionFrames`) end its turns too, and say where 2
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -33,6 +33,7 @@ from caesura.engine.copies.contexts import HostContexts
 from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
+from caesura.engine.model.stop_strings import stop_strings
 from caesura.engine.model.tool_names import tool_names
 from caesura.engine.model.turn_grammars import begin_turn as begin_grammar_of_turn
 from caesura.engine.pauses.allocation import ReclaimingAllocator
@@ -46,12 +47,7 @@ from caesura.engine.pauses.own_time import OwnTime, Part
 from caesura.engine.pauses.parking import Parking, SessionState
 from caesura.engine.pauses.pause import RecomputeCause
 from caesura.engine.pauses.promotions import Promotions
-from caesura.engine.pauses.ranks import (
-    RankedQueue,
-    SessionRanks,
-    admitted_ids,
-    move_to_rank,
-)
+from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, admitted_ids, move_to_rank
 from caesura.engine.pauses.steps import InterruptSteps, Steps
 from caesura.engine.pauses.tables import block_tables
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
@@ -63,6 +59,8 @@ from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
+
+Found = TypeVar("Found")
 
 
 class InterceptScheduler(AsyncScheduler):
@@ -113,9 +111,14 @@ class InterceptScheduler(AsyncScheduler):
         self.ranks = SessionRanks(
             self.keeper.policy.order, self._pauses_in_use, self.clock, self.keeper.turn_of
         )
-        tools_called = self._tools_called()
+        model = self.vllm_config.model_config
+        tools = tool_names(model, config.tool_call_parser)
         self.continuations = Continuations(
-            self.keeper, self.ranks, config.keep_contexts, tools_called
+            self.keeper,
+            self.ranks,
+            config.keep_contexts,
+            None if tools is None else self._named(tools.called, []),
+            self._named(stop_strings(model), False),
         )
         self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
         self.interrupts = InterruptSteps(self.metrics)
@@ -139,17 +142,14 @@ class InterceptScheduler(AsyncScheduler):
         ).install()
         take_notifications()
 
-    def _tools_called(self) -> Callable[[Sequence[int]], list[str]] | None:
-        """What names the tools that an output calls; measured, and without failures."""
-        names = tool_names(self.vllm_config.model_config, self.config.tool_call_parser)
-        if names is None:
-            return None
+    def _named(self, find: Callable[..., Found], default: Found) -> Callable[..., Found]:
+        """What finds something in an output; measured, and without failures."""
 
-        def called(output: Sequence[int]) -> list[str]:
+        def found(*output: Any) -> Found:
             with self.own_time(Part.NAME):
-                return names.called(output)
+                return find(*output)
 
-        return self.metrics.guard.wrap(Aside.NAMES, called, [])
+        return self.metrics.guard.wrap(Aside.NAMES, found, default)
 
     def _forward_seconds(self, query_tokens: int) -> float:
         return self.keeper.snapshots.costs().forward_seconds(query_tokens)
@@ -236,6 +236,7 @@ class InterceptScheduler(AsyncScheduler):
             self.waste.iterated(began, now)
         with self.own_time(Part.SETTLE):
             self.turns.settle(outputs)
+            self.keeper.returns.attach_early(outputs, self.requests)
             self.keeper.holding.settle_copies()
         with self.own_time(Part.REPORT):
             with self.metrics.guard(Aside.STATISTICS):

@@ -42,7 +42,7 @@ class BodyGuard:
             await self._app(scope, receive, send)
             return
         headers, service = Headers(scope=scope), _service(scope)
-        limits = BodyLimits(_settings(scope).request_limit, setting="server.request_limit")
+        limits = request_limits(scope)
         try:
             if (length := headers.get("content-length", "")).isdecimal():
                 limits.require_size(int(length))
@@ -58,6 +58,11 @@ class BodyGuard:
             await error_response(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+def request_limits(scope: Scope) -> BodyLimits:
+    """The size that any request may have."""
+    return BodyLimits(_settings(scope).request_limit, setting="server.request_limit")
 
 
 def _service(scope: Scope) -> Service | None:

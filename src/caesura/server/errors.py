@@ -17,6 +17,7 @@ from caesura.session.errors import (
     SessionError,
     StoreUnavailable,
     TooManySessions,
+    UnknownResponse,
     UnknownSession,
 )
 
@@ -65,7 +66,7 @@ def error_body(error: Exception) -> tuple[int, ErrorBody]:
             return _body(400, *_described(error))
         case StarletteHTTPException():
             return _body(error.status_code, str(error.detail))
-        case UnknownSession():
+        case UnknownSession() | UnknownResponse():
             return _body(404, str(error), code="not_found")
         case SessionClosed():
             return _body(409, str(error), code="session_over")

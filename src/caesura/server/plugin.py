@@ -22,6 +22,8 @@ from caesura.server.owners import Owners
 from caesura.server.parts import Part, Parts
 from caesura.server.sessions.vllm_sessions import ServerSessions
 from caesura.server.settings import server_configuration
+from caesura.server.socket.responses_socket import ResponsesSockets
+from caesura.server.stored.vllm_responses import KeptResponses
 from caesura.session.places import OwnersPlaces
 from caesura.session.supervisor import Supervisor
 
@@ -32,6 +34,8 @@ PARTS: tuple[Callable[[], Part], ...] = (
     GatePart,
     ClientTurns,
     ServerSessions,
+    KeptResponses,
+    ResponsesSockets,
     Dashboard,
     LoopLag,
     Announcement,

@@ -39,10 +39,11 @@ class SessionsSection(_Section):
     owner_size: Size | None = Field(
         default=None,
         ge=2**20,
-        description="What is kept of all sessions of one API key, at most: texts, tokens and some "
-        "bytes for each record. Past this, sessions of the key that have ended are forgotten "
-        "earlier, the oldest first; if that is not enough, its requests are refused, and its "
-        "sessions end. By default each key has an equal share of `database_size`.",
+        description="What is kept of all sessions and responses of one API key, at most: texts, "
+        "tokens and some bytes for each record. Past this, sessions of the key that have ended are "
+        "forgotten earlier, the oldest first, and then its conversations of the Responses API; if "
+        "that is not enough, its requests are refused, and its sessions end. By default each key "
+        "has an equal share of `database_size`.",
     )
     waiting_messages: int = Field(
         default=100,
@@ -58,7 +59,8 @@ class SessionsSection(_Section):
     streams_per_owner: int = Field(
         default=200,
         ge=1,
-        description="Event streams that one API key reads at the same time, at most.",
+        description="Event streams that one API key reads at the same time, at most, and "
+        "responses that are generated in the background for it.",
     )
     generating_per_owner: int | None = Field(
         default=None,
@@ -93,12 +95,13 @@ class SessionsSection(_Section):
     retention_seconds: float = Field(
         default=7 * 24 * 3600.0,
         ge=0,
-        description="A session is forgotten this long after its end.",
+        description="A session is forgotten this long after its end, and a conversation of the "
+        "Responses API after its last response.",
     )
     database_size: Size = Field(
         default=4 * 2**30,
         ge=2**20,
-        description="What is kept of all sessions, shared equally by the API keys (see "
+        description="What is kept of all sessions and responses, shared equally by the keys (see "
         '`owner_size`). Bytes, or a size such as `"4GiB"`.',
     )
     function_calling: Mode | None = Field(

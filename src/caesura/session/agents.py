@@ -16,6 +16,7 @@ from caesura.session.errors import (
     UnknownSession,
 )
 from caesura.session.kinds import agent_of, first_prompt
+from caesura.session.limits import Limits
 from caesura.session.protocol import require_room
 from caesura.session.records import (
     ApprovalRecord,
@@ -230,6 +231,10 @@ class Agents:
         """The tools that sessions may call."""
         return self._work.executor.names()
 
+    def limits_of(self, owner: str) -> Limits:
+        """The limits of an owner."""
+        return self._work.limits_of(owner)
+
     def clock(self) -> float:
         """Wall-clock seconds, as all that is stored has them."""
         return self._work.store.clock()
@@ -302,9 +307,13 @@ class Agents:
         await store.delete_ended(now - others, but_of=tuple(work.owner_limits))
         await store.commit(store.forget_requests(now))
         for owner, size_bytes in (await store.owners()).items():
-            limit_bytes = work.limits_of(owner).owner_bytes
-            if size_bytes > limit_bytes:
-                await store.commit(store.make_room(owner, limit_bytes))
+            limits = work.limits_of(owner)
+            await store.commit(store.forget_responses(owner, now - limits.retention_seconds))
+            if size_bytes > limits.owner_bytes:
+                await store.commit(
+                    store.make_room(owner, limits.owner_bytes),
+                    store.forget_conversations(owner, limits.owner_bytes),
+                )
 
     async def _sweep_forever(self) -> None:
         while True:

@@ -11,6 +11,13 @@ class UnknownSession(SessionError):
     """No session of that id is open."""
 
 
+class UnknownResponse(SessionError):
+    """The owner has no response of that id."""
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(f"there is no response {response_id}")
+
+
 class SessionClosed(SessionError):
     """The session was closed, or its engine request ended; it accepts no more tokens."""
 

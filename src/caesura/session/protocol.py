@@ -42,6 +42,8 @@ class Sampling:
         extra: further arguments for the engine, as they are; for what only one engine knows.
         salt: sessions of different salts use nothing of each other's contexts, though they have
             the same tokens; the same in all turns of a session.
+        adapter: name of the adapter that generates in place of the model itself; the same in all
+            turns of a session.
     """
 
     max_tokens: int
@@ -59,6 +61,7 @@ class Sampling:
     grammar: str | None = None
     extra: Mapping[str, object] | None = None
     salt: str | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

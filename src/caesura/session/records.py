@@ -103,6 +103,11 @@ class SessionSpec(SampledFields):
         "of `--override-generation-config`, as for all other routes.",
     )
     seed: int | None = Field(None, description="Seed of the sampler.")
+    model: str | None = Field(
+        None,
+        description="Name of the model, or of an adapter of it (LoRA) that generates in its place; "
+        "by default the model.",
+    )
     function_calling: Mode | None = Field(
         None,
         description="What happens at a call: `sync`, the session pauses until its result is there; "
@@ -162,7 +167,8 @@ class SessionSpec(SampledFields):
         """How its turns are generated; what is not said, in sessions that older versions made, is
         neutral."""
         given = {name: value for name in SAMPLED if (value := getattr(self, name)) is not None}
-        return Sampling(self.turn_tokens, seed=self.seed, **{"temperature": 1.0, **given})
+        given = {"temperature": 1.0, **given}
+        return Sampling(self.turn_tokens, seed=self.seed, adapter=self.model, **given)
 
 
 @dataclass(frozen=True, slots=True)

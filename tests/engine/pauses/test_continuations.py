@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 from vllm.v1.request import Request, RequestStatus
 
-from caesura.endpoints import CLIENT, NAMES_PER_OWNER, OTHER, endpoint_name
+from caesura.endpoints import CLIENT, CODE, NAMES_PER_OWNER, OTHER, endpoint_name
 from caesura.engine.config import KeepContexts
 from caesura.engine.pauses.continuations import Continuations
-from caesura.engine.protocol import OWNER_ARGUMENT, TOOLS_ARGUMENT
+from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
 from engine.virtual.engine import Shape
 from engine.virtual.stage import Stage
 
@@ -17,13 +17,15 @@ def stage() -> Stage:
     return Stage(Shape(options={"policy": "preserve", "keep_contexts": "all"}))
 
 
-def continuations(on: Stage, keep: KeepContexts, *tools: str) -> Continuations:
+def continuations(on: Stage, keep: KeepContexts, *tools: str, written: str = "") -> Continuations:
     def tools_called(tokens: Sequence[int]) -> list[str]:
         return list(tools)
 
-    return Continuations(
-        on.scheduler.keeper, on.scheduler.ranks, keep, tools_called if tools else None
-    )
+    def stopped(tokens: Sequence[int], strings: Sequence[str]) -> bool:
+        return any(string in written for string in strings)
+
+    named = tools_called if tools else None
+    return Continuations(on.scheduler.keeper, on.scheduler.ranks, keep, named, stopped)
 
 
 def finished(
@@ -71,6 +73,33 @@ def test_what_was_aborted_is_not_kept(keep: KeepContexts) -> None:
     on = stage()
     aborted = finished(on, RequestStatus.FINISHED_ABORTED, session_id="s", endpoint="search")
     assert continuations(on, keep).endpoint_at_end(aborted) is None
+
+
+def aborted(
+    on: Stage,
+    *stops: str,
+    reports: bool = True,
+    status: RequestStatus = RequestStatus.FINISHED_ABORTED,
+) -> Request:
+    """A request as vLLM ends one at a stop string, or when its client leaves."""
+    request = finished(on, status, extra_args={REPORT: reports})
+    request.sampling_params.stop = list(stops)
+    return request
+
+
+def test_a_turn_that_ended_at_a_stop_string_waits_for_what_the_client_runs() -> None:
+    on = stage()
+    some = continuations(on, KeepContexts.AUTO, written="print(1)</code>")
+    assert some.endpoint_at_end(aborted(on, "Observation:", "</code>")) == CODE
+    assert some.endpoint_at_end(aborted(on, "Observation:")) is None, "its client has left"
+    assert some.endpoint_at_end(aborted(on)) is None
+    assert some.endpoint_at_end(aborted(on, "</code>", reports=False)) is None, "no conversation"
+    ended = aborted(on, "</code>", status=RequestStatus.FINISHED_STOPPED)
+    assert some.endpoint_at_end(ended) == CODE, "the model was faster than the abort"
+    calling = continuations(on, KeepContexts.AUTO, "search", written="</code>")
+    assert calling.endpoint_at_end(aborted(on, "</code>")) == "search"
+    none = continuations(on, KeepContexts.NONE, written="</code>")
+    assert none.endpoint_at_end(aborted(on, "</code>")) is None
 
 
 def test_a_session_in_place_is_no_finished_request() -> None:

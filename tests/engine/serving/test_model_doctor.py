@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from caesura.cli.main import run
 from caesura.engine.serving.doctor import Finding, Verdict
 from caesura.engine.serving.model_doctor import examine_model
 from support.models.structures import (
     FULL,
+    LATENT,
     RECURRENT,
     SLIDING_AND_FULL,
     SLIDING_ONLY,
@@ -94,6 +96,25 @@ def test_what_cannot_be_paused_is_a_problem(
 def test_the_state_of_a_recurrent_model_does_not_grow(tmp_path: Path) -> None:
     found = examined(tmp_path, RECURRENT, "Qwen3NextForCausalLM")
     assert "per context whatever its length" in found["KV cache"].text
+
+
+def test_layers_that_cannot_be_built_here_are_told_from_the_configuration(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("their kernels are here")
+    indexers = {
+        "model_type": "deepseek_v32",
+        "index_topk": 64,
+        "index_n_heads": 2,
+        "index_head_dim": 128,
+        "q_lora_rank": 64,
+    }
+    path = written(tmp_path, LATENT, "DeepseekV32ForCausalLM")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **indexers}))
+    found = by_topic(list(examine_model(path)))
+    assert found["Layers"].verdict is Verdict.NOTE
+    assert "cannot be built here (Sparse Attention" in found["Layers"].text
+    assert found["Layers"].text.endswith("2 layers, latent attention of 576")
 
 
 def test_what_is_no_model_is_a_problem_and_a_status(

@@ -213,6 +213,7 @@ class VirtualEngine:
         endpoint: str | None = None,
         priority: int = 0,
         extra_args: dict[str, object] | None = None,
+        stop: Sequence[str] = (),
         media: Sequence[MultiModalFeatureSpec] = (),
         adapter: LoRARequest | None = None,
     ) -> Request:
@@ -224,6 +225,7 @@ class VirtualEngine:
             sampling_params=SamplingParams(
                 max_tokens=max_tokens,
                 stop_token_ids=list(stop_tokens),
+                stop=list(stop),
                 extra_args=named | (extra_args or {}) or None,
             ),
             pooling_params=None,

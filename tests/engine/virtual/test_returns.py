@@ -48,6 +48,19 @@ def test_a_context_that_was_kept_is_found() -> None:
     assert report["predicted_seconds"] is None
 
 
+def test_a_turn_that_may_end_at_a_stop_string_is_told_before_its_end() -> None:
+    for stop in ((), ("</code>",)):
+        stage = stage_of("preserve")
+        first = paused(stage)
+        player = Player(stage.harness, "second", [*first.transcript.tokens, *stage.words(10)])
+        stage.submit(player, 50, extra_args=ASKED, stop=stop)
+        stage.harness.run(until=lambda player=player: player.tokens > 0)
+        assert (player.report is not None) == bool(stop)
+        stage.run()
+        assert player.report is not None
+        assert player.report["endpoint"] == "get_weather"
+
+
 def test_a_context_that_was_copied_out_is_loaded() -> None:
     stage = stage_of("swap")
     first = paused(stage)

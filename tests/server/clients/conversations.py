@@ -21,8 +21,15 @@ class Caller:
             base_url=url, headers={"Authorization": f"Bearer {api_key}"}, timeout=60
         )
 
+    def get(self, path: str) -> httpx.Response:
+        return self._http.get(path)
+
+    def ask(self, path: str, **body: Any) -> httpx.Response:
+        """An answer that may be an error."""
+        return self._http.post(path, json={"model": "demo", **body})
+
     def post(self, path: str, **body: Any) -> httpx.Response:
-        response = self._http.post(path, json={"model": "demo", **body})
+        response = self.ask(path, **body)
         response.raise_for_status()
         return response
 

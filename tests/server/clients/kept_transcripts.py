@@ -54,14 +54,13 @@ def turn(messages: list[dict[str, object]], owner: str = "alpha", output: int = 
 def keep(
     transcripts: Transcripts,
     messages: list[dict[str, object]],
-    answer: Message,
+    *answer: Message,
     owner: str = "alpha",
-    response_id: str | None = None,
 ) -> None:
-    remember(transcripts, turn(messages, owner), answer, response_id)
+    remember(transcripts, turn(messages, owner), *answer)
 
 
-def transcript(name: str, tokens: int = 100, response_id: str | None = None) -> ClientTranscript:
+def transcript(name: str, tokens: int = 100) -> ClientTranscript:
     answer = digest({"role": "assistant", "content": name})
     return ClientTranscript(
         owner="alpha",
@@ -69,9 +68,7 @@ def transcript(name: str, tokens: int = 100, response_id: str | None = None) -> 
         identity=IDENTITY,
         tokens=array("i", range(tokens)),
         prompt=(),
-        answer=answer,
-        spoken=answer.body,
+        answer=(answer,),
         calls=(),
         ended_turn=True,
-        response_id=response_id,
     )

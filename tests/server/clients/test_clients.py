@@ -163,7 +163,6 @@ def test_an_answer_that_was_cut_off_goes_on(alpha: Caller) -> None:
     [
         {"n": 2, "temperature": 1},
         {"truncate_prompt_tokens": 200},
-        {"parallel_tool_calls": False},
         {"echo": True},
     ],
     ids=lambda options: next(iter(options)),

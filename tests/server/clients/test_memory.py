@@ -10,12 +10,10 @@ QUESTION = [user("The weather?")]
 
 def test_a_turn_is_remembered_with_all_its_tokens_and_calls() -> None:
     transcripts, served = memory(), turn(QUESTION, output=3)
-    remember(transcripts, served, calling("call-1", "Let me see."), "resp-1")
-    kept = transcripts.by_response("alpha", "resp-1")
-    assert kept is not None
+    remember(transcripts, served, calling("call-1", "Let me see."))
+    ((kept, _),) = transcripts._kept.values()
     assert list(kept.tokens) == [*range(100), 0, 1, 2]
     assert [(call.id, call.name) for call in kept.calls] == [("call-1", "get_weather")]
-    assert kept.spoken is not None
     assert kept.ended_turn
 
 
@@ -31,7 +29,13 @@ def _of_several_runs(served: ClientTurn) -> None:
     served.runs = 2
 
 
-@pytest.mark.parametrize("spoil", [_left_to_vllm, _unfinished, _of_several_runs])
+def _with_a_call_that_is_not_shown(served: ClientTurn) -> None:
+    served.calls_written = 2
+
+
+@pytest.mark.parametrize(
+    "spoil", [_left_to_vllm, _unfinished, _of_several_runs, _with_a_call_that_is_not_shown]
+)
 def test_a_turn_that_is_not_exactly_known_is_not(spoil) -> None:
     transcripts, served = memory(), turn(QUESTION)
     spoil(served)

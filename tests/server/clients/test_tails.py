@@ -9,6 +9,7 @@ import jinja2
 import pytest
 from transformers import AutoTokenizer
 
+from caesura.bundled import CML_MODEL
 from caesura.lab.models.noise_tokenizer import chat_template
 from caesura.server.clients.history import Message, digest
 from caesura.server.clients.tails import tail
@@ -123,8 +124,7 @@ async def after(
         identity=IDENTITY,
         tokens=array("i", tokens),
         prompt=tuple(digest(message) for message in messages),
-        answer=answer,
-        spoken=answer.body,
+        answer=(answer,),
         calls=tuple(calls),
         ended_turn=ended_turn,
     )
@@ -172,6 +172,41 @@ async def test_an_answer_that_was_cut_off_is_closed_first(template_of) -> None:
 async def test_a_call_that_was_cut_off_is_in_doubt(template_of) -> None:
     template = template_of(REFORMATTING)
     assert await after(template, "<tool", [user("Go on.")], [CALL], ended_turn=False) is None
+
+
+IN_THE_TURN = ClientCall("stock1", "stock")
+
+
+@pytest.mark.parametrize(
+    ("generated", "following"),
+    [
+        ('[CALL]stock1[HEAD]{"name": "stock"}[END] And', "[INTR]stock1[HEAD]12 degrees[END]"),
+        ('[CALL]stock1[HEAD]{"name": "stock"}[END][CALL]', None),
+        ('[CALL]stock1[HEAD]{"name": "stock"}[END][CALL]price1[HEAD]{', None),
+    ],
+)
+async def test_results_may_stand_in_a_turn_but_in_no_frame_of_it(
+    generated: str, following: str | None
+) -> None:
+    source = (CML_MODEL / "chat_template.jinja").read_text()
+    template = HfTemplate(str(CML_MODEL), source)
+    calls, new = [IN_THE_TURN], [result("stock1")]
+    assert await after(template, generated, new, calls, ended_turn=False) == following
+    assert await after(template, generated, [user("Go on.")], calls, ended_turn=False) is None
+
+
+async def test_results_of_earlier_calls_stand_in_the_turn_that_waits_for_them(template_of) -> None:
+    template = HfTemplate(str(CML_MODEL), (CML_MODEL / "chat_template.jinja").read_text())
+    frame, new = "[INTR]stock1[HEAD]12 degrees[END]", [result("stock1")]
+    assert await after(template, "price1: 4821.[TRAP]", new) == f"[END]{frame}"
+    assert await after(template, "price1: 4821. And", new, ended_turn=False) == frame
+    question = "<|end|><|user|>Go on.<|sync|>"
+    assert await after(template, "Meanwhile", [user("Go on.")], ended_turn=False) == question
+    # Other models have them in messages of their own.
+    plain = template_of(REFORMATTING)
+    response = "<tool_response>12 degrees</tool_response><|im_end|>"
+    following = await after(plain, "It ra", [result("call-1")], ended_turn=False)
+    assert following == f"<|im_end|>\n<|im_start|>tool\n{response}\n{NEXT}"
 
 
 async def test_several_messages_may_be_new(template_of) -> None:

@@ -3,7 +3,7 @@
 from caesura.server.clients.history import digest, identity
 from caesura.server.clients.transcripts import (
     Asked,
-    Continued,
+    ClientTranscript,
     Transcripts,
     find_continued,
     first_change,
@@ -20,10 +20,9 @@ def find(
     messages: list[dict[str, object]],
     owner: str = "alpha",
     of: bytes = IDENTITY,
-    previous: str | None = None,
-) -> Continued | None:
+) -> ClientTranscript | None:
     digests = [digest(message) for message in messages]
-    return find_continued(transcripts, Asked(owner, of, digests, previous))
+    return find_continued(transcripts, Asked(owner, of, digests))
 
 
 def test_a_follow_up_continues_the_answer_that_it_repeats() -> None:
@@ -31,7 +30,7 @@ def test_a_follow_up_continues_the_answer_that_it_repeats() -> None:
     keep(transcripts, QUESTION, ANSWER)
     continued = find(transcripts, FOLLOW_UP)
     assert continued is not None
-    assert (continued.prompt_messages, continued.new_messages) == (1, 2)
+    assert len(continued.history) == 2
 
 
 def test_the_longest_history_is_continued() -> None:
@@ -40,7 +39,7 @@ def test_the_longest_history_is_continued() -> None:
     keep(transcripts, FOLLOW_UP, calling("call-2"))
     continued = find(transcripts, [*FOLLOW_UP, calling("call-2"), result("call-2")])
     assert continued is not None
-    assert continued.new_messages == 4
+    assert len(continued.history) == 4
 
 
 def test_a_later_turn_that_is_not_remembered_is_new() -> None:
@@ -48,7 +47,7 @@ def test_a_later_turn_that_is_not_remembered_is_new() -> None:
     keep(transcripts, QUESTION, ANSWER)
     continued = find(transcripts, [*FOLLOW_UP, calling("edited"), result("edited")])
     assert continued is not None
-    assert continued.new_messages == 2
+    assert len(continued.history) == 2
 
 
 def test_an_edited_history_continues_nothing() -> None:
@@ -68,34 +67,15 @@ def test_other_tools_owners_and_mere_repetitions_continue_nothing() -> None:
     assert find(transcripts, [*QUESTION, ANSWER]) is None, "nothing is new"
 
 
-def test_a_response_is_continued_by_its_id_without_its_calls() -> None:
+def test_an_answer_with_a_text_behind_its_call_is_two_messages() -> None:
     transcripts = memory()
-    keep(transcripts, QUESTION, ANSWER, response_id="resp-1")
-    shown = [*QUESTION, result("call-1")]
-    continued = find(transcripts, shown, previous="resp-1")
+    behind = {"role": "assistant", "content": "Three essentials."}
+    keep(transcripts, QUESTION, ANSWER, behind)
+    continued = find(transcripts, [*QUESTION, ANSWER, behind, result("call-1")])
     assert continued is not None
-    assert (continued.prompt_messages, continued.new_messages) == (1, 1)
-    assert find(transcripts, shown, previous="resp-2") is None
-    assert find(transcripts, shown, previous="resp-1", owner="beta") is None
-    assert find(transcripts, QUESTION, previous="resp-1") is None, "nothing is new"
-
-
-def test_a_response_that_says_something_is_continued_after_its_text() -> None:
-    transcripts = memory()
-    keep(transcripts, QUESTION, calling("call-1", "Let me see."), response_id="resp-1")
-    said = {"role": "assistant", "content": "Let me see."}
-    continued = find(transcripts, [*QUESTION, said, result("call-1")], previous="resp-1")
-    assert continued is not None
-    assert (continued.prompt_messages, continued.new_messages) == (1, 2)
-    other = {"role": "assistant", "content": "No."}
-    assert find(transcripts, [*QUESTION, other, result("call-1")], previous="resp-1") is None
-
-
-def test_other_instructions_do_not_continue_a_response() -> None:
-    transcripts = memory()
-    keep(transcripts, QUESTION, ANSWER, response_id="resp-1")
-    instructed = [{"role": "system", "content": "Be brief."}, *QUESTION, result("call-1")]
-    assert find(transcripts, instructed, previous="resp-1") is None
+    assert (len(continued.prompt), len(continued.history)) == (1, 3)
+    assert find(transcripts, FOLLOW_UP) is None, "the text behind the call is not in it"
+    assert changed(transcripts, [user("The time?"), ANSWER, behind, result("call-1")]) == 0
 
 
 def changed(

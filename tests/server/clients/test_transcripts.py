@@ -4,24 +4,20 @@ from server.clients.kept_transcripts import Clock, memory, transcript
 
 
 def test_only_its_owner_finds_a_transcript() -> None:
-    kept, transcripts = transcript("one", response_id="resp-1"), memory()
+    kept, transcripts = transcript("one"), memory()
     transcripts.remember(kept)
     assert transcripts.by_history("alpha", kept.key) is kept
-    assert transcripts.by_response("alpha", "resp-1") is kept
     assert transcripts.by_history("beta", kept.key) is None
-    assert transcripts.by_response("beta", "resp-1") is None
 
 
 def test_the_least_recently_used_gives_way() -> None:
-    one, two, three = (transcript(name, 1000, f"resp-{name}") for name in ("1", "2", "3"))
+    one, two, three = (transcript(name, 1000) for name in ("1", "2", "3"))
     transcripts = memory(max_bytes=2 * one.size_bytes)
     transcripts.remember(one)
     transcripts.remember(two)
     assert transcripts.by_history("alpha", one.key) is one
     transcripts.remember(three)
     assert transcripts.by_history("alpha", two.key) is None
-    assert transcripts.by_response("alpha", "resp-2") is None
-    assert transcripts.by_response("alpha", "resp-1") is one
     assert transcripts.used_bytes == one.size_bytes + three.size_bytes
 
 
@@ -41,11 +37,10 @@ def test_what_nobody_uses_is_forgotten_in_time() -> None:
 
 def test_the_same_history_is_kept_once() -> None:
     transcripts = memory()
-    transcripts.remember(transcript("one", tokens=10, response_id="resp-1"))
-    again = transcript("one", tokens=20, response_id="resp-2")
+    transcripts.remember(transcript("one", tokens=10))
+    again = transcript("one", tokens=20)
     transcripts.remember(again)
-    assert transcripts.by_response("alpha", "resp-1") is None
-    assert transcripts.by_response("alpha", "resp-2") is again
+    assert transcripts.by_history("alpha", again.key) is again
     assert transcripts.used_bytes == again.size_bytes
 
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 from vllm.lora.request import LoRARequest
 
+from caesura.engine.serving.adapters import Adapters
 from caesura.server.access import Access, Caller, current_caller, serving_caller
 from caesura.server.clients.vllm_engine import (
     FreshAdapters,
@@ -179,7 +180,7 @@ async def test_the_gate_says_who_calls(keys: tuple[str, ...]) -> None:
 
 def test_an_adapter_that_was_loaded_again_finds_no_old_context() -> None:
     noted = Noted()
-    engine = FreshAdapters(noted)
+    engine = FreshAdapters(noted, Adapters({}))
     first, again, other = (LoRARequest(name, n, "/a") for n, name in enumerate("aab", 1))
 
     def salt_of(adapter: LoRARequest | None, **fields: Any) -> str | None:

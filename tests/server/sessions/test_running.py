@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from caesura.errors import ConfigurationError
+from caesura.server.errors import ApiError
 from caesura.server.sessions.running import running_sessions
 from caesura.server.settings import ServerSettings
 from caesura.session.records import ApprovalState, EventType
@@ -27,7 +28,7 @@ async def note(text: str) -> str:
 """
 
 
-def running(directory: Path, text: str, owners: int = 1):
+def running(directory: Path, text: str, owners: int = 1, adapters: tuple[str, ...] = ()):
     file = directory / "caesura.toml"
     file.write_text(text)
     configuration = load_configuration(file, {}, form=ServerSettings)
@@ -36,6 +37,7 @@ def running(directory: Path, text: str, owners: int = 1):
         FakeEngine(END, model),
         ByteDialogue(),
         models=("demo",),
+        adapters=lambda: adapters,
         owners=owners,
     )
 
@@ -57,6 +59,18 @@ async def test_owners_share_what_may_be_stored_and_no_contexts(
         work = service.agents._work
         assert work.limits.owner_bytes == owner_bytes
         assert work.separates_owners is separates
+
+
+async def test_a_session_is_generated_by_the_model_or_an_adapter_of_it(tmp_path: Path) -> None:
+    async with running(tmp_path, "", adapters=("polite",)) as service:
+        work = service.agents._work
+        for name, adapter in ((None, None), ("demo", None), ("polite", "polite")):
+            asked = spec("end").model_copy(update={"model": name})
+            agent = await service.create(OWNER, asked)
+            record = await service.agents.get(OWNER, agent.id)
+            assert work.sampling(OWNER, record.spec).adapter == adapter
+        with pytest.raises(ApiError, match="'rude' is not served here"):
+            await service.create(OWNER, spec("end").model_copy(update={"model": "rude"}))
 
 
 async def test_sessions_go_on_after_a_restart_with_the_tools_of_the_file(tmp_path: Path) -> None:

@@ -1,18 +1,26 @@
 """`caesura serve` with the demo model that was trained for CML: all of it is real."""
 
+import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 
 from caesura.bundled import CML_MODEL
+from server.socket.test_connection import until
 from support.servers.process import Server, serving
+from support.waiting import HANG_SECONDS
 
 MODEL = CML_MODEL
+EXAMPLE = Path(__file__).parents[3] / "examples" / "async_tools.py"
 
 pytestmark = pytest.mark.engine
 
@@ -210,3 +218,97 @@ def test_a_client_runs_the_calls_itself(server: Server, stream: bool) -> None:
     assert "stock1: 0482" in text
     assert "price1: 4821" in text
     assert answer.choices[0].finish_reason == "stop"
+
+
+LATE_TOOLS = [{"type": "function", **tool["function"], "async": True} for tool in CLIENT_TOOLS]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_results_may_come_one_by_one_and_the_model_reads_them_in_its_turn(
+    server: Server, stream: bool
+) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    items: list[Any] = [{"role": "user", "content": QUESTION}]
+
+    def answer() -> Any:
+        asked = {"model": "demo", "tools": LATE_TOOLS, "temperature": 0, "max_output_tokens": 200}
+        if stream:
+            with client.responses.stream(input=items, **asked) as events:
+                response = events.get_final_response()
+        else:
+            response = client.responses.create(input=items, **asked)
+        items.extend(item.to_dict() for item in response.output)
+        return response
+
+    calls = [item for item in answer().output if item.type == "function_call"]
+    assert [call.call_id for call in calls] == ["stock1", "price1"], "it goes on behind a call"
+    assert all(call.async_ is True for call in calls)
+    said = ""
+    for name in ("stock", "price"):
+        output = {"type": "function_call_output", "call_id": f"{name}1", "output": RESULTS[name]}
+        items.append(output)
+        response = answer()
+        assert response.usage.caesura["continuation"] == "transcript"
+        said += response.output_text
+    assert "stock1: 0482" in said
+    assert "price1: 4821" in said
+
+
+def test_the_example_answers_its_question(server: Server) -> None:
+    command = [sys.executable, str(EXAMPLE), "--url", server.url]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, check=True)
+    assert "stock1: 0482" in ran.stdout
+    assert "price1: 4821" in ran.stdout
+
+
+async def test_results_go_into_the_turn_while_it_is_written(server: Server) -> None:
+    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none")
+    asked = {"model": "demo", "tools": LATE_TOOLS, "temperature": 0, "store": False}
+    request: Any = {"type": "response.create", "max_output_tokens": 200, **asked}
+    request |= {"enable_response_messages": True}
+    async with client.beta.responses.connect() as connection:
+        await connection.send(request | {"input": QUESTION})
+        events = await until(connection, "response.output_text.delta")
+        done = [event.item for event in events if event.type == "response.output_item.done"]
+        current, said = events[0].response.id, ""
+        for call in done:
+            result = {"type": "function_call_output", "call_id": call.call_id}
+            result |= {"output": RESULTS[call.name]}
+            await connection.response.inject(response_id=current, input=[result])
+            event = await connection.recv()
+            while event.type not in ("response.inject.created", "response.inject.failed"):
+                event = await connection.recv()
+            if event.type == "response.inject.failed":  # it had stopped for it before
+                assert event.error.code == "response_already_completed"
+                more = {"input": [result], "previous_response_id": current}
+                await connection.send(request | more)
+                current = (await until(connection, "response.created"))[-1].response.id
+        event = (await until(connection, "response.completed"))[-1]
+    response = event.response
+    prompt = [token for message in response.input_messages for token in message["tokens"]]
+    output = [token for message in response.output_messages for token in message["tokens"]]
+    asked = {"model": "demo", "temperature": 0, "max_tokens": 200, "return_token_ids": True}
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+        whole = {"model": "demo", "tokens": [*prompt, *output]}
+        said = (await http.post("/detokenize", json=whole)).json()["prompt"]
+        plain = (await http.post("/v1/completions", json={**asked, "prompt": prompt})).json()
+    assert "[INTR]stock1[HEAD]0482[END]" in said
+    assert said.count("<|async|>") == 1, "it is one turn of the model"
+    assert "stock1: 0482" in said
+    assert output == plain["choices"][0]["token_ids"][: len(output)]
+
+
+async def test_a_socket_has_the_tools_of_the_server_too(server: Server, shop: Shop) -> None:
+    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none")
+    ours = {"tools": "all", "function_calling": "async", "show_calls": True}
+    request: Any = {"type": "response.create", "model": "demo", "input": QUESTION, "caesura": ours}
+    async with client.responses.connect() as connection:
+        await connection.send(request | {"temperature": 0, "max_output_tokens": 200})
+        for name in ("stock", "price"):
+            await asyncio.to_thread(shop.answer, name)
+        events = await until(connection, "response.completed")
+        response = events[-1].response
+        assert "stock1: 0482" in response.output_text
+        await connection.response.steer(previous_response_id=response.id, input="And?")
+        (failed,) = await until(connection, "response.steer.failed")
+        assert failed.error.code == "response_already_completed"

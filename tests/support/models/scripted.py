@@ -6,6 +6,7 @@ the parser and the client are the real ones. A prompt without tools is not touch
 
 import json
 from functools import cached_property
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer
@@ -20,6 +21,17 @@ OTHER_CALLS = (
     (("release", {"version": "1.2"}),),
     (("ask_expert", {"prompt": "Why is the sky blue?"}),),
 )
+# The same, all in one turn.
+BUNDLE = (
+    ("look_up", {"what": "the sky", "task_handle": "one"}),
+    ("look_up", {"what": "the sea", "task_handle": "two"}),
+    ("wait_for_tasks", {"task_handles": ["one", "two"]}),
+)
+# And where these are, this is written.
+TEXTS = {
+    "look": 'I look. <tool_call>\n{"name": "look", "arguments": {"at": "it"}}\n</tool_call>\n'
+    "Three essentials.<|im_end|>",
+}
 ANSWER_TOKENS = 24
 
 
@@ -44,13 +56,16 @@ class ScriptedToolCalls(AdapterLogitsProcessor):
     def _scripts(self) -> list[tuple[list[int], list[list[int]]]]:
         """What of a prompt each script is for, and the turns of its calls."""
         return [
-            (self._encode(f'"name": "{calls[0][0]}"'), [self._encode(_turn(*c)) for c in calls])
-            for calls in OTHER_CALLS
+            (self._encode(f'"name": "{turns[0][0][0]}"'), [self._encode(_turn(*t)) for t in turns])
+            for turns in [*([(call,) for call in calls] for calls in OTHER_CALLS), [BUNDLE]]
+        ] + [
+            (self._encode(f'"name": "{name}"'), [self._encode(text)])
+            for name, text in TEXTS.items()
         ]
 
     @cached_property
     def _usual_script(self) -> list[list[int]]:
-        return [self._encode(_turn(*call)) for call in CALLS]
+        return [self._encode(_turn(call)) for call in CALLS]
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
@@ -83,9 +98,9 @@ class ScriptedToolCalls(AdapterLogitsProcessor):
         return only
 
 
-def _turn(name: str, arguments: dict[str, str]) -> str:
-    call = json.dumps({"name": name, "arguments": arguments})
-    return f"<tool_call>\n{call}\n</tool_call><|im_end|>"
+def _turn(*calls: tuple[str, dict[str, Any]]) -> str:
+    made = [json.dumps({"name": name, "arguments": arguments}) for name, arguments in calls]
+    return "\n".join(f"<tool_call>\n{call}\n</tool_call>" for call in made) + "<|im_end|>"
 
 
 def _contains(tokens: list[int], part: list[int]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 VOCABULARY = 1024
@@ -133,6 +134,31 @@ RECURRENT = Structure(
     dtype=torch.bfloat16,  # the only one that its CPU kernels take
 )
 """Gated delta nets and full attention: like Qwen3-Next."""
+
+
+DRAFT_ELEMENTS_PER_TOKEN = 2 * 128
+"""What a draft by `write_eagle_draft` adds to a token: its heads are more than those of `FULL`."""
+
+
+def write_eagle_draft(folder: Path, seed: int = 1) -> str:
+    """Write an EAGLE draft of one layer for any of these models; it knows nothing of them, and
+    most of what it drafts is rejected."""
+    config = transformers.LlamaConfig(
+        **{**_COMMON, "num_hidden_layers": 1, "num_key_value_heads": 2}
+    )
+    hidden = config.hidden_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = AutoModelForCausalLM.from_config(config, dtype=torch.float32).model.layers[0]
+        weights = {f"layers.0.{name}": weight for name, weight in layer.state_dict().items()}
+        weights["fc.weight"] = torch.empty(hidden, 2 * hidden)
+        for name, weight in weights.items():
+            _fill(name, weight)
+    del weights["layers.0.input_layernorm.weight"]  # a draft has none
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors")
+    return str(folder)
 
 
 def _fill(name: str, weight: torch.Tensor) -> None:

@@ -45,7 +45,7 @@ def serve_with_keys(model_path: str, directory: Path) -> RestartableServer:
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         *("--logits-processors", "support.models.scripted:ScriptedToolCalls"),
         *("--chat-template", str(TEMPLATE), "--trust-request-chat-template"),
-        *("--enable-prompt-tokens-details", "--api-key", "alpha", "beta", KEY, OTHER),
+        *("--api-key", "alpha", "beta", KEY, OTHER),
         *("--additional-config", json.dumps({"caesura": {"check_integrity": True}})),
     ]
-    return RestartableServer(model_path, arguments, directory, VLLM_ENABLE_RESPONSES_API_STORE="1")
+    return RestartableServer(model_path, arguments, directory)

@@ -17,6 +17,7 @@ from vllm.parser.abstract_parser import Parser
 from vllm.renderers.chat_utils import parse_chat_messages
 from vllm.renderers.hf import resolve_chat_template_content_format, safe_apply_chat_template
 
+from caesura.engine.model.text_around_calls import with_text_around_calls
 from caesura.errors import ConfigurationError
 from caesura.session.dialogue import Output, OutputPart, OutputReader, WrittenCall
 from caesura.session.protocol import SamplingDefaults
@@ -62,7 +63,7 @@ class ChatFormat:
             )
         self._model_config = model_config
         self._tokenizer = tokenizer
-        self._parser = parser
+        self._parser = with_text_around_calls(parser)
         self._chat_template = chat_template
         self._template_arguments = template_arguments or {}
         self._ends = _turn_ends(model_config, tokenizer)
@@ -309,34 +310,7 @@ class _Reader:
             logger.exception("the parser failed on an output; it is taken as text")
             return Output(self._text, "", ())
         written = tuple(WrittenCall(call.name, call.arguments) for call in calls or ())
-        text, reasoning = text or "", reasoning or ""
-        if written:
-            answer = self._text.partition(reasoning)[2] if reasoning else self._text
-            text += self._around_calls(answer, text)
-        return Output(text, reasoning, written)
-
-    def _around_calls(self, answer: str, known: str) -> str:
-        """Text between and behind calls, which many of vLLM's parsers leave out."""
-        tool_parser = self._complete.tool_parser if self._complete is not None else None
-        begins, ends, all_end = (getattr(tool_parser, name, None) for name in _CALL_MARKERS)
-        if not begins or not ends:
-            return ""
-        _, found, rest = answer.partition(begins)
-        text = _outside(found + rest, begins, ends).replace(all_end or ends, "")
-        return text if text.strip() and text.strip() not in known else ""
-
-
-_CALL_MARKERS = ("tool_call_start_token", "tool_call_end_token", "tool_calls_end_token")
-
-
-def _outside(text: str, begins: str, ends: str) -> str:
-    """What is not between two markers; behind one that is left open there is nothing."""
-    pieces = []
-    while text:
-        before, _, text = text.partition(begins)
-        pieces.append(before)
-        _, _, text = text.partition(ends)
-    return "".join(pieces)
+        return Output(text or "", reasoning or "", written)
 
 
 def _named_as_vllm_reads_it(message: Message) -> dict[str, Any]:

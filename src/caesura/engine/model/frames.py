@@ -17,15 +17,22 @@ from caesura.cml import CallStop, Ending, FrameRules, FrameWatch, Verdict
 from caesura.engine.protocol import BUNDLE_ENDED, FRAME_ENDED, FRAMES_ARGUMENT, INTERRUPTED
 
 _STOP_TOKENS = "stop_token_ids"
+_KEEPS_END = "keeps_end"
 
 
-def frames_argument(rules: FrameRules, stop_token_ids: Sequence[int]) -> dict[str, Any]:
+def frames_argument(
+    rules: FrameRules, stop_token_ids: Sequence[int], *, keeps_end: bool = False
+) -> dict[str, Any]:
     """The rules as they travel with a request, under `FRAMES_ARGUMENT`.
 
-    `stop_token_ids` are the client's own: vLLM adds those that end a sequence to them, and only
-    these are cut off.
+    Args:
+        rules: of its frames.
+        stop_token_ids: the client's own: vLLM adds those that end a sequence to them, and only
+            these are cut off.
+        keeps_end: these are part of the output, too, as vLLM has them.
     """
-    return {**asdict(rules), "calls": str(rules.calls), _STOP_TOKENS: list(stop_token_ids)}
+    more = {_STOP_TOKENS: list(stop_token_ids), _KEEPS_END: keeps_end}
+    return {**asdict(rules), "calls": str(rules.calls), **more}
 
 
 class TokenTexts:
@@ -124,14 +131,17 @@ class SessionFrames:
 
 
 def _rules(argument: Mapping[str, Any]) -> FrameRules:
-    fields = {name: value for name, value in argument.items() if name != _STOP_TOKENS}
+    ours = (_STOP_TOKENS, _KEEPS_END)
+    fields = {name: value for name, value in argument.items() if name not in ours}
     reasoning = fields.pop("reasoning")
     fields["calls"] = CallStop(fields["calls"])
     return FrameRules(**fields, reasoning=tuple(reasoning) if reasoning else None)
 
 
 def _end_tokens(params: SamplingParams, argument: Mapping[str, Any]) -> frozenset[int]:
-    """The model's tokens for the end of a sequence; none if they are to be ignored."""
+    """The model's tokens for the end of a sequence that are cut off; none if they are ignored."""
+    if argument[_KEEPS_END]:
+        return frozenset()
     ends = set(params.stop_token_ids or ()) - set(argument[_STOP_TOKENS])
     if params.eos_token_id is not None:
         ends.add(params.eos_token_id)

@@ -9,12 +9,18 @@ from dataclasses import dataclass, field
 
 from vllm.v1.request import Request, RequestStatus
 
-from caesura.endpoints import CLIENT, EndpointNames, endpoint_name
+from caesura.endpoints import CLIENT, CODE, EndpointNames, endpoint_name
 from caesura.engine.config import KeepContexts
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.pause import Pause
 from caesura.engine.pauses.ranks import SessionRanks
-from caesura.engine.protocol import endpoint_of, may_call_tools, owner_of
+from caesura.engine.protocol import (
+    endpoint_of,
+    keep_seconds_of,
+    may_call_tools,
+    owner_of,
+    wants_report,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +31,7 @@ class Continuations:
     ranks: SessionRanks
     keep: KeepContexts
     tools_called: Callable[[Sequence[int]], list[str]] | None
+    stopped: Callable[[Sequence[int], Sequence[str]], bool]
     _continuing: set[str] = field(default_factory=set, init=False)
     # What a session in place will wait for.
     _upcoming: dict[str, str] = field(default_factory=dict, init=False)
@@ -55,12 +62,21 @@ class Continuations:
         """What a finished request's session waits for; None when it is not kept."""
         if request.resumable or request.pooling_params is not None:
             return None
-        if self.keep is KeepContexts.NONE or not _ended_by_itself(request):
+        if self.keep is KeepContexts.NONE:
+            return None
+        at_string = self._ended_at_string(request)
+        if not at_string and not _ended_by_itself(request):
             return None
         endpoint = self._named_endpoint(request)
         if endpoint is not None:
             return endpoint
-        expected = request.session_id is not None or request.request_id in self._continuing
+        if at_string:
+            return CODE
+        expected = (
+            request.session_id is not None
+            or request.request_id in self._continuing
+            or keep_seconds_of(request) is not None
+        )
         return CLIENT if expected or self.keep is KeepContexts.ALL else None
 
     def name_next(self, session_id: str, endpoint: str) -> None:
@@ -90,6 +106,18 @@ class Continuations:
             return None
         names = self.tools_called(request.output_token_ids)
         return "+".join(sorted(set(names))) if names else None
+
+    def _ended_at_string(self, request: Request) -> bool:
+        """Whether a turn of a client's conversation ended at a stop string. The client runs what
+        was written before it: code, or calls in a format of its own.
+
+        vLLM aborts the request then, but the model may have ended its turn before that comes.
+        """
+        params = request.sampling_params
+        if params is None or not params.stop:
+            return False
+        stops = [params.stop] if isinstance(params.stop, str) else params.stop
+        return wants_report(request) and self.stopped(request.output_token_ids, stops)
 
     def discard(self, request_id: str) -> None:
         """The request is gone."""

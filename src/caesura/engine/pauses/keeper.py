@@ -32,7 +32,7 @@ from caesura.engine.pauses.table import PauseTable
 from caesura.engine.pauses.tables import BlockTables
 from caesura.engine.pauses.waits import Waits
 from caesura.engine.pauses.waste import WasteMeter
-from caesura.engine.protocol import owner_of
+from caesura.engine.protocol import keep_seconds_of, owner_of
 from caesura.policy import (
     Action,
     CopyAhead,
@@ -47,6 +47,9 @@ from caesura.policy import (
     Service,
     Turn,
 )
+
+LASTING_PER_OWNER = 64
+"""Contexts of one owner that are kept for a time that was asked for; more are kept as others."""
 
 
 @dataclass(eq=False)
@@ -127,6 +130,7 @@ class PauseKeeper:
             session_id=request.session_id,
             owner=owner_of(request),
             request=request if in_place else None,
+            keep_until_seconds=self._keep_until(request),
         )
         self.holding.begin(pause, request)
         self.table.add(pause)
@@ -134,6 +138,13 @@ class PauseKeeper:
         self.listener.pause_began(pause)
         self._forget_surplus()
         return pause
+
+    def _keep_until(self, request: Request) -> float | None:
+        """Until when a client has asked that its context be kept, if it may ask for that."""
+        seconds = keep_seconds_of(request)
+        if seconds is None or self.table.lasting_of(owner_of(request)) >= LASTING_PER_OWNER:
+            return None
+        return self.clock() + seconds
 
     def turn_of(self, request: Request) -> Turn:
         """What a request's turn takes: its context, and what restoring that takes."""
@@ -163,6 +174,9 @@ class PauseKeeper:
         due = self.waits.take_changed() or due
         if not due and not self.table.has_undecided():
             return
+        for pause in self.table.undecided():
+            if pause.keep_until_seconds is not None:
+                self.holding.copy_out(pause)  # whatever happens to it on the device
         plan = self.policy.plan(self.snapshots.take())
         self._review_seconds = plan.review_seconds
         later = set()
@@ -256,10 +270,11 @@ class PauseKeeper:
 
     def _forget_surplus(self) -> None:
         """Forget pauses that are too many, and finished requests' that are too old."""
-        too_old = self.clock() - self.config.forget_after_seconds
+        now = self.clock()
+        too_old = now - self.config.forget_after_seconds
         surplus = len(self.table) - self.config.max_pauses
         for pause in self.table.oldest_first(max(surplus, 0), too_old):
-            if pause.returning:
+            if pause.returning or (surplus <= 0 and pause.lasts(now)):
                 continue
             if pause.request is None:
                 self._forget(pause)

@@ -67,6 +67,8 @@ class Pause:
         owner: whose it is; None where owners are not told apart.
         request: the parked engine request, for sessions in place; None when the request
             finished towards its client.
+        keep_until_seconds: its client has asked that it be kept until then, on the monotonic
+            clock; None if it has not.
         hold: what keeps its blocks on the device, None when nothing does.
         copy: what host memory has of it.
         lost: why the device does not have all of it any more, None while it has.
@@ -96,6 +98,7 @@ class Pause:
     session_id: str | None = None
     owner: str | None = None
     request: Request | None = None
+    keep_until_seconds: float | None = None
     hold: Hold | None = None
     lost: RecomputeCause | None = None
     disposition: Disposition | None = None
@@ -141,6 +144,10 @@ class Pause:
     def returning(self) -> bool:
         """Whether its tokens have arrived and it waits to be scheduled."""
         return self.claimed_by is not None
+
+    def lasts(self, now_seconds: float) -> bool:
+        """Whether it is to be kept on, since its client has asked for that."""
+        return self.keep_until_seconds is not None and now_seconds < self.keep_until_seconds
 
     @property
     def held_tokens(self) -> int:

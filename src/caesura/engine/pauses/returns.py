@@ -4,9 +4,11 @@ The report travels with the end of the request, in the dictionary that vLLM pass
 connectors, and only to whoever asked for it: nobody else has to take it out again.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.request import Request
 
 from caesura.engine.pauses.pause import Pause
@@ -44,6 +46,25 @@ class Returns:
         if report is None or not wants_report(request):
             return params
         return {**(params or {}), REPORT: asdict(report)}
+
+    def attach_early(
+        self, outputs: Mapping[int, EngineCoreOutputs], requests: Mapping[str, Request]
+    ) -> None:
+        """Put reports on outputs that may be the last ones: at a stop string a turn ends in the
+        API process, and the engine has no part in it."""
+        open_ended = {
+            request_id: report
+            for request_id, report in self._by_request.items()
+            if (request := requests.get(request_id)) is not None
+            and request.sampling_params is not None
+            and request.sampling_params.stop
+            and wants_report(request)
+        }
+        if not open_ended:
+            return
+        for output in (output for each in outputs.values() for output in each.outputs):
+            if output.request_id in open_ended and output.kv_transfer_params is None:
+                output.kv_transfer_params = {REPORT: asdict(open_ended[output.request_id])}
 
     def is_empty(self) -> bool:
         """Whether no report is left (integrity check)."""

@@ -1,9 +1,10 @@
 """The table of pauses: one record per paused context, indexed for lookups and rankings."""
 
 import bisect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from vllm.v1.core.kv_cache_utils import BlockHash
 
@@ -20,11 +21,14 @@ class PauseTable:
 
     _by_id: dict[str, Pause] = field(default_factory=dict)
     _by_hash: dict[BlockHash, list[Pause]] = field(default_factory=lambda: defaultdict(list))
-    _by_session: dict[tuple[str | None, str], Pause] = field(default_factory=dict)
+    _by_session: dict[tuple[str | None, str], list[Pause]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
     _by_claimant: dict[str, Pause] = field(default_factory=dict)
     _by_arrival: list[Pause] = field(default_factory=list)
     _by_pause: list[Pause] = field(default_factory=list)
     _undecided: dict[str, Pause] = field(default_factory=dict)
+    _lasting: Counter[str | None] = field(default_factory=Counter)  # by owner
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -44,6 +48,10 @@ class PauseTable:
     def has_undecided(self) -> bool:
         """Whether a pause has no disposition yet."""
         return bool(self._undecided)
+
+    def lasting_of(self, owner: str | None) -> int:
+        """How many pauses of an owner are kept for a time that was asked for."""
+        return self._lasting[owner]
 
     def returning_count(self) -> int:
         """Sessions whose tokens have arrived and that wait to be scheduled."""
@@ -83,7 +91,9 @@ class PauseTable:
             for block_hash in pause.index_hashes():
                 self._by_hash[block_hash].append(pause)
             if pause.session_id is not None:
-                self._by_session[pause.owner, pause.session_id] = pause
+                self._by_session[pause.owner, pause.session_id].append(pause)
+        if pause.keep_until_seconds is not None:
+            self._lasting[pause.owner] += 1
         bisect.insort(self._by_arrival, pause, key=_arrival)
         bisect.insort(self._by_pause, pause, key=_paused)
 
@@ -101,6 +111,9 @@ class PauseTable:
     def remove(self, pause: Pause) -> None:
         """Take a pause out of every index."""
         del self._by_id[pause.id]
+        if pause.keep_until_seconds is not None:
+            self._lasting[pause.owner] -= 1
+            self._lasting += Counter()  # only owners that have some
         self._undecided.pop(pause.id, None)
         if pause.claimed_by is not None:
             self._by_claimant.pop(pause.claimed_by, None)
@@ -118,12 +131,21 @@ class PauseTable:
         """The owner's pause that a new request of `num_tokens` tokens continues, if any.
 
         By session id when the client gives one, else by the longest matching prefix. A
-        continuation has more tokens than the prompt of the turn that paused.
+        continuation has more tokens than the prompt of the turn that paused. Where several
+        conversations have one id, the pause that has most in common with the request is taken, if
+        that is half of it: they often begin alike.
         """
         if session_id is not None:
-            pause = self._by_session.get((owner, session_id))
-            if pause is not None and _continues(pause, num_tokens, block_hashes):
-                return pause
+            pauses = self._by_session.get((owner, session_id), ())
+            common = [(_common(pause, block_hashes), pause) for pause in pauses]
+            fitting = [
+                (blocks, pause)
+                for blocks, pause in common
+                if num_tokens > pause.prompt_tokens
+                and _is_enough(blocks, pause, block_hashes, shared=len(pauses) > 1)
+            ]
+            if fitting:
+                return max(fitting, key=_blocks)[1]
         for block_hash in reversed(block_hashes):
             for pause in self._by_hash.get(block_hash, ()):
                 same_session = pause.session_id in (None, session_id) and pause.owner == owner
@@ -134,7 +156,8 @@ class PauseTable:
     def is_empty(self) -> bool:
         """Whether no record is left anywhere (integrity check)."""
         sized = (self._by_id, self._by_session, self._by_claimant, self._by_arrival)
-        return not any((*sized, self._by_pause, self._undecided, self._by_hash))
+        others = (self._by_pause, self._undecided, self._by_hash, self._lasting)
+        return not any((*sized, *others))
 
     def _unindex(self, pause: Pause) -> None:
         for block_hash in pause.index_hashes():
@@ -145,15 +168,28 @@ class PauseTable:
                     del self._by_hash[block_hash]
         if pause.session_id is not None:
             session = (pause.owner, pause.session_id)
-            if self._by_session.get(session) is pause:
-                del self._by_session[session]
+            pauses = self._by_session.get(session)
+            if pauses is not None and pause in pauses:
+                pauses.remove(pause)
+                if not pauses:
+                    del self._by_session[session]
 
 
-def _continues(pause: Pause, num_tokens: int, block_hashes: list[BlockHash]) -> bool:
-    """Whether a request of that session extends the paused context at all."""
-    if num_tokens <= pause.prompt_tokens:
-        return False
-    return not (pause.block_hashes and block_hashes) or pause.block_hashes[0] == block_hashes[0]
+def _common(pause: Pause, block_hashes: list[BlockHash]) -> int:
+    """How many leading blocks a request has in common with a paused context."""
+    pairs = zip(pause.block_hashes, block_hashes, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _is_enough(blocks: int, pause: Pause, block_hashes: list[BlockHash], *, shared: bool) -> bool:
+    """Whether a request of that session continues the paused context, and no other."""
+    if shared:
+        return 2 * blocks >= len(pause.block_hashes)
+    return blocks > 0 or not (pause.block_hashes and block_hashes)
+
+
+def _blocks(fitting: tuple[int, Pause]) -> int:
+    return fitting[0]
 
 
 def _arrival(pause: Pause) -> float:

@@ -8,6 +8,7 @@ from typing import Any, cast
 from vllm import SamplingParams
 from vllm.engine.protocol import StreamingInput
 from vllm.inputs import TokensPrompt
+from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -24,6 +25,7 @@ from caesura.engine.protocol import (
     FRAMES_ARGUMENT,
     INTERRUPTED,
 )
+from caesura.engine.serving.adapters import Adapters
 from caesura.engine.serving.notifications import name_next_pause, report_progress
 from caesura.errors import ConfigurationError
 from caesura.session.errors import (
@@ -138,6 +140,11 @@ class Outputs:
         self._queue.put_nowait(output)
 
     @property
+    def turn_is_over(self) -> bool:
+        """Whether the last delta that was taken ended a turn."""
+        return self._turn_begins
+
+    @property
     def request_id(self) -> str:
         """The engine's own id of it."""
         return self._collector.request_id
@@ -174,10 +181,15 @@ class InPlaceEngine:
     """Sessions as resumable vLLM requests: pauses and interrupts happen in place.
 
     Needs an `AsyncLLM` with Caesura's scheduler.
+
+    Args:
+        llm: the engine.
+        adapters: of the engine; None if it has none.
     """
 
-    def __init__(self, llm: AsyncLLM) -> None:
+    def __init__(self, llm: AsyncLLM, adapters: Adapters | None = None) -> None:
         self._llm = llm
+        self._adapters = adapters or Adapters({})
         self._open: set[str] = set()
 
     async def open(
@@ -192,20 +204,25 @@ class InPlaceEngine:
         Raises:
             DuplicateSession: a session of that id is open.
             ContextFull: the prompt leaves no room to generate.
+            EngineFailed: its adapter is not loaded.
         """
         if session_id in self._open:
             raise DuplicateSession(f"session {session_id} is open already")
         require_room(len(token_ids), self._llm.model_config.max_model_len)
-        stream = _InPlaceStream(self._llm, session_id, self._open)
+        stream = _InPlaceStream(self._llm, session_id, self._open, self._adapters)
         await stream.start(token_ids, sampling, endpoint)
         return stream
 
 
 class _InPlaceStream:
-    def __init__(self, llm: AsyncLLM, session_id: str, open_sessions: set[str]) -> None:
+    def __init__(
+        self, llm: AsyncLLM, session_id: str, open_sessions: set[str], adapters: Adapters
+    ) -> None:
         self._llm = llm
         self._session_id = session_id
         self._open = open_sessions
+        self._adapters = adapters
+        self._adapter: LoRARequest | None = None
         self._inputs: asyncio.Queue[StreamingInput] = asyncio.Queue()
         self._outputs: Outputs | None = None
         self._tokens = 0
@@ -214,11 +231,18 @@ class _InPlaceStream:
     async def start(
         self, token_ids: Sequence[int], sampling: Sampling, endpoint: str | None
     ) -> None:
-        params = self._params(sampling, endpoint)
-        self._put(token_ids, params, sampling.salt)
+        params, salt = self._params(sampling, endpoint), sampling.salt
+        if sampling.adapter is not None:
+            self._adapter = self._adapters.find(sampling.adapter)
+            if self._adapter is None:
+                raise EngineFailed(f"no adapter {sampling.adapter} is loaded: load it again")
+            salt = self._adapters.salt(self._adapter, salt)
+        self._put(token_ids, params, salt)
         self._open.add(self._session_id)
         try:
-            collector = await self._llm.add_request(self._session_id, self._chunks(), params)
+            collector = await self._llm.add_request(
+                self._session_id, self._chunks(), params, lora_request=self._adapter
+            )
         except EngineDeadError as error:
             self._open.discard(self._session_id)
             raise EngineDead(str(error)) from error
@@ -241,7 +265,8 @@ class _InPlaceStream:
 
         Raises:
             SessionClosed: the session is over.
-            SessionDetached: the engine let the paused session go.
+            SessionDetached: the engine let the paused session go, or its adapter was loaded again
+                while it was paused: what it has computed is of the old weights.
             ContextFull: the tokens leave no room to generate.
         """
         if self._closed:
@@ -249,6 +274,14 @@ class _InPlaceStream:
         assert self._outputs is not None
         if self._outputs.detached:
             raise SessionDetached(f"session {self._session_id} was let go while it was paused")
+        adapter = self._adapter
+        if (
+            adapter is not None
+            and self._outputs.turn_is_over
+            and self._adapters.find(adapter.lora_name) is not adapter
+        ):
+            await self.close()
+            raise SessionDetached(f"adapter {adapter.lora_name} was loaded again meanwhile")
         require_room(self._tokens + len(token_ids), self._llm.model_config.max_model_len)
         self._put(token_ids, self._params(sampling, endpoint), sampling.salt)
 

@@ -16,7 +16,6 @@ from caesura.server.answers.run_request import (
     Tokens,
     parsed,
     run_spec,
-    served_model,
 )
 from caesura.server.sessions.event_stream import encoded_event
 from caesura.server.sessions.schemas import MOST_MESSAGES, Body, checked_messages
@@ -58,7 +57,7 @@ async def create_chat_completion(
         SessionError: there is no room for the session.
     """
     asked: ChatRequest = parsed(_FORM, body)
-    model = served_model(service, asked.model)
+    model = service.served_model(asked.model)
     max_tokens = asked.max_completion_tokens or asked.max_tokens
     spec = run_spec(asked, asked.messages, max_tokens, asked.seed)
     spec = caller_of(request).fitted(spec, asked.caesura.tools, service)

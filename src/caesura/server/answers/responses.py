@@ -12,7 +12,7 @@ from caesura.server.answers.response_input import Input, input_messages
 from caesura.server.answers.response_run import ResponseRun, response_usage
 from caesura.server.answers.run import Run, stopped
 from caesura.server.answers.run_reader import RunEnded, RunReader
-from caesura.server.answers.run_request import RunRequest, Tokens, parsed, run_spec, served_model
+from caesura.server.answers.run_request import RunRequest, Tokens, parsed, run_spec
 from caesura.server.sessions.event_stream import encoded_event
 from caesura.server.sessions.schemas import Body, Text
 from caesura.server.sessions.service import Service
@@ -47,7 +47,7 @@ async def create_response(
         SessionError: there is no room for the session.
     """
     asked: ResponseRequest = parsed(_FORM, body)
-    model = served_model(service, asked.model)
+    model = service.served_model(asked.model)
     messages = input_messages(asked.instructions, asked.input)
     spec = run_spec(asked, messages, asked.max_output_tokens)
     spec = caller_of(request).fitted(spec, asked.caesura.tools, service)

@@ -9,7 +9,6 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from caesura.cml import AtEnd, Mode
 from caesura.server.errors import ApiError
 from caesura.server.sessions.schemas import LARGEST_INTEGER, MOST_TOKENS, Body, Names, Text
-from caesura.server.sessions.service import Service
 from caesura.session.records import (
     SAMPLED,
     AskedProtocol,
@@ -99,29 +98,12 @@ def parsed(form: TypeAdapter[Any], body: Mapping[str, JsonValue]) -> Any:
         ) from error
 
 
-def served_model(service: Service, model: str | None) -> str:
-    """The model's name.
-
-    Raises:
-        ApiError: another model is asked for.
-    """
-    if model is None:
-        return service.models[0]
-    if model not in service.models:
-        raise ApiError(
-            404,
-            f"the model {model!r} is not served here; sessions use {service.models[0]!r}",
-            param="model",
-            code="model_not_found",
-        )
-    return model
-
-
 def run_spec(
     request: RunRequest, messages: list[Message], max_tokens: int | None, seed: int | None = None
 ) -> SessionSpec:
     """The session that answers a request."""
     fields: dict[str, Any] = {
+        "model": request.model,
         "max_tokens": max_tokens,
         **{name: getattr(request, name) for name in SAMPLED},
         "metadata": request.metadata,

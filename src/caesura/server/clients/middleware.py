@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from caesura.server.access import CALLER, Caller
+from caesura.server.clients.hints import session_of
+from caesura.server.clients.lanes import LANE
 from caesura.server.clients.turns import ClientTurn, serving
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/messages"})
@@ -27,7 +29,10 @@ class TurnMiddleware:
             await self._app(scope, receive, send)
             return
         caller: Caller = scope[CALLER]
-        turn = ClientTurn(caller.owner)
+        session_id = session_of(Headers(scope=scope))
+        turn = ClientTurn(caller.owner, session_id, lane=scope.get(LANE))
+        if turn.lane is not None:
+            turn.lane.begin()
 
         async def send_with_report(message: Message) -> None:
             if message["type"] == "http.response.start":

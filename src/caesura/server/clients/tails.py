@@ -10,9 +10,11 @@ import secrets
 from collections.abc import Sequence
 from typing import Protocol
 
+from caesura.cml.markers import Marker
 from caesura.server.clients.history import Message
 from caesura.server.clients.transcripts import ClientCall, ClientTranscript
 
+_MARKERS = frozenset(marker.value for marker in Marker)
 MARK = f"caesura{secrets.token_hex(12)}"  # in no message: nobody knows it
 
 
@@ -46,19 +48,88 @@ async def tail(
         prompt: the messages that its prompt was rendered from.
         new: the messages after its answer.
     """
-    marked = [*prompt, _marked_answer(transcript.calls)]
+    if not transcript.ended_turn:
+        if _is_in_frame(template, transcript.tokens):
+            return None
+        return await tail_of_cut(template, transcript.calls, prompt, new)
+    end = transcript.tokens[-1]
+    if template.control_text(end) == Marker.TRAP.value:
+        # The turn waits, perhaps for calls of an earlier answer.
+        results = await _in_the_turn(template, transcript.calls or _answered(new), prompt, new)
+        if results is not None:
+            return await template.tokens(Marker.END.value + results)
+    behind = await _behind_answer(template, transcript.calls, prompt, new)
+    return None if behind is None else await _after_end(template, end, *behind)
+
+
+async def tail_of_cut(
+    template: Template,
+    calls: Sequence[ClientCall],
+    prompt: Sequence[Message],
+    new: Sequence[Message],
+) -> list[int] | None:
+    """The tokens after an answer that ends anywhere; None where the template leaves any doubt.
+
+    Args:
+        template: renders.
+        calls: those in the answer, which are whole.
+        prompt: the messages before it.
+        new: the messages after it.
+    """
+    results = await _in_the_turn(template, calls or _answered(new), prompt, new)
+    if results is not None:
+        return await template.tokens(results)
+    if calls:
+        return None  # how the template closes a turn that ends behind its calls is not known
+    behind = await _behind_answer(template, (), prompt, new)
+    if behind is None:
+        return None
+    closing, added = behind
+    tokens = await template.tokens(closing + added)
+    # Only a control token splits the text in the same way whatever is before it.
+    return tokens if tokens and template.control_text(tokens[0]) is not None else None
+
+
+async def _in_the_turn(
+    template: Template,
+    calls: Sequence[ClientCall],
+    prompt: Sequence[Message],
+    new: Sequence[Message],
+) -> str | None:
+    """The new messages, if they are results of these calls that stand in the turn that has made
+    them, as in CML."""
+    behind = await _behind_answer(template, calls, prompt, new) if calls else None
+    return behind[1] if behind is not None and behind[1].startswith(Marker.INTR.value) else None
+
+
+def _answered(new: Sequence[Message]) -> tuple[ClientCall, ...]:
+    """The calls whose results are all that is new; none if anything else is."""
+    ids = [message.get("tool_call_id") for message in new if message.get("role") == "tool"]
+    return tuple(ClientCall(str(each), "tool") for each in ids if len(ids) == len(new))
+
+
+async def _behind_answer(
+    template: Template,
+    calls: Sequence[ClientCall],
+    prompt: Sequence[Message],
+    new: Sequence[Message],
+) -> tuple[str, str] | None:
+    """How the template closes the answer's turn, and what it has behind that."""
+    marked = [*prompt, _marked_answer(calls)]
     closing = _after_mark(await template.text(marked, generation_prompt=False))
     rest = _after_mark(await template.text([*marked, *new], generation_prompt=True))
     if closing is None or rest is None or not rest.startswith(closing):
         return None
-    added = rest[len(closing) :]
-    if transcript.ended_turn:
-        return await _after_end(template, transcript.tokens[-1], closing, added)
-    if transcript.calls:
-        return None  # cut off within a call: how the template would close that is not known
-    tokens = await template.tokens(closing + added)
-    # Only a control token splits the text in the same way whatever is before it.
-    return tokens if tokens and template.control_text(tokens[0]) is not None else None
+    return closing, rest[len(closing) :]
+
+
+def _is_in_frame(template: Template, tokens: Sequence[int]) -> bool:
+    """Whether tokens end within a frame of CML."""
+    for token in reversed(tokens):
+        text = template.control_text(token)
+        if text in _MARKERS:
+            return text != Marker.END.value
+    return False
 
 
 async def _after_end(template: Template, end: int, closing: str, added: str) -> list[int] | None:

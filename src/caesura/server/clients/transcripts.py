@@ -35,11 +35,9 @@ class ClientTranscript:
         identity: digest of all else that the rendering depended on: model, tools, ...
         tokens: the prompt and the output, as computed.
         prompt: the messages that the prompt was rendered from.
-        answer: the assistant's message.
-        spoken: digest of that message without its tool calls; None when it says nothing.
+        answer: the assistant's message; several where a text follows a call.
         calls: the tool calls in it.
         ended_turn: the output ends with a token that ends the turn; else it was cut off.
-        response_id: by which the Responses API refers to it.
     """
 
     owner: str
@@ -47,16 +45,14 @@ class ClientTranscript:
     identity: bytes
     tokens: "array[int]"
     prompt: tuple[MessageDigest, ...]
-    answer: MessageDigest
-    spoken: bytes | None
+    answer: tuple[MessageDigest, ...]
     calls: tuple[ClientCall, ...]
     ended_turn: bool
-    response_id: str | None = None
 
     @property
     def history(self) -> Sequence[MessageDigest]:
         """Every message, the answer last."""
-        return (*self.prompt, self.answer)
+        return (*self.prompt, *self.answer)
 
     @property
     def size_bytes(self) -> int:
@@ -86,7 +82,6 @@ class Transcripts:
         self._clock = clock
         # Least recently used first, each with the time of its last use.
         self._kept: OrderedDict[tuple[str, bytes], tuple[ClientTranscript, float]] = OrderedDict()
-        self._of_responses: dict[tuple[str, str], bytes] = {}
         self._of_calls: dict[tuple[str, bytes], bytes] = {}  # by answers that call tools
 
     def remember(self, transcript: ClientTranscript) -> None:
@@ -98,10 +93,8 @@ class Transcripts:
             self._forget(place)
         self._kept[place] = (transcript, self._clock())
         self.used_bytes += transcript.size_bytes
-        if transcript.response_id is not None:
-            self._of_responses[transcript.owner, transcript.response_id] = transcript.key
         if transcript.calls:
-            self._of_calls[transcript.owner, transcript.answer.body] = transcript.key
+            self._of_calls[transcript.owner, transcript.answer[0].body] = transcript.key
         self._forget_surplus()
 
     def by_history(self, owner: str, key: bytes) -> ClientTranscript | None:
@@ -114,14 +107,9 @@ class Transcripts:
         self._kept.move_to_end((owner, key))
         return kept[0]
 
-    def by_response(self, owner: str, response_id: str) -> ClientTranscript | None:
-        """The owner's transcript of that response."""
-        key = self._of_responses.get((owner, response_id))
-        return None if key is None else self.by_history(owner, key)
-
     def by_calls(self, owner: str, answer: MessageDigest) -> ClientTranscript | None:
-        """The owner's transcript that ends with that answer, whatever was before it. It has
-        calls, whose ids no other has."""
+        """The owner's transcript whose answer begins with that message, whatever was before it.
+        It has calls, whose ids no other has."""
         key = self._of_calls.get((owner, answer.body))
         kept = None if key is None else self._kept.get((owner, key))
         return None if kept is None else kept[0]
@@ -137,11 +125,7 @@ class Transcripts:
     def _forget(self, place: tuple[str, bytes]) -> None:
         transcript, _ = self._kept.pop(place)
         self.used_bytes -= transcript.size_bytes
-        if transcript.response_id is not None:
-            response = (transcript.owner, transcript.response_id)
-            if self._of_responses.get(response) == transcript.key:
-                del self._of_responses[response]
-        calls = (transcript.owner, transcript.answer.body)
+        calls = (transcript.owner, transcript.answer[0].body)
         if self._of_calls.get(calls) == transcript.key:
             del self._of_calls[calls]
 
@@ -154,36 +138,15 @@ class Asked:
         owner: the owner of the request.
         identity: of what the rendering depends on besides the messages.
         messages: the digest of each message.
-        previous_response: the response that it says it continues.
     """
 
     owner: str
     identity: bytes
     messages: Sequence[MessageDigest]
-    previous_response: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Continued:
-    """A transcript that a request continues.
-
-    Attributes:
-        transcript: the transcript.
-        prompt_messages: how many leading messages of the request its prompt was rendered from.
-        new_messages: index of the first message that is new.
-    """
-
-    transcript: ClientTranscript
-    prompt_messages: int
-    new_messages: int
-
-
-def find_continued(transcripts: Transcripts, asked: Asked) -> Continued | None:
+def find_continued(transcripts: Transcripts, asked: Asked) -> ClientTranscript | None:
     """The transcript that covers most of the request's history."""
-    if asked.previous_response is not None:
-        continued = _by_response(transcripts, asked, asked.previous_response)
-        if continued is not None:
-            return continued
     if not any(message.of_assistant for message in asked.messages):
         return None
     keys = chain(asked.identity, asked.messages)
@@ -192,7 +155,7 @@ def find_continued(transcripts: Transcripts, asked: Asked) -> Continued | None:
             continue
         transcript = transcripts.by_history(asked.owner, keys[index + 1])
         if transcript is not None and same_history(asked.messages[: index + 1], transcript.history):
-            return Continued(transcript, index, index + 1)
+            return transcript
     return None
 
 
@@ -207,23 +170,3 @@ def first_change(transcripts: Transcripts, asked: Asked) -> int | None:
             pairs = zip(asked.messages, transcript.history, strict=False)
             return next((i for i, (one, kept) in enumerate(pairs) if not one.may_be(kept)), None)
     return None
-
-
-def _by_response(transcripts: Transcripts, asked: Asked, response_id: str) -> Continued | None:
-    """The transcript of a response that is named: its answer need not be among the messages.
-
-    vLLM shows a previous response as its text, and leaves its tool calls out.
-    """
-    transcript = transcripts.by_response(asked.owner, response_id)
-    if transcript is None or transcript.identity != asked.identity:
-        return None
-    before = len(transcript.prompt)
-    if not same_history(asked.messages[:before], transcript.prompt):
-        return None
-    new = before
-    if transcript.spoken is not None:
-        shown = asked.messages[before : before + 1]
-        if not shown or shown[0].body != transcript.spoken:
-            return None
-        new += 1
-    return Continued(transcript, before, new) if new < len(asked.messages) else None

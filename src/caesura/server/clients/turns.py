@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from caesura.server.clients.history import Message, MessageDigest, chain, digest
+from caesura.server.clients.lanes import EngineLane
 from caesura.server.clients.transcripts import ClientCall, ClientTranscript, Transcripts
 from caesura.session.returns import ContextReturn
 
@@ -27,6 +28,8 @@ class ClientTurn:
 
     Attributes:
         owner: the owner of the request.
+        session_id: the conversation, as the client names it.
+        keep_seconds: for how long the client wants its context kept.
         continuation: how its prompt came about.
         identity: of what the rendering depended on besides the messages.
         messages: digests of the messages rendered; None when the request is left to vLLM.
@@ -36,11 +39,15 @@ class ClientTurn:
         output_tokens: the output so far.
         ended_turn: the output ends with a token that ends the turn.
         complete: the output is whole, and all of it was sent.
+        calls_written: tool calls in the output; its client may be shown fewer.
         returned: what became of the context that the request came back to.
         first_change: the first message that is not what it was, so that nothing is continued.
+        lane: the lane of a socket that it came through; None for others.
     """
 
     owner: str
+    session_id: str | None = None
+    keep_seconds: float | None = None
     continuation: Continuation = Continuation.NONE
     identity: bytes = b""
     messages: Sequence[MessageDigest] | None = None
@@ -50,8 +57,10 @@ class ClientTurn:
     output_tokens: list[int] = field(default_factory=list)
     ended_turn: bool = False
     complete: bool = False
+    calls_written: int = 0
     returned: ContextReturn | None = None
     first_change: int | None = None
+    lane: EngineLane | None = None
 
     def report(self) -> dict[str, object]:
         """What the client gets to know, by name."""
@@ -83,44 +92,38 @@ TOKEN = "i"
 """Array type of token ids, four bytes each."""
 
 
-def remember(
-    transcripts: Transcripts, turn: ClientTurn, answer: Message, response_id: str | None = None
-) -> None:
+def remember(transcripts: Transcripts, turn: ClientTurn, *answer: Message) -> None:
     """Keep what was computed for a turn, unless that is not exactly what its client was shown.
 
     Args:
         transcripts: where to.
         turn: one with complete prompt and output.
-        answer: the assistant's message, as the client got it.
-        response_id: how the Responses API refers to it.
+        answer: the assistant's messages, as the client got them.
     """
-    if turn.messages is None or turn.runs != 1 or not turn.complete:
+    if turn.messages is None or turn.runs != 1 or not turn.complete or not answer:
         return
     tokens = array(TOKEN, turn.prompt_tokens)
     tokens.extend(turn.output_tokens)
-    kept = digest(answer)
-    content = answer.get("content")
-    said = isinstance(content, str) and bool(content.strip())
+    kept = tuple(map(digest, answer))
+    calls = tuple(call for message in answer for call in _calls(message))
+    if turn.calls_written > len(calls):
+        return
     transcripts.remember(
         ClientTranscript(
             owner=turn.owner,
-            key=chain(turn.identity, (*turn.messages, kept))[-1],
+            key=chain(turn.identity, (*turn.messages, *kept))[-1],
             identity=turn.identity,
             tokens=tokens,
             prompt=tuple(turn.messages),
             answer=kept,
-            spoken=digest({"role": "assistant", "content": content}).body if said else None,
-            calls=_calls(answer),
+            calls=calls,
             ended_turn=turn.ended_turn,
-            response_id=response_id,
         )
     )
 
 
-def _calls(answer: Message) -> tuple[ClientCall, ...]:
+def _calls(answer: Message) -> Iterator[ClientCall]:
     calls = answer.get("tool_calls")
-    return tuple(
-        ClientCall(id=call["id"], name=call["function"]["name"])
-        for call in (calls if isinstance(calls, list) else ())
-        if isinstance(call, Mapping)
-    )
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, Mapping):
+            yield ClientCall(id=call["id"], name=call["function"]["name"])

@@ -7,11 +7,17 @@ from functools import partial
 from typing import Any
 
 from vllm.engine.protocol import EngineClient
-from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from caesura.engine.protocol import OWNER_ARGUMENT, REPORT, TOOLS_ARGUMENT
+from caesura.engine.protocol import (
+    INTERRUPTED,
+    KEEP_ARGUMENT,
+    OWNER_ARGUMENT,
+    REPORT,
+    TOOLS_ARGUMENT,
+)
+from caesura.engine.serving.adapters import Adapters
 from caesura.server.access import current_caller
 from caesura.server.clients.homes import home
 from caesura.server.clients.turns import ClientTurn, current_turn
@@ -19,7 +25,7 @@ from caesura.session.places import OwnersPlaces, Places
 from caesura.session.returns import ContextReturn
 
 
-class _WrappedEngine:
+class WrappedEngine:
     """vLLM's engine client, whose `generate` a subclass replaces.
 
     Args:
@@ -33,7 +39,7 @@ class _WrappedEngine:
         return getattr(self._engine, name)
 
 
-class SeparatedEngine(_WrappedEngine):
+class SeparatedEngine(WrappedEngine):
     """vLLM's engine client; contexts are shared among requests of the same owner only."""
 
     def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
@@ -47,7 +53,7 @@ class SeparatedEngine(_WrappedEngine):
         return self._engine.generate(prompt, *arguments, **options)
 
 
-class PlacedEngineClient(_WrappedEngine):
+class PlacedEngineClient(WrappedEngine):
     """vLLM's engine client; what it generates for an owner has places (`caesura.session.places`).
 
     Args:
@@ -76,37 +82,30 @@ async def _placed(
             yield output
 
 
-class FreshAdapters(_WrappedEngine):
+class FreshAdapters(WrappedEngine):
     """vLLM's engine client; an adapter that was loaded again finds nothing of its old weights.
-
-    vLLM knows contexts by their adapter's name, which stays the same.
 
     Args:
         engine_client: vLLM's.
+        adapters: of the server.
     """
 
-    def __init__(self, engine_client: EngineClient) -> None:
+    def __init__(self, engine_client: EngineClient, adapters: Adapters) -> None:
         super().__init__(engine_client)
-        # By name: as vLLM has it now, which has made a new object at each load; and how often.
-        self._loaded: dict[str, tuple[LoRARequest, int]] = {}
+        self._adapters = adapters
 
     def generate(self, prompt: Any, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
         """As vLLM's."""
         adapter = options.get("lora_request")
-        if adapter is not None and (loads := self._loads(adapter)) and isinstance(prompt, Mapping):
-            salt = json.dumps([adapter.lora_name, loads, prompt.get("cache_salt")])
-            prompt = {**prompt, "cache_salt": salt}
+        if adapter is not None and isinstance(prompt, Mapping):
+            given = prompt.get("cache_salt")
+            salt = self._adapters.salt(adapter, given)
+            if salt != given:
+                prompt = {**prompt, "cache_salt": salt}
         return self._engine.generate(prompt, *arguments, **options)
 
-    def _loads(self, adapter: LoRARequest) -> int:
-        """How often an adapter of that name was loaded again."""
-        known, loads = self._loaded.get(adapter.lora_name, (adapter, 0))
-        loads += known is not adapter
-        self._loaded[adapter.lora_name] = (adapter, loads)
-        return loads
 
-
-class ObservedEngine(_WrappedEngine):
+class ObservedEngine(WrappedEngine):
     """vLLM's engine client; notes prompt, output and report of the requests of a turn.
 
     Args:
@@ -125,7 +124,15 @@ class ObservedEngine(_WrappedEngine):
         turn = current_turn()
         if turn is None:
             return self._engine.generate(prompt, sampling_params, request_id, **options)
-        told = {OWNER_ARGUMENT: turn.owner, REPORT: True, TOOLS_ARGUMENT: turn.has_tools}
+        told = {
+            OWNER_ARGUMENT: turn.owner,
+            REPORT: True,
+            TOOLS_ARGUMENT: turn.has_tools,
+        }
+        if turn.keep_seconds is not None:
+            told[KEEP_ARGUMENT] = turn.keep_seconds
+        if turn.session_id is not None and options.get("session_id") is None:
+            options["session_id"] = turn.session_id
         sampling_params.extra_args = {**(sampling_params.extra_args or {}), **told}
         turn.runs += 1
         if options.get("data_parallel_rank") is None:
@@ -163,8 +170,13 @@ def _note_tokens(output: RequestOutput, turn: ClientTurn, deltas: bool) -> None:
         turn.output_tokens.extend(choice.token_ids)
     else:
         turn.output_tokens = list(choice.token_ids)
-    turn.ended_turn = choice.finish_reason == "stop"
+    was_cut = choice.stop_reason == INTERRUPTED
+    if was_cut and turn.lane is not None:
+        turn.lane.was_cut = True
+    turn.ended_turn = choice.finish_reason == "stop" and not was_cut
     # With a stop string the client is not shown all that was computed.
-    turn.complete = choice.finish_reason == "length" or (
-        turn.ended_turn and not isinstance(choice.stop_reason, str)
+    turn.complete = (
+        was_cut
+        or choice.finish_reason == "length"
+        or (turn.ended_turn and not isinstance(choice.stop_reason, str))
     )

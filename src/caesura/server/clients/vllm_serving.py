@@ -12,21 +12,32 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRespo
 from vllm.entrypoints.openai.responses.protocol import ResponsesResponse
 from vllm.entrypoints.openai.responses.utils import construct_chat_messages_with_tool_call
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.parser.abstract_parser import Parser
 from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
+from caesura.engine.model.text_around_calls import with_text_around_calls
+from caesura.engine.scheduler import InterceptScheduler
+from caesura.engine.serving.adapters import Adapters
 from caesura.engine.versions import require_tested_vllm
 from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.streams import ChatStream
 from caesura.server.clients.transcripts import Transcripts
 from caesura.server.clients.turns import current_turn, remember
+from caesura.server.clients.vllm_async_calls import observe_async_calls
 from caesura.server.clients.vllm_engine import (
     FreshAdapters,
     ObservedEngine,
     PlacedEngineClient,
     SeparatedEngine,
 )
-from caesura.server.clients.vllm_rendering import continuing_renderer
+from caesura.server.clients.vllm_lanes import LanesEngine, call_rules
+from caesura.server.clients.vllm_rendering import (
+    clamping_renderer,
+    continuing_renderer,
+    control_texts,
+    knows_cml,
+)
 
 Engine = TypeVar("Engine")
 
@@ -54,8 +65,15 @@ class ClientTurns:
         config = CaesuraConfig.from_vllm(engine_client.vllm_config)
         transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
         renderer = continuing_renderer(state.online_renderer, transcripts)
+        scheduler = engine_client.vllm_config.scheduler_config.get_scheduler_cls()
+        if issubclass(scheduler, InterceptScheduler):
+            rules = call_rules(control_texts(state.online_renderer.renderer).items())
+            lanes = LanesEngine(engine_client, rules)
+            engine_client = put_before_all(lanes, engine_client, state)
         if getattr(args, "enable_lora", False):
-            engine_client = put_before_all(FreshAdapters(engine_client), engine_client, state)
+            adapters = state.caesura_adapters = Adapters(state.openai_serving_models.lora_requests)
+            fresh = FreshAdapters(engine_client, adapters)
+            engine_client = put_before_all(fresh, engine_client, state)
         if state.caesura_access.owners > 1 and not state.caesura_settings.sessions.share_prefixes:
             engine_client = put_before_all(SeparatedEngine(engine_client), engine_client, state)
         placed = PlacedEngineClient(engine_client, state.caesura_places)
@@ -65,9 +83,16 @@ class ClientTurns:
         for serving in (*chats, state.openai_serving_responses):
             serving.engine_client = engine
             serving.online_renderer = renderer
+        # Its clients send what the models that they were written for can write at most.
+        state.anthropic_serving_messages.online_renderer = clamping_renderer(renderer)
         for serving in chats:
+            serving.parser_cls = noting_calls(with_text_around_calls(serving.parser_cls))
+            serving.enable_prompt_tokens_details = True
             _observe_chat(serving, transcripts)
-        _observe_responses(state.openai_serving_responses, transcripts)
+        responses = state.openai_serving_responses
+        responses.parser = noting_calls(with_text_around_calls(responses.parser))
+        _observe_responses(responses, transcripts)
+        observe_async_calls(responses, knows_cml=knows_cml(state.online_renderer.renderer))
         yield
 
 
@@ -79,6 +104,30 @@ def put_before_all(client: Engine, engine_client: Any, state: State) -> Engine:
         elif getattr(serving, "engine_client", None) is engine_client:
             serving.engine_client = client
     return client
+
+
+def noting_calls(parser: type[Parser] | None) -> type[Parser] | None:
+    """The same parser; a turn is told how many calls it finds: vLLM may show fewer of them."""
+    if parser is None:
+        return None
+
+    class NotingCalls(parser):  # type: ignore[misc, valid-type]
+        def parse(self, *args: Any, **options: Any) -> Any:
+            found = super().parse(*args, **options)
+            _note_calls(len(found[2] or ()))
+            return found
+
+        def parse_delta(self, *args: Any, **options: Any) -> Any:
+            delta = super().parse_delta(*args, **options)
+            _note_calls(sum(bool(call.id) for call in (delta and delta.tool_calls) or ()))
+            return delta
+
+    return NotingCalls
+
+
+def _note_calls(calls: int) -> None:
+    if (turn := current_turn()) is not None:
+        turn.calls_written += calls
 
 
 def _observe_chat(serving: Any, transcripts: Transcripts) -> None:
@@ -113,9 +162,7 @@ def _observe_responses(serving: Any, transcripts: Transcripts) -> None:
         response = await complete(*args, **options)
         turn = current_turn()
         if turn is not None and isinstance(response, ResponsesResponse):
-            messages = construct_chat_messages_with_tool_call(response.output)
-            if len(messages) == 1:
-                remember(transcripts, turn, messages[0], response.id)
+            remember(transcripts, turn, *construct_chat_messages_with_tool_call(response.output))
             if response.usage is not None:
                 response.usage.caesura = turn.report()
         return response

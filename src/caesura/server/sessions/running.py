@@ -1,6 +1,6 @@
 """Sessions that run: everything opened in order, and closed in the reverse order."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ async def running_sessions(
     dialogue: Dialogue,
     *,
     models: tuple[str, ...],
+    adapters: Callable[[], Collection[str]] = tuple,
     formats: CallFormats | None = None,
     owners: int = 1,
     supervisor: Supervisor | None = None,
@@ -49,6 +50,7 @@ async def running_sessions(
         engine: generates.
         dialogue: the model's chat format.
         models: names under which the model is served.
+        adapters: names of its adapters, as they are loaded now.
         formats: what the model knows beside that; the settings say what is used of it.
         owners: how many share what may be stored.
         supervisor: runs what goes on in the background.
@@ -93,6 +95,7 @@ async def running_sessions(
                         OpenStreams(work.limits_of),
                         dialogue.max_context_tokens,
                         None if default_tools == "all" else default_tools,
+                        adapters=adapters,
                     )
                 finally:
                     await agents.stop()

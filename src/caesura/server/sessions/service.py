@@ -2,7 +2,7 @@
 
 import asyncio
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +41,7 @@ class Service:
         executor: has the tools.
         settings: of the HTTP side.
         models: names under which the model is served.
+        adapters: names of its adapters, as they are loaded now.
         database: the file of the store.
         streams: of events, that clients read now.
         context_tokens: the model's longest context; None for any.
@@ -58,6 +59,7 @@ class Service:
     context_tokens: int | None = None
     default_tools: list[str] | None = None
     returning: Returning = field(default_factory=Returning)
+    adapters: Callable[[], Collection[str]] = tuple
 
     @property
     def body_limits(self) -> BodyLimits:
@@ -65,6 +67,23 @@ class Service:
         context = self.context_tokens
         most = None if context is None else context * MOST_CHARACTERS_PER_TOKEN
         return BodyLimits(self.settings.body_limit, most)
+
+    def served_model(self, model: str | None) -> str:
+        """The name of the model, or of an adapter of it.
+
+        Raises:
+            ApiError: another model is asked for.
+        """
+        if model is None:
+            return self.models[0]
+        if model not in self.models and model not in self.adapters():
+            raise ApiError(
+                404,
+                f"the model {model!r} is not served here; sessions use {self.models[0]!r}",
+                param="model",
+                code="model_not_found",
+            )
+        return model
 
     async def create(
         self,
@@ -84,9 +103,13 @@ class Service:
             tools_field: the field of the request that names its tools.
 
         Raises:
-            ApiError: a tool is not configured, or the chat template refuses the messages.
+            ApiError: a tool is not configured, there is no such model or adapter, or the chat
+                template refuses the messages.
             SessionError: there is no room for it.
         """
+        self.served_model(spec.model)
+        if spec.model in self.models:  # what remains is an adapter's name
+            spec = spec.model_copy(update={"model": None})
         try:
             return await self.agents.create(owner, spec, keys, session_id)
         except ValueError as error:

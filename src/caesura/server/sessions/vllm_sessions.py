@@ -56,12 +56,14 @@ class ServerSessions:
         async with AsyncExitStack() as running:
             try:
                 _require_pausing(engine_client, args)
+                adapters = getattr(state, "caesura_adapters", None)
                 state.caesura = await running.enter_async_context(
                     running_sessions(
                         server_configuration(file),
-                        InPlaceEngine(engine_client),
+                        InPlaceEngine(engine_client, adapters),
                         chat := _chat_format(engine_client, state, args),
                         models=tuple(args.served_model_name or [args.model]),
+                        adapters=tuple if adapters is None else adapters.names,
                         formats=CallFormats(CmlFormat(chat) if knows_cml(chat) else None),
                         supervisor=state.caesura_supervisor,
                         owners=state.caesura_access.owners,

@@ -207,6 +207,52 @@ MIGRATIONS: tuple[str, ...] = (
         SELECT RAISE(ABORT, 'the log of answers is only added to');
     END
     """,
+    """
+    CREATE TABLE response_chains (
+        number INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        used_seconds REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX response_chains_by_use ON response_chains (owner, used_seconds);
+    CREATE TABLE responses (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        chain INTEGER NOT NULL REFERENCES response_chains (number) ON DELETE CASCADE,
+        owner TEXT NOT NULL,
+        id TEXT NOT NULL,
+        previous INTEGER,
+        runs INTEGER NOT NULL,
+        input TEXT NOT NULL,
+        output TEXT NOT NULL,
+        body TEXT NOT NULL,
+        events TEXT NOT NULL DEFAULT '',
+        bytes INTEGER NOT NULL AS (300 + length(input) + length(output) + length(body)
+            + length(events)) STORED,
+        UNIQUE (owner, id)
+    ) STRICT;
+    CREATE INDEX responses_by_chain ON responses (chain);
+    CREATE INDEX responses_by_previous ON responses (previous) WHERE previous IS NOT NULL;
+    CREATE INDEX responses_that_run ON responses (owner) WHERE runs;
+    CREATE TRIGGER chain_begins AFTER INSERT ON response_chains BEGIN
+        INSERT INTO owners VALUES (new.owner, new.bytes)
+            ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER chain_changes AFTER UPDATE OF bytes ON response_chains BEGIN
+        UPDATE owners SET bytes = bytes + new.bytes - old.bytes WHERE owner = new.owner;
+    END;
+    CREATE TRIGGER chain_ends AFTER DELETE ON response_chains BEGIN
+        UPDATE owners SET bytes = bytes - old.bytes WHERE owner = old.owner;
+    END;
+    CREATE TRIGGER response_counts AFTER INSERT ON responses BEGIN
+        UPDATE response_chains SET bytes = bytes + new.bytes WHERE number = new.chain;
+    END;
+    CREATE TRIGGER response_changes AFTER UPDATE ON responses BEGIN
+        UPDATE response_chains SET bytes = bytes + new.bytes - old.bytes WHERE number = new.chain;
+    END;
+    CREATE TRIGGER response_is_gone AFTER DELETE ON responses BEGIN
+        UPDATE response_chains SET bytes = bytes - old.bytes WHERE number = old.chain;
+    END
+    """,
 )
 """What takes the schema from each version to the next; only ever appended to."""
 

@@ -15,10 +15,10 @@ from caesura.session.store.clock import SteadyClock
 from caesura.session.store.event_table import EventTable
 from caesura.session.store.message_table import MessageTable
 from caesura.session.store.request_table import RequestTable
+from caesura.session.store.response_table import ResponseTable
 from caesura.session.store.schema import migrate
 from caesura.session.store.session_table import SessionTable
 from caesura.session.store.transcript_table import TranscriptTable
-from caesura.session.store.usage_table import UsageTable
 
 
 class Store(
@@ -28,8 +28,8 @@ class Store(
     MessageTable,
     EventTable,
     ApprovalTable,
-    UsageTable,
     RequestTable,
+    ResponseTable,
 ):
     """All sessions, in one database.
 

@@ -40,9 +40,35 @@ class UsageTable(Table):
             (owner, limit_bytes),
         )
 
-    def room(self, owner: str, limit_bytes: int) -> tuple[Statement, Check]:
+    def forget_conversations(self, owner: str, limit_bytes: int, but_of: str = "") -> Statement:
+        """The same for the conversations of the Responses API, but the one of a response."""
+        return Statement(
+            "DELETE FROM response_chains WHERE number IN (SELECT number FROM"
+            " (SELECT c.number, o.bytes - ?2 AS excess, SUM(c.bytes) OVER"
+            " (ORDER BY c.used_seconds, c.number) - c.bytes AS freed FROM owners AS o"
+            " CROSS JOIN response_chains AS c WHERE o.owner = ?1 AND o.bytes > ?2"
+            " AND c.owner = o.owner AND c.number IS NOT"
+            " (SELECT chain FROM responses WHERE owner = ?1 AND id = ?3))"
+            " WHERE freed < excess)",
+            (owner, limit_bytes, but_of),
+        )
+
+    def room(self, owner: str, limit_bytes: int) -> tuple[Statement | Check, ...]:
         """Make room for what was written before in the transaction; refuse it if there is none."""
-        return self.make_room(owner, limit_bytes), self._require_room(owner, limit_bytes)
+        return (
+            self.make_room(owner, limit_bytes),
+            self.forget_conversations(owner, limit_bytes),
+            self._require_room(owner, limit_bytes),
+        )
+
+    def room_for_response(
+        self, owner: str, response_id: str, limit_bytes: int
+    ) -> tuple[Statement | Check, ...]:
+        """The same for a response that was written: no session gives way for it."""
+        return (
+            self.forget_conversations(owner, limit_bytes, response_id),
+            self._require_room(owner, limit_bytes),
+        )
 
     def _require_room(self, owner: str, limit_bytes: int) -> Check:
         message = (

@@ -1,0 +1,1 @@
+"""Responses that are kept, so that later requests can refer to them."""
