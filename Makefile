@@ -11,6 +11,7 @@ export VLLM_NO_USAGE_STATS ?= 1
 # Sets of texts are walked through in the same order each time.
 export PYTHONHASHSEED ?= 0
 
+VLLM ?= 0.33.0
 FUZZ_SECONDS ?= 600
 ABUSE_SECONDS ?= 600
 ABUSE_OUT ?= out/abuse.json
@@ -26,7 +27,7 @@ export UV_TORCH_BACKEND ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz mutants abuse clients lint format lock clean
+.PHONY: help install demo test contract fuzz mutants abuse clients lint format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -48,6 +49,9 @@ demo: install ## an agent that calls tools while it writes, and a tool call as a
 
 test: install ## run the tests
 	@$(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 20
+
+contract: install ## run the tests of what uses vLLM on another version of it (VLLM=0.33.0 TESTS=tests/engine/virtual)
+	@$(VENV_PYTHON) tests/versions/run.py $(VLLM) $(TESTS)
 
 fuzz: install ## draw other random cases until FUZZ_SECONDS=600 are over (FUZZ_SEED=1 FUZZ_TESTS=tests/cml)
 	@$(VENV_PYTHON) tests/fuzz/run.py --seconds $(FUZZ_SECONDS) \
@@ -85,7 +89,10 @@ lock: install ## resolve the dependencies again (UPGRADE=1: to the newest versio
 	@$(UV) pip compile pyproject.toml --extra cpu --extra train --extra dev --no-emit-package torch \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-annotate \
 	  --custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade) -o requirements/cpu.lock
-	@git --no-pager diff --stat requirements/cpu.lock
+	@for version in requirements/vllm/*.in; do $(UV) pip compile $$version --no-deps --no-annotate \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	  --custom-compile-command "make lock" --quiet $(if $(UPGRADE),--upgrade) -o $${version%.in}.txt; done
+	@git --no-pager diff --stat requirements
 
 clean: ## remove .venv, caches and out/
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out

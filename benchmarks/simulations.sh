@@ -18,6 +18,11 @@ w1() {
 # As InferCept published its constants: reading KV costs nothing.
 free="--device a100-80gb-published"
 w1 free $free --host-memory 0 --rates 12,15 --policies stock,infercept,min-waste,infinite
+# The same sessions as clients send them over HTTP: each turn is a request.
+w1 free_requests $free --host-memory 0 --rates 12,15 --turns-as requests \
+    --policies stock,infercept,min-waste
+w1 free_unnamed $free --host-memory 0 --rates 15 --turns-as unnamed \
+    --policies stock,infercept,min-waste
 # The oracle: sessions are ranked by the tokens that they will really generate.
 w1 free_known_work $free --host-memory 0 --rates 12,15 --policies min-waste \
     --policy-option.known_work=1
@@ -59,6 +64,9 @@ for preset in tools coding-agent; do
     rate=2 && [ $preset = tools ] || rate=1
     simulate $preset --device a100-80gb --model gpt-j-6b --workload $preset --horizon 100 --warmup 20 --kv-memory 50GB \
         --link 25GB/s --host-memory 8GB --rates $rate --policies stock,stock-host,infercept,min-waste
+    simulate ${preset}_requests --device a100-80gb --model gpt-j-6b --workload $preset --horizon 100 --warmup 20 \
+        --kv-memory 50GB --link 25GB/s --host-memory 8GB --rates $rate --turns-as requests \
+        --policies stock,infercept,min-waste
 done
 # InferCept's techniques, one by one, without the help of prefix caching.
 w1 steps $free --host-memory 0 --rates 5,7 --policies stock-no-cache,discard,preserve

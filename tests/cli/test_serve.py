@@ -21,6 +21,7 @@ from caesura.engine.serving.doctor import Verdict, examine
 from caesura.engine.serving.memory import check_memory, device_memory, usual_share
 from caesura.engine.serving.serve import (
     argument_value,
+    grammars_for_cml,
     knows_cml,
     named_model,
     parser_for_cml,
@@ -31,6 +32,7 @@ from caesura.server.settings import ServerSettings
 from caesura.tools.configuration import load_configuration
 from caesura.tools.settings import HttpTool
 from support.cli.command_pages import options_of
+from support.cli.vllm_flags import vllm_parser
 from support.forks import run_forked
 from support.models.structures import FULL, RECURRENT, Structure
 
@@ -61,10 +63,7 @@ def test_flags_that_are_not_ours_are_passed_on_as_they_are() -> None:
 
 
 def test_no_option_takes_the_name_of_one_of_vllms() -> None:
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    theirs = make_arg_parser(FlexibleArgumentParser())._option_string_actions
+    theirs = vllm_parser()._option_string_actions
     ours = {name for option in options_of("serve") for name in option.names}
     assert ours & set(theirs) == {"--config"}  # a YAML file is theirs
 
@@ -80,6 +79,32 @@ def test_a_model_that_knows_cml_gets_its_parser(caplog: pytest.LogCaptureFixture
     flags = parser_for_cml(MODEL, WITH_TOOLS, ["--enable-auto-tool-choice"])
     assert flags == ["--tool-call-parser", "caesura_cml"]
     assert parser_for_cml(MODEL, WITH_TOOLS, ["--tool-call-parser", "caesura_cml"]) == []
+
+
+def test_one_backend_makes_the_grammars_of_calls_and_of_clients(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """An engine has one; with `auto` the first request would choose it for all others."""
+    flags = grammars_for_cml(["--seed", "1"])
+    parsed = vllm_parser().parse_args(
+        [*flags, "--structured-outputs-config.disable_any_whitespace=true"]
+    )
+    assert parsed.structured_outputs_config.backend == "guidance"
+    for chosen in (
+        ["--structured-outputs-config.backend", "guidance"],
+        ["--structured_outputs_config", '{"backend": "guidance"}'],
+    ):
+        assert grammars_for_cml(chosen) == []
+    assert not caplog.text
+    (file := tmp_path / "vllm.yaml").write_text("structured-outputs-config:\n  backend: xgrammar\n")
+    for others in (
+        ["--structured-outputs-config.backend=xgrammar"],
+        ["--structured-outputs-config", '{"disable_any_whitespace": true}'],
+        ["--config", str(file)],
+    ):
+        caplog.clear()
+        assert grammars_for_cml(others) == []
+        assert "calls in CML need grammars of guidance" in caplog.text
 
 
 def test_a_plug_in_does_not_push_out_the_parser_that_is_named(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """The vLLM methods that Caesura overrides or calls are as they were when it was tested.
 
 A failure here after an upgrade of vLLM says what to look at before `TESTED_VERSIONS` may grow.
+What the methods do is in `virtual/test_vllm_behaviour.py`.
 """
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1
@@ -24,7 +27,7 @@ from vllm.v1.worker.gpu.kv_connector import ActiveKVConnector
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from vllm.version import __version__ as vllm_version
 
-from caesura.engine.versions import base_version, require_tested_vllm
+from caesura.engine.versions import TESTED_VERSIONS, base_version, require_tested_vllm
 from caesura.errors import UnsupportedVersion
 
 SIGNATURES = {
@@ -86,6 +89,16 @@ def test_signature(method: object, parameters: str) -> None:
     assert ", ".join(inspect.signature(method).parameters) == parameters
 
 
+def test_the_documents_say_what_each_method_is_relied_on_for() -> None:
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "vllm.md"
+    named = {
+        word
+        for words in re.findall(r"`([^`]+)`", page.read_text())
+        for word in re.findall(r"\w+", words)
+    }
+    assert {method.__name__ for method in SIGNATURES} - named == set()
+
+
 def test_the_allocation_of_a_waiting_request_passes_options_by_name() -> None:
     """`ReclaimingAllocator` reads them from keyword arguments."""
     source = inspect.getsource(Scheduler.schedule)
@@ -137,8 +150,17 @@ def test_the_installed_vllm_is_a_tested_one() -> None:
 
 
 def test_other_versions_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnsupportedVersion, match=r"0\.99\.0.*pip install"):
-        require_tested_vllm("0.99.0")
+    with pytest.raises(UnsupportedVersion) as refused:
+        require_tested_vllm("0.99.0+cu130")
+    for words in (
+        "works with vLLM 0.32.0 and 0.33.0; this is 0.99.0+cu130",
+        "pip install 'vllm==0.33.0'",
+        "CAESURA_ALLOW_UNTESTED_VLLM=1 tries this one anyway: wrong outputs are possible",
+        "make contract VLLM=0.99.0 ",
+    ):
+        assert words in str(refused.value)
+    for version in TESTED_VERSIONS:
+        require_tested_vllm(version)
     monkeypatch.setenv("CAESURA_ALLOW_UNTESTED_VLLM", "1")
     require_tested_vllm("0.99.0")
     assert base_version("0.32.0+cpu") == "0.32.0"

@@ -247,4 +247,23 @@ MUTATIONS = (
         "demand.waited_seconds >= self.starvation_seconds",
         "False",
     ),
+    # What vLLM does with sessions
+    Mutation(
+        "vLLM queues stopped sessions",
+        "engine/seams.py",
+        "if not self.is_settled_later(request):",
+        "if True:",
+    ),
+    Mutation(
+        "a session goes on without the grammar of its turn",
+        "engine/seams.py",
+        "errors.add(request.request_id)",
+        "pass",
+    ),
+    Mutation(
+        "what steps in flight compute for a stopped turn counts",
+        "engine/pauses/turns.py",
+        "session.num_computed_tokens -= session.num_output_placeholders",
+        "pass",
+    ),
 )

@@ -28,6 +28,7 @@ QUICK_TESTS = (
     "tests/engine/virtual/test_infercept.py",
     "tests/engine/virtual/test_returns.py",
     "tests/engine/virtual/test_forward_progress.py",
+    "tests/engine/virtual/test_vllm_behaviour.py",
 )
 
 

@@ -230,13 +230,14 @@ def test_a_thousand_pauses_are_estimated_within_a_scheduler_step() -> None:
 
 def test_who_comes_back_after_all_was_not_given_up() -> None:
     model = learned([1.0] * 50)
-    before = model.return_probability("tool", 0.0)
+    before, of_others = (model.return_probability(name, 0.0) for name in ("tool", "another"))
     for _ in range(10):
         model.observe_gone("tool", 5.0)
     assert model.return_probability("tool", 0.0) < 0.9 * before
     for _ in range(10):
         model.forget_gone("tool", 5.0)
     assert model.return_probability("tool", 0.0) == pytest.approx(before, abs=0.01)
+    assert model.return_probability("another", 0.0) == pytest.approx(of_others, abs=0.01)
     model.forget_gone("tool", 5.0)
     model.forget_gone("never seen", 5.0)
     assert model.return_probability("tool", 0.0) <= 1.0

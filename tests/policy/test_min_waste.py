@@ -394,3 +394,19 @@ def test_ranking_a_thousand_pauses_costs_far_less_than_a_step() -> None:
         if step % 3 == 0:  # as often as it wants to be asked
             lines[-1] += lines_run(plan, snapshot)
     assert LINE_SECONDS * sum(lines) / len(lines) < 0.05 * step_seconds
+
+
+def test_a_client_that_is_presumed_to_be_gone_is_ranked_by_those_that_stayed_away() -> None:
+    """Nothing is known of who returns after so long; of those who left much is."""
+    policy = MinWaste()
+    for _ in range(50):
+        policy.durations.observe("client", 1.0)
+        policy.durations.observe_gone("client", 4.0)
+    pauses = [
+        FakePause(
+            name, NOW - 1000.0, 1000, endpoint="client", disposition=Disposition.PRESERVE, **more
+        )
+        for name, more in (("unknown", {}), ("gone", {"gone_after_seconds": 4.0}))
+    ]
+    state = FakeEngine(policy, pauses, costs=COSTS, load=PRESSED, device=DEVICE, host=HOST)
+    assert released(state, 500)[0][0] == "gone"

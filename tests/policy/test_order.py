@@ -141,3 +141,15 @@ def test_a_rank_is_a_finite_time_whatever_was_learned(totals: list[int], had: in
     order = learned(*[("tool", tokens) for tokens in totals])
     rank = order.rank(returned("tool").served(had, 500))
     assert 0.0 <= rank < 1e6
+
+
+def test_memory_that_is_held_in_any_case_is_no_work() -> None:
+    """Of equal sessions the one whose context is on the device goes first."""
+    order = ExpectedWork()
+    for total in (100, 200, 400):
+        order.ended(Service.begun(0.0, 100).served(total, 1000))
+    service = Service.begun(0.0, 100).served(50, 1000)
+    ranks = [order.rank(service, Turn(1000, held_tokens=held)) for held in (1000, 500, 0)]
+    assert ranks == sorted(ranks)
+    assert ranks[0] < ranks[1] < ranks[2]
+    assert order.rank(service, Turn(1000, held_tokens=2000)) == ranks[0], "shared blocks"

@@ -20,16 +20,14 @@ from caesura.server.gate import close_gate
 from caesura.server.owners import Owners
 from caesura.variables import environment
 from server.served import known
+from support.cli.vllm_flags import vllm_parser
 
 KEY = "key of anna"
 TASKS = ("generate", "realtime", "transcription", "embed", "classify", "score", "render")
 
 
 def vllm_arguments(*flags: str) -> Namespace:
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    return make_arg_parser(FlexibleArgumentParser()).parse_args(list(flags))
+    return vllm_parser().parse_args(list(flags))
 
 
 def real_application(*flags: str, hosts: Sequence[str] = ()) -> FastAPI:

@@ -151,6 +151,11 @@ class CaesuraConnector(KVConnectorBase_V1):
         """A lost copy costs a recompute, never a token."""
         return False
 
+    @classmethod
+    def supports_sleep_mode(cls, kv_transfer_config: object) -> bool:
+        """Copies go to and from the KV caches where they were at the start."""
+        return False
+
     @property
     def loads_in_step(self) -> bool:
         """Copies are part of an iteration, and lengthen it, instead of running beside it."""

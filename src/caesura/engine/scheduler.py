@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.request_queue import SchedulingPolicy
 from vllm.v1.engine import EngineCoreEventType, EngineCoreOutputs
@@ -53,6 +52,7 @@ from caesura.engine.pauses.tables import block_tables
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import INTERRUPTED
+from caesura.engine.seams import SeamedScheduler
 from caesura.engine.serving.notifications import take_notifications
 from caesura.engine.support import check_supported
 from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
@@ -63,7 +63,7 @@ from caesura.policy import make_policy
 Found = TypeVar("Found")
 
 
-class InterceptScheduler(AsyncScheduler):
+class InterceptScheduler(SeamedScheduler):
     """vLLM's scheduler in which a tool call is a pause, not the end of a request.
 
     Attributes:
@@ -88,6 +88,7 @@ class InterceptScheduler(AsyncScheduler):
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
         self.own_time = OwnTime(self.metrics)
+        pool = self.kv_cache_manager.block_pool
         transfers = transfers_of(self.kv_cache_manager, connector)
         contexts = HostContexts(transfers, self.block_size, self.metrics)
         self.waste = WasteMeter(self, self.metrics, self.clock, lambda: transfers.loading_blocks)
@@ -104,7 +105,8 @@ class InterceptScheduler(AsyncScheduler):
             clock=self.clock,
         )
         if self._copies_overlap:
-            transfers.forward_seconds = self._forward_seconds
+            costs = self.keeper.snapshots.costs
+            transfers.forward_seconds = lambda tokens: costs().forward_seconds(tokens)
         self.trace: Trace = NO_TRACE
         if config.trace:
             self.trace = trace_engine(self, self.keeper, config.policy, self.clock, config.trace)
@@ -120,14 +122,12 @@ class InterceptScheduler(AsyncScheduler):
             None if tools is None else self._named(tools.called, []),
             self._named(stop_strings(model), False),
         )
-        self.frames = SessionFrames(TokenTexts(self.vllm_config.model_config))
+        self.frames = SessionFrames(TokenTexts(model))
         self.interrupts = InterruptSteps(self.metrics)
         self.turns = Turns(
             self, self.parking, self.keeper, self.ranks, self.continuations, self.metrics
         )
-        self.demands = Demands(
-            self.keeper, self.kv_cache_manager.block_pool, self.block_size, self.clock
-        )
+        self.demands = Demands(self.keeper, pool, self.block_size, self.clock)
         self.displacing = Displacing(
             self, self.keeper, self.demands, self.parking, self.ranks, self.metrics, self.clock
         )
@@ -150,9 +150,6 @@ class InterceptScheduler(AsyncScheduler):
                 return find(*output)
 
         return self.metrics.guard.wrap(Aside.NAMES, found, default)
-
-    def _forward_seconds(self, query_tokens: int) -> float:
-        return self.keeper.snapshots.costs().forward_seconds(query_tokens)
 
     # Arrivals
 
@@ -323,12 +320,16 @@ class InterceptScheduler(AsyncScheduler):
         self.turns.stop(request)
         return False
 
+    def is_settled_later(self, request: Request) -> bool:
+        """A session whose turn stopped in this step; see `Turns.settle`."""
+        return self.parking.state(request.request_id) is SessionState.STOPPED
+
     def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
         """Begin a session's next turn."""
         append_tokens(session, update)
         self.frames.begin_turn(session)
         if not begin_grammar_of_turn(session, self.structured_output_manager):
-            self.grammar_compile_error_reqs.add(session.request_id)
+            self.fail_grammar(session)
         if self.log_stats:
             session.record_event(EngineCoreEventType.QUEUED)
 

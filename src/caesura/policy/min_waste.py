@@ -211,7 +211,11 @@ class MinWaste(PolicyDefaults):
         """Holds by regret; ranked anew now and then, since that looks at every pause."""
         if snapshot.now_seconds - self._ranked_seconds >= self.rank_every_seconds:
             self._ranked_seconds = snapshot.now_seconds
-            ranking = [self._rank(pause, snapshot) for pause in snapshot.pauses]
+            ranking = [
+                self._rank(pause, snapshot)
+                for pause in snapshot.pauses
+                if pause.held_tokens or pause.copied_tokens
+            ]
             self._ranking = [ranked for ranked in ranking if ranked.pause.held_tokens]
             self._ranking.sort(key=lambda ranked: ranked.regret)
             self._copied = [ranked for ranked in ranking if ranked.pause.copied_tokens]

@@ -143,12 +143,13 @@ class ExpectedWork:
     _mean_context_tokens: float = field(default=1.0, init=False)
 
     def rank(self, service: Service, turn: Turn = UNKNOWN_TURN) -> float:
-        """See the class."""
+        """See the class. What a context holds on the device is taken whether its session is served
+        or waits: only the memory that it takes beside that is work."""
         self._contexts.see(turn.context_tokens)
         index = gittins_index(
             self.remaining.after(service),
             service.output_tokens,
-            turn.context_tokens,
+            max(0, turn.context_tokens - turn.held_tokens),
             turn.restoring_tokens,
             self._mean_context_tokens,
         )

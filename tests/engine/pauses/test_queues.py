@@ -80,3 +80,27 @@ def test_the_session_that_ranks_last_is_preempted_first() -> None:
     running.insert(0, session)
     move_to_rank(running, session, rank)
     assert names(running) == ["zero", "two", "five"]
+
+
+def test_those_that_hold_memory_come_first_and_behind_them_all_others() -> None:
+    holding = {"five", "other five"}
+    queue = RankedQueue(rank, waiting.append, lambda request: request.request_id in holding)
+    for name in ("zero", "two", "five", "other five"):
+        queue.add_request(new_request(name))
+    assert names(queue) == ["five", "other five", "zero", "two"]
+    holding.remove("five")
+    queue.settle()
+    assert names(queue) == ["other five", "zero", "two", "five"]
+
+
+def test_nobody_that_holds_memory_comes_before_one_that_was_promoted() -> None:
+    """Else the bound on its wait would not hold while others return."""
+    ranks = {"promoted": -1e12, "holding": 1.0, "other": 0.5}
+    queue = RankedQueue(
+        lambda request: ranks[request.request_id],
+        waiting.append,
+        lambda request: request.request_id == "holding",
+    )
+    for name in ("other", "holding", "promoted"):
+        queue.add_request(new_request(name))
+    assert names(queue) == ["promoted", "holding", "other"]

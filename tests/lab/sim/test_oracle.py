@@ -3,7 +3,7 @@
 import pytest
 
 from caesura.lab.sim.devices import simulated_device
-from caesura.lab.sim.settings import KNOWN_WORK_OPTION, ORACLE_OPTION, SimulationSettings
+from caesura.lab.sim.settings import KNOWN_WORK_OPTION, ORACLE_OPTION, SimulationSettings, TurnsAs
 from caesura.lab.sim.simulate import plan_simulation
 from caesura.lab.sim.simulated_run import simulate
 from caesura.lab.sim.simulation import SimulatedRunReport
@@ -15,8 +15,11 @@ from engine.virtual.stage import Stage
 DEVICE = simulated_device("a100-80gb")
 
 
-def run(policy: str = "infercept", **options: float | str) -> SimulatedRunReport:
+def run(
+    policy: str = "infercept", turns_as: TurnsAs = TurnsAs.IN_PLACE, **options: float | str
+) -> SimulatedRunReport:
     settings = SimulationSettings(
+        turns_as=turns_as,
         policies=(policy,),
         rates=(8.0,),
         seeds=(0,),
@@ -64,6 +67,12 @@ def test_equal_sessions_rank_by_the_work_that_they_have_ahead_of_them() -> None:
     assert much is not None
     assert little is not None
     assert little < much - 100
+
+
+def test_the_work_of_turns_that_are_requests_is_known_too() -> None:
+    known = run("min-waste", TurnsAs.REQUESTS, **{KNOWN_WORK_OPTION: 1.0})
+    assert known.completed == known.sessions == 40
+    assert known != run("min-waste", TurnsAs.REQUESTS)
 
 
 def test_work_is_known_only_where_it_is_expected() -> None:

@@ -1,5 +1,6 @@
 """What vLLM's renderer is given of a request."""
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.asyncio
 
 class Recorded:
     """The part of vLLM's renderer that is called; keeps what it is given."""
+
+    reasoning_effort_map: Mapping[str, str] = {}
 
     def __init__(self, controls: list[str]) -> None:
         tokenizer = SimpleNamespace(added_tokens_decoder=dict(enumerate(controls)))

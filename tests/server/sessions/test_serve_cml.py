@@ -312,3 +312,23 @@ async def test_a_socket_has_the_tools_of_the_server_too(server: Server, shop: Sh
         await connection.response.steer(previous_response_id=response.id, input="And?")
         (failed,) = await until(connection, "response.steer.failed")
         assert failed.error.code == "response_already_completed"
+
+
+def test_a_clients_grammar_and_those_of_calls_are_made_side_by_side(
+    server: Server, shop: Shop
+) -> None:
+    """An engine has one backend of grammars, whoever comes first."""
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+    def chosen() -> str | None:
+        answer = client.chat.completions.create(
+            model="demo",
+            messages=[{"role": "user", "content": QUESTION}],
+            max_tokens=20,
+            extra_body={"structured_outputs": {"choice": ["left", "right"]}},
+        )
+        return answer.choices[0].message.content
+
+    assert chosen() in ("left", "right")
+    test_a_session_calls_in_each_mode(server, shop, "sync")
+    assert chosen() in ("left", "right")

@@ -143,4 +143,7 @@ async def served(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
         server.should_exit = True
         server.force_exit = True
         await task
+        # Left out by a server that is forced to exit; its task would end whenever garbage is
+        # collected, within whatever runs then.
+        await server.lifespan.shutdown()
         listener.close()

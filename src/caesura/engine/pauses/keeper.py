@@ -6,7 +6,6 @@ of queues or steps: those are the scheduler's.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import assert_never
 
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -258,8 +257,7 @@ class PauseKeeper:
         self.listener.claimed(pause)
         self.waits.returned(pause)
         if not pause.in_place and pause.hold is not None:
-            pairs = zip(pause.block_hashes, request.block_hashes, strict=False)
-            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            same = pause.common_blocks(request.block_hashes)
             usable_tokens = min(same * self._hashed_tokens, request.num_tokens - 1)
             if usable_tokens < pause.held_tokens:
                 self.holding.release(pause, HoldEnding.RESUMED, usable_tokens)

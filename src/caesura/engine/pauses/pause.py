@@ -1,7 +1,9 @@
 """One paused context, how pauses and holds end, and who is told of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import takewhile
 
 from vllm.v1.core.kv_cache_utils import BlockHash
 from vllm.v1.request import Request
@@ -120,7 +122,6 @@ class Pause:
         self.endpoint = endpoint
         self.named_seconds = now_seconds
         self.progress = None
-        self.gone_after_seconds = None
 
     @property
     def endpoint_since_seconds(self) -> float:
@@ -191,6 +192,11 @@ class Pause:
         if self.hold is None:
             return 0
         return len(sole_blocks(self.hold.blocks())) * self.block_size
+
+    def common_blocks(self, block_hashes: Sequence[BlockHash]) -> int:
+        """How many leading blocks a request of these hashes has in common with the context."""
+        pairs = zip(self.block_hashes, block_hashes, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def index_hashes(self) -> set[BlockHash]:
         """Hashes that a continuation is recognised by: at the end of the context, and at the

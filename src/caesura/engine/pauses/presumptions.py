@@ -43,7 +43,7 @@ class Presumptions:
     def begin(self, pause: Pause) -> None:
         """A pause begins. Of sessions in place it is known when they are over."""
         if not pause.in_place:
-            self._ask_again(pause)
+            self._ask_again(pause, self._patience_seconds(pause))
 
     def returned(self, pause: Pause, seconds: float) -> None:
         """A pause has lasted this long until its tokens arrived."""
@@ -62,17 +62,16 @@ class Presumptions:
             waited_seconds = now - pause.endpoint_since_seconds
             patience_seconds = self._patience_seconds(pause)
             if patience_seconds is None or waited_seconds < patience_seconds:
-                self._ask_again(pause)
+                self._ask_again(pause, patience_seconds)
                 continue
             self._durations.observe_gone(pause.endpoint, waited_seconds)
             self.gone(pause)
             pause.gone_after_seconds = waited_seconds
 
-    def _ask_again(self, pause: Pause) -> None:
-        since_seconds, now = pause.endpoint_since_seconds, self.clock()
-        patience_seconds = self._patience_seconds(pause)
+    def _ask_again(self, pause: Pause, patience_seconds: float | None) -> None:
+        since_seconds = pause.endpoint_since_seconds
         if patience_seconds is None:
-            patience_seconds = max(SHORTEST_SECONDS, 2 * (now - since_seconds))
+            patience_seconds = max(SHORTEST_SECONDS, 2 * (self.clock() - since_seconds))
         heapq.heappush(self._due, (since_seconds + patience_seconds, pause.id))
 
     def _patience_seconds(self, pause: Pause) -> float | None:

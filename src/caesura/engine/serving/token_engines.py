@@ -129,8 +129,8 @@ class Outputs:
         self._queue: asyncio.Queue[RequestOutput | Exception | None] = asyncio.Queue()
         self._turn_begins = True
         collector.put = self._put
-        early = collector.get_nowait()
-        if early is not None:
+        # From 0.33 on vLLM's own has several, if turns have ended.
+        while (early := collector.get_nowait()) is not None:
             self._put(cast(RequestOutput, early))
 
     def _put(self, output: RequestOutput | Exception) -> None:

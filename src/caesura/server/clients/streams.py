@@ -1,14 +1,14 @@
-"""The events of a streamed chat completion: what they say in all, and the report at their end."""
+"""The chunks of a streamed chat completion: what they say in all, and the report at their end."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _PREFIX = "data: "
 
 
 class ChatStream:
-    """Reads the server-sent events of one chat completion as they go by.
+    """Reads the chunks of one chat completion as they go by, alone or as server-sent events.
 
     Args:
         ended: called with the assistant's message when it is whole, before the event that says
@@ -31,14 +31,21 @@ class ChatStream:
         if not event.startswith(_PREFIX + "{"):
             return event
         chunk: dict[str, Any] = json.loads(event[len(_PREFIX) :])
+        report = self.note(chunk)
+        if report is not None:
+            chunk["usage"]["caesura"] = report
+            return f"{_PREFIX}{json.dumps(chunk, separators=(',', ':'), ensure_ascii=False)}\n\n"
+        return event
+
+    def note(self, chunk: Mapping[str, Any]) -> dict[str, object] | None:
+        """Read a chunk; returns what its usage is to say in addition, if it is the final one."""
         for choice in chunk.get("choices") or ():
             self._add(choice.get("delta") or {})
             if choice.get("finish_reason") is not None:
                 self._ended(self._message())
         if chunk.get("choices") == [] and chunk.get("usage"):
-            chunk["usage"]["caesura"] = self._report()
-            return f"{_PREFIX}{json.dumps(chunk, separators=(',', ':'), ensure_ascii=False)}\n\n"
-        return event
+            return self._report()
+        return None
 
     def _add(self, delta: dict[str, Any]) -> None:
         for name, pieces in self._texts.items():

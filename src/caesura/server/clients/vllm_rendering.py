@@ -16,6 +16,7 @@ from vllm.renderers.online_renderer import OnlineRenderer
 
 from caesura.cml.chat_quoting import quoted_message, quoted_value
 from caesura.cml.markers import has_markers
+from caesura.engine.seams import chat_params
 from caesura.server.clients.async_calls import described, with_running
 from caesura.server.clients.hints import hints_of, without_hint
 from caesura.server.clients.history import Message, digest, identity
@@ -175,9 +176,8 @@ class ContinuedRendering:
             options["default_template_kwargs"],
             {"tools": options.get("tool_dicts"), "tokenize": False},
         )
-        params = request.build_chat_params(
-            options["default_template"], options["default_template_content_format"]
-        )
+        template = options["default_template"], options["default_template_content_format"]
+        params: ChatParams = chat_params(self._vllm, request, *template)
         return params.with_defaults(defaults)
 
 

@@ -18,12 +18,13 @@ from vllm.version import __version__ as vllm_version
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.model.text_around_calls import with_text_around_calls
 from caesura.engine.scheduler import InterceptScheduler
+from caesura.engine.seams import Chunks, observe_chunks
 from caesura.engine.serving.adapters import Adapters
 from caesura.engine.versions import require_tested_vllm
 from caesura.server.clients.middleware import TurnMiddleware
 from caesura.server.clients.streams import ChatStream
 from caesura.server.clients.transcripts import Transcripts
-from caesura.server.clients.turns import current_turn, remember
+from caesura.server.clients.turns import ClientTurn, current_turn, remember
 from caesura.server.clients.vllm_async_calls import observe_async_calls
 from caesura.server.clients.vllm_engine import (
     FreshAdapters,
@@ -132,6 +133,21 @@ def _note_calls(calls: int) -> None:
 
 def _observe_chat(serving: Any, transcripts: Transcripts) -> None:
     """Chat completions, and messages, which vLLM answers by them."""
+
+    def stream_of(turn: ClientTurn) -> ChatStream:
+        return ChatStream(partial(remember, transcripts, turn), turn.report)
+
+    async def noted(chunks: Chunks) -> Chunks:
+        turn = current_turn()
+        stream = None if turn is None else stream_of(turn)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                report = stream and stream.note(chunk.model_dump(exclude_unset=True))
+                if report is not None:
+                    chunk.usage.caesura = report
+                yield chunk
+
+    are_noted = observe_chunks(serving, noted)
     create = serving.create_chat_completion
 
     async def create_chat_completion(request: Any, raw_request: Any = None) -> Any:
@@ -143,7 +159,7 @@ def _observe_chat(serving: Any, transcripts: Transcripts) -> None:
             remember(transcripts, turn, answer.choices[0].message.model_dump())
             answer.usage.caesura = turn.report()
             return answer
-        return _passed(answer, ChatStream(partial(remember, transcripts, turn), turn.report))
+        return answer if are_noted else _passed(answer, stream_of(turn))
 
     serving.create_chat_completion = create_chat_completion
 

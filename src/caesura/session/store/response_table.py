@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caesura.session.database import Check, Statement
+from caesura.session.database import Check, Row, Statement
 from caesura.session.errors import UnknownResponse
 from caesura.session.store.usage_table import UsageTable
 
@@ -55,13 +55,8 @@ class ResponseTable(UsageTable):
         Raises:
             UnknownResponse: the owner has no response of that id.
         """
-        rows = await self._database.read(
-            "SELECT number, chain, runs FROM responses WHERE owner = ? AND id = ?",
-            (owner, response_id),
-        )
-        if not rows:
-            raise UnknownResponse(response_id)
-        return Place(rows[0][0], rows[0][1], bool(rows[0][2]))
+        number, chain, runs = await self._row("number, chain, runs", owner, response_id)
+        return Place(number, chain, bool(runs))
 
     async def response(self, owner: str, response_id: str) -> ResponseRecord:
         """A response, without its events.
@@ -69,14 +64,16 @@ class ResponseTable(UsageTable):
         Raises:
             UnknownResponse: the owner has no response of that id.
         """
+        output, body, runs = await self._row("output, body, runs", owner, response_id)
+        return ResponseRecord(owner, response_id, output, body, bool(runs))
+
+    async def _row(self, columns: str, owner: str, response_id: str) -> Row:
         rows = await self._database.read(
-            "SELECT output, body, runs FROM responses WHERE owner = ? AND id = ?",
-            (owner, response_id),
+            f"SELECT {columns} FROM responses WHERE owner = ? AND id = ?", (owner, response_id)
         )
         if not rows:
             raise UnknownResponse(response_id)
-        output, body, runs = rows[0]
-        return ResponseRecord(owner, response_id, output, body, bool(runs))
+        return rows[0]
 
     async def response_events(self, owner: str, response_id: str) -> str:
         """The events of a response's stream, a line each; empty if they were not kept."""
