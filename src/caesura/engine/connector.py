@@ -19,6 +19,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorRole,
     KVConnectorTransferResults,
     KVConnectorWorkerMetadata,
+    SupportsHMA,
 )
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
     KVConnectorPromMetrics,
@@ -98,7 +99,7 @@ class HostSlots(KVConnectorHandshakeMetadata):
     num_slots: int
 
 
-class CaesuraConnector(KVConnectorBase_V1):
+class CaesuraConnector(KVConnectorBase_V1, SupportsHMA):
     """Host copies of paused contexts, as a vLLM KV connector."""
 
     _cache_hit_source = CacheHitSource.HOST
@@ -262,6 +263,12 @@ class CaesuraConnector(KVConnectorBase_V1):
         self.transfers.loads.forgive(request.request_id)
         self.transfers.saves.release(request.request_id)
         return False, None
+
+    def request_finished_all_groups(
+        self, request: "Request", block_ids: tuple[list[int], ...]
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """The same; vLLM keeps its hybrid KV cache manager for connectors with this method."""
+        return self.request_finished(request, [])
 
     def has_pending_push_work(self) -> bool:
         """Keep the engine stepping while copies are queued or under way."""

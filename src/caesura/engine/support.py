@@ -186,12 +186,6 @@ def layers_refusal(groups: "Sequence[KVCacheGroupSpec]") -> str | None:
     full = kinds.keys() & {FullAttentionSpec, MLAAttentionSpec}
     one_group = len(groups) == 1 and kinds.keys() == full
     if full and (one_group or kinds.keys() == {*full, SlidingWindowSpec}):
-        if len({group.kv_cache_spec.block_size for group in groups}) > 1:
-            return (
-                "This model has KV cache groups with blocks of different sizes, with which pauses "
-                "are not safe yet. Add --disable-hybrid-kv-cache-manager: its windows are kept "
-                "like full attention then."
-            )
         if all(spec.tokens_per_state == 1 for spec in specs):
             return None
         return f"This model {_COMPRESSED}. Serve it with `vllm serve`."

@@ -13,9 +13,9 @@ from support.engines.blocks import hashes
 CONTEXT = hashes("abcdefgh")
 
 
-def groups(*windows: int) -> Groups:
+def groups(*windows: int, larger: int = 1) -> Groups:
     """Of an engine with full attention and these windows, in tokens."""
-    shape = Shape(blocks=100, windows=windows)
+    shape = Shape(blocks=100, windows=windows, window_block_size=larger * BLOCK_SIZE)
     return groups_of(Stage(shape).scheduler.kv_cache_manager.coordinator)
 
 
@@ -51,10 +51,21 @@ def test_what_is_there_at_a_boundary_is_not_needed_again() -> None:
     assert of.memory_blocks(5) == 7
 
 
+def test_boundaries_are_where_blocks_of_all_groups_end() -> None:
+    of = groups(2 * BLOCK_SIZE, larger=2)
+    assert of.boundaries(CONTEXT) == 4
+    assert of.boundaries(CONTEXT[:7]) == 3
+    assert named(of, 1, 2) == "c0 d0 d1"
+    assert of.hash_ends(1, 2) == [3, 4, 4]
+
+
 @pytest.mark.parametrize("windows", [(20,), (33, 16), (50, 50)])
-def test_the_last_boundary_that_all_groups_reach_is_found(windows: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("larger", [1, 2])
+def test_the_last_boundary_that_all_groups_reach_is_found(
+    windows: tuple[int, ...], larger: int
+) -> None:
     """Against all boundaries tried one by one, with any two blocks that lack."""
-    of = groups(*windows)
+    of = groups(*windows, larger=larger)
     last = of.boundaries(CONTEXT)
     keys = {key for end in range(last + 1) for key in of.keys(CONTEXT, 0, end)}
     for one, other, first in product(sorted(keys), sorted(keys), (0, 1)):

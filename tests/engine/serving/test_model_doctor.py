@@ -67,10 +67,22 @@ WINDOWS = pytest.mark.parametrize(
 
 
 @WINDOWS
-def test_what_windows_cost_that_are_kept_whole_is_a_note(
+def test_windows_have_groups_of_their_own(
     tmp_path: Path, structure: Structure, architecture: str, times: str
 ) -> None:
     found = examined(tmp_path, structure, architecture)
+    assert "4 of sliding window of 64" in found["Layers"].text
+    assert found["KV groups"] == Finding(
+        "KV groups", Verdict.GOOD, "3, of 2 layers, 2 layers, 2 layers"
+    )
+    assert found["Pauses"].verdict is Verdict.GOOD
+
+
+@WINDOWS
+def test_what_windows_cost_that_are_kept_whole_is_a_note(
+    tmp_path: Path, structure: Structure, architecture: str, times: str
+) -> None:
+    found = examined(tmp_path, structure, architecture, "--disable-hybrid-kv-cache-manager")
     assert found["KV groups"].verdict is Verdict.NOTE
     assert f"{times} times the KV memory" in found["KV groups"].text
     assert found["Pauses"].verdict is Verdict.GOOD

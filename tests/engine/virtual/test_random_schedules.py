@@ -158,6 +158,7 @@ def windowed(draw: st.DrawFn, scenarios: st.SearchStrategy[Scenario]) -> Scenari
         scenario.shape,
         blocks=1000,
         windows=windows,
+        window_block_size=draw(st.sampled_from((1, 1, 2))) * BLOCK_SIZE,
         retention_tokens=draw(st.sampled_from((0, None, 4 * BLOCK_SIZE))),
         options=options,
     )
@@ -228,11 +229,26 @@ def test_random_prefetches(in_flight: int, runner: RunnerVersion) -> None:
     check()
 
 
+@pytest.mark.parametrize("connected", [False, True], ids=["device-only", "host-copies"])
 @pytest.mark.parametrize("runner", list(RunnerVersion))
 @pytest.mark.parametrize("in_flight", [1, 2], ids=["sync", "async"])
-def test_random_schedules_with_windows(in_flight: int, runner: RunnerVersion) -> None:
+def test_random_schedules_with_windows(
+    in_flight: int, runner: RunnerVersion, connected: bool
+) -> None:
     @_random_schedules
-    @given(windowed(scenarios(in_flight, runner, connected=False)))
+    @given(windowed(scenarios(in_flight, runner, connected)))
+    def check(scenario: Scenario) -> None:
+        note(repr(scenario))
+        play(scenario)
+
+    check()
+
+
+@pytest.mark.parametrize("runner", list(RunnerVersion))
+@pytest.mark.parametrize("in_flight", [1, 2], ids=["sync", "async"])
+def test_random_prefetches_with_windows(in_flight: int, runner: RunnerVersion) -> None:
+    @_random_schedules
+    @given(windowed(prefetches(in_flight, runner)))
     def check(scenario: Scenario) -> None:
         note(repr(scenario))
         play(scenario)

@@ -179,6 +179,19 @@ class SeveralGroups:
             for position in self._positions(group, first, end, whole)
         ]
 
+    def needed(
+        self, tables: Sequence[Sequence[Item]], end: int, nothing: Item
+    ) -> tuple[list[Item], ...]:
+        """Each group's table up to boundary `end`, with `nothing` where no entry is needed."""
+        return tuple(
+            [nothing] * positions.start + list(table[positions.start : positions.stop])
+            for table, positions in zip(
+                tables,
+                (self._positions(group, 0, end, whole=False) for group in range(self.count)),
+                strict=True,
+            )
+        )
+
     def hash_ends(self, first: int, end: int) -> list[int]:
         """A block may have several hashes, and is found by the last."""
         return [

@@ -87,8 +87,13 @@ class Holding:
 
     def _findable_of(self, pause: Pause, hold: Hold) -> ContextBlocks:
         """The same of what a pause holds."""
-        own = pause.id if isinstance(hold, OwnBlocks) else None
-        return self.tables.findable(hold.tables, own, pause.block_hashes, hold.tokens)
+        request_id = pause.id if isinstance(hold, OwnBlocks) else None
+        return self.tables.findable(hold.tables, request_id, pause.block_hashes, hold.tokens)
+
+    def _own_of(self, pause: Pause, hold: Hold) -> ContextBlocks:
+        """Of this, what consists of the held blocks."""
+        request_id = pause.id if isinstance(hold, OwnBlocks) else None
+        return self.tables.own(hold.tables, request_id, pause.block_hashes, hold.tokens)
 
     def end(self, pause: Pause, ending: HoldEnding) -> None:
         """A pause is over, and its hold with it."""
@@ -148,7 +153,7 @@ class Holding:
     def copy_out(self, pause: Pause) -> None:
         """Start copying a held context to host memory; without any, the hold stays."""
         if pause.hold is not None and not pause.returning:
-            self.contexts.copy_out(pause.copy, self._findable_of(pause, pause.hold))
+            self.contexts.copy_out(pause.copy, self._own_of(pause, pause.hold))
             self._settle_copy(pause)
 
     def settle_copies(self) -> None:
@@ -168,7 +173,7 @@ class Holding:
         if pause.hold is None or pause.returning or pause.disposition is not Disposition.SWAP:
             return
         if not pause.copy.complete or (
-            pause.copied_tokens < self._findable_of(pause, pause.hold).tokens
+            pause.copied_tokens < self._own_of(pause, pause.hold).tokens
         ):
             return
         if self.may_release(pause):

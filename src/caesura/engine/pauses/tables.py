@@ -9,7 +9,7 @@ from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock, make_block_hash
 from vllm.v1.request import Request
 
 from caesura.engine.copies.blocks import ContextBlocks, Tables, full_blocks, real_blocks
-from caesura.engine.copies.groups import Groups, OneGroup
+from caesura.engine.copies.groups import Groups, OneGroup, SeveralGroups
 
 
 class BlockTables(Protocol):
@@ -31,13 +31,25 @@ class BlockTables(Protocol):
         block_hashes: Sequence[BlockHash],
         tokens: int,
     ) -> ContextBlocks:
-        """What the prefix cache can find again of a context.
+        """What the prefix cache can find again of a context, in its own blocks or in others.
 
         Args:
             tables: its blocks.
             request_id: the request whose own tables they are, None if it is gone.
             block_hashes: hash of each full block.
             tokens: leading tokens that are computed.
+        """
+
+    def own(
+        self,
+        tables: Tables,
+        request_id: str | None,
+        block_hashes: Sequence[BlockHash],
+        tokens: int,
+    ) -> ContextBlocks:
+        """The same in its own blocks only: they stay what they are as long as it is held.
+
+        Others with the same hashes may be given back and overwritten at any time.
         """
 
     def front(
@@ -87,6 +99,8 @@ class OneTable:
         """The leading full blocks."""
         return self._context(full_blocks(tables[0]))
 
+    own = findable
+
     def front(
         self, context: ContextBlocks, block_hashes: Sequence[BlockHash], tokens: int
     ) -> ContextBlocks:
@@ -119,8 +133,9 @@ class SeveralTables:
     windows reach are entered here.
     """
 
-    def __init__(self, coordinator: KVCacheCoordinator) -> None:
+    def __init__(self, coordinator: KVCacheCoordinator, groups: SeveralGroups) -> None:
         self._coordinator = coordinator
+        self._groups = groups
         self._pool = coordinator.block_pool
         self._block_size = coordinator.scheduler_block_size
 
@@ -149,9 +164,29 @@ class SeveralTables:
         tokens: int,
     ) -> ContextBlocks:
         """The last boundary at which all groups can go on."""
+        own = self.own(tables, request_id, block_hashes, tokens)
+        if own.tokens > tokens - self._block_size:
+            return own
+        found = self._find(block_hashes, tokens)
+        return found if found.tokens > own.tokens else own
+
+    def own(
+        self,
+        tables: Tables,
+        request_id: str | None,
+        block_hashes: Sequence[BlockHash],
+        tokens: int,
+    ) -> ContextBlocks:
+        """The last boundary for which the context's tables have all that is needed."""
         if request_id is not None:
             self._enter(request_id, block_hashes, tokens)
-        return self._find(block_hashes, tokens)
+        hashed = {block.block_hash for table in tables for block in table}
+        stop = min(self._groups.boundaries(block_hashes), tokens // self._block_size)
+        end = self._groups.reach(
+            lambda key: self._groups.device_key(key) in hashed, block_hashes, 0, stop
+        )
+        needed = self._groups.needed(tables, end, self._pool.null_block)
+        return ContextBlocks(needed, real_blocks(needed), end * self._block_size)
 
     def front(
         self, context: ContextBlocks, block_hashes: Sequence[BlockHash], tokens: int
@@ -211,4 +246,5 @@ def block_tables(manager: KVCacheManager, groups: Groups) -> BlockTables:
     """The tables of an engine with these groups."""
     if isinstance(groups, OneGroup):
         return OneTable(manager.coordinator)
-    return SeveralTables(manager.coordinator)
+    assert isinstance(groups, SeveralGroups)
+    return SeveralTables(manager.coordinator, groups)
