@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.config import VllmConfig
+from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
     KVConnectorHandshakeMetadata,
@@ -30,6 +31,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.v1.metrics.cache_hit_source import CacheHitSource
+from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.outputs import KVConnectorOutput
 from vllm.v1.worker.gpu.attn_utils import get_kv_cache_spec
 
@@ -40,6 +42,7 @@ from caesura.engine.copies.groups import HostKey, groups_of
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PausePrometheus, PauseStats
+from caesura.engine.protocol import CONNECTOR_CLASS, CONNECTOR_MODULE
 from caesura.engine.support import check_layers, window_note
 from caesura.errors import ConfigurationError
 from caesura.logs import configure_engine_logging
@@ -424,3 +427,22 @@ def transfers_of(manager: "KVCacheManager", connector: CaesuraConnector | None) 
         return connector.transfers
     groups = groups_of(manager.coordinator)
     return Transfers(manager.block_pool, HostPool(0), budget_blocks=0, groups=groups)
+
+
+def own_connector(connector: KVConnectorBase_V1 | None) -> CaesuraConnector | None:
+    """Caesura's connector: the one given, or one of those in a MultiConnector."""
+    among = getattr(connector, "sub_connectors", (connector,))
+    return next((each for each in among if isinstance(each, CaesuraConnector)), None)
+
+
+def add_own_stats(
+    step: SchedulerStats, connector: KVConnectorBase_V1 | None, own: PauseStats
+) -> None:
+    """Put Caesura's statistics into a step's: beside those of others in a MultiConnector."""
+    alone = isinstance(connector, CaesuraConnector)
+    others = step.kv_connector_stats or {}
+    step.kv_connector_stats = own.to_dict() if alone else others | {CONNECTOR_CLASS: own.to_dict()}
+
+
+# A MultiConnector looks up whose statistics it has by name.
+KVConnectorFactory.register_connector(CONNECTOR_CLASS, CONNECTOR_MODULE, CONNECTOR_CLASS)

@@ -27,7 +27,7 @@ from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.connector import CaesuraConnector, transfers_of
+from caesura.engine.connector import add_own_stats, own_connector, transfers_of
 from caesura.engine.copies.contexts import HostContexts
 from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
@@ -59,6 +59,7 @@ from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
+from caesura.processes import end_engine_with_parent
 
 Found = TypeVar("Found")
 
@@ -74,6 +75,7 @@ class InterceptScheduler(SeamedScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         configure_engine_logging()
+        end_engine_with_parent()
         require_tested_vllm(vllm_version)
         super().__init__(*args, **kwargs)
         config = CaesuraConfig.from_vllm(self.vllm_config)
@@ -83,7 +85,7 @@ class InterceptScheduler(SeamedScheduler):
         # A host copy that cannot be loaded costs a recompute, never the request.
         self.recompute_kv_load_failures = True
         self.config = config
-        connector = self.connector if isinstance(self.connector, CaesuraConnector) else None
+        connector = own_connector(self.connector)
         self._connected = connector is not None
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
@@ -402,14 +404,15 @@ class InterceptScheduler(SeamedScheduler):
     def reset_prefix_cache(
         self, reset_running_requests: bool = False, reset_connector: bool = False
     ) -> bool:
-        """Forget all cached contexts (after new weights): those of paused sessions too, and host
-        copies whether they are asked for or not, since they are found by the same hashes."""
+        """Forget all cached contexts, of paused sessions too, and host copies whether they are
+        asked for or not: they are found by the same hashes."""
         self.trace.write()
         self.keeper.forget_contexts()
         self.waste.restart()
-        return super().reset_prefix_cache(
-            reset_running_requests, reset_connector or self._connected
-        )
+        if reset_running_requests and not self.displacing.release_all_waiting():
+            return False
+        reset_connector |= self._connected
+        return super().reset_prefix_cache(reset_running_requests, reset_connector)
 
     def shutdown(self) -> None:
         """As vLLM's; a trace is written."""
@@ -444,4 +447,4 @@ class InterceptScheduler(SeamedScheduler):
         self.keeper.contexts.count_copies()
         pause_stats = self.metrics.take()
         if pause_stats is not None:
-            stats.kv_connector_stats = pause_stats.to_dict()
+            add_own_stats(stats, self.connector, pause_stats)
