@@ -11,7 +11,6 @@ from caesura.lab.bench.workload import (
     poisson_arrivals,
 )
 
-
 _MANY = 50_000
 
 
