@@ -24,6 +24,7 @@ from caesura.tools.python_endpoint import PythonEndpoint
 from caesura.tools.settings import PythonTool
 from caesura.tools.toolbox import Toolbox
 from session.scripted import END, ByteDialogue, model
+from support.databases.places import place_of
 from support.engines.fakes import FakeEngine
 
 OWNER = "somebody"
@@ -64,7 +65,7 @@ async def workplace(
     clock: Callable[[], float] = time.time,
     limits: Limits | None = None,
 ) -> AsyncIterator[Workplace]:
-    store = Store(path, clock)
+    store = Store(place_of(path), clock)
     toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
     try:
         yield Workplace(
