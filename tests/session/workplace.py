@@ -64,8 +64,17 @@ async def workplace(
     formats: CallFormats | None = None,
     clock: Callable[[], float] = time.time,
     limits: Limits | None = None,
+    lease_seconds: float | None = None,
 ) -> AsyncIterator[Workplace]:
     store = Store(place_of(path), clock)
+    replicas = None
+    if lease_seconds is not None:
+        from caesura.session.replicas import Replicas, Served
+
+        names = tuple(endpoint.definition.name for endpoint in tools)
+        replicas = Replicas(
+            store.backend, Served("a model", "demo", names, "http://here"), lease_seconds
+        )
     toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
     try:
         yield Workplace(
@@ -76,6 +85,7 @@ async def workplace(
             Approvals(store),
             formats or CallFormats(),
             limits or Limits(),
+            replicas=replicas,
         )
     finally:
         store.close()

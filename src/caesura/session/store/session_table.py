@@ -113,10 +113,14 @@ class SessionTable(Table):
         )
         records = readable(_session, rows)
         unreadable = {str(row[0]) for row in rows} - {record.id for record in records}
-        error = "what is stored of it is damaged, or was written by a newer version"
-        ended = [self.close_session(id_, SessionEnding.FAILED, error) for id_ in unreadable]
-        await self._database.write(*ended)
+        for session_id in unreadable:
+            await self.end_unreadable(session_id)
         return records
+
+    async def end_unreadable(self, session_id: str) -> None:
+        """End a session that cannot be read."""
+        error = "what is stored of it is damaged, or was written by a newer version"
+        await self._database.write(self.close_session(session_id, SessionEnding.FAILED, error))
 
     async def delete_ended(
         self,
