@@ -20,12 +20,6 @@ SOURCE = "\n".join(
 )
 VLLMS_OWN = {
     "--data-parallel-size",
-    "--enable-auto-tool-choice",
-    "--kv-transfer-config",
-    "--served-model-name",
-    "--tool-call-parser",
-}
-    "--data-parallel-size",
     "--kv-transfer-config",
     "--enable-auto-tool-choice",
     "--tool-call-parser",

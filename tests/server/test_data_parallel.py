@@ -49,7 +49,7 @@ def server(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield started
         assert httpx.post(f"{started.url}/reset_prefix_cache", timeout=60).status_code == 200
         names = {"trace.json", "trace.engine1.json"}
-        poll(lambda: names <= {path.name for path in folder.iterdir()}, seconds=60)
+        assert poll(lambda: names <= {path.name for path in folder.iterdir()}, seconds=60)
 
 
 async def conversation(client: openai.AsyncOpenAI, name: int) -> list[dict[str, Any]]:
