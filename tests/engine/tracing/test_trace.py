@@ -17,6 +17,7 @@ from caesura import cli
 from caesura.engine.config import CaesuraConfig
 from caesura.engine.copies.batch import CopyBatch
 from caesura.engine.copies.contexts import HostCopy
+from caesura.engine.copies.groups import ONE_GROUP
 from caesura.engine.flags import additional_config
 from caesura.engine.pauses.pause import Pause, PauseEnding
 from caesura.engine.tracing.recorder import ITERATIONS, NO_TRACE, STILL_OPEN, TraceRecorder
@@ -186,6 +187,8 @@ class Recording:
             prompt_tokens=20,
             block_hashes=[],
             block_size=16,
+            hashed_tokens=16,
+            groups=ONE_GROUP,
             copy=HostCopy(pause_id, []),
         )
         self.trace.pause_began(pause)
