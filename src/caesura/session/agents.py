@@ -241,6 +241,23 @@ class Agents:
         """Every session that has not ended."""
         return tuple(self._running.values())
 
+    def runs(self, session_id: str) -> bool:
+        """Whether this server runs a session."""
+        return session_id in self._running
+
+    async def own_agent(self, owner: str, session_id: str) -> Agent:
+        """A session that has not ended, and that this server runs.
+
+        Raises:
+            UnknownSession: the owner has no session of that id.
+            StoreUnavailable: no server runs it at the moment.
+        """
+        agent = await self.agent(owner, session_id)
+        is_open = self._work.replicas is not None and agent.phase is not Phase.ENDED
+        if is_open and session_id not in self._running:
+            raise StoreUnavailable("the session is passed on to another server: try again")
+        return agent
+
     async def waiting_questions(self) -> dict[str, int]:
         """How many questions of each session wait for a human."""
         return await self._work.store.waiting_questions()
