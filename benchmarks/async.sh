@@ -18,10 +18,28 @@ bench --suite bfcl-multi-step --cases 20 --latency $uniform --json "$results/mul
 bench --suite bfcl-multi-step-parallel --cases 50 --latency $uniform --json "$results/multi_step_parallel.json"
 bench --suite bfcl-multi-step-parallel --cases 20 --latency $uniform --dependencies steps --json "$results/multi_step_parallel_steps.json"
 
+# What most agents do today beside what a session in place does; each optimisation of sync by itself.
+bench --suite bfcl-first-turns --cases 20 --latency paper \
+    --modes requests,sync,sync_parallel,sync_parallel_eager,sync_fused,sync_cached,async,futures \
+    --json "$results/first_turns.json"
+bench --suite bfcl-parallel --cases 25 --latency paper --modes sync,async,futures --json "$results/futures_parallel.json"
+bench --suite bfcl-multi-step --cases 20 --latency paper --dependencies steps --modes sync,async,futures \
+    --json "$results/futures_multi_step.json"
+
 crowd() { bench --suite bfcl-multi-step-parallel --sessions 64 --policies min-waste,preserve --kv-memory 24MiB "$@"; }
 crowd --seeds 0,1,2 --json "$results/crowd.json"
 crowd --seeds 0,1,2 --policy-option served_by=arrival --json "$results/crowd_by_arrival.json"
 crowd --seeds 0,1 --latency uniform:0.5:5 --json "$results/crowd_slow_calls.json"
+
+# In virtual time: by the time per token, and many sessions under memory pressure.
+simulate() { caesura simulate calls --data "$data" --latency paper "$@"; }
+simulate --cases 66 --modes requests,sync,sync_parallel,async --json "$results/simulated_first_turns.json"
+simulate --cases 66 --modes requests,async --request-ms 310 --json "$results/simulated_first_turns_310ms.json"
+for seconds in 0.1 1 10; do
+    caesura simulate calls --data "$data" --suite bfcl-multi-step-parallel --latency uniform:$seconds:$seconds --token-ms 5 \
+        --sessions 64 --seeds 0,1,2 --kv-tokens 49152 --policies preserve,min-waste,trap-rule \
+        --json "$results/simulated_traps_$seconds.json"
+done
 
 caesura bench calls --suite demo --cases 60 --json "$results/demo.json"
 python benchmarks/async_bounds.py "$data" --json "$results/bounds.json"

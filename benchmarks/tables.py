@@ -1,6 +1,6 @@
 """Tables for the documentation from recorded runs.
 
-    python benchmarks/tables.py benchmarks/results/infercept_sample.json ...
+    python benchmarks/tables.py benchmarks/results/min_waste.json ...
 
 Runs of several files are put together; a ratio to stock pairs runs of the same file, rate and seed.
 Files of different versions or commits are refused: their runs are of different programs.

@@ -38,7 +38,7 @@ MAY_USE = {
     # Modules at the top of `engine` that describe it, and that its rooms may use.
     "engine.config": frozenset({"policy", "policy_options"}),
     "engine.protocol": frozenset({"policy"}),
-    "engine.flags": frozenset({"engine.config", "policy"}),
+    "engine.flags": frozenset({"engine.config", "engine.protocol", "policy"}),
     "engine.guard": frozenset[str](),
     "engine.seams": frozenset[str](),
     "engine.metrics": frozenset({"engine.guard", "policy"}),
@@ -129,7 +129,17 @@ MAY_USE = {
 }
 # Modules at the root of the package that everybody may use and that use nothing of ours.
 ROOT_MODULES = frozenset(
-    {"__init__", "allowance", "console", "endpoints", "errors", "logs", "units", "variables"}
+    {
+        "__init__",
+        "allowance",
+        "console",
+        "endpoints",
+        "errors",
+        "logs",
+        "processes",
+        "units",
+        "variables",
+    }
 )
 # Rooms that reach for nothing outside the standard library but these.
 OUTSIDE_ALLOWED = {"policy": frozenset({"numpy"}), "cml": frozenset[str]()}

@@ -29,6 +29,7 @@ MAY_WAIT = {
     "fuzz/run.py": "stops when its time is over",
     "support/dashboard/scene.py": "plays a scene for pictures, which is no test",
     "support/servers/chat.py": "notes when requests came, by the clock of the client",
+    "lab/sim/test_virtual_time.py": "sleeps in virtual time, which takes none",
     "lab/demo/recordings.py": "pretends that a recording began a second ago",
     "session/crash_run.py": "kills a process at a random moment",
     "server/sessions/retrying_run.py": "its server lives until other processes are done",

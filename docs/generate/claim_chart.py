@@ -18,7 +18,7 @@ RUNS = ROOT / "benchmarks" / "results" / "min_waste.json"
 CHART = ROOT / "docs" / "claim.png"
 ARMS = {
     "stock": ("stock vLLM 0.32 (prefix caching)", "#9aa0a6"),
-    "swap": ("Caesura, every pause swapped", "#7fb3d5"),
+    "infercept": ("InferCept's policy, in Caesura", "#7fb3d5"),
     "min-waste": ("Caesura, min-waste (default)", "#1f618d"),
 }
 

@@ -17,6 +17,7 @@ LABORATORY = [
     "bench",
     "bench calls",
     "simulate",
+    "simulate calls",
     "calibrate",
     "calibrate trace trace.json --base profile.json",
     "train base",

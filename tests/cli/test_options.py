@@ -17,6 +17,7 @@ from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.http.settings import HttpSettings
 from caesura.lab.bench.settings import BenchSettings
 from caesura.lab.calibrate.settings import CalibrationSettings, LoadCalibrationOptions
+from caesura.lab.sim.call_settings import CallSimulationSettings
 from caesura.lab.sim.devices import simulated_device
 from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.train.settings import EvaluationOptions, TrainingSettings
@@ -42,6 +43,11 @@ from support.cli.command_pages import options_of
             },
         ),
         ("simulate", SimulationSettings, set()),
+        (
+            "simulate calls",
+            CallSimulationSettings,
+            {"model", "dtype", "threads", "kv_memory_bytes"},
+        ),
         ("calibrate", CalibrationSettings, set()),
         ("calibrate trace", LoadCalibrationOptions, set()),
         ("train", TuningOptions, set()),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -25,6 +26,7 @@ from caesura.engine.serving.serve import (
     knows_cml,
     named_model,
     parser_for_cml,
+    require_one_api_process,
     server_command,
 )
 from caesura.errors import ConfigurationError
@@ -139,6 +141,41 @@ def test_engines_on_one_machine_share_the_host_memory(arguments: list[str], shar
     command = server_command("x", config, arguments, on_cpu=False)
     section = json.loads(argument_value(command, "--additional-config") or "")["caesura"]
     assert section["host_memory"] == share * 2**30
+
+
+def test_there_is_one_api_process_however_many_engines() -> None:
+    def count(given: int | None, *, headless: bool = False) -> int | None:
+        parsed = Namespace(api_server_count=given, headless=headless)
+        require_one_api_process(parsed)
+        return parsed.api_server_count
+
+    assert (count(None), count(1), count(0)) == (1, 1, 0)
+    assert count(None, headless=True) is None, "another machine's engines have none"
+    with pytest.raises(ConfigurationError, match="--api-server-count 4 is not possible"):
+        count(4)
+
+
+def test_another_connector_is_asked_for_what_ours_does_not_have() -> None:
+    def connectors(config: dict[str, object]) -> dict[str, Any]:
+        given = ["--kv-transfer-config", json.dumps(config)]
+        command = server_command("model", CaesuraConfig(), given, on_cpu=False)
+        return json.loads(argument_value(command, "--kv-transfer-config") or "")
+
+    other = {"kv_connector": "LMCacheMPConnector", "kv_role": "kv_both"}
+    assert connectors(other)["kv_connector"] == "MultiConnector"
+    own, beside = connectors(other)["kv_connector_extra_config"]["connectors"]
+    assert (own["kv_connector"], beside) == ("CaesuraConnector", other)
+    several = {
+        "kv_connector": "MultiConnector",
+        "kv_role": "kv_producer",
+        "kv_connector_extra_config": {"connectors": [other, other]},
+    }
+    found = connectors(several)
+    assert found["kv_role"] == "kv_producer"
+    assert found["kv_connector_extra_config"]["connectors"][1:] == [other, other]
+    assert found["kv_load_failure_policy"] == "recompute"
+    with pytest.raises(ConfigurationError, match="--kv-transfer-config must be a JSON object"):
+        server_command("model", CaesuraConfig(), ["--kv-transfer-config", "[]"], on_cpu=False)
 
 
 def test_another_parser_is_warned_of(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -6,19 +6,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from caesura.engine.config import SECTION, CaesuraConfig
+from caesura.engine.protocol import CONNECTOR_CLASS, CONNECTOR_MODULE
 
 SCHEDULER_CLASS = "caesura.engine.scheduler.InterceptScheduler"
-CONNECTOR_CLASS = "CaesuraConnector"
-CONNECTOR_MODULE = "caesura.engine.connector"
 
 
-def kv_transfer_config() -> dict[str, Any]:
-    """vLLM's `--kv-transfer-config` for Caesura's connector."""
-    return {
+MULTI = "MultiConnector"
+
+
+def kv_transfer_config(beside: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """vLLM's `--kv-transfer-config` for Caesura's connector.
+
+    Args:
+        beside: that of another connector, which is asked for what Caesura's does not have; or a
+            MultiConnector's of several.
+    """
+    failures = {"kv_load_failure_policy": "recompute"}
+    own = {
         "kv_connector": CONNECTOR_CLASS,
         "kv_connector_module_path": CONNECTOR_MODULE,
         "kv_role": "kv_both",
-        "kv_load_failure_policy": "recompute",
+        **failures,
+    }
+    if beside is None:
+        return own
+    others = [beside]
+    if beside.get("kv_connector") == MULTI:
+        others = beside.get("kv_connector_extra_config", {}).get("connectors", [])
+    return {
+        "kv_connector": MULTI,
+        "kv_role": beside.get("kv_role", "kv_both"),
+        **failures,
+        "kv_connector_extra_config": {"connectors": [own, *others]},
     }
 
 
@@ -31,13 +50,18 @@ def additional_config(
     return {**present, SECTION: {**present.get(SECTION, {}), **section}}
 
 
-def as_flags(config: CaesuraConfig, present: Mapping[str, Any] | None = None) -> list[str]:
-    """The three flags for a `vllm serve` command line."""
+def as_flags(
+    config: CaesuraConfig,
+    present: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """The three flags for a `vllm serve` command line; see `additional_config` and
+    `kv_transfer_config`."""
     return [
         "--scheduler-cls",
         SCHEDULER_CLASS,
         "--kv-transfer-config",
-        json.dumps(kv_transfer_config()),
+        json.dumps(kv_transfer_config(beside)),
         "--additional-config",
         json.dumps(additional_config(config, present)),
     ]

@@ -26,6 +26,10 @@ LabelValues = tuple[str, ...]
 COUNTERS: dict[str, tuple[str, list[str]]] = {
     "pauses": ("Pauses begun, by what they wait for.", ["endpoint"]),
     "pause_endings": ("Pauses ended, by how.", ["endpoint", "ending"]),
+    "presumptions": (
+        "Paused clients presumed to be gone, and of them, those that came back.",
+        ["outcome"],
+    ),
     "dispositions": ("Decisions about paused contexts.", ["endpoint", "disposition"]),
     "hold_endings": ("Ends of holds on device blocks, by how.", ["ending"]),
     "displacements": ("Running requests preempted for a session that ranks before them.", []),
@@ -47,7 +51,10 @@ COUNTERS: dict[str, tuple[str, list[str]]] = {
     "failures": ("Failures of what no request waits for, by kind; logged once.", ["kind"]),
     "returned_seconds": ("Actual duration of these, until the tokens arrived.", ["endpoint"]),
 }
+TOKENS_IN_CHARGE = "tokens_in_charge"
 GAUGES: dict[str, str] = {
+    TOKENS_IN_CHARGE: "Tokens of all that runs, waits or is paused now, without contexts of which "
+    "nothing is kept or whose clients are gone.",
     "pauses_now": "Paused contexts now.",
     "holding_now": "Paused contexts that hold device blocks now.",
     "copied_now": "Paused contexts that hold no device blocks and have a host copy now.",

@@ -82,3 +82,9 @@ CML_PARSER = "caesura_cml"
 
 CML_PARSER_PLUGIN = "caesura.engine.model.cml_tool_parser"
 """The module that registers it (`--tool-parser-plugin`), in every process that parses."""
+
+CONNECTOR_CLASS = "CaesuraConnector"
+"""vLLM's name of Caesura's KV connector, alone or among others."""
+
+CONNECTOR_MODULE = "caesura.engine.connector"
+"""The module that has it."""

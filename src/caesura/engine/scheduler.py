@@ -27,10 +27,8 @@ from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.connector import CaesuraConnector
+from caesura.engine.connector import add_own_stats, own_connector, transfers_of
 from caesura.engine.copies.contexts import HostContexts
-from caesura.engine.copies.host_pool import HostPool
-from caesura.engine.copies.transfers import Transfers
 from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
@@ -50,6 +48,7 @@ from caesura.engine.pauses.pause import RecomputeCause
 from caesura.engine.pauses.promotions import Promotions
 from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, admitted_ids, move_to_rank
 from caesura.engine.pauses.steps import InterruptSteps, Steps
+from caesura.engine.pauses.tables import block_tables
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import INTERRUPTED
@@ -60,6 +59,7 @@ from caesura.engine.tracing.recorder import NO_TRACE, Trace, trace_engine
 from caesura.engine.versions import require_tested_vllm
 from caesura.logs import configure_engine_logging
 from caesura.policy import make_policy
+from caesura.processes import end_engine_with_parent
 
 Found = TypeVar("Found")
 
@@ -75,6 +75,7 @@ class InterceptScheduler(SeamedScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         configure_engine_logging()
+        end_engine_with_parent()
         require_tested_vllm(vllm_version)
         super().__init__(*args, **kwargs)
         config = CaesuraConfig.from_vllm(self.vllm_config)
@@ -84,16 +85,13 @@ class InterceptScheduler(SeamedScheduler):
         # A host copy that cannot be loaded costs a recompute, never the request.
         self.recompute_kv_load_failures = True
         self.config = config
-        connector = self.connector if isinstance(self.connector, CaesuraConnector) else None
+        connector = own_connector(self.connector)
         self._connected = connector is not None
         self._copies_overlap = connector is not None and not connector.loads_in_step
         self.metrics = PauseMetrics()
         self.own_time = OwnTime(self.metrics)
         pool = self.kv_cache_manager.block_pool
-        if connector is None:
-            transfers = Transfers(pool, HostPool(0), budget_blocks=0)
-        else:
-            transfers = connector.transfers
+        transfers = transfers_of(self.kv_cache_manager, connector)
         contexts = HostContexts(transfers, self.block_size, self.metrics)
         self.waste = WasteMeter(self, self.metrics, self.clock, lambda: transfers.loading_blocks)
         self.parking = Parking(self)
@@ -103,6 +101,7 @@ class InterceptScheduler(SeamedScheduler):
             scheduler=self,
             parking=self.parking,
             contexts=contexts,
+            tables=block_tables(self.kv_cache_manager, transfers.groups),
             metrics=self.metrics,
             waste=self.waste,
             clock=self.clock,
@@ -343,7 +342,7 @@ class InterceptScheduler(SeamedScheduler):
     ) -> None:
         """As vLLM's, but what is computed may be copied out before it is overwritten, and what
         this very step was to compute is found by nobody."""
-        hide_uncomputed(self.kv_cache_manager, request, self.block_size)
+        hide_uncomputed(self.kv_cache_manager, request)
         if self._scheduling and self._pauses_in_use(request):
             self.keeper.holding.save_preempted(request)
         computed = request.num_computed_tokens - request.num_output_placeholders
@@ -405,14 +404,15 @@ class InterceptScheduler(SeamedScheduler):
     def reset_prefix_cache(
         self, reset_running_requests: bool = False, reset_connector: bool = False
     ) -> bool:
-        """Forget all cached contexts (after new weights): those of paused sessions too, and host
-        copies whether they are asked for or not, since they are found by the same hashes."""
+        """Forget all cached contexts, of paused sessions too, and host copies whether they are
+        asked for or not: they are found by the same hashes."""
         self.trace.write()
         self.keeper.forget_contexts()
         self.waste.restart()
-        return super().reset_prefix_cache(
-            reset_running_requests, reset_connector or self._connected
-        )
+        if reset_running_requests and not self.displacing.release_all_waiting():
+            return False
+        reset_connector |= self._connected
+        return super().reset_prefix_cache(reset_running_requests, reset_connector)
 
     def shutdown(self) -> None:
         """As vLLM's; a trace is written."""
@@ -447,4 +447,4 @@ class InterceptScheduler(SeamedScheduler):
         self.keeper.contexts.count_copies()
         pause_stats = self.metrics.take()
         if pause_stats is not None:
-            stats.kv_connector_stats = pause_stats.to_dict()
+            add_own_stats(stats, self.connector, pause_stats)

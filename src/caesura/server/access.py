@@ -26,7 +26,7 @@ from caesura.tools.call import Question
 from caesura.tools.settings import CallSettings, McpServerSettings, Settings
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
-OPEN_PATHS = frozenset({"/health", "/ping"})
+OPEN_PATHS = frozenset({"/health", "/ping", "/ready"})
 """What needs no key, beside the files of the dashboard's page."""
 OPEN_FOLDER = "/dashboard"
 # Forms with files; all other bodies are JSON.

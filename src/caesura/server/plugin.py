@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from caesura.engine.config import CaesuraConfig
+from caesura.engine.serving.engines import homes_on
 from caesura.logs import configure_logging
 from caesura.server.access import Access, require_closed
 from caesura.server.announcement import Announcement
@@ -70,6 +71,7 @@ class CaesuraPlugin:
         state.caesura_supervisor = Supervisor()
         state.caesura_owners = Owners(access.has_keys)
         state.caesura_places = OwnersPlaces(settings.generating_of)
+        state.caesura_homes = homes_on(engine_client)
         access.require_operators(settings)
         if not access.has_keys:
             has_tools = bool(settings.tools or settings.mcp)

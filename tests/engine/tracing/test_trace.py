@@ -20,7 +20,7 @@ from caesura.engine.copies.contexts import HostCopy
 from caesura.engine.flags import additional_config
 from caesura.engine.pauses.pause import Pause, PauseEnding
 from caesura.engine.tracing.recorder import ITERATIONS, NO_TRACE, STILL_OPEN, TraceRecorder
-from caesura.engine.tracing.trace_events import TraceEvents, section_path
+from caesura.engine.tracing.trace_events import TraceEvents, engine_path, section_path
 from caesura.lab.bench.stats import RunPlan
 from caesura.lab.bench.traces import engine_part, engine_parts, simulated_part, traced
 from caesura.lab.sim.profiles import device_profile
@@ -154,6 +154,12 @@ def test_no_copy_is_left_without_its_end_when_the_trace_is_full(tmp_path: Path) 
 def test_sections_have_files_of_their_own() -> None:
     assert section_path(Path("out/swap.json"), 0) == Path("out/swap.json")
     assert section_path(Path("out/swap.json"), 2) == Path("out/swap.2.json")
+
+
+def test_each_engine_of_a_server_has_files_of_its_own() -> None:
+    paths = [engine_path(Path("out/swap.json"), engine) for engine in range(3)]
+    assert [path.name for path in paths] == ["swap.json", "swap.engine1.json", "swap.engine2.json"]
+    assert section_path(paths[1], 1).name == "swap.engine1.1.json"
 
 
 # The recorder

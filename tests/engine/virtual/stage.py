@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from vllm.v1.engine import EngineCoreOutput, FinishReason
 
-from caesura.engine.connector import CaesuraConnector
+from caesura.engine.connector import own_connector
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.protocol import DETACHED, REPORT
 from caesura.engine.scheduler import InterceptScheduler
@@ -62,8 +62,9 @@ class Stage:
 
     @property
     def host(self) -> HostPool:
-        assert isinstance(self.scheduler.connector, CaesuraConnector)
-        return self.scheduler.connector.transfers.host
+        connector = own_connector(self.scheduler.connector)
+        assert connector is not None
+        return connector.transfers.host
 
     @property
     def free_blocks(self) -> int:

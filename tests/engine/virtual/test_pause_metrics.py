@@ -58,3 +58,34 @@ def test_a_copied_context_is_not_counted_as_held() -> None:
     assert (gauges["pauses_now"], gauges["holding_now"], gauges["copied_now"]) == (1, 0, 1)
     assert gauges["device_tokens"] > gauges["held_tokens_now"] == 0
     assert gauges["host_tokens"] >= gauges["host_tokens_now"] > 0
+
+
+def test_what_an_engine_has_in_charge_is_all_that_may_still_need_it() -> None:
+    stage = Stage(Shape(options={"policy": "preserve", "keep_contexts": "all"}))
+
+    def in_charge() -> int:
+        return reported(stage).data["gauges"]["tokens_in_charge"]
+
+    session, waiting = stage.session("session", 60), stage.request("waiting", 40, 4)
+    assert in_charge() == 100
+    stage.run()
+    kept = len(session.transcript.tokens)
+    assert waiting.turns == 1
+    assert in_charge() == kept + 44, "a parked session, and a client that may come back"
+    stage.extend(session, 20)
+    assert in_charge() == kept + 20 + 44, "nothing counts twice while it returns"
+    stage.run()
+    for pause in list(stage.scheduler.keeper.table):
+        if not pause.in_place:
+            pause.gone_after_seconds = 1.0
+    assert in_charge() == len(session.transcript.tokens), "not those who are gone"
+
+
+def test_a_clients_context_of_which_nothing_is_left_is_in_nobodys_charge() -> None:
+    stage = Stage(Shape(options={"policy": "discard", "keep_contexts": "all"}))
+    session = stage.session("session", 60)
+    stage.request("client", 40, 4)
+    stage.run()
+    assert len(stage.scheduler.keeper.table) == 2
+    in_charge = reported(stage).data["gauges"]["tokens_in_charge"]
+    assert in_charge == len(session.transcript.tokens), "it comes back in any case"

@@ -1,5 +1,6 @@
 """Clients that stay away: when they are presumed to be gone, and what is learned from that."""
 
+from caesura.engine.metrics import counter_key
 from caesura.engine.pauses.presumptions import PATIENCE, SHORTEST_SECONDS
 from caesura.policy import ExpectedWork
 from caesura.policy.min_waste import MinWaste
@@ -46,6 +47,13 @@ class Clients:
     def sessions_over(self) -> int:
         return self.remaining._observed
 
+    def presumed(self) -> tuple[int, int]:
+        """How many clients were presumed to be gone, and how many of them came back."""
+        stats = self.stage.scheduler.metrics.take()
+        counters = {} if stats is None else stats.data["counters"]
+        gone, returned = (counter_key("presumptions", outcome) for outcome in ("gone", "returned"))
+        return counters.get(gone, 0), counters.get(returned, 0)
+
     def probability(self, endpoint: str = "tool") -> float:
         return self.durations.return_probability(endpoint, 0.0)
 
@@ -74,11 +82,13 @@ def test_who_comes_back_after_all_was_not_gone() -> None:
     clients.usually()
     clients.wait(1000.0)
     over, likely = clients.sessions_over, clients.probability()
+    clients.presumed()
     player = clients.begins("hesitates")
     clients.wait(USUAL_SECONDS * PATIENCE * 3)
     assert clients.sessions_over == over + 1
     clients.returns(player, endpoint="tool")
     assert clients.sessions_over == over
+    assert clients.presumed() == (1, 1)
     assert clients.probability() >= likely
     assert player.tokens == 5, "nothing was lost"
 

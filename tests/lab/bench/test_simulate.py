@@ -41,7 +41,15 @@ SETTINGS = SimulationSettings(
     host_memory_bytes=4 * 10**9,
 )
 AMPLE = 40 * 10**9
-NEW_FIGURES = {"durations", "simulated_seconds", "steps"}
+NEW_FIGURES = {
+    "computed_tokens",
+    "durations",
+    "engines",
+    "moved_turns_share",
+    "router",
+    "simulated_seconds",
+    "steps",
+}
 COMMAND = [
     "simulate", "--workload", "infercept-sample", "--rates", "6", "--seeds", "0",
     "--horizon", "10", "--warmup", "2", "--scale-tokens", "0.25", "--scale-pauses", "0.5",
@@ -284,6 +292,6 @@ def test_infinite_memory_is_only_held() -> None:
 def test_whatever_is_scheduled_beyond_once_is_counted_as_recomputed(policy: str) -> None:
     settings = SETTINGS.model_copy(update={"policies": (policy,), "kv_memory_bytes": SHORT})
     (run,) = plan_simulation(settings, PROFILE)
-    engine, record = simulated(run)
+    (engine,), record = simulated(run)
     counted = engine.counts()["recomputed_tokens"]
     assert counted == engine.scheduled_tokens - necessary_tokens(record) > 0

@@ -30,7 +30,7 @@ def test_a_session_alone_on_the_simulated_device_waits_for_nothing() -> None:
     spec = WorkloadSession(
         "s", "math", (Segment(1300, 20, 1.0, "tool"), Segment(700, 1, 2.0, "tool"), Segment(1, 9))
     )
-    record = virtual_replay(engine, ["s"], [spec], [0.0], in_place=True)
+    record = virtual_replay([engine], ["s"], [spec], [0.0], in_place=True)
     one = served(record.sessions[0], Yardstick(ProfiledTimes(profile, 512)))
     assert [turn.wait_seconds for turn in one.turns] == pytest.approx([0, 0, 0], abs=1e-9)
     assert one.active_seconds == pytest.approx(one.unloaded_seconds)

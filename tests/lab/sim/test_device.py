@@ -2,9 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from caesura.lab.sim.device import ModelledDevice
+from caesura.lab.sim.device import ModelledDevice, Step
 from caesura.lab.sim.profiles import device_profile
-from caesura.lab.sim.vllm_engine import Step
 
 PROFILE = replace(
     device_profile("a100-80gb", "gpt-j-6b"),

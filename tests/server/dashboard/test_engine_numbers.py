@@ -105,6 +105,26 @@ def test_engines_are_added_up(reported: PausePrometheus) -> None:
     assert numbers.copied_token_seconds_total == 1
 
 
+def test_memory_in_use_is_of_each_engine_its_own(reported: PausePrometheus) -> None:
+    usage = Gauge("vllm:kv_cache_usage_perc", "", ["model_name", "engine"])
+    try:
+        for engine, tokens, used in ((0, 1000, 0.5), (1, 3000, 0.25)):
+            metrics = PauseMetrics()
+            gauges = {"device_tokens": tokens, "tokens_in_charge": tokens // 10}
+            metrics.set_gauges({**gauges, "pauses_now": engine + 1})
+            report(reported, metrics, engine)
+            usage.labels("demo", engine).set(used)
+        numbers = read_engine(REGISTRY)
+    finally:
+        REGISTRY.unregister(usage)
+    assert numbers is not None
+    assert (numbers.device_tokens, numbers.active_tokens) == (4000, 500 + 750)
+    first, second = numbers.engines
+    assert (first.engine, first.used_tokens, first.pauses) == ("0", 500, 1)
+    assert (second.engine, second.used_tokens, second.pauses) == ("1", 750, 2)
+    assert (first.tokens_in_charge, second.tokens_in_charge) == (100, 300)
+
+
 def test_a_tool_that_was_never_called_is_listed_too() -> None:
     registry = CollectorRegistry()
     metrics = tool_metrics(registry)

@@ -1,5 +1,6 @@
 """Running and waiting requests that make room for others, and the limit on an iteration."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.parking import Parking
 from caesura.engine.pauses.ranks import SessionRanks
 from caesura.policy import displacement_pays
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,8 +78,8 @@ class Displacing:
 
     def _freeable_blocks(self, request: Request) -> int:
         """Blocks that nobody else has: what preempting the request would free."""
-        blocks = self.scheduler.kv_cache_manager.get_blocks(request.request_id).blocks[0]
-        return len(sole_blocks(blocks))
+        tables = self.keeper.tables
+        return len(sole_blocks(tables.real(tables.of(request.request_id))))
 
     def release_waiting(self, needy: Request) -> bool:
         """Take the blocks of the last waiting request; False if none has any.
@@ -85,24 +88,53 @@ class Displacing:
         requests whose host copies were loaded, wait with blocks of their own and are not pauses.
         If each of them needs more, none would start.
         """
-        scheduler = self.scheduler
-        for request in scheduler.kv_holding_waiting:
-            if request.status == RequestStatus.WAITING_FOR_REMOTE_KVS:
-                # vLLM notes that a load is complete when it comes to the request: behind one
-                # that does not fit it never would.
-                scheduler._handle_blocked_waiting_request(request)
+        self._note_loads()
         holders = [
             request
-            for request in scheduler.kv_holding_waiting
-            if request is not needy
-            and request.num_computed_tokens > 0
-            and request.status in (RequestStatus.WAITING, RequestStatus.PREEMPTED)
-            and self.keeper.table.claimed_by(request.request_id) is None
-            and self.parking.can_free(request)
+            for request in self.scheduler.kv_holding_waiting
+            if request is not needy and self._waits_with_blocks(request)
         ]
         if not holders:
             return False
-        last = max(holders, key=lambda request: (request.priority, request.arrival_time))
-        self.parking.free(last)
-        scheduler._inflight_prefills.discard(last)
+        self._release(max(holders, key=lambda request: (request.priority, request.arrival_time)))
         return True
+
+    def release_all_waiting(self) -> bool:
+        """Take the blocks of all waiting requests, before all contexts are forgotten.
+
+        False if some blocks are still being written or copied, by a load or by an iteration in
+        flight: vLLM would preempt all running requests, and raise an error then.
+        """
+        self._note_loads()
+        scheduler = self.scheduler
+        waiting = list(scheduler.kv_holding_waiting)
+        for request in filter(self._waits_with_blocks, waiting):
+            self._release(request)
+        busy = (
+            self.keeper.contexts.pending
+            or bool(scheduler.deferred_frees)
+            or any(map(scheduler._holds_kv_blocks, waiting))
+            or not all(map(self.parking.can_free, scheduler.running))
+        )
+        if busy:
+            logger.warning("Contexts are being written or copied: reset the cache again later")
+        return not busy
+
+    def _note_loads(self) -> None:
+        """vLLM notes that a load is complete when it comes to the request: behind one that does
+        not fit, or while the engine is stopped, it never would."""
+        for request in self.scheduler.kv_holding_waiting:
+            if request.status == RequestStatus.WAITING_FOR_REMOTE_KVS:
+                self.scheduler._handle_blocked_waiting_request(request)
+
+    def _waits_with_blocks(self, request: Request) -> bool:
+        return (
+            request.num_computed_tokens > 0
+            and request.status in (RequestStatus.WAITING, RequestStatus.PREEMPTED)
+            and self.keeper.table.claimed_by(request.request_id) is None
+            and self.parking.can_free(request)
+        )
+
+    def _release(self, request: Request) -> None:
+        self.parking.free(request)
+        self.scheduler._inflight_prefills.discard(request)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from caesura.engine.copies.contexts import HostContexts
-from caesura.engine.metrics import PauseMetrics
+from caesura.engine.metrics import TOKENS_IN_CHARGE, PauseMetrics
 from caesura.engine.pauses.costs import StepTimer
 from caesura.engine.pauses.table import PauseTable
 from caesura.engine.pauses.waste import WasteMeter
@@ -89,10 +89,11 @@ class Gauges:
         copied = [pause for pause in self.table if pause.hold is None and pause.copied_tokens]
         self.metrics.set_gauges(
             {
+                TOKENS_IN_CHARGE: self._tokens_in_charge(),
                 "pauses_now": len(self.table),
                 "holding_now": len(holding),
                 "copied_now": len(copied),
-                "held_tokens_now": sum(pause.held_tokens for pause in holding),
+                "held_tokens_now": sum(pause.memory_tokens(pause.held_tokens) for pause in holding),
                 "host_tokens_now": self.contexts.used_tokens(),
                 "device_tokens": self.snapshots.device_memory().total_tokens,
                 "host_tokens": self.contexts.memory().total_tokens,
@@ -100,3 +101,16 @@ class Gauges:
                 "returning_now": self.table.returning_count(),
             }
         )
+
+    def _tokens_in_charge(self) -> int:
+        """Of requests, those parked among them, and of clients that are expected back."""
+        paused = sum(
+            pause.total_tokens
+            for pause in self.table
+            if pause.request is None
+            and not pause.returning
+            and pause.gone_after_seconds is None
+            and (pause.hold is not None or pause.copied_tokens)
+        )
+        requests = self.snapshots.scheduler.requests.values()
+        return paused + sum(request.num_tokens for request in requests)

@@ -25,7 +25,7 @@ class Waits:
     _changed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.presumptions = Presumptions(self.table, self.clock, self.given_up)
+        self.presumptions = Presumptions(self.table, self.clock, self._presume_gone)
 
     @property
     def changed(self) -> bool:
@@ -110,6 +110,10 @@ class Waits:
         waited_seconds = self.clock() - pause.named_seconds
         self.metrics.count("paused_seconds", waited_seconds, labels=(pause.endpoint,))
 
+    def _presume_gone(self, pause: Pause) -> None:
+        self.metrics.count("presumptions", labels=("gone",))
+        self.given_up(pause)
+
     def _learn(self, pause: Pause, now: float) -> None:
         """Compare the time that a wait took with what was expected, then let the policy learn."""
         endpoint, waited_seconds = pause.endpoint, now - pause.endpoint_since_seconds
@@ -121,6 +125,7 @@ class Waits:
         with self.metrics.guard(Aside.LEARNING):
             self.presumptions.returned(pause, waited_seconds)
             if pause.gone_after_seconds is not None:
+                self.metrics.count("presumptions", labels=("returned",))
                 self.policy.not_gone(endpoint, pause.gone_after_seconds)
                 if self.policy.order is not None:
                     self.policy.order.not_ended(pause.service)

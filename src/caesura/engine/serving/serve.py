@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from itertools import takewhile
@@ -30,7 +31,7 @@ ENDPOINT_PLUGINS = "vllm.endpoint_plugins"
 GRAMMARS = "--structured-outputs-config"
 GRAMMAR_BACKEND = "guidance"
 AUTO_TOOL_CHOICE = "--enable-auto-tool-choice"
-OURS = ("--scheduler-cls", "--kv-transfer-config")
+SCHEDULER, CONNECTOR = "--scheduler-cls", "--kv-transfer-config"
 CPU_BLOCK_SIZE = 32
 SMALL_MACHINE_CORES = 4
 
@@ -167,9 +168,31 @@ def run_vllm(command: list[str]) -> None:
     arguments = parser.parse_args(command)
     configure_logging_from_args(arguments)
     subcommand.validate(arguments)
+    require_one_api_process(arguments)
     check_memory(arguments)
     with supported_only():
         subcommand.cmd(arguments)
+
+
+def require_one_api_process(arguments: Namespace) -> None:
+    """Have one API process, however many engines there are: by itself vLLM starts one for each.
+
+    Args:
+        arguments: of vLLM's server, parsed.
+
+    Raises:
+        ConfigurationError: several are asked for.
+    """
+    count = arguments.api_server_count
+    if count is not None and count > 1:
+        raise ConfigurationError(
+            f"--api-server-count {count} is not possible: sessions, and what clients were "
+            "answered, are known to one process. Leave it out; for more engines give "
+            "--data-parallel-size, for more processes start more servers behind a router "
+            "(docs/how-to/scale.md)"
+        )
+    if count is None and not arguments.headless:
+        arguments.api_server_count = 1
 
 
 def server_command(
@@ -181,13 +204,11 @@ def server_command(
         ConfigurationError: options that exclude each other.
     """
     arguments = list(vllm_arguments)
-    for flag in OURS:
-        if argument_value(arguments, flag) is not None:
-            raise ConfigurationError(
-                f"{flag} is set by `caesura serve` itself. To combine Caesura with it, start "
-                f"vLLM yourself with Caesura's flags (see the README)."
-            )
-    present = take_argument(arguments, "--additional-config")
+    if argument_value(arguments, SCHEDULER) is not None:
+        raise ConfigurationError(
+            f"{SCHEDULER} is set by `caesura serve` itself: pauses are that scheduler's."
+        )
+    present = _json(arguments, "--additional-config")
     given = with_yaml(arguments)
     parser = config.tool_call_parser or argument_value(given, "--tool-call-parser")
     if parser == CML_PARSER:
@@ -205,7 +226,8 @@ def server_command(
     config = config.model_copy(update={"tool_call_parser": parser, "host_memory": share})
     if on_cpu:
         prepare_cpu(arguments)
-    return ["serve", model, *arguments, *as_flags(config, _parse_json(present))]
+    beside = _json(arguments, CONNECTOR)
+    return ["serve", model, *arguments, *as_flags(config, present, beside)]
 
 
 def local_engines(arguments: Sequence[str]) -> int:
@@ -302,13 +324,15 @@ def take_argument(arguments: list[str], flag: str) -> str | None:
     return value
 
 
-def _parse_json(text: str | None) -> dict[str, object]:
+def _json(arguments: list[str], flag: str) -> dict[str, object] | None:
+    """Remove a flag from the arguments; its value, None when it is not given."""
+    text = take_argument(arguments, flag)
     if text is None:
-        return {}
+        return None
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigurationError(f"--additional-config is not valid JSON: {error}") from error
+        raise ConfigurationError(f"{flag} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ConfigurationError("--additional-config must be a JSON object")
+        raise ConfigurationError(f"{flag} must be a JSON object")
     return value

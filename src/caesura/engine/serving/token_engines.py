@@ -35,6 +35,7 @@ from caesura.session.errors import (
     SessionClosed,
     SessionDetached,
 )
+from caesura.session.homes import Homes
 from caesura.session.protocol import Delta, EngineStream, Sampling, StopReason, require_room
 
 
@@ -81,18 +82,19 @@ def _mask(token_id: int, params: SamplingParams, *, speculates: bool) -> None:
         params.logit_bias = {token_id: -math.inf}
 
 
-_STOPS = {
+STOPS = {
     INTERRUPTED: StopReason.INTERRUPTED,
     FRAME_ENDED: StopReason.FRAME,
     BUNDLE_ENDED: StopReason.FRAME,
 }
+"""Why a turn has ended, by the scheduler's own reasons."""
 
 
 def _stop(completion: CompletionOutput) -> StopReason | None:
     if completion.finish_reason is None:
         return None
-    if isinstance(completion.stop_reason, str) and completion.stop_reason in _STOPS:
-        return _STOPS[completion.stop_reason]
+    if isinstance(completion.stop_reason, str) and completion.stop_reason in STOPS:
+        return STOPS[completion.stop_reason]
     reasons = {"stop": StopReason.STOP, "length": StopReason.LENGTH}
     stop = reasons.get(completion.finish_reason)
     if stop is None:
@@ -185,11 +187,15 @@ class InPlaceEngine:
     Args:
         llm: the engine.
         adapters: of the engine; None if it has none.
+        homes: of conversations, where there are several engines.
     """
 
-    def __init__(self, llm: AsyncLLM, adapters: Adapters | None = None) -> None:
+    def __init__(
+        self, llm: AsyncLLM, adapters: Adapters | None = None, homes: Homes | None = None
+    ) -> None:
         self._llm = llm
         self._adapters = adapters or Adapters({})
+        self._homes = homes or Homes()
         self._open: set[str] = set()
 
     async def open(
@@ -209,19 +215,25 @@ class InPlaceEngine:
         if session_id in self._open:
             raise DuplicateSession(f"session {session_id} is open already")
         require_room(len(token_ids), self._llm.model_config.max_model_len)
-        stream = _InPlaceStream(self._llm, session_id, self._open, self._adapters)
+        stream = _InPlaceStream(self._llm, session_id, self._open, self._adapters, self._homes)
         await stream.start(token_ids, sampling, endpoint)
         return stream
 
 
 class _InPlaceStream:
     def __init__(
-        self, llm: AsyncLLM, session_id: str, open_sessions: set[str], adapters: Adapters
+        self,
+        llm: AsyncLLM,
+        session_id: str,
+        open_sessions: set[str],
+        adapters: Adapters,
+        homes: Homes,
     ) -> None:
         self._llm = llm
         self._session_id = session_id
         self._open = open_sessions
         self._adapters = adapters
+        self._homes = homes
         self._adapter: LoRARequest | None = None
         self._inputs: asyncio.Queue[StreamingInput] = asyncio.Queue()
         self._outputs: Outputs | None = None
@@ -239,9 +251,18 @@ class _InPlaceStream:
             salt = self._adapters.salt(self._adapter, salt)
         self._put(token_ids, params, salt)
         self._open.add(self._session_id)
+        home = self._homes.of(
+            token_ids, domain=(salt, sampling.adapter), session_id=self._session_id
+        )
+        if home is not None:
+            self._homes.remember(home, token_ids)
         try:
             collector = await self._llm.add_request(
-                self._session_id, self._chunks(), params, lora_request=self._adapter
+                self._session_id,
+                self._chunks(),
+                params,
+                lora_request=self._adapter,
+                data_parallel_rank=None if home is None else home.engine,
             )
         except EngineDeadError as error:
             self._open.discard(self._session_id)

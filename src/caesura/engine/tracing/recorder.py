@@ -18,7 +18,13 @@ from caesura.engine.copies.batch import CopyBatch, CopyListener
 from caesura.engine.guard import Aside
 from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.pause import HoldEnding, Pause, PauseEnding, PauseListener
-from caesura.engine.tracing.trace_events import MAX_EVENTS, Args, TraceEvents, section_path
+from caesura.engine.tracing.trace_events import (
+    MAX_EVENTS,
+    Args,
+    TraceEvents,
+    engine_path,
+    section_path,
+)
 from caesura.policy import Action, Disposition, Drop, Expire
 from caesura.policy.profile import attention_pairs
 
@@ -326,10 +332,11 @@ def trace_engine(
         keeper: its pauses; its listeners are replaced.
         name: what is traced, for people.
         clock: the scheduler's, in monotonic seconds.
-        path: file of the first section.
+        path: file of the first section; see `engine_path` for other engines of a server.
     """
+    number = scheduler.vllm_config.parallel_config.data_parallel_index
     trace = TraceRecorder(
-        path,
+        engine_path(path, number),
         name,
         clock,
         lambda: levels_of(scheduler, keeper),

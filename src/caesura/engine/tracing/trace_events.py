@@ -27,6 +27,11 @@ def section_path(path: Path, number: int) -> Path:
     return path if number == 0 else path.with_suffix(f".{number}{path.suffix}")
 
 
+def engine_path(path: Path, engine: int) -> Path:
+    """Where the engine of that number in its server writes: `trace.json`, `trace.engine1.json`."""
+    return path if engine == 0 else path.with_suffix(f".engine{engine}{path.suffix}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Event:
     phase: str

@@ -1,6 +1,6 @@
 """The runs of a benchmark so far, and where they are shown and written."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -61,7 +61,11 @@ class Results(Generic[_Outcome]):
 
     def add(self, outcome: _Outcome) -> None:
         """Take a run; the file of figures is replaced."""
-        self.outcomes.append(outcome)
+        self.extend([outcome])
+
+    def extend(self, outcomes: Iterable[_Outcome]) -> None:
+        """Take runs that come together; the file of figures is replaced once."""
+        self.outcomes += outcomes
         if self._place is not None:
             self.outcomes.sort(key=self._place)
         if self._settings.json_path is not None:

@@ -17,6 +17,7 @@ from caesura.engine.pauses.pause import RecomputeCause
 from caesura.engine.pauses.steps import Steps
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.lab.bench.engines import Waste
+from caesura.processes import end_engine_with_parent
 
 COMPUTED_BEFORE = "computed_before"
 """Extra argument of a request: its leading tokens that a request before it had computed."""
@@ -50,6 +51,7 @@ class MeteredScheduler(AsyncScheduler):
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        end_engine_with_parent()
         super().__init__(*args, **kwargs)
         self.metrics = PauseMetrics()
         # Blocks that vLLM's own offloading loads, by the request that waits longest for them.

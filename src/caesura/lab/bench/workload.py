@@ -169,6 +169,9 @@ def scaled(
     if not 0 <= pauses < float("inf"):
         raise WorkloadError(f"pauses can only be scaled by 0 or a positive number, not {pauses}")
 
+    if tokens == pauses == 1:  # nothing changes, and there may be a million of them
+        return list(sessions)
+
     def scale(segment: Segment) -> Segment:
         return replace(
             segment,

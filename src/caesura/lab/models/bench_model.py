@@ -13,10 +13,10 @@ from pathlib import Path
 
 from safetensors.numpy import save_file
 
-from caesura.lab.models.bench_tokenizer import BOS, EOS, save_tokenizer, vocabulary
+from caesura.lab.models.bench_tokenizer import BOS, EOS, TURN_END, save_tokenizer, vocabulary
 from caesura.lab.models.noise_model import DemoModelConfig, architecture, cached_model, weights
 
-_FORMAT = 1  # raise it when the same vocabulary and shape are to give other files
+_FORMAT = 2  # raise it when the same vocabulary and shape are to give other files
 _SHAPE = DemoModelConfig(
     hidden_size=128, layers=2, heads=2, kv_heads=1, ffn_size=384, max_tokens=8192
 )
@@ -35,10 +35,12 @@ def bench_model_path(progress: Callable[[str], None] | None = None) -> Path:
     name = f"bench-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
     def build(folder: Path) -> None:
-        special = {"bos_token_id": tokens.index(BOS), "eos_token_id": tokens.index(EOS)}
+        begin, end = tokens.index(BOS), tokens.index(EOS)
+        special = {"bos_token_id": begin, "eos_token_id": end}
+        ends = {"bos_token_id": begin, "eos_token_id": [end, tokens.index(TURN_END)]}
         for file, values in (
             ("config.json", {**architecture(config), **special}),
-            ("generation_config.json", special),
+            ("generation_config.json", ends),
         ):
             (folder / file).write_text(json.dumps(values, indent=2) + "\n")
         save_tokenizer(folder, config.max_tokens)

@@ -1,7 +1,8 @@
 """The bench model's tokenizer: a real one, so that calls have realistic lengths in tokens.
 
 It is the byte-pair encoding of Mistral 7B as the package `mistral_common` ships it, which vLLM
-depends on, with the five markers of CML as special tokens.
+depends on, with special tokens for the five markers of CML and for tool calls as Hermes and Qwen
+write them.
 """
 
 import json
@@ -17,7 +18,14 @@ from caesura.errors import ConfigurationError
 
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
-SPECIAL_TOKENS = (TURN_START, TURN_END, *(marker.value for marker in Marker))
+CALL_START, CALL_END = "<tool_call>", "</tool_call>"  # of models that do not know CML
+SPECIAL_TOKENS = (
+    TURN_START,
+    TURN_END,
+    CALL_START,
+    CALL_END,
+    *(marker.value for marker in Marker),
+)
 SOURCE = "tokenizer.model.v1"
 _SPACE = "▁"  # how sentencepiece spells a space
 

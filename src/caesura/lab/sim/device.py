@@ -1,7 +1,55 @@
 """A device that is only a model of its times: iterations, and a link with a backlog."""
 
-from caesura.lab.sim.vllm_engine import Step, StepTimes
+from dataclasses import dataclass
+from typing import Protocol
+
 from caesura.policy.profile import DeviceProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one iteration does, in the terms that its duration depends on.
+
+    Attributes:
+        query_tokens: tokens computed.
+        context_tokens: tokens of KV that attention reads, over all requests.
+        sequences: requests in the batch.
+        attention_pairs: over the requests with more than one token computed, pairs of such a
+            token and one before it (`policy.profile.attention_pairs`).
+        load_bytes: host to device, asked for in this iteration.
+        urgent_bytes: copies that this very iteration waits for, either way.
+        store_bytes: device to host.
+    """
+
+    query_tokens: int
+    context_tokens: int
+    sequences: int
+    attention_pairs: int = 0
+    load_bytes: int = 0
+    urgent_bytes: int = 0
+    store_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """When things of an iteration that starts now are over, in seconds from now."""
+
+    computed: float
+    loaded: float
+    stored: float
+
+
+class Device(Protocol):
+    """Says how long things take."""
+
+    @property
+    def link_bytes_per_second(self) -> float:
+        """Copies between device and host memory, one way."""
+        ...
+
+    def run(self, step: Step, now_seconds: float) -> StepTimes:
+        """Start an iteration."""
+        ...
 
 
 class ModelledDevice:

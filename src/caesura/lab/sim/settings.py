@@ -8,8 +8,18 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_
 
 from caesura.lab.bench.arms import arm, simulated_names
 from caesura.lab.bench.settings import ComparisonSettings
-from caesura.lab.settings import ENGINE, ByteSize, Distinct, NonNegativeFloat, PositiveFloat
+from caesura.lab.settings import (
+    ENGINE,
+    ByteSize,
+    Distinct,
+    Listed,
+    NonNegativeFloat,
+    PositiveFloat,
+)
 from caesura.lab.sim.devices import SimulatedDevice
+from caesura.lab.sim.fluid import FLUID_POLICIES
+from caesura.lab.sim.outages import Outage, OutageKind, parse_outage
+from caesura.lab.sim.routing import STICKY, make_router
 from caesura.policy import policy_options
 from caesura.policy.infercept import InferCept
 from caesura.policy.min_waste import MinWaste
@@ -22,6 +32,10 @@ a simulation does."""
 KNOWN_WORK_OPTION = "known_work"
 """Of `min-waste`: not 0 for sessions ranked by the tokens that they will really generate. Only a
 simulation knows them."""
+
+
+FLEET = "Several engines"
+"""Panel of options: how many engines, and who decides where turns go."""
 
 
 class TurnsAs(StrEnum):
@@ -57,9 +71,24 @@ class SimulationSettings(ComparisonSettings):
             beside the weights.
         host_memory_bytes: Host memory for copies, such as 8GB; for stock-host too.
         link_bytes_per_second: To host memory, one way, such as 25GB/s. Default: the profile's.
+        rates: Session arrivals per second and engine; one run for each.
+        engines: So many engines behind a router, each with the memory given here. Rates and
+            sessions per second are per engine.
+        router: Where turns go: sticky (a session goes where the fewest tokens are in charge, and
+            stays), hash (by the session's name), least (each turn where the fewest are open, as
+            vLLM's own balancer), or a class of yours as module:Class.
+        stale_seconds: The router looks at the loads this often. In between it knows only what it
+            has sent itself. 0 for loads as they are.
+        fail: Engines that fail, such as 40:0 for the first engine at 40 s. Contexts and outputs
+            under way are lost, and sessions go on elsewhere.
+        fluid: Engines as sums of tokens, without scheduler and blocks: for a thousand of them.
+            Policies stock and min-waste only. docs/explanation/simulator.md says how far it is
+            from the real scheduler.
+        drain: Engines that take no more turns, such as 40:0. Turns that run are finished there;
+            sessions go elsewhere when they return.
         horizon_seconds: Sessions arrive for so long; all are run to their end.
-        sessions: So many sessions, all measured, with the arrivals of `caesura bench`, instead of
-            --horizon and --warmup.
+        sessions: So many sessions over all engines, all measured, with the arrivals of `caesura
+            bench`, instead of --horizon and --warmup.
         turns_as: How turns come to Caesura: in-place, of a session on the server; requests, as
             clients send them over HTTP, each with the whole conversation and recognised by the
             tool that the last one called; unnamed, the same without tools, all contexts kept.
@@ -84,6 +113,12 @@ class SimulationSettings(ComparisonSettings):
         BeforeValidator(_parse_bandwidth),
         Parameter(group=ENGINE, metavar="SIZE/s"),
     ] = None
+    engines: Annotated[PositiveInt, Parameter(group=FLEET)] = 1
+    router: Annotated[str, Parameter(group=FLEET)] = STICKY
+    stale_seconds: Annotated[NonNegativeFloat, Parameter(group=FLEET)] = 0.0
+    fail: Annotated[Listed[str], Parameter(group=FLEET, metavar="SECONDS:ENGINE")] = ()
+    drain: Annotated[Listed[str], Parameter(group=FLEET, metavar="SECONDS:ENGINE")] = ()
+    fluid: Annotated[bool, Parameter(group=FLEET)] = False
     horizon_seconds: PositiveFloat = 160.0
     warmup_seconds: NonNegativeFloat = 40.0
     sessions: PositiveInt | None = None
@@ -103,6 +138,7 @@ class SimulationSettings(ComparisonSettings):
             )
         if self.sessions is not None and "horizon_seconds" in self.model_fields_set:
             raise ValueError("give --sessions or --horizon, not both: either says how many arrive")
+        self._check_fleet()
         arms = [arm(name) for name in self.policies]
         for one in arms:
             if one.needs_host_memory and not self.host_memory_bytes:
@@ -122,6 +158,45 @@ class SimulationSettings(ComparisonSettings):
                     f"they have: {', '.join(sorted(known)) or 'none'}"
                 )
         return self
+
+    def _check_fleet(self) -> None:
+        make_router(self.router)
+        outages = self.outages
+        for outage in outages:
+            if outage.engine >= self.engines:
+                raise ValueError(
+                    f"there is no engine {outage.engine} to {outage.kind}: engines are numbered "
+                    f"from 0 to {self.engines - 1}; give more with --engines"
+                )
+        gone = [outage.engine for outage in outages]
+        if len(set(gone)) < len(gone):
+            raise ValueError("an engine can go away only once: it does not come back")
+        if len(gone) == self.engines:
+            raise ValueError("all engines go away: leave one out of --fail and --drain")
+        unknown = [name for name in self.policies if name not in FLUID_POLICIES]
+        if self.fluid and unknown:
+            raise ValueError(
+                f"--fluid knows the policies {' and '.join(FLUID_POLICIES)}, not "
+                f"{', '.join(unknown)}: give --policies {','.join(FLUID_POLICIES)}"
+            )
+        if self.fluid and (self.turns_as is not TurnsAs.IN_PLACE or self.shared_prefix_tokens):
+            raise ValueError("--fluid knows sessions in place only, and no shared prefix")
+        if (self.engines > 1 or self.fluid) and self.trace_path is not None:
+            raise ValueError(
+                "a trace is of one engine: leave out --trace, or --engines and --fluid"
+            )
+
+    @property
+    def outages(self) -> tuple[Outage, ...]:
+        """Engines that go away.
+
+        Raises:
+            ValueError: one is not given as a time and a number.
+        """
+        return (
+            *(parse_outage(text, OutageKind.FAIL) for text in self.fail),
+            *(parse_outage(text, OutageKind.DRAIN) for text in self.drain),
+        )
 
     def on(self, device: SimulatedDevice) -> Self:
         """The same with what a device settles: its model, how many of it, the memory it leaves.

@@ -19,16 +19,17 @@ from caesura.lab.bench.arrivals import ArrivalPlan, Arrivals
 from caesura.lab.bench.display import SimulationDisplay
 from caesura.lab.bench.plots import rate_figures
 from caesura.lab.bench.replay import ReplayProgress
-from caesura.lab.bench.report import ComparisonReport
 from caesura.lab.bench.results import Results
 from caesura.lab.bench.stats import RunPlan, RunReport, place_in
 from caesura.lab.bench.traces import simulated_parts, traced
 from caesura.lab.machine import Machine, this_machine
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.lab.results_file import Origin
+from caesura.lab.sim.report import FleetReport
 from caesura.lab.sim.settings import SimulationSettings
 from caesura.lab.sim.simulation import SimulatedOutcome, SimulatedRun, usable_kv_tokens
 from caesura.policy.profile import FIGURES, DeviceProfile
+from caesura.processes import end_with_parent
 from caesura.variables import environment
 
 _POLL_SECONDS = 0.2
@@ -90,7 +91,7 @@ def run_simulation(
     plans = [run.plan for run in runs]
     simulated = simulated_machine(machine, profile, [])
     origin = Origin(command, simulated)
-    report = ComparisonReport(settings, len(plans), rate_figures)
+    report = FleetReport(settings, len(plans), rate_figures)
     results = Results[SimulatedOutcome](settings, origin, report, place_in(plans))
     display = SimulationDisplay(len(runs), console)
     try:
@@ -153,9 +154,10 @@ def _arrivals(
     )
     for seed, rate in product(settings.seeds, settings.rates):
         if settings.sessions is not None:
-            yield seed, rate, plan.first(settings.sessions, rate, seed)
+            arrivals = plan.first(settings.sessions, rate * settings.engines, seed)
         else:
-            yield seed, rate, plan.until(settings.horizon_seconds, rate, seed)
+            arrivals = plan.until(settings.horizon_seconds, rate * settings.engines, seed)
+        yield seed, rate, arrivals
 
 
 _SIMULATED_RUN = "caesura.lab.sim.simulated_run"
@@ -199,6 +201,7 @@ def _start_worker(progress: "SimpleQueue[tuple[RunPlan, ReplayProgress]]") -> No
     """In a new process: Ctrl-C is the parent's business, and vLLM says only what matters."""
     global _progress
     _progress = progress
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("vllm").setLevel(logging.ERROR)
 

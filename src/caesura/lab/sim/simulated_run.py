@@ -1,7 +1,8 @@
 """One simulated run: the production scheduler, a modelled device, sessions that arrive."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,20 +18,27 @@ from caesura.lab.bench.unloaded import ProfiledTimes
 from caesura.lab.bench.vllm_metered import waste_of
 from caesura.lab.bench.workload import WorkloadSession
 from caesura.lab.sim.device import ModelledDevice
+from caesura.lab.sim.fleet import Routing
+from caesura.lab.sim.fluid import FluidEngine, FluidSettings
+from caesura.lab.sim.fluid_experience import Experience
+from caesura.lab.sim.routing import make_router
 from caesura.lab.sim.settings import KNOWN_WORK_OPTION, ORACLE_OPTION, SimulationSettings, TurnsAs
 from caesura.lab.sim.simulation import (
+    EngineSpread,
     SimulatedOutcome,
     SimulatedRun,
     SimulatedRunReport,
     usable_kv_tokens,
 )
-from caesura.lab.sim.virtual_replay import virtual_replay
+from caesura.lab.sim.virtual_replay import FleetRecord, virtual_replay
 from caesura.lab.sim.vllm_engine import HeadlessEngine, HeadlessSettings
 from caesura.lab.sim.vllm_known_work import know_work
 from caesura.policy import policy_options
 from caesura.policy.infercept import InferCept
 from caesura.policy.min_waste import MinWaste
 
+_Engine = HeadlessEngine | FluidEngine
+_SESSIONS_SENT = 20_000
 _MAX_PAUSES = 4096  # of CaesuraConfig: past it sessions would be forgotten
 
 
@@ -43,42 +51,76 @@ def simulate(
         ReplayError: the scheduler did not do what was asked.
     """
     started = time.process_time()
-    engine, record = simulated(run, on_progress)
+    engines, record = simulated(run, on_progress)
     cpu_seconds = time.process_time() - started
-    engine.write_trace()
-    return _outcome(run, record, engine, cpu_seconds)
+    for engine in engines:
+        engine.write_trace()
+    return _outcome(run, record, engines, cpu_seconds)
 
 
 def simulated(
     run: SimulatedRun, on_progress: Callable[[ReplayProgress], None] | None = None
-) -> tuple[HeadlessEngine, ReplayRecord]:
-    """The engine after a run, and what happened.
+) -> tuple[Sequence[_Engine], FleetRecord]:
+    """The engines after a run, and what happened.
 
     Raises:
         ReplayError: the scheduler did not do what was asked.
     """
     sessions = run.arrivals.sessions
+    settings = run.settings
     names = [f"s{number}" for number in range(len(sessions))]
-    with TemporaryDirectory() as folder:
-        profile = Path(folder) / "profile.json"
-        run.profile.save(profile)
-        engine = HeadlessEngine(
-            engine_settings(run, profile),
-            ModelledDevice(run.profile, run.settings.link_bytes_per_second),
-            BlockNames(run.settings, dict(zip(names, sessions, strict=True))),
-        )
-    if _knows_work(run):
-        know_work(engine.scheduler, dict(zip(names, map(_output_tokens, sessions), strict=True)))
+    engines = engines_of(run, dict(zip(names, sessions, strict=True)))
     record = virtual_replay(
-        engine,
+        engines,
         names,
         sessions,
         run.arrivals.seconds,
         in_place=_in_place(run),
-        names_endpoints=run.settings.turns_as is not TurnsAs.UNNAMED,
+        names_endpoints=settings.turns_as is not TurnsAs.UNNAMED,
+        routing=Routing(make_router(settings.router), settings.stale_seconds, settings.outages),
         on_progress=on_progress,
     )
-    return engine, record
+    return engines, record
+
+
+def engines_of(run: SimulatedRun, sessions: Mapping[str, WorkloadSession]) -> Sequence[_Engine]:
+    """The engines of a run, before it begins; its sessions by name."""
+    settings = run.settings
+    if settings.fluid:
+        return _fluid_engines(run, sessions)
+    names = BlockNames(settings, sessions)
+    with TemporaryDirectory() as folder:
+        profile = Path(folder) / "profile.json"
+        run.profile.save(profile)
+        one = engine_settings(run, profile)
+        engines = [
+            HeadlessEngine(one, ModelledDevice(run.profile, settings.link_bytes_per_second), names)
+            for _ in range(settings.engines)
+        ]
+    if _knows_work(run):
+        work = {name: session.output_tokens for name, session in sessions.items()}
+        for engine in engines:
+            know_work(engine.scheduler, work)
+    return engines
+
+
+def _fluid_engines(
+    run: SimulatedRun, sessions: Mapping[str, WorkloadSession]
+) -> Sequence[FluidEngine]:
+    settings, is_stock = run.settings, _arm(run).is_stock
+    one = FluidSettings(
+        run.profile,
+        kv_tokens=_kv_tokens(run),
+        host_tokens=(
+            0 if is_stock else settings.host_memory_bytes // run.profile.kv_bytes_per_token
+        ),
+        link_bytes_per_second=(settings.link_bytes_per_second or run.profile.link_bytes_per_second),
+        max_num_seqs=settings.max_seqs,
+        max_num_batched_tokens=settings.max_batched_tokens,
+        pauses=not is_stock,
+    )
+    experience = Experience()
+    return [FluidEngine(one, experience) for _ in range(settings.engines)]
 
 
 def _arm(run: SimulatedRun) -> Arm:
@@ -87,10 +129,6 @@ def _arm(run: SimulatedRun) -> Arm:
 
 def _in_place(run: SimulatedRun) -> bool:
     return not _arm(run).is_stock and run.settings.turns_as is TurnsAs.IN_PLACE
-
-
-def _output_tokens(session: WorkloadSession) -> int:
-    return sum(segment.output_tokens for segment in session.segments)
 
 
 def engine_settings(run: SimulatedRun, profile: Path | None = None) -> HeadlessSettings:
@@ -159,16 +197,17 @@ def _caesura_config(run: SimulatedRun, profile: Path | None) -> CaesuraConfig | 
 
 
 def _outcome(
-    run: SimulatedRun, record: ReplayRecord, engine: HeadlessEngine, cpu_seconds: float
+    run: SimulatedRun, record: FleetRecord, engines: Sequence[_Engine], cpu_seconds: float
 ) -> SimulatedOutcome:
     settings = run.settings
     window = ALL_ARRIVALS
     if settings.sessions is None:
         window = Window(settings.warmup_seconds, settings.horizon_seconds)
+    # Rates are per engine, and so is what came of them.
     report = measure(
-        run.plan,
+        replace(run.plan, rate=run.plan.rate * settings.engines),
         record,
-        _counters(run, engine),
+        _counters(run, engines),
         Yardstick(
             ProfiledTimes(run.profile, settings.max_batched_tokens),
             settings.goal,
@@ -180,28 +219,55 @@ def _outcome(
     )
     if window is not ALL_ARRIVALS:
         report = replace(report, completed_per_second=completed_per_second(record, window))
+    report = replace(
+        report,
+        rate=run.plan.rate,
+        completed_per_second=_per_engine(report.completed_per_second, settings.engines),
+        goodput_per_second=_per_engine(report.goodput_per_second, settings.engines),
+    )
+    returning_turns = sum(len(session.turns) - 1 for session in record.sessions if session.turns)
+    computed = [engine.scheduled_tokens for engine in engines]
     figures = {field.name: getattr(report, field.name) for field in fields(RunReport)}
     return SimulatedOutcome(
         run.plan,
-        arrived_in(record, window),
+        _some_of(arrived_in(record, window)),
         SimulatedRunReport(
             **figures,
             simulated_seconds=record.finished_at - record.started_at,
-            steps=engine.steps,
-            durations=tuple(engine.duration_rows()),
+            steps=sum(engine.steps for engine in engines),
+            engines=settings.engines,
+            router=settings.router,
+            moved_turns_share=record.moved_turns / returning_turns if returning_turns else None,
+            computed_tokens=EngineSpread(
+                min(computed), sum(computed) / len(computed), max(computed)
+            ),
+            durations=tuple(engines[0].duration_rows()),
         ),
         cpu_seconds,
     )
 
 
-def _counters(run: SimulatedRun, engine: HeadlessEngine) -> EngineCounters:
-    counts = engine.counts()
-    waste, scheduled = waste_of(counts), engine.scheduled_tokens
+def _some_of(record: ReplayRecord) -> ReplayRecord:
+    """Every so-many-th session of very many: plots show no more, and they go to another process."""
+    stride = -(-len(record.sessions) // _SESSIONS_SENT) or 1
+    return replace(record, sessions=record.sessions[::stride])
+
+
+def _per_engine(figure: float | None, engines: int) -> float | None:
+    return None if figure is None else figure / engines
+
+
+def _counters(run: SimulatedRun, engines: Sequence[_Engine]) -> EngineCounters:
+    counts: dict[str, float] = defaultdict(float)
+    for engine in engines:
+        for name, count in engine.counts().items():
+            counts[name] += count
+    waste, scheduled = waste_of(counts), sum(engine.scheduled_tokens for engine in engines)
     if _arm(run).variant is Variant.VLLM_OFFLOADING:
         return EngineCounters(
             scheduled_tokens=scheduled,
-            copied_tokens=engine.stored_tokens,
-            loaded_tokens=engine.loaded_tokens,
+            copied_tokens=sum(engine.stored_tokens for engine in engines),
+            loaded_tokens=sum(engine.loaded_tokens for engine in engines),
             waste=waste,
         )
     if _arm(run).is_stock:

@@ -31,23 +31,43 @@ class SimulatedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineSpread:
+    """A figure of engines side by side."""
+
+    lowest: float
+    mean: float
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
 class SimulatedRunReport(RunReport):
     """The figures of a simulated run.
 
     Attributes:
         simulated_seconds: virtual time until the last session was over.
-        steps: iterations of the scheduler.
-        durations: pauses per endpoint, as the policy predicted them and as they were.
+        steps: iterations of the schedulers.
+        engines: how many there were. `rate`, `completed_per_second` and `goodput_per_second` are
+            per engine; counts and shares are over all of them.
+        router: where turns went.
+        moved_turns_share: of the turns after the first ones of their sessions, those that went to
+            another engine than the one before; None if there was none.
+        computed_tokens: of an engine.
+        durations: pauses per endpoint, as the policy predicted them and as they were; of the first
+            engine.
     """
 
     simulated_seconds: float
     steps: int
+    engines: int
+    router: str
+    moved_turns_share: float | None
+    computed_tokens: EngineSpread
     durations: tuple[DurationScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedOutcome(RunOutcome):
-    """One simulated run; `replay` has the measured sessions.
+    """One simulated run; `replay` has the measured sessions, or some of very many.
 
     Attributes:
         report: its figures.

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.kv_cache_utils import BlockHash
 from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import KVConnectorOutput, ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
@@ -32,6 +33,7 @@ from caesura.engine.protocol import ENDPOINT_ARGUMENT
 from caesura.engine.scheduler import InterceptScheduler
 from caesura.engine.tracing.recorder import NO_TRACE, Trace, TraceRecorder, attention_of, levels_of
 from caesura.lab.bench.vllm_metered import COMPUTED_BEFORE, MeteredScheduler
+from caesura.lab.sim.device import Device, Step, StepTimes
 from caesura.lab.sim.duration_scores import DurationScore, ScoredDurations
 from caesura.lab.sim.vllm_config import kv_cache_config, scheduler_config
 from caesura.lab.sim.vllm_decodes import ShortcutScheduler
@@ -81,52 +83,6 @@ class HeadlessSettings:
     def num_blocks(self) -> int:
         """Device blocks that requests can use (vLLM's null block comes on top)."""
         return self.kv_tokens // self.block_size
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one iteration does, in the terms that its duration depends on.
-
-    Attributes:
-        query_tokens: tokens computed.
-        context_tokens: tokens of KV that attention reads, over all requests.
-        sequences: requests in the batch.
-        attention_pairs: over the requests with more than one token computed, pairs of such a
-            token and one before it (`policy.profile.attention_pairs`).
-        load_bytes: host to device, asked for in this iteration.
-        urgent_bytes: copies that this very iteration waits for, either way.
-        store_bytes: device to host.
-    """
-
-    query_tokens: int
-    context_tokens: int
-    sequences: int
-    attention_pairs: int = 0
-    load_bytes: int = 0
-    urgent_bytes: int = 0
-    store_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StepTimes:
-    """When things of an iteration that starts now are over, in seconds from now."""
-
-    computed: float
-    loaded: float
-    stored: float
-
-
-class Device(Protocol):
-    """Says how long things take."""
-
-    @property
-    def link_bytes_per_second(self) -> float:
-        """Copies between device and host memory, one way."""
-        ...
-
-    def run(self, step: Step, now_seconds: float) -> StepTimes:
-        """Start an iteration."""
-        ...
 
 
 @dataclass(slots=True)
@@ -315,6 +271,15 @@ class HeadlessEngine:
         """Whether the engine core would step."""
         return bool(self.scheduler.has_requests()) or bool(self._copies)
 
+    def next_seconds(self) -> float:
+        """When it steps next; infinite if it would not."""
+        return self.now_seconds if self.has_work() else float("inf")
+
+    def reach(self, seconds: float) -> None:
+        """Time passes up to this moment, if there is nothing to do before it."""
+        if self.now_seconds < seconds and not self.has_work():
+            self.now_seconds = seconds
+
     def step(self, not_after: float = float("inf")) -> list[tuple[str, int, bool]]:
         """One iteration: schedule, compute, take the results.
 
@@ -324,6 +289,13 @@ class HeadlessEngine:
         Returns:
             `(request id, new tokens, turn is over)` of each request that got anything.
         """
+        return [
+            (out.request_id, len(out.new_token_ids), out.finish_reason is not None)
+            for out in self.step_outputs(not_after)
+        ]
+
+    def step_outputs(self, not_after: float = float("inf")) -> list[EngineCoreOutput]:
+        """The same as `step`, with all that the scheduler says of each request."""
         output = self.scheduler.schedule()
         began = self.now_seconds
         self._trace.scheduled(output, self.scheduler.requests)
@@ -335,11 +307,7 @@ class HeadlessEngine:
         result = self._result(output)
         outputs = self.scheduler.update_from_output(output, result)
         self._trace.iterated(began, self.now_seconds)
-        return [
-            (out.request_id, len(out.new_token_ids), out.finish_reason is not None)
-            for of_client in outputs.values()
-            for out in of_client.outputs
-        ]
+        return [out for of_client in outputs.values() for out in of_client.outputs]
 
     def _run(self, output: SchedulerOutput) -> StepTimes:
         tokens = output.total_num_scheduled_tokens
@@ -408,11 +376,17 @@ class HeadlessEngine:
             req_ids=ids,
             req_id_to_index={request_id: index for index, request_id in enumerate(ids)},
             sampled_token_ids=[
-                _NOTHING_SAMPLED if requests[request_id].is_prefill_chunk else _SAMPLED
+                _NOTHING_SAMPLED
+                if requests[request_id].is_prefill_chunk
+                else self._sampled(requests[request_id])
                 for request_id in ids
             ],
             kv_connector_output=self._finished_copies() if self._copies else None,
         )
+
+    def _sampled(self, request: Request) -> list[int]:
+        """What the model writes next."""
+        return _SAMPLED
 
     def _finished_copies(self) -> KVConnectorOutput:
         output = KVConnectorOutput(finished_recving=set())

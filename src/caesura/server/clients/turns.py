@@ -10,6 +10,7 @@ from enum import StrEnum
 from caesura.server.clients.history import Message, MessageDigest, chain, digest
 from caesura.server.clients.lanes import EngineLane
 from caesura.server.clients.transcripts import ClientCall, ClientTranscript, Transcripts
+from caesura.session.homes import Home
 from caesura.session.returns import ContextReturn
 
 
@@ -43,6 +44,7 @@ class ClientTurn:
         returned: what became of the context that the request came back to.
         first_change: the first message that is not what it was, so that nothing is continued.
         lane: the lane of a socket that it came through; None for others.
+        home: where it runs; None where there is one engine.
     """
 
     owner: str
@@ -61,12 +63,15 @@ class ClientTurn:
     returned: ContextReturn | None = None
     first_change: int | None = None
     lane: EngineLane | None = None
+    home: Home | None = None
 
     def report(self) -> dict[str, object]:
         """What the client gets to know, by name."""
         told: dict[str, object] = {"continuation": str(self.continuation)}
         if self.first_change is not None:
             told["first_change"] = self.first_change
+        if self.home is not None:
+            told["engine"] = self.home.engine
         return told | (asdict(self.returned) if self.returned is not None else {})
 
 

@@ -1,7 +1,7 @@
 """vLLM's engine client as the client routes see it: what it computes is noted down."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -19,8 +19,8 @@ from caesura.engine.protocol import (
 )
 from caesura.engine.serving.adapters import Adapters
 from caesura.server.access import current_caller
-from caesura.server.clients.homes import home
 from caesura.server.clients.turns import ClientTurn, current_turn
+from caesura.session.homes import Home, Homes
 from caesura.session.places import OwnersPlaces, Places
 from caesura.session.returns import ContextReturn
 
@@ -105,17 +105,63 @@ class FreshAdapters(WrappedEngine):
         return self._engine.generate(prompt, *arguments, **options)
 
 
-class ObservedEngine(WrappedEngine):
-    """vLLM's engine client; notes prompt, output and report of the requests of a turn.
+class HomedEngine(WrappedEngine):
+    """vLLM's engine client, which gives each request to the engine that has its conversation.
+
+    By itself vLLM gives it to the one with the least to do, and its next turn to another.
 
     Args:
         engine_client: vLLM's.
-        engines: how many engines it gives requests to.
+        homes: of the server's conversations.
     """
 
-    def __init__(self, engine_client: EngineClient, engines: int = 1) -> None:
+    def __init__(self, engine_client: EngineClient, homes: Homes) -> None:
         super().__init__(engine_client)
-        self._engines = engines
+        self._homes = homes
+
+    def generate(
+        self, prompt: Any, sampling_params: Any, *arguments: Any, **options: Any
+    ) -> AsyncIterator[Any]:
+        """As vLLM's."""
+        tokens = prompt.get("prompt_token_ids") if isinstance(prompt, Mapping) else None
+        adapter, rank = options.get("lora_request"), options.get("data_parallel_rank")
+        home = None
+        if tokens is not None:
+            home = self._homes.of(
+                tokens,
+                domain=(prompt.get("cache_salt"), adapter and adapter.lora_name),
+                session_id=options.get("session_id"),
+                engine=rank,
+            )
+        if home is None or tokens is None:
+            return self._engine.generate(prompt, sampling_params, *arguments, **options)
+        if (turn := current_turn()) is not None:
+            turn.home = home
+            self._homes.remember(home, tokens)
+        if rank is None:
+            options["data_parallel_rank"] = home.engine
+        outputs = self._engine.generate(prompt, sampling_params, *arguments, **options)
+        deltas = getattr(sampling_params, "output_kind", None) == RequestOutputKind.DELTA
+        return self._remembered(outputs, home, tokens, deltas)
+
+    async def _remembered(
+        self, outputs: Any, home: Home, prompt: Sequence[int], deltas: bool
+    ) -> AsyncIterator[Any]:
+        generated: list[int] = []
+        async with aclosing(outputs):
+            async for output in outputs:
+                if len(output.outputs) == 1:
+                    (choice,) = output.outputs
+                    if not deltas:
+                        generated.clear()
+                    generated.extend(choice.token_ids)
+                    if choice.finish_reason is not None:
+                        self._homes.remember(home, [*prompt, *generated])
+                yield output
+
+
+class ObservedEngine(WrappedEngine):
+    """vLLM's engine client; notes prompt, output and report of the requests of a turn."""
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
@@ -135,10 +181,6 @@ class ObservedEngine(WrappedEngine):
             options["session_id"] = turn.session_id
         sampling_params.extra_args = {**(sampling_params.extra_args or {}), **told}
         turn.runs += 1
-        if options.get("data_parallel_rank") is None:
-            rank = home(self._engines, turn.owner, options.get("session_id"), turn.messages)
-            if rank is not None:
-                options["data_parallel_rank"] = rank
         outputs = self._engine.generate(prompt, sampling_params, request_id, **options)
         deltas = sampling_params.output_kind == RequestOutputKind.DELTA
         return _observed(outputs, turn, deltas)

@@ -28,6 +28,7 @@ from caesura.server.clients.turns import ClientTurn, current_turn, remember
 from caesura.server.clients.vllm_async_calls import observe_async_calls
 from caesura.server.clients.vllm_engine import (
     FreshAdapters,
+    HomedEngine,
     ObservedEngine,
     PlacedEngineClient,
     SeparatedEngine,
@@ -60,9 +61,6 @@ class ClientTurns:
             UnsupportedVersion: these objects may be others in this vLLM.
         """
         require_tested_vllm(vllm_version)
-        # Before it is wrapped.
-        core = getattr(engine_client, "engine_core", None)
-        engines = len(getattr(core, "core_engines", ())) or 1
         config = CaesuraConfig.from_vllm(engine_client.vllm_config)
         transcripts = Transcripts(config.transcript_memory, config.forget_after_seconds)
         renderer = continuing_renderer(state.online_renderer, transcripts)
@@ -71,6 +69,8 @@ class ClientTurns:
             rules = call_rules(control_texts(state.online_renderer.renderer).items())
             lanes = LanesEngine(engine_client, rules)
             engine_client = put_before_all(lanes, engine_client, state)
+        homed = HomedEngine(engine_client, state.caesura_homes)
+        engine_client = put_before_all(homed, engine_client, state)
         if getattr(args, "enable_lora", False):
             adapters = state.caesura_adapters = Adapters(state.openai_serving_models.lora_requests)
             fresh = FreshAdapters(engine_client, adapters)
@@ -79,7 +79,7 @@ class ClientTurns:
             engine_client = put_before_all(SeparatedEngine(engine_client), engine_client, state)
         placed = PlacedEngineClient(engine_client, state.caesura_places)
         engine_client = put_before_all(placed, engine_client, state)
-        engine = ObservedEngine(engine_client, engines)
+        engine = ObservedEngine(engine_client)
         chats = (state.openai_serving_chat, state.anthropic_serving_messages)
         for serving in (*chats, state.openai_serving_responses):
             serving.engine_client = engine

@@ -18,6 +18,7 @@ GAUGES = (
     "returning_now",
     "device_tokens",
     "host_tokens",
+    "tokens_in_charge",
 )
 _COUNTERS = (
     "pauses",
@@ -77,6 +78,26 @@ class ToolNumbers:
 
 
 @dataclass(frozen=True, slots=True)
+class OneEngine:
+    """One engine of the server (data parallel).
+
+    Attributes:
+        engine: its number, as metrics have it.
+        running, waiting, pauses: as in `EngineNumbers`.
+        tokens_in_charge: of all that runs, waits or is paused.
+        device_tokens, used_tokens: what device memory has room for, and what is in use.
+    """
+
+    engine: str
+    running: int
+    waiting: int
+    pauses: int
+    tokens_in_charge: int
+    device_tokens: int
+    used_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineNumbers:
     """One engine, or the sum of several.
 
@@ -99,6 +120,7 @@ class EngineNumbers:
         displacements_total: running requests that gave way to a session ranked before them.
         pause_endings, hold_endings: by how.
         endpoints: what pauses wait for, those with most pauses first.
+        engines: each of them.
     """
 
     running: int
@@ -126,6 +148,7 @@ class EngineNumbers:
     pause_endings: Mapping[str, int]
     hold_endings: Mapping[str, int]
     endpoints: tuple[EndpointNumbers, ...]
+    engines: tuple[OneEngine, ...]
 
 
 class _Samples:
@@ -168,7 +191,8 @@ def read_engine(registry: CollectorRegistry) -> EngineNumbers | None:
     def wasted(cause: str) -> float:
         return samples.total("caesura:waste_token_seconds_total", cause=cause)
 
-    used_tokens = int(samples.total(KV_USAGE) * now("device_tokens"))
+    engines = _engines(samples)
+    used_tokens = sum(engine.used_tokens for engine in engines)
     return EngineNumbers(
         running=int(samples.total(RUNNING)),
         waiting=int(samples.total(WAITING)),
@@ -195,6 +219,7 @@ def read_engine(registry: CollectorRegistry) -> EngineNumbers | None:
         pause_endings=samples.by("ending", "caesura:pause_endings_total"),
         hold_endings=samples.by("ending", "caesura:hold_endings_total"),
         endpoints=_endpoints(samples),
+        engines=engines,
     )
 
 
@@ -214,6 +239,26 @@ def read_tools(registry: CollectorRegistry, names: Iterable[str]) -> tuple[ToolN
         ],
     )
     return tuple(_tool(samples, name) for name in sorted(names))
+
+
+def _engines(samples: _Samples) -> tuple[OneEngine, ...]:
+    def numbers(engine: str) -> OneEngine:
+        def now(name: str) -> float:
+            return samples.total(name, engine=engine)
+
+        device_tokens = int(now("caesura:device_tokens"))
+        return OneEngine(
+            engine=engine,
+            running=int(now(RUNNING)),
+            waiting=int(now(WAITING)),
+            pauses=int(now("caesura:pauses_now")),
+            tokens_in_charge=int(now("caesura:tokens_in_charge")),
+            device_tokens=device_tokens,
+            used_tokens=int(now(KV_USAGE) * device_tokens),
+        )
+
+    numbered = samples.by("engine", "caesura:device_tokens")
+    return tuple(numbers(engine) for engine in sorted(numbered, key=lambda n: (len(n), n)))
 
 
 def _endpoints(samples: _Samples) -> tuple[EndpointNumbers, ...]:

@@ -190,6 +190,9 @@ class Unavailable:
     reason: str
 
 
+STOPPING = Unavailable("it is stopping")
+
+
 def service_of(request: Request) -> Service:
     """What serves a request.
 

@@ -26,7 +26,7 @@ from caesura.server.health import Health
 from caesura.server.sessions import approvals, sessions
 from caesura.server.sessions.forwarding import Forwarding
 from caesura.server.sessions.running import running_sessions
-from caesura.server.sessions.service import Unavailable
+from caesura.server.sessions.service import STOPPING, Unavailable
 from caesura.server.settings import server_configuration
 from caesura.session.call_format import CallFormats
 from caesura.session.protocol import SamplingDefaults
@@ -65,7 +65,7 @@ class ServerSessions:
                 state.caesura = await running.enter_async_context(
                     running_sessions(
                         server_configuration(file),
-                        InPlaceEngine(engine_client, adapters),
+                        InPlaceEngine(engine_client, adapters, state.caesura_homes),
                         chat := _chat_format(engine_client, state, args),
                         models=tuple(args.served_model_name or [args.model]),
                         adapters=tuple if adapters is None else adapters.names,
@@ -84,7 +84,7 @@ class ServerSessions:
                 state.caesura = Unavailable(str(error))
             else:
                 # Clients that come back at once would wait for a store that is closed.
-                running.callback(setattr, state, "caesura", Unavailable("it is stopping"))
+                running.callback(setattr, state, "caesura", STOPPING)
                 secret = await state.caesura.store.secret()
                 state.caesura_owners = replace(state.caesura_owners, secret=secret)
                 _stop_before(engine_client, running.aclose)

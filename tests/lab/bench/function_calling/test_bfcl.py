@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from caesura.lab.bench.function_calling.bfcl import (
+    FIRST_TURNS,
     MULTI_STEP,
     MULTI_STEP_PARALLEL,
     PARALLEL,
@@ -159,6 +160,19 @@ def test_three_chains_are_merged_and_do_not_depend_on_each_other(data: Path) -> 
     assert len(set(chains)) == 3
     assert [call.after for call in case.calls] == expected
     assert len({tool["function"]["name"] for tool in case.tools}) == len(case.tools) == len(FILES)
+
+
+def test_of_first_turns_neither_later_calls_nor_later_questions_are_taken(data: Path) -> None:
+    path = data / "BFCL_v4_multi_turn_base.jsonl"
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry in entries:
+        entry["question"].append([{"role": "user", "content": "and then"}])
+    write(path, entries)
+    [case] = load_bfcl(FIRST_TURNS, data, seed=3).cases
+    chains = case.id.split("+")
+    first_turns = {"m0": ["cd", "ls"], "m1": ["cd"], "m2": ["cd"], "m3": ["cd"]}
+    assert [call.name for call in case.calls] == [n for chain in chains for n in first_turns[chain]]
+    assert case.question == "\n".join(f"do {chain}" for chain in chains)
 
 
 def test_tools_that_are_called_come_first(data: Path) -> None:

@@ -33,6 +33,7 @@ from caesura.lab.bench.function_calling.plans import (
 )
 from caesura.lab.bench.function_calling.records import PlayedCase
 from caesura.lab.bench.function_calling.stage import Stage
+from caesura.lab.bench.function_calling.styles import Style
 from caesura.lab.models.bench_tokenizer import EOS, SPECIAL_TOKENS, save_tokenizer
 from caesura.session import Sampling
 from support.engines.fakes import FakeEngine, FakeStream
@@ -121,7 +122,7 @@ class PlannedEngine(FakeEngine):
 
 
 async def play(
-    model: Path, mode: Mode, known: Sequence[TimedCall], case: Case = CHAINS
+    model: Path, style: Style, known: Sequence[TimedCall], case: Case = CHAINS
 ) -> PlayedCase:
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     end = tokenizer.token_to_id(EOS)
@@ -129,7 +130,7 @@ async def play(
     engine = PlannedEngine(end, lambda token: tokenizer.decode([token]))
     stage = Stage(engine, cast(Any, TokenizerCodec(model, tokens)))
     prompt = tokens.plain("A question, which may well quote [CALL] and [END].")
-    playing = CasePlayer(stage, tokens).play(ModeCase("test", case, known, mode), prompt)
+    playing = CasePlayer(stage, tokens).play(ModeCase("test", case, known, style), prompt)
     return await asyncio.wait_for(playing, HANG_SECONDS)
 
 
@@ -137,22 +138,22 @@ def known_calls(seconds: float = 0.01) -> list[TimedCall]:
     return timed_calls(CHAINS, lambda random: seconds * (1 + random.random()), seed=1)
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-async def test_the_known_answer_is_written_in_every_mode(model: Path, mode: Mode) -> None:
-    played = await play(model, mode, known_calls())
+@pytest.mark.parametrize("style", [style for style in Style if style.in_cml])
+async def test_the_known_answer_is_written_in_every_style(model: Path, style: Style) -> None:
+    played = await play(model, style, known_calls())
     run = played.run
     assert run.correct
     assert run.calls == 4
     assert run.execution_s >= 0.99 * sum(call.seconds for call in known_calls())
     assert 0 < run.generation_s < run.latency_s
     assert run.calls_latency_s <= run.latency_s
-    assert (run.traps > 0) == (mode is Mode.ASYNC)
+    assert (run.traps > 0) == (style is Style.ASYNC)
     assert played.timeline.text == " Done."
     assert run.cml_tokens == 4 * 8 + 2 * run.traps
 
 
 async def test_the_calls_of_a_bundle_are_executed_together(model: Path) -> None:
-    played = await play(model, Mode.SYNC_PARALLEL, known_calls())
+    played = await play(model, Style.SYNC_PARALLEL, known_calls())
     issued = {call.id: call.issued_at for call in played.timeline.calls}
     first, second = (
         [done for done in played.executed.values() if bool(done.known.after) is late]
@@ -169,7 +170,7 @@ async def test_chains_go_on_independently_in_async(model: Path) -> None:
     known = [
         TimedCall(one.call, one.after, times[one.call.name], one.result) for one in known_calls()
     ]
-    played = await play(model, Mode.ASYNC, known)
+    played = await play(model, Style.ASYNC, known)
     assert played.run.correct
     executed = {done.known.call.name: done for done in played.executed.values()}
     assert executed["comment"].began_at < (executed["cd"].ended_at or 0.0)
@@ -179,7 +180,7 @@ async def test_chains_go_on_independently_in_async(model: Path) -> None:
 async def test_an_answer_that_lacks_a_call_is_not_correct(model: Path) -> None:
     case = Case("short", "One call.", (), CHAINS.calls[:1], answer=("something else",))
     known = timed_calls(case, lambda _: 0.01, seed=0)
-    played = await play(model, Mode.SYNC, known, case)
+    played = await play(model, Style.SYNC, known, case)
     assert not played.run.correct
     assert played.run.bound_s == 0
 

@@ -55,6 +55,8 @@ def test_two_chains_overlap_in_async_and_wait_for_each_other_in_rounds() -> None
     calls = [CallTimes(1, 4), CallTimes(1, 1), CallTimes(1, 4, (1,)), CallTimes(1, 1, (0,))]
     assert bound_seconds(Mode.SYNC, calls) == 14
     assert bound_seconds(Mode.SYNC_PARALLEL, calls) == (2 + 4) + (2 + 4)
+    # Round by round: written at 1 and 2, there at 5; written at 6 and 7, there at 10.
+    assert bound_seconds(Mode.SYNC_PARALLEL, calls, eager=True) == 5 + max(1 + 4, 2 + 1)
     assert bound_seconds(Mode.ASYNC, calls) == 8  # b's second: begun at 3, written at 4
 
 

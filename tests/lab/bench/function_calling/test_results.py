@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from caesura import cli
-from caesura.cml import Mode
 from caesura.errors import CaesuraError
 from caesura.lab.bench.function_calling.cases import Case, KnownCall
 from caesura.lab.bench.function_calling.compare_modes import planned_cases
@@ -20,6 +19,7 @@ from caesura.lab.bench.function_calling.records import CaseRun, PlayedCase
 from caesura.lab.bench.function_calling.report import FunctionCallingReport
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
 from caesura.lab.bench.function_calling.stats import compare, comparisons, makespans, summaries
+from caesura.lab.bench.function_calling.styles import USUAL_STYLES, Style
 from caesura.lab.bench.results import Results
 from caesura.lab.results_file import Origin
 from caesura.session.calling import Timeline
@@ -94,6 +94,26 @@ def test_a_run_that_went_wrong_is_in_no_figure() -> None:
     assert comparison.pairs == 2
 
 
+def test_requests_are_compared_with_async_and_sync_with_each_way_to_do_better() -> None:
+    others = ("requests", "futures", "sync_cached")
+    more = [replace(run, mode=mode) for mode in others for run in RUNS if run.mode == "sync"]
+    assert [(c.slower, c.faster) for c in comparisons([*more, *RUNS])] == [
+        ("requests", "async"),
+        ("futures", "async"),
+        ("sync_cached", "async"),
+        ("sync", "async"),
+        ("sync_parallel", "async"),
+        ("sync", "futures"),
+        ("sync", "sync_cached"),
+        ("sync", "sync_parallel"),
+    ]
+
+
+def test_eager_bundles_are_a_style_of_their_own() -> None:
+    settings = SETTINGS.model_copy(update={"eager_bundles": True})
+    assert settings.styles == [Style.SYNC, Style.SYNC_PARALLEL_EAGER, Style.ASYNC]
+
+
 def test_orders_and_policies_are_arms_of_their_own() -> None:
     shuffled = [replace(run, order="random") for run in RUNS if run.mode == "async"]
     assert [c.slower for c in comparisons([*RUNS, *shuffled])] == [
@@ -132,24 +152,32 @@ def test_arms_rotate_and_every_case_has_all_of_them() -> None:
     cases = [Case(f"c{i}", "?", (), (KnownCall("f", {}), KnownCall("g", {}))) for i in range(3)]
     planned = list(planned_cases(settings, cases))
     assert len(planned) == 2 * 3 * 4
-    first_of_rounds = [(one.mode, one.order) for one in planned[::4]]
+    first_of_rounds = [(one.style, one.order) for one in planned[::4]]
     assert first_of_rounds[:4] == [
-        (Mode.SYNC, IssueOrder.LONGEST_FIRST),
-        (Mode.SYNC_PARALLEL, IssueOrder.LONGEST_FIRST),
-        (Mode.ASYNC, IssueOrder.LONGEST_FIRST),
-        (Mode.ASYNC, IssueOrder.RANDOM),
+        (Style.SYNC, IssueOrder.LONGEST_FIRST),
+        (Style.SYNC_PARALLEL, IssueOrder.LONGEST_FIRST),
+        (Style.ASYNC, IssueOrder.LONGEST_FIRST),
+        (Style.ASYNC, IssueOrder.RANDOM),
     ]
-    assert {(t.case.id, t.repetition, t.mode, t.order) for t in planned} == {
-        (case.id, repetition, mode, order)
+    assert {(t.case.id, t.repetition, t.style, t.order) for t in planned} == {
+        (case.id, repetition, style, order)
         for case in cases
         for repetition in range(2)
-        for mode, order in [(m, IssueOrder.LONGEST_FIRST) for m in Mode]
-        + [(Mode.ASYNC, IssueOrder.RANDOM)]
+        for style, order in [(m, IssueOrder.LONGEST_FIRST) for m in USUAL_STYLES]
+        + [(Style.ASYNC, IssueOrder.RANDOM)]
     }
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"suite": "bfcl"}, {"modes": ("fast",)}, {"latency": "slow"}, {"order": ("best",)}]
+    "wrong",
+    [
+        {"suite": "bfcl"},
+        {"modes": ("fast",)},
+        {"modes": ("async", "async")},
+        {"modes": ("async", "requests")},  # which the demo's model cannot write
+        {"latency": "slow"},
+        {"order": ("best",)},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises((ValidationError, CaesuraError)):

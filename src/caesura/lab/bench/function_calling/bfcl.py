@@ -21,10 +21,14 @@ from caesura.lab.bench.function_calling.cases import Case, CaseError, CaseSuite,
 PARALLEL = "bfcl-parallel"
 MULTI_STEP = "bfcl-multi-step"
 MULTI_STEP_PARALLEL = "bfcl-multi-step-parallel"
-BFCL_SUITES = (PARALLEL, MULTI_STEP, MULTI_STEP_PARALLEL)
+FIRST_TURNS = "bfcl-first-turns"
+BFCL_SUITES = (PARALLEL, MULTI_STEP, MULTI_STEP_PARALLEL, FIRST_TURNS)
 
 CHAINS_PER_CASE = 3
-"""So many samples are merged for `bfcl-multi-step-parallel`, as AsyncLM did."""
+"""So many samples are merged for `bfcl-first-turns`, as AsyncLM did, and
+`bfcl-multi-step-parallel`, which merges whole conversations instead of their first turns."""
+
+_MERGED = (MULTI_STEP_PARALLEL, FIRST_TURNS)
 
 _DOCUMENTS = {
     "GorillaFileSystem": "gorilla_file_system",
@@ -60,7 +64,7 @@ def load_bfcl(
         name: one of `BFCL_SUITES`.
         data: folder of the leaderboard's JSONL files.
         dependencies: within the chains of multi-step suites.
-        seed: of which samples are merged for `bfcl-multi-step-parallel`.
+        seed: of which samples are merged, where some are.
 
     Raises:
         CaseError: a file is missing, or no case can be used.
@@ -76,10 +80,12 @@ def load_bfcl(
         documents = _Documents(data)
 
         def chain(sample: dict[str, Any], answer: list[Any]) -> Case:
+            if name == FIRST_TURNS:
+                sample, answer = {**sample, "question": sample["question"][:1]}, answer[:1]
             return _chain_case(sample, answer, documents, dependencies)
 
         cases = list(_usable(_samples(data, "multi_turn_base"), chain, skipped))
-        if name == MULTI_STEP_PARALLEL:
+        if name in _MERGED:
             cases = _merged(cases, seed)
     if not cases:
         raise CaseError(f"{data} has no case of {name} that can be used: {dict(skipped)}")

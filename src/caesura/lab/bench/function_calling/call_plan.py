@@ -20,6 +20,10 @@ from typing import Any, Self
 ARGUMENT = "caesura_call_plan"
 """Key in `SamplingParams.extra_args`: the plan of a session."""
 
+SCRIPT_ARGUMENT = "caesura_turn_script"
+"""Key in `SamplingParams.extra_args`: a list with the place in the context where a turn begins,
+0 for right behind the request's prompt, and all tokens of the turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizedCall:

@@ -1,23 +1,21 @@
-"""Plays one case on an engine: the session writes the known answer, the calls sleep."""
+"""Plays one case in CML on an engine: the session writes the known answer, the calls sleep."""
 
-import time
 from collections.abc import Sequence
 
-from caesura.cml import Call, KnownTools, Mode
+from caesura.cml import Call, KnownTools
 from caesura.lab.bench.function_calling.call_plan import ARGUMENT
 from caesura.lab.bench.function_calling.executions import Executions, signature
 from caesura.lab.bench.function_calling.plans import (
+    TOOL_TOKENS,
     CallTokens,
     ModeCase,
     TimedCall,
     fitting_tools,
 )
-from caesura.lab.bench.function_calling.records import CaseJudge, PlayedCase, case_run
+from caesura.lab.bench.function_calling.records import CaseJudge, PlayedCase, cml_run
 from caesura.lab.bench.function_calling.stage import Scene, Stage
+from caesura.lab.bench.function_calling.styles import Style
 from caesura.session import Sampling
-
-TOOL_TOKENS = 1024
-"""Room for tool definitions in a prompt, beyond those that are called."""
 
 _FREE_TOKENS = 400
 """What a model may write that decides by itself."""
@@ -71,8 +69,8 @@ class CasePlayer:
         Raises:
             SessionError: the engine failed.
         """
-        together = case.mode is Mode.SYNC_PARALLEL and not case.eager_bundles
-        executions = Executions(case.calls, time.perf_counter, together=together)
+        together = case.style is Style.SYNC_PARALLEL
+        executions = Executions(case.calls, self._stage.clock, together=together)
         scene = Scene(
             prompt,
             case.mode,
@@ -83,7 +81,7 @@ class CasePlayer:
         )
         judge = CaseJudge(executions)
         timeline = await self._stage.play(scene, judge)
-        run = case_run(case, timeline, judge, self._tokens)
+        run = cml_run(case, timeline, judge, self._tokens)
         return PlayedCase(run, timeline, executions.of_call)
 
     def _sampling(self, case: ModeCase, prompt: Sequence[int]) -> Sampling:

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from caesura.cml import Mode
 from caesura.lab.bench.arms import interleaved
 from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.function_calling.cases import Case
 from caesura.lab.bench.function_calling.engine import FunctionCallingEngine
+from caesura.lab.bench.function_calling.optimisations import cached, fused
 from caesura.lab.bench.function_calling.plans import IssueOrder, ModeCase, timed_calls
 from caesura.lab.bench.function_calling.records import PlayedCase
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
+from caesura.lab.bench.function_calling.styles import Style
 
 POLICY = "min-waste"
 """The policy under which modes are compared: the default of `caesura serve`."""
@@ -23,18 +24,18 @@ POLICY = "min-waste"
 
 @dataclass(frozen=True, slots=True)
 class CallingArm:
-    """What is compared: a mode with an order of issue."""
+    """What is compared: a style with an order of issue."""
 
-    mode: Mode
+    style: Style
     order: IssueOrder
 
 
 def arms(settings: FunctionCallingSettings) -> list[CallingArm]:
-    """All modes in the first order, and the asynchronous one in the others."""
+    """All styles in the first order, and the asynchronous one in the others."""
     first, *others = settings.order
-    found = [CallingArm(mode, first) for mode in settings.modes]
-    if Mode.ASYNC in settings.modes:
-        found += [CallingArm(Mode.ASYNC, order) for order in others]
+    found = [CallingArm(style, first) for style in settings.styles]
+    if Style.ASYNC in settings.styles:
+        found += [CallingArm(Style.ASYNC, order) for order in others]
     return found
 
 
@@ -66,13 +67,15 @@ async def compare_modes(
     with display.activity("starting the engine"):
         engine = await FunctionCallingEngine.start(settings, POLICY)
     try:
+        with display.activity("starting what stands beside it"):
+            players = await engine.players(settings)
         with display.activity("warming up"):
             for arm in arms(settings):
-                await engine.player.play_alone(_mode_case(settings, cases[0], arm, 0))
+                await players[arm.style].play_alone(_mode_case(settings, cases[0], arm, 0))
         planned = list(planned_cases(settings, cases))
         for number, case in enumerate(planned):
-            with display.run(number, len(planned), f"{case.suite}, {case.mode}"):
-                on_played(await engine.player.play_alone(case))
+            with display.run(number, len(planned), f"{case.suite}, {case.style}"):
+                on_played(await players[case.style].play_alone(case))
     finally:
         await engine.shutdown()
 
@@ -80,12 +83,9 @@ async def compare_modes(
 def _mode_case(
     settings: FunctionCallingSettings, case: Case, arm: CallingArm, repetition: int
 ) -> ModeCase:
-    return ModeCase(
-        suite=settings.suite,
-        case=case,
-        calls=timed_calls(case, settings.draw, settings.seed, arm.order),
-        mode=arm.mode,
-        repetition=repetition,
-        order=arm.order,
-        eager_bundles=settings.eager_bundles,
-    )
+    calls = timed_calls(case, settings.draw, settings.seed, arm.order)
+    if arm.style is Style.SYNC_FUSED:
+        calls = fused(calls)
+    elif arm.style is Style.SYNC_CACHED:
+        calls = cached(calls)
+    return ModeCase(settings.suite, case, calls, arm.style, repetition, arm.order)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from caesura.cml import Mode
 from caesura.lab.bench.arms import interleaved
 from caesura.lab.bench.display import RunsDisplay
 from caesura.lab.bench.function_calling.case_player import CasePlayer
@@ -18,6 +17,7 @@ from caesura.lab.bench.function_calling.engine import FunctionCallingEngine
 from caesura.lab.bench.function_calling.plans import ModeCase, timed_calls
 from caesura.lab.bench.function_calling.records import PlayedCase
 from caesura.lab.bench.function_calling.settings import FunctionCallingSettings
+from caesura.lab.bench.function_calling.styles import Style
 from caesura.lab.bench.function_calling.suites import chosen_cases
 
 _WARM_UP_SESSIONS = 4
@@ -52,13 +52,14 @@ async def compare_policies(
         for number, (seed, policy) in enumerate(planned):
             with display.run(number, len(planned), f"{policy}, seed {seed}"):
                 await engines[policy].reset()
-                sessions = _cases(settings, suite, seed)
-                for played in await _together(engines[policy].player, sessions):
+                sessions = crowd(settings, suite, seed)
+                for played in await play_together(engines[policy].player, sessions):
                     run = replace(played.run, policy=policy, seed=seed)
                     on_played(replace(played, run=run))
 
 
-def _cases(settings: FunctionCallingSettings, suite: CaseSuite, seed: int) -> list[ModeCase]:
+def crowd(settings: FunctionCallingSettings, suite: CaseSuite, seed: int) -> list[ModeCase]:
+    """The cases of a run; they repeat if they are fewer than the sessions."""
     assert settings.sessions is not None
     cases = chosen_cases(suite, settings.sessions, seed)
     return [
@@ -75,13 +76,18 @@ def _mode_case(
         suite=settings.suite,
         case=replace(case, question=f"{case.question}\n({repetition + 1})"),  # no shared prompt
         calls=timed_calls(case, settings.draw, seed, order),
-        mode=Mode.ASYNC,
+        style=Style.ASYNC,
         repetition=repetition,
         order=order,
     )
 
 
-async def _together(player: CasePlayer, planned: Sequence[ModeCase]) -> list[PlayedCase]:
+async def play_together(player: CasePlayer, planned: Sequence[ModeCase]) -> list[PlayedCase]:
+    """Play cases that are all submitted at once.
+
+    Raises:
+        SessionError: the engine failed.
+    """
     prompts = [player.prompt(case) for case in planned]
     async with asyncio.TaskGroup() as group:
         playing = [
@@ -100,4 +106,4 @@ async def _warm_up(
     few = settings.model_copy(update={"sessions": _WARM_UP_SESSIONS})
     for policy, engine in engines.items():
         with display.activity(f"warming up: {policy}"):
-            await _together(engine.player, _cases(few, suite, settings.seeds[0]))
+            await play_together(engine.player, crowd(few, suite, settings.seeds[0]))

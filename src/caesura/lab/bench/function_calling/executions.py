@@ -63,6 +63,16 @@ class Executions:
         execution.ended_at = self._clock()
         return known.result
 
+    async def execute_named(self, name: str, arguments: JsonObject) -> str:
+        """The same for a call without an id: the first of its kind that was not made yet.
+
+        Raises:
+            UnknownCall: see `execute`.
+        """
+        asked = Call("", name, arguments)
+        known = next((one for one in self._open if signature(one.call) == signature(asked)), None)
+        return await self.execute(asked if known is None else known.call)
+
     def hold(self) -> None:
         """A call was issued: it waits with those of its bundle."""
         self._released.clear()

@@ -10,6 +10,7 @@ Draw = Callable[[Random], float]
 """Draws an execution time in seconds."""
 
 TYPICAL = "typical"
+PAPER = "paper"
 LONG_TAIL = "longtail"
 
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.030, 0.500
@@ -26,6 +27,7 @@ def parse_latency(text: str) -> Draw:
     """The distribution of a name.
 
     * `typical`: 30 ms plus an exponential time, not above 500 ms; the mean is 110 ms.
+    * `paper`: another name of it. The mean is AsyncLM's; the shape is an assumption.
     * `longtail`: lognormal with a median of 80 ms and sigma 1.2, from 5 ms to 5 s; the mean is
       165 ms, and one call in a hundred takes more than 1.3 s.
     * `uniform:A:B`: from A to B seconds.
@@ -33,7 +35,7 @@ def parse_latency(text: str) -> Draw:
     Raises:
         LatencyError: the text is none of them.
     """
-    if text == TYPICAL:
+    if text in (TYPICAL, PAPER):
         return _typical
     if text == LONG_TAIL:
         return _long_tail
@@ -67,6 +69,6 @@ def _uniform(text: str, bounds: str) -> Draw:
 
 def _unknown(text: str) -> LatencyError:
     return LatencyError(
-        f"{text!r} is no distribution of execution times; use {TYPICAL}, {LONG_TAIL} or "
-        "uniform:A:B in seconds, such as uniform:0.03:0.5"
+        f"{text!r} is no distribution of execution times; use {TYPICAL}, {PAPER}, {LONG_TAIL} "
+        "or uniform:A:B in seconds, such as uniform:0.03:0.5"
     )

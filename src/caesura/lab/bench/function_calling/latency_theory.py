@@ -12,11 +12,12 @@ to generate and `E` the time that it takes to execute, independent calls take
 
 which in `async` is least when the longest call is issued first. Calls that need results of others
 change nothing in `sync`; `sync_parallel` goes round by round, and in `async` a call is not begun
-before the results that it needs are there.
+before the results that it needs are there. Where bundles are eager, each call executed from its
+end on, a round takes what its calls take in `async`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caesura.cml import Mode
 
@@ -36,12 +37,13 @@ class CallTimes:
     after: tuple[int, ...] = ()
 
 
-def bound_seconds(mode: Mode, calls: Sequence[CallTimes]) -> float:
+def bound_seconds(mode: Mode, calls: Sequence[CallTimes], *, eager: bool = False) -> float:
     """From the start until the last result is there, if nothing but these times is spent.
 
     Args:
         mode: in which they are made.
         calls: in the order of issue, which is kept.
+        eager: in `sync_parallel`, calls are executed from their ends on.
 
     Raises:
         ValueError: a call needs a result of one that is issued later.
@@ -53,7 +55,7 @@ def bound_seconds(mode: Mode, calls: Sequence[CallTimes]) -> float:
         case Mode.SYNC:
             return sum(call.generation_seconds + call.execution_seconds for call in calls)
         case Mode.SYNC_PARALLEL:
-            return sum(map(_round_seconds, _rounds(calls)))
+            return sum(map(_eager_seconds if eager else _round_seconds, _rounds(calls)))
         case Mode.ASYNC:
             return _async_seconds(calls)
 
@@ -73,6 +75,11 @@ def _round_seconds(calls: Sequence[CallTimes]) -> float:
     """All written, then all executed together."""
     written = sum(call.generation_seconds for call in calls)
     return written + max(call.execution_seconds for call in calls)
+
+
+def _eager_seconds(calls: Sequence[CallTimes]) -> float:
+    """Each executed from its end on; what they need is there."""
+    return _async_seconds([replace(call, after=()) for call in calls])
 
 
 def _async_seconds(calls: Sequence[CallTimes]) -> float:

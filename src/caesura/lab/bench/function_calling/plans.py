@@ -18,9 +18,13 @@ from caesura.errors import ConfigurationError
 from caesura.lab.bench.function_calling.call_plan import CallPlan, MarkerTokens, TokenizedCall
 from caesura.lab.bench.function_calling.cases import Case, CaseError
 from caesura.lab.bench.function_calling.latencies import Draw
+from caesura.lab.bench.function_calling.styles import Style
 
 ANSWER = " Done."
 """What is written behind the last result: short, since the calls are what is measured."""
+
+TOOL_TOKENS = 1024
+"""Room for tool definitions in a prompt, beyond those that are called."""
 
 
 class IssueOrder(StrEnum):
@@ -120,26 +124,28 @@ class TimedCall:
 
 @dataclass(frozen=True, slots=True)
 class ModeCase:
-    """One case in one mode.
+    """One case in one style.
 
     Attributes:
         suite: its name.
         case: what is asked.
         calls: the known answer, in the order in which calls are preferred.
-        mode: in which it is answered.
+        style: in which it is answered.
         repetition: number of the repetition.
         order: of the calls.
-        eager_bundles: in `sync_parallel` a call is executed at its `[END]`, instead of with
-            its bundle.
     """
 
     suite: str
     case: Case
     calls: Sequence[TimedCall]
-    mode: Mode
+    style: Style
     repetition: int = 0
     order: IssueOrder = IssueOrder.LONGEST_FIRST
-    eager_bundles: bool = False
+
+    @property
+    def mode(self) -> Mode:
+        """What happens at a call."""
+        return self.style.mode
 
     @property
     def answer(self) -> Sequence[str]:
@@ -184,6 +190,21 @@ def timed_calls(
         )
         for index in preferred
     ]
+
+
+def issue_order(calls: Sequence[TimedCall]) -> list[int]:
+    """Places of the calls as a session issues them that waits for each one: always the first whose
+    needed results are there."""
+    order: list[int] = []
+    while len(order) < len(calls):
+        order.append(
+            next(
+                index
+                for index, call in enumerate(calls)
+                if index not in order and all(needed in order for needed in call.after)
+            )
+        )
+    return order
 
 
 def _seconds(case: Case, index: int, draw: Draw | None, random: Random) -> float:

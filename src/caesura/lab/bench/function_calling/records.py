@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from caesura.lab.bench.function_calling.executions import Execution, Executions
 from caesura.lab.bench.function_calling.latency_theory import CallTimes, bound_seconds
 from caesura.lab.bench.function_calling.plans import CallTokens, ModeCase, TimedCall
+from caesura.lab.bench.function_calling.styles import Style
 from caesura.session.calling import (
     CallIssued,
     CallSpan,
@@ -34,8 +35,9 @@ class CaseRun:
         first_token_s: from the submission to the first token.
         calls: how many were made.
         traps: how many were written.
-        call_tokens: of all calls with their markers.
-        cml_tokens: markers and ids around calls and results, and traps.
+        call_tokens: of all calls with their markers, or with what is around them in the model's
+            own format.
+        cml_tokens: markers and ids around calls and results, and traps; 0 outside CML.
         correct: all calls were made with the right arguments, each behind the results that it
             needs, every result took its place once, and the answer was written.
         policy, seed: where policies are compared.
@@ -159,32 +161,57 @@ def measured_calls(
     return calls
 
 
-def case_run(case: ModeCase, timeline: Timeline, judge: CaseJudge, tokens: CallTokens) -> CaseRun:
-    """The record of a case that has ended. One that went wrong has no G, E and bound."""
-    executed = judge.executed
-    correct = judge.is_correct(case, timeline)
+def cml_run(case: ModeCase, timeline: Timeline, judge: CaseJudge, tokens: CallTokens) -> CaseRun:
+    """The record of a case in CML that has ended."""
+    run = case_run(
+        case,
+        timeline,
+        judge.executed,
+        answered_at=judge.answered_at(timeline),
+        correct=judge.is_correct(case, timeline),
+    )
+    cml_tokens = timeline.traps * len(tokens.trap()) + sum(
+        tokens.around(replace(done.known.call, id=call_id), done.known.result)
+        for call_id, done in judge.executed.items()
+    )
+    return replace(run, cml_tokens=cml_tokens)
+
+
+def case_run(
+    case: ModeCase,
+    timeline: Timeline,
+    executed: Mapping[str, Execution],
+    *,
+    answered_at: float,
+    correct: bool,
+) -> CaseRun:
+    """The record of a case that has ended. One that went wrong has no G, E and bound.
+
+    Args:
+        case: the case.
+        timeline: with the calls as they were written.
+        executed: the calls that were made, by their ids in the timeline.
+        answered_at: when the last token of the answer was there.
+        correct: see `CaseRun`.
+    """
     calls = measured_calls(timeline.calls, case.calls, executed) if correct else []
     began_at, first_at = timeline.began_at, timeline.first_token_at
     ends = [done.ended_at for done in executed.values() if done.ended_at is not None]
     return CaseRun(
         suite=case.suite,
-        mode=case.mode.value,
+        mode=case.style.value,
         case=case.case.id,
         repetition=case.repetition,
         order=case.order.value,
-        latency_s=judge.answered_at(timeline) - began_at,
+        latency_s=answered_at - began_at,
         calls_latency_s=max(ends, default=began_at) - began_at,
         generation_s=sum(call.generation_seconds for call in calls),
         execution_s=sum(call.execution_seconds for call in calls),
-        bound_s=bound_seconds(case.mode, calls),
+        bound_s=bound_seconds(case.mode, calls, eager=case.style is Style.SYNC_PARALLEL_EAGER),
         first_token_s=0.0 if first_at is None else first_at - began_at,
         calls=len(timeline.calls),
         traps=timeline.traps,
         call_tokens=sum(span.tokens for span in timeline.calls),
-        cml_tokens=timeline.traps * len(tokens.trap())
-        + sum(
-            tokens.around(replace(done.known.call, id=call_id), done.known.result)
-            for call_id, done in executed.items()
-        ),
+        cml_tokens=0,
         correct=correct,
     )

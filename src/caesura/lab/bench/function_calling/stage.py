@@ -1,7 +1,7 @@
 """Plays sessions that call functions on an engine, whoever judges them."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,9 +56,16 @@ class Stage:
     Args:
         engine: generates.
         codec: of its model.
+        clock: seconds, real or not.
     """
 
-    def __init__(self, engine: TokenEngine, codec: CmlFormat) -> None:
+    def __init__(
+        self,
+        engine: TokenEngine,
+        codec: CmlFormat,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.clock = clock
         self._engine = engine
         self._codec = codec
 
@@ -100,9 +107,9 @@ class Stage:
             mode=scene.mode,
             tools=scene.tools,
             expectations=scene.expectations,
-            clock=time.perf_counter,
+            clock=self.clock,
         )
-        driver = Driver(session, scene.execute, clock=time.perf_counter)
+        driver = Driver(session, scene.execute, clock=self.clock)
         try:
             async for event in driver.events():
                 judge.note(event, driver.timeline)

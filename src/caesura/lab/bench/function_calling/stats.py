@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caesura.cml import Mode
 from caesura.lab.bench.function_calling.records import CaseRun
+from caesura.lab.bench.function_calling.styles import Style
 
 _RESAMPLES = 2000
 _Figure = Callable[[CaseRun], float]
@@ -96,18 +96,15 @@ def summaries(runs: Sequence[CaseRun]) -> list[ArmSummary]:
 
 
 def comparisons(runs: Sequence[CaseRun]) -> list[Comparison]:
-    """Asynchronous mode against the others, longest first against other orders; where policies
-    are compared, the first against the others."""
+    """Asynchronous mode against the others, longest first against other orders, and `sync` against
+    each way to do better; where policies are compared, the first against the others."""
     names = list(dict.fromkeys(map(arm_name, runs)))
-    if any(run.policy is not None for run in runs):
-        best = names[0]
-    elif Mode.ASYNC.value in names:
-        best = Mode.ASYNC.value
-    else:
-        return []
-    pairs = [(name, best) for name in names if name != best]
-    if {Mode.SYNC.value, Mode.SYNC_PARALLEL.value} <= set(names):
-        pairs.append((Mode.SYNC.value, Mode.SYNC_PARALLEL.value))
+    of_policies = any(run.policy is not None for run in runs)
+    best = names[0] if of_policies else Style.ASYNC.value
+    pairs = [(name, best) for name in names if best in names and name != best]
+    if Style.SYNC.value in names and not of_policies:
+        others = [name for name in names if name not in (best, Style.SYNC, Style.REQUESTS)]
+        pairs += [(Style.SYNC.value, name) for name in others if " " not in name]
     found = [compare(runs, slower, faster) for slower, faster in pairs]
     return [comparison for comparison in found if comparison is not None]
 
