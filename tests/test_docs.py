@@ -18,7 +18,7 @@ SOURCE = "\n".join(
     re.sub(r'"\s*\n\s*f?"', "", file.read_text("utf-8"))  # texts over several lines
     for file in (ROOT / "src" / "caesura").rglob("*.py")
 )
-VLLMS_OWN = {"--enable-auto-tool-choice", "--tool-call-parser", "--served-model-name"}
+VLLMS_OWN = {"--port", "--enable-auto-tool-choice", "--tool-call-parser", "--served-model-name"}
 COMMAND = re.compile(r"^(?:\S*/)?caesura (.+?)(?= [|&;<>#]|$)", re.MULTILINE)
 
 

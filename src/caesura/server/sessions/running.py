@@ -44,8 +44,8 @@ async def running_sessions(
     owners: int = 1,
     supervisor: Supervisor | None = None,
     places: OwnersPlaces | None = None,
-    fingerprint: str = "",
-    address: str = "",
+    fingerprint: Callable[[], str] = str,
+    address: Callable[[], str] = str,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -154,10 +154,10 @@ def _open_store(path: Path | str) -> Iterator[Store]:
 def _replicas(
     store: Store,
     settings: SessionsSection,
-    fingerprint: str,
+    fingerprint: Callable[[], str],
     model: str,
     executor: Executor,
-    address: str,
+    address: Callable[[], str],
 ) -> "Replicas | None":
     """This server among those that share the store; None if it has a file of its own."""
     if not store.is_shared:
@@ -166,7 +166,7 @@ def _replicas(
     from caesura.session.replicas import Replicas, Served
 
     assert isinstance(store.backend, PostgresBackend)
-    served = Served(fingerprint, model, tuple(executor.names()), address)
+    served = Served(fingerprint(), model, tuple(executor.names()), address())
     return Replicas(store.backend, served, settings.lease_seconds)
 
 

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields, replace
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -73,8 +74,8 @@ class ServerSessions:
                         supervisor=state.caesura_supervisor,
                         owners=state.caesura_access.owners,
                         places=state.caesura_places,
-                        fingerprint=_fingerprint(engine_client.model_config, chat),
-                        address=_address(args),
+                        fingerprint=partial(_fingerprint, engine_client.model_config, chat),
+                        address=partial(_address, args),
                     )
                 )
             except ConfigurationError as error:
