@@ -86,7 +86,9 @@ async def test_a_session_whose_server_does_not_answer_is_tried_again(tmp_path: P
 
 
 async def test_a_database_that_is_away_comes_back_by_itself(tmp_path: Path) -> None:
-    with postgres_server() as own:
+    with postgres_server(
+        "synchronous_commit=on", "fsync=off"
+    ) as own:  # it is stopped as in a crash
         places.are_at(lambda path: own.address())
         async with served(tmp_path, lease_seconds=LEASE_SECONDS) as one:
             session = await one.session("hello")
