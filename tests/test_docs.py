@@ -19,6 +19,7 @@ SOURCE = "\n".join(
     for file in (ROOT / "src" / "caesura").rglob("*.py")
 )
 VLLMS_OWN = {
+    "--port",
     "--data-parallel-size",
     "--kv-transfer-config",
     "--enable-auto-tool-choice",

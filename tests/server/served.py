@@ -21,6 +21,7 @@ from caesura.server.gate import close_gate
 from caesura.server.keys import Key
 from caesura.server.owners import Owners
 from caesura.server.sessions import approvals, sessions
+from caesura.server.sessions.forwarding import Forwarding
 from caesura.server.sessions.returning import Returning
 from caesura.server.sessions.service import Service, Unavailable
 from caesura.server.sessions.streams import OpenStreams
@@ -145,11 +146,17 @@ async def served(
     formats: CallFormats | None = None,
     grace_seconds: float = 0.0,
     clock: Callable[[], float] = time.time,
+    lease_seconds: float | None = None,
     **limits: Any,
 ) -> AsyncIterator[Served]:
     engine = engine or FakeEngine(END, model)
     async with workplace(
-        path, *tools, engine=engine, clock=clock, limits=Limits(**limits)
+        path,
+        *tools,
+        engine=engine,
+        clock=clock,
+        limits=Limits(**limits),
+        lease_seconds=lease_seconds,
     ) as parts:
         work = replace(
             parts,
@@ -168,7 +175,7 @@ async def served(
             work.executor,
             settings,
             models,
-            path,
+            work.store.name,
             streams,
             context_tokens,
             default_tools,
@@ -219,6 +226,7 @@ def application(
         return {"from": "vllm"}
 
     app.add_middleware(ServerTools)
+    app.add_middleware(Forwarding)
     close_gate(app, Access(known(*keys)))
     return app
 

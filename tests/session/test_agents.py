@@ -11,6 +11,7 @@ from caesura.session.agents import Agents
 from caesura.session.database import Statement
 from caesura.session.errors import UnknownSession
 from caesura.session.records import ApprovalState, EventType, Phase, SessionEnding
+from caesura.session.store import Store
 from caesura.session.store.clock import SteadyClock
 from caesura.tools.call import Answer, CallEnding
 from session.workplace import (
@@ -274,6 +275,25 @@ async def test_a_clock_that_jumps_ends_and_deletes_nothing(tmp_path: Path) -> No
         later = await all_agents.create(OWNER, spec("hello"))
         assert (await all_agents.sessions(OWNER))[0].id == later.id
         await all_agents.stop()
+
+
+async def test_a_session_that_is_made_while_all_are_stopped_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with agents(tmp_path / "db") as all_agents:
+        commit = Store.commit
+
+        async def stopped_by_then(store: Store, *changes: Statement) -> int:
+            written = await commit(store, *changes)
+            await all_agents.stop()
+            return written
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "commit", stopped_by_then)
+            made = await all_agents.create(OWNER, spec("hello"))
+        assert not all_agents.running
+        await all_agents.start()
+        assert [agent.id for agent in all_agents.running] == [made.id]
 
 
 async def test_the_sweeper_is_supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

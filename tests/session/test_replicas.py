@@ -92,6 +92,28 @@ async def test_a_server_writes_nothing_once_its_lease_is_over(tmp_path: Path) ->
         await first.stop()
 
 
+async def test_what_was_handed_over_before_the_lease_was_over_is_not_written_under_the_next(
+    tmp_path: Path,
+) -> None:
+    async with server(tmp_path) as one:
+        first = Agents(one)
+        await first.start()
+        agent = await first.create(OWNER, spec("hello"))
+        await until(agent, EventType.OUTPUT)
+        before = one.store.backend.identity
+        await one.store.commit(Statement("UPDATE replicas SET lease_until = '-infinity'"))
+        await one.replicas.begin()
+        from caesura.session.database.postgres import PostgresConnection
+
+        writer = PostgresConnection(one.store.backend, reads_only=False)
+        held = one.store.set_held(agent.id, True)
+        with pytest.raises(ReplicaLost):
+            writer.carry_out([[held]], before)
+        assert writer.carry_out([[held]], one.store.backend.identity) == [1]
+        writer.close()
+        await first.stop()
+
+
 async def test_a_session_waits_for_a_server_of_its_model(tmp_path: Path) -> None:
     async with server(tmp_path) as one, server(tmp_path) as two:
         other = replace(two.replicas._served, fingerprint="another model")

@@ -76,11 +76,11 @@ def with_parameters(form: type[_Settings], **parameters: Parameter) -> type[_Set
     return made
 
 
-_KEY = re.compile(r"--api[-_]key(=|$)")
+_KEY = re.compile(r"--(?:api[-_]key|database)(=|$)")
 
 
 def command_line() -> str:
-    """What was typed, without API keys."""
+    """What was typed, without API keys and passwords."""
     shown: list[str] = []
     for argument in ["caesura", *sys.argv[1:]]:
         option = _KEY.match(argument)

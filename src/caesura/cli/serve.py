@@ -1,5 +1,6 @@
 """`caesura serve`: our options from `CaesuraConfig`, and any of vLLM's."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,6 +56,7 @@ else:
 @app.default
 def serve(
     *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    database: Annotated[str | None, Parameter(metavar="WHERE")] = None,
     options: Annotated[ServeOptions | None, FLATTENED] = None,
 ) -> None:
     """Serve a model with pauses: vLLM's OpenAI-compatible server, and any of its flags.
@@ -69,10 +71,18 @@ def serve(
 
     Without an API key (--api-key, VLLM_API_KEY) the server listens on 127.0.0.1 only, unless --host
     is given, and serves tools to other machines only with --insecure-no-key.
+
+    Args:
+        database: Where sessions are kept, in place of what the configuration file says: a file, or
+            postgresql://USER@HOST/NAME, which several servers share. Others on this machine see
+            options: a password is better given as PGPASSWORD.
     """
     from caesura.engine.serving.serve import named_model
     from caesura.engine.serving.serve import serve as run_server
+    from caesura.server.settings import DATABASE_VARIABLE
 
+    if database is not None:
+        os.environ[DATABASE_VARIABLE] = database
     model, flags = _model_and_flags(arguments)
     config = options or ServeOptions()
     file = config.config_file

@@ -1,5 +1,6 @@
 """The settings of the server, in the same configuration file as its tools."""
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -12,11 +13,14 @@ from caesura.server.keys import KeyName, KeySection, Size
 from caesura.server.sessions.signatures import signing_key
 from caesura.session.limits import Limits
 from caesura.session.records import AskedProtocol
+from caesura.session.store import is_shared
 from caesura.tools.configuration import Configuration, load_configuration
-from caesura.tools.environment import EnvironmentText
+from caesura.tools.environment import EnvironmentText, EnvironmentWord
 from caesura.tools.settings import Settings
 
 DATABASE_NAME = "caesura.db"
+DATABASE_VARIABLE = "CAESURA_DATABASE"
+"""Has what `--database` says: vLLM logs its options, and an address may have a password."""
 
 
 class _Section(BaseModel):
@@ -26,9 +30,19 @@ class _Section(BaseModel):
 class SessionsSection(_Section):
     """Where server-run sessions are kept, and how many of them."""
 
-    database: Path = Field(
-        default=Path(DATABASE_NAME),
-        description="The SQLite file; a relative path begins at the configuration file.",
+    database: EnvironmentWord = Field(
+        default=DATABASE_NAME,
+        repr=False,
+        description="The SQLite file; a relative path begins at the configuration file. Or a "
+        "database of PostgreSQL, which several servers may share "
+        "([guide](../how-to/several-servers.md)): `postgresql://USER:${PASSWORD}@HOST/NAME`. "
+        "`--database` goes before it.",
+    )
+    lease_seconds: float = Field(
+        default=10.0,
+        ge=1,
+        description="Of servers that share a database: the sessions of one that is not heard of "
+        "for so long are taken by others.",
     )
     open_sessions_per_owner: int = Field(
         default=1000, ge=1, description="Sessions of one API key that have not ended, at most."
@@ -272,7 +286,10 @@ def server_configuration(file: Path | None) -> Configuration[ServerSettings]:
     return Configuration(Path.cwd() / "caesura.toml", ServerSettings(), {}, frozenset())
 
 
-def database_path(configuration: Configuration[ServerSettings]) -> Path:
-    """Where sessions are kept. A relative path begins at the configuration file; without one,
-    at the working directory."""
-    return configuration.file.resolve().parent / configuration.settings.sessions.database
+def database_path(configuration: Configuration[ServerSettings]) -> Path | str:
+    """Where sessions are kept: a file, or the address of a database. A relative path begins at the
+    configuration file; without one, or if it is an option, at the working directory."""
+    if given := os.environ.get(DATABASE_VARIABLE):
+        return given if is_shared(given) else Path(given).resolve()
+    database = configuration.settings.sessions.database
+    return database if is_shared(database) else configuration.file.resolve().parent / database

@@ -48,6 +48,7 @@ class Agents:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leads = workplace.replicas is None
         self._unread: set[str] = set()
+        self._life = object()  # another one once all have been stopped
 
     async def start(self) -> None:
         """Bring back every session that had not ended, or join the servers that share them.
@@ -78,6 +79,7 @@ class Agents:
             await replicas.leave()
 
     async def _stop_all(self) -> None:
+        self._life = object()
         tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()
@@ -149,6 +151,7 @@ class Agents:
         record = SessionRecord(
             session_id, owner, spec, Phase.GENERATING, False, 0, None, None, 2, now, now
         )
+        life = self._life
         created = Event(1, EventType.CREATED, {"metadata": dict(spec.metadata)}, now)
         await work.store.commit(
             *work.store.refuse_repeated(owner, keys),
@@ -160,6 +163,8 @@ class Agents:
             *work.store.add_requests(owner, keys, session_id),
             *work.store.room(owner, limits.owner_bytes),
         )
+        if life is not self._life:  # others may have taken it meanwhile
+            return await self.agent(owner, session_id)
         return self._run(record, token_ids)
 
     async def get(self, owner: str, session_id: str) -> SessionRecord:
@@ -240,6 +245,23 @@ class Agents:
     def running(self) -> Sequence[Agent]:
         """Every session that has not ended."""
         return tuple(self._running.values())
+
+    def runs(self, session_id: str) -> bool:
+        """Whether this server runs a session."""
+        return session_id in self._running
+
+    async def own_agent(self, owner: str, session_id: str) -> Agent:
+        """A session that has not ended, and that this server runs.
+
+        Raises:
+            UnknownSession: the owner has no session of that id.
+            StoreUnavailable: no server runs it at the moment.
+        """
+        agent = await self.agent(owner, session_id)
+        is_open = self._work.replicas is not None and agent.phase is not Phase.ENDED
+        if is_open and session_id not in self._running:
+            raise StoreUnavailable("the session is passed on to another server: try again")
+        return agent
 
     async def waiting_questions(self) -> dict[str, int]:
         """How many questions of each session wait for a human."""

@@ -94,7 +94,7 @@ class Replicas:
 
     @property
     def id(self) -> str:
-        """The name of this replica; a new one whenever it begins anew."""
+        """The name of this replica, a new one whenever it begins; empty if it takes no part."""
         return self._id
 
     async def begin(self) -> None:
@@ -123,7 +123,7 @@ class Replicas:
             await self._on_thread(self._leave)
         except StoreUnavailable as error:
             logger.warning("sessions wait for %g s: %s", self._lease_seconds, error)
-        self._backend.identity = None
+        self._backend.identity, self._id = None, ""
         self._thread.shutdown(wait=False)
 
     async def _on_thread(self, work: Callable[[], Result]) -> Result:

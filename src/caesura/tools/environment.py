@@ -95,5 +95,8 @@ def _environment(info: ValidationInfo) -> Environment:
 EnvironmentText = Annotated[SecretStr, BeforeValidator(_filled)]
 """A text in which `${NAME}` was replaced. Needs an `Environment` as validation context."""
 
+EnvironmentWord = Annotated[str, BeforeValidator(_filled)]
+"""The same for a text that is shown: what came from the environment is a part of it only."""
+
 EnvironmentTemplate = Annotated[SecretStr, BeforeValidator(_filled_template)]
 """The same for a template: what came from the environment is literal in it."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -27,6 +28,9 @@ from caesura.tools.configuration import Configuration
 from caesura.tools.executor import Executor
 from caesura.tools.toolbox import open_toolbox
 
+if TYPE_CHECKING:  # it needs a package that a server alone does without
+    from caesura.session.replicas import Replicas
+
 
 @asynccontextmanager
 async def running_sessions(
@@ -40,6 +44,8 @@ async def running_sessions(
     owners: int = 1,
     supervisor: Supervisor | None = None,
     places: OwnersPlaces | None = None,
+    fingerprint: Callable[[], str] = str,
+    address: Callable[[], str] = str,
 ) -> AsyncIterator[Service]:
     """Sessions of a server: those that had not ended go on, and new ones can be made.
 
@@ -55,6 +61,8 @@ async def running_sessions(
         owners: how many share what may be stored.
         supervisor: runs what goes on in the background.
         places: to generate, by owner, shared with what else generates on the engine.
+        fingerprint: of the model, its tokenizer and its chat template.
+        address: where other servers on the same database reach this one.
 
     Raises:
         ConfigurationError: a tool, the database or the way of calling cannot be used.
@@ -79,11 +87,14 @@ async def running_sessions(
                 owner_limits=settings.owner_limits(limits),
                 separates_owners=owners > 1 and not settings.sessions.share_prefixes,
                 shared_places=places,
+                replicas=_replicas(
+                    store, settings.sessions, fingerprint, models[0], executor, address
+                ),
             )
             agents = Agents(work)
             async with _telling(settings.webhook, work):
                 try:
-                    await _start(agents, path)
+                    await _start(agents, store.name)
                     default_tools = settings.sessions.default_tools
                     yield Service(
                         agents,
@@ -91,7 +102,7 @@ async def running_sessions(
                         executor,
                         settings.server,
                         models,
-                        path,
+                        store.name,
                         OpenStreams(work.limits_of),
                         dialogue.max_context_tokens,
                         None if default_tools == "all" else default_tools,
@@ -116,7 +127,7 @@ def _chosen(formats: CallFormats, settings: SessionsSection) -> CallFormats:
     return chosen
 
 
-async def _start(agents: Agents, database: Path) -> None:
+async def _start(agents: Agents, database: str) -> None:
     """Go on with the sessions that had not ended.
 
     Raises:
@@ -132,12 +143,31 @@ async def _start(agents: Agents, database: Path) -> None:
 
 
 @contextmanager
-def _open_store(path: Path) -> Iterator[Store]:
+def _open_store(path: Path | str) -> Iterator[Store]:
     store = Store(path)
     try:
         yield store
     finally:
         store.close()
+
+
+def _replicas(
+    store: Store,
+    settings: SessionsSection,
+    fingerprint: Callable[[], str],
+    model: str,
+    executor: Executor,
+    address: Callable[[], str],
+) -> "Replicas | None":
+    """This server among those that share the store; None if it has a file of its own."""
+    if not store.is_shared:
+        return None
+    from caesura.session.database.postgres import PostgresBackend
+    from caesura.session.replicas import Replicas, Served
+
+    assert isinstance(store.backend, PostgresBackend)
+    served = Served(fingerprint(), model, tuple(executor.names()), address())
+    return Replicas(store.backend, served, settings.lease_seconds)
 
 
 @asynccontextmanager

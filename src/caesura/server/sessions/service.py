@@ -4,7 +4,6 @@ import asyncio
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -42,7 +41,7 @@ class Service:
         settings: of the HTTP side.
         models: names under which the model is served.
         adapters: names of its adapters, as they are loaded now.
-        database: the file of the store.
+        database: the store, for people; without passwords.
         streams: of events, that clients read now.
         context_tokens: the model's longest context; None for any.
         default_tools: of sessions that do not say which they want; None for all.
@@ -54,7 +53,7 @@ class Service:
     executor: Executor
     settings: ServerSection
     models: tuple[str, ...]
-    database: Path
+    database: str
     streams: OpenStreams = field(default_factory=lambda: OpenStreams(lambda _: Limits()))
     context_tokens: int | None = None
     default_tools: list[str] | None = None
@@ -147,6 +146,17 @@ class Service:
             raise SessionClosed(f"session {session_id} is over")
         return await self.agents.agent(owner, session_id)
 
+    async def own_agent(self, owner: str, session_id: str) -> Agent:
+        """The same, run by this server.
+
+        Raises:
+            UnknownSession: the owner has no session of that id.
+            SessionClosed: it is over.
+            StoreUnavailable: no server runs it at the moment.
+        """
+        await self.open_agent(owner, session_id)
+        return await self.agents.own_agent(owner, session_id)
+
     async def cancel(self, owner: str, session_id: str) -> None:
         """End a session, and wait until it has ended.
 
@@ -154,7 +164,7 @@ class Service:
             UnknownSession: the owner has no session of that id.
             SessionClosed: it is over.
         """
-        agent = await self.open_agent(owner, session_id)
+        agent = await self.own_agent(owner, session_id)
         await agent.cancel()
         async with asyncio.timeout(_ENDING_SECONDS):
             async for _ in agent.events.follow(_NO_EVENT):

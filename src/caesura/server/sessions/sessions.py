@@ -185,14 +185,14 @@ async def add_message(
 @router.post("/{session_id}/pause", responses=CONFLICT)
 async def pause_session(session_id: str, service: ServiceOf, owner: OwnerOf) -> SessionObject:
     """Stop a session where it is; a call that has begun is completed."""
-    await (await service.open_agent(owner, session_id)).hold(True)
+    await (await service.own_agent(owner, session_id)).hold(True)
     return await _session(service, owner, session_id)
 
 
 @router.post("/{session_id}/resume", responses=CONFLICT)
 async def resume_session(session_id: str, service: ServiceOf, owner: OwnerOf) -> SessionObject:
     """Let a paused session go on."""
-    await (await service.open_agent(owner, session_id)).hold(False)
+    await (await service.own_agent(owner, session_id)).hold(False)
     return await _session(service, owner, session_id)
 
 

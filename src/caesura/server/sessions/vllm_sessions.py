@@ -1,12 +1,16 @@
 """The part of the server that runs sessions, on vLLM's engine."""
 
 import asyncio
+import json
 import logging
+import socket
 import threading
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields, replace
+from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from fastapi import FastAPI
@@ -21,6 +25,7 @@ from caesura.errors import ConfigurationError
 from caesura.server.answers.server_tools import ServerTools
 from caesura.server.health import Health
 from caesura.server.sessions import approvals, sessions
+from caesura.server.sessions.forwarding import Forwarding
 from caesura.server.sessions.running import running_sessions
 from caesura.server.sessions.service import STOPPING, Unavailable
 from caesura.server.settings import server_configuration
@@ -41,6 +46,7 @@ class ServerSessions:
         app.include_router(approvals.router)
         app.add_middleware(ServerTools)
         app.add_middleware(Health)
+        app.add_middleware(Forwarding)
 
     @asynccontextmanager
     async def running(
@@ -68,6 +74,8 @@ class ServerSessions:
                         supervisor=state.caesura_supervisor,
                         owners=state.caesura_access.owners,
                         places=state.caesura_places,
+                        fingerprint=partial(_fingerprint, engine_client.model_config, chat),
+                        address=partial(_address, args),
                     )
                 )
             except ConfigurationError as error:
@@ -109,6 +117,22 @@ def _chat_format(engine_client: Any, state: State, args: Namespace) -> ChatForma
         chat.default_chat_template_kwargs,
         sampling_defaults(chat),
     )
+
+
+def _fingerprint(model: Any, chat: ChatFormat) -> str:
+    """What stays the same as long as one server can go on with another's transcripts."""
+    template = chat.prompt([{"role": "user", "content": "."}], ())
+    parts = [model.model, model.revision, model.tokenizer, model.tokenizer_revision, template]
+    return sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def _address(args: Namespace) -> str:
+    """Where other servers reach this one."""
+    host = args.host
+    if host in (None, "", "0.0.0.0", "::"):
+        host = socket.gethostbyname(socket.gethostname())
+    scheme = "https" if args.ssl_keyfile and args.ssl_certfile else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{args.port}"
 
 
 def sampling_defaults(chat: Any) -> SamplingDefaults:

@@ -23,8 +23,14 @@ _READERS = 4
 class Connection(Protocol):
     """A connection, used by one thread at a time."""
 
-    def carry_out(self, transactions: Sequence[Transaction]) -> list[int | Exception]:
+    def carry_out(
+        self, transactions: Sequence[Transaction], identity: object = None
+    ) -> list[int | Exception]:
         """Carry out several transactions with one commit.
+
+        Args:
+            transactions: what is written.
+            identity: for whom it was handed over, which another may be by now.
 
         Returns:
             For each, how many rows its last statement has changed; or why nothing of it was
@@ -237,6 +243,7 @@ class Database:
         for job in batch:
             if not job.outcome.set_running_or_notify_cancel():
                 continue
+            # What was handed over before this server lost its lease is not written after that.
             if job.identity == self._backend.identity:
                 jobs.append(job)
             else:
@@ -244,7 +251,7 @@ class Database:
         outcomes: Sequence[int | BaseException] = ()
         try:
             if jobs:
-                outcomes = self._writer.carry_out([job.changes for job in jobs])
+                outcomes = self._writer.carry_out([job.changes for job in jobs], jobs[0].identity)
         except StoreUnavailable as error:
             outcomes = [error] * len(jobs)
         except BaseException as error:
@@ -259,7 +266,7 @@ class Database:
 
     def _carried_out_alone(self, job: _Job) -> int | BaseException:
         try:
-            return self._writer.carry_out([job.changes])[0]
+            return self._writer.carry_out([job.changes], job.identity)[0]
         except BaseException as error:
             return error
 

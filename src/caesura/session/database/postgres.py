@@ -156,13 +156,15 @@ class PostgresConnection:
         self._reads_only = reads_only
         self._current: psycopg.Connection[Any] | None = None
 
-    def carry_out(self, transactions: Sequence[Transaction]) -> list[int | Exception]:
+    def carry_out(
+        self, transactions: Sequence[Transaction], identity: object = None
+    ) -> list[int | Exception]:
         """All in one transaction of PostgreSQL's, sent at once and read at once."""
         send = self._sent
         for attempt in count(1):
             connection = self._connected()
             try:
-                number, outcomes = send(connection, transactions)
+                number, outcomes = send(connection, transactions, identity)
             except BaseException as error:
                 if connection.closed:  # nothing was committed, so that it may be tried again
                     if attempt == 1:
@@ -183,11 +185,14 @@ class PostgresConnection:
         raise AssertionError
 
     def _sent(
-        self, connection: "psycopg.Connection[Any]", transactions: Sequence[Transaction]
+        self,
+        connection: "psycopg.Connection[Any]",
+        transactions: Sequence[Transaction],
+        identity: object,
     ) -> tuple[str, list[int | Exception]]:
         """Number of the transaction, which is complete but for its commit, and its outcomes."""
         with connection.pipeline():
-            begun = self._begun(connection)
+            begun = _begun(connection, identity)
             sent = [
                 [(change, _execute(connection, change.sql, change.parameters)) for change in each]
                 for each in transactions
@@ -198,10 +203,13 @@ class PostgresConnection:
         return number, [each[-1][1].rowcount if each else 0 for each in sent]
 
     def _sent_one_by_one(
-        self, connection: "psycopg.Connection[Any]", transactions: Sequence[Transaction]
+        self,
+        connection: "psycopg.Connection[Any]",
+        transactions: Sequence[Transaction],
+        identity: object,
     ) -> tuple[str, list[int | Exception]]:
         """The same, each statement once the one before it has succeeded."""
-        number, outcomes = _number(self._begun(connection)), list[int | Exception]()
+        number, outcomes = _number(_begun(connection, identity)), list[int | Exception]()
         for changes in transactions:
             changed = 0
             for change in changes:
@@ -210,13 +218,6 @@ class PostgresConnection:
                 changed = cursor.rowcount
             outcomes.append(changed)
         return number, outcomes
-
-    def _begun(self, connection: "psycopg.Connection[Any]") -> "psycopg.Cursor[Any]":
-        connection.execute("BEGIN")
-        identity = self._backend.identity
-        if identity is None:
-            return connection.execute(_NO_FENCE)
-        return connection.execute(_FENCE, (identity.replica, identity.fingerprint))
 
     def _commit(self, connection: "psycopg.Connection[Any]", number: str) -> None:
         """Commit, and be sure of it.
@@ -320,6 +321,14 @@ def shown_address(url: str) -> str:
     host = str(given.get("host") or given.get("hostaddr") or "")
     port = f":{given['port']}" if given.get("port") else ""
     return f"postgresql://{host}{port}/{given.get('dbname') or ''}"
+
+
+def _begun(connection: "psycopg.Connection[Any]", identity: object) -> "psycopg.Cursor[Any]":
+    """Begin a transaction, and lock the row of the replica for which it writes."""
+    connection.execute("BEGIN")
+    if not isinstance(identity, Identity):
+        return connection.execute(_NO_FENCE)
+    return connection.execute(_FENCE, (identity.replica, identity.fingerprint))
 
 
 def _number(begun: "psycopg.Cursor[Any]") -> str:

@@ -95,7 +95,9 @@ class SqliteConnection:
         self._connection = connection
         self.close = connection.close
 
-    def carry_out(self, transactions: Sequence[Transaction]) -> list[int | Exception]:
+    def carry_out(
+        self, transactions: Sequence[Transaction], identity: object = None
+    ) -> list[int | Exception]:
         """All in one transaction of SQLite's, each in a savepoint."""
         connection = self._connection
         try:

@@ -1,5 +1,6 @@
 """Sessions on disk, a file per table."""
 
+from caesura.session.store.opening import is_shared
 from caesura.session.store.owner_names import keyed_owner
 from caesura.session.store.request_table import RequestKey
 from caesura.session.store.response_table import Place, ResponseRecord
@@ -11,6 +12,7 @@ __all__ = [
     "RequestKey",
     "ResponseRecord",
     "Store",
+    "is_shared",
     "keyed_owner",
     "left_out_if_unreadable",
 ]

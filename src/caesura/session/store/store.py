@@ -73,6 +73,15 @@ class Store(
         """Raise the refusal of the first condition that does not hold now."""
         await self._database.require(*checks)
 
+    async def address_of(self, session_id: str) -> str | None:
+        """Where the server is that runs a session; None if none does."""
+        rows = await self._database.read(
+            "SELECT replicas.address FROM sessions JOIN replicas ON replicas.id = sessions.replica"
+            " WHERE sessions.id = ? AND phase <> 'ended' AND lease_until > clock_timestamp()",
+            (session_id,),
+        )
+        return str(rows[0][0]) if rows else None
+
     def problem(self) -> str | None:
         """What only a restart of the server can repair; None if there is no such thing."""
         return self._database.problem()
