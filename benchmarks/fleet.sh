@@ -22,8 +22,8 @@ done
 free="--device a100-80gb-published"
 simulate free_low $free --engines 4 --rates 5 --seeds 0 --router sticky
 simulate free_low_least $free --engines 4 --rates 5 --seeds 0 --router least
-simulate free_fail $free --engines 4 --rates 8 --seeds 0,1 --fail 40:0
-simulate free_drain $free --engines 4 --rates 8 --seeds 0,1 --drain 40:0
+simulate free_fail $free --engines 4 --rates 8 --seeds 0 --fail 40:0 --policies min-waste
+simulate free_drain $free --engines 4 --rates 8 --seeds 0 --drain 40:0 --policies min-waste
 simulate free_fail_fluid $free --engines 4 --rates 8 --seeds 0,1 --fail 40:0 --fluid
 simulate free_drain_fluid $free --engines 4 --rates 8 --seeds 0,1 --drain 40:0 --fluid
 for router in sticky hash least; do

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -16,7 +17,14 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 CHART = DEPLOY / "helm" / "caesura"
 TEMPLATES = sorted((CHART / "templates").iterdir())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
-GIVEN = {"model": "a/model", "database": {"existingSecret": "postgres", "key": "dsn"}}
+GIVEN: dict[str, Any] = {
+    "model": "a/model",
+    "database": {
+        "address": "postgresql://caesura@db/caesura",
+        "existingSecret": "postgres",
+        "key": "password",
+    },
+}
 VALUE = re.compile(r"\.Values((?:\.\w+)+)")
 ACTION = re.compile(r"\{\{-?\s*(if|with|range|define|end|else)\b")
 DATABASE = "--database"
@@ -55,6 +63,8 @@ def test_values_without_a_model_or_a_database_are_refused() -> None:
     for name in GIVEN:
         assert not schema.is_valid(VALUES | GIVEN | {name: VALUES[name]})
     assert not schema.is_valid(VALUES | GIVEN | {"replicas": 0})
+    with_password = {"database": GIVEN["database"] | {"address": "postgresql://a:secret@db/a"}}
+    assert not schema.is_valid(VALUES | GIVEN | with_password)
 
 
 def test_a_pod_lives_longer_than_it_drains() -> None:
