@@ -27,7 +27,7 @@ export UV_TORCH_BACKEND ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test contract fuzz mutants abuse clients lint format lock clean
+.PHONY: help install demo test postgres contract fuzz mutants abuse clients lint format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -49,6 +49,9 @@ demo: install ## an agent that calls tools while it writes, and a tool call as a
 
 test: install ## run the tests
 	@$(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 20
+
+postgres: install ## run all tests of sessions on SQLite and on PostgreSQL, not only those that `make test` does
+	@CAESURA_TEST_POSTGRES=all $(VENV_PYTHON) -m pytest -q -n 2 tests/session
 
 contract: install ## run the tests of what uses vLLM on another version of it (VLLM=0.33.0 TESTS=tests/engine/virtual)
 	@$(VENV_PYTHON) tests/versions/run.py $(VLLM) $(TESTS)

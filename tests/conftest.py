@@ -16,6 +16,8 @@ from xdist.scheduler import LoadFileScheduling
 import support.environment  # noqa: F401  (sets the number of threads)
 from caesura.lab.models.noise_model import demo_model_path
 from support import draws, forks
+from support.databases import places
+from support.databases.server import HOW, PostgresServer, postgres_server, programs
 from support.models.small import MODEL
 
 if TYPE_CHECKING:
@@ -102,6 +104,32 @@ def restored_environment() -> Iterator[None]:
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A private server of PostgreSQL."""
+    if programs() is None:
+        pytest.skip(HOW)
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def each_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The kind of database that the stores of the test are on: each in turn where a test names
+    this, or its module says `ON_EACH_DATABASE`."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "postgres":
+        places.are_at(request.getfixturevalue("postgres").place)
+    yield kind
+    places.are_at(Path)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    is_named = "each_database" in inspect.signature(metafunc.function).parameters
+    if is_named or getattr(metafunc.module, "ON_EACH_DATABASE", places.EVERYWHERE):
+        metafunc.parametrize("each_database", places.KINDS, indirect=True)
 
 
 @pytest.fixture(scope="session")

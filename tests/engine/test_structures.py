@@ -42,6 +42,7 @@ class Case:
         speculates: the engine with pauses does; nothing else may depend on it.
         draft: writes the model that drafts, None for n-grams.
         draft_elements: what it adds to each token.
+        memory_share: factor on memory; windows take less of it than full attention would.
     """
 
     structure: Structure
@@ -50,11 +51,13 @@ class Case:
     speculates: bool = False
     draft: Callable[[Path], str] | None = None
     draft_elements: int = 0
+    memory_share: float = 1.0
 
 
 CASES = {
-    "sliding and full": Case(SLIDING_AND_FULL),
-    "two page sizes": Case(TWO_PAGE_SIZES),
+    "sliding and full": Case(SLIDING_AND_FULL, memory_share=0.5),
+    "two page sizes": Case(TWO_PAGE_SIZES, memory_share=0.75),
+    "windows kept whole": Case(TWO_PAGE_SIZES, overrides={"disable_hybrid_kv_cache_manager": True}),
     "fp8": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8"}),
     "fp8_e5m2": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8_e5m2"}),
     "n-gram speculation": Case(FULL, speculates=True),
@@ -97,7 +100,8 @@ def pair(
             block_bytes += case.draft_elements * BLOCK_SIZE * 4
         speculation = {**drafts, "num_speculative_tokens": DRAFTED_TOKENS}
         overrides = {**overrides, "speculative_config": speculation}
-    chaotic = replace(chaotic_settings(path, block_bytes), overrides=overrides)
+    scarce = chaotic_settings(path, int(block_bytes * case.memory_share))
+    chaotic = replace(scarce, overrides=overrides)
     with (
         running(engine_loop, chaotic) as engine,
         running(engine_loop, stock) as uninterrupted,

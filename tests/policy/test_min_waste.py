@@ -94,6 +94,35 @@ def test_regret_shrinks_with_the_probability_that_the_session_returns() -> None:
     assert released(state, 1000) == [("tool", 0)]
 
 
+# With windows a context takes another amount of memory than it has tokens.
+
+
+def double(tokens: int) -> int:
+    return 2 * tokens
+
+
+def test_regret_is_per_memory_that_comes_free() -> None:
+    # 15 * 1e-4 * 1000 / (2000 * remaining) < 1e-3
+    assert released(engine(paused("tool", 0.74, memory_of=double)), 2000) == []
+    assert released(engine(paused("tool", 0.76, memory_of=double)), 2000) == [("tool", 0)]
+
+
+def test_regret_of_a_copied_context_counts_the_memory_that_is_loaded() -> None:
+    # (15 * 1e-4 * 400 + 1e-5 * 1200) / (2000 * remaining) < 1e-3
+    copied = {"copied_tokens": 600, "memory_of": double}
+    assert released(engine(paused("tool", 0.305, **copied)), 2000) == []
+    assert released(engine(paused("tool", 0.307, **copied)), 2000) == [("tool", 0)]
+
+
+@pytest.mark.parametrize(("free", "copies"), [(1999, 0), (2000, 1)])
+def test_a_context_is_copied_ahead_if_host_memory_has_room_for_what_it_takes(
+    free: int, copies: int
+) -> None:
+    pause = paused("tool", 60.0, memory_of=double)
+    plan = engine(pause, host=Memory(10_000, free)).plan(NOW)
+    assert sum(isinstance(action, CopyAhead) for action in plan.actions) == copies
+
+
 def test_a_tool_that_says_that_it_is_nearly_done_keeps_its_hold() -> None:
     said = Progress.from_remaining(0.0, 0.1)
     assert released(engine(paused("silent", 60.0)), 1000) == [("silent", 0)]

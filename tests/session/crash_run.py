@@ -149,10 +149,21 @@ async def live(folder: Path, sessions: int, seed: int) -> None:
         await agents.stop()
 
 
-def all_kinds(folder: Path, limits: Limits | None = None, clock: Callable[[], float] = time.time):
+def all_kinds(
+    folder: Path,
+    limits: Limits | None = None,
+    clock: Callable[[], float] = time.time,
+    lease_seconds: float | None = None,
+):
     path, engine = folder / "caesura.db", BothModels()
     return workplace(
-        path, *tools(folder), engine=engine, formats=FORMATS, clock=clock, limits=limits
+        path,
+        *tools(folder),
+        engine=engine,
+        formats=FORMATS,
+        clock=clock,
+        limits=limits,
+        lease_seconds=lease_seconds,
     )
 
 

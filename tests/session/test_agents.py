@@ -26,6 +26,8 @@ from session.workplace import (
     workplace,
 )
 
+ON_EACH_DATABASE = True
+
 
 async def test_sessions_belong_to_their_owner(tmp_path: Path) -> None:
     async with agents(tmp_path / "db") as all_agents:
@@ -235,8 +237,8 @@ async def test_a_session_that_cannot_be_read_keeps_no_other_from_going_on(tmp_pa
 async def test_a_transcript_that_cannot_be_read_ends_its_session_only(tmp_path: Path) -> None:
     async with agents(tmp_path / "db") as all_agents:
         made = [await all_agents.create(OWNER, spec("hello")) for _ in range(2)]
-        sql = "UPDATE transcript SET token_ids = X'00' WHERE session_id = ?"
-        await store_of(all_agents).commit(Statement(sql, (made[0].id,)))
+        sql = "UPDATE transcript SET token_ids = ? WHERE session_id = ?"
+        await store_of(all_agents).commit(Statement(sql, (b"\0", made[0].id)))
     async with agents(tmp_path / "db") as all_agents:
         assert [agent.id for agent in all_agents.running] == [made[1].id]
         assert (await all_agents.get(OWNER, made[0].id)).ending is SessionEnding.FAILED

@@ -32,6 +32,7 @@ from session.workplace import (
     tool,
     until,
 )
+from support.databases.places import place_of
 
 
 async def test_too_many_pending_calls_are_refused(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ async def test_left_calls_run_once_after_a_restart(tmp_path: Path) -> None:
         await all_left.wait()
         return "paid"
 
-    store = Store(tmp_path / "db")
+    store = Store(place_of(tmp_path / "db"))
     settled = FORMATS.settled(asked("x"))
     for number in range(30):  # each crashed between the end of its answer and its call's dispatch
         session_id, now = f"s{number}", float(number)

@@ -18,6 +18,7 @@ from session.cml_workplace import LONG, asked, look, prompt_end, running
 from session.crash_run import check_stream
 from session.planned import FORMATS, PlannedFormat, call, engine, read, send_off
 from session.workplace import OWNER, Gate, agents, events, store_of, texts, tool, until
+from support.databases.places import place_of
 
 
 async def test_a_restarted_session_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ async def test_a_result_that_is_stored_ends_a_pause_without_another(tmp_path: Pa
 
 
 async def test_each_mistake_without_an_id_is_told_by_its_own_text(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db")
+    store = Store(place_of(tmp_path / "db"))
     settled = FORMATS.settled(asked("hello"))
     record = SessionRecord("s", OWNER, settled, Phase.GENERATING, False, 1, None, None, 10, 0, 0)
     errors = Interrupt("error", "first"), Interrupt("error", "second")

@@ -10,9 +10,13 @@ import pytest
 
 from caesura.errors import ConfigurationError
 from caesura.session.database import Check, Database, Statement
-from caesura.session.errors import StoreUnavailable
-from caesura.session.store.schema import MIGRATIONS, migrate
+from caesura.session.database.sqlite import SqliteBackend
+from caesura.session.errors import StatementRefused, StoreUnavailable
+from caesura.session.store.sqlite_schema import MIGRATIONS, migrate
 from session.workplace import eventually
+from support.databases.places import place_of
+
+ON_EACH_DATABASE = False  # those that name `each_database`
 
 
 def with_table(connection: sqlite3.Connection, path: Path) -> None:
@@ -20,8 +24,18 @@ def with_table(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @asynccontextmanager
-async def opened(path: Path, **settings: float) -> AsyncIterator[Database]:
-    database = Database(path, with_table, **settings)
+async def opened(
+    path: Path, *, busy_seconds: float = 5.0, deadline_seconds: float = 30.0
+) -> AsyncIterator[Database]:
+    place = place_of(path)
+    if isinstance(place, Path):
+        backend = SqliteBackend(place, with_table, busy_seconds)
+    else:
+        from caesura.session.database.postgres import PostgresBackend
+
+        sql = "CREATE TABLE IF NOT EXISTS t (x INTEGER PRIMARY KEY)"
+        backend = PostgresBackend(place, lambda connection, _: connection.execute(sql))
+    database = Database(backend, deadline_seconds=deadline_seconds)
     try:
         yield database
     finally:
@@ -47,26 +61,29 @@ class Bomb:
 
 
 async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    database = Database(tmp_path / "db", migrate)
+    database = Database(SqliteBackend(tmp_path / "db", migrate))
     await database.write(Statement(f"PRAGMA user_version = {len(MIGRATIONS) + 1}"))
     database.close()
     with pytest.raises(ConfigurationError, match="newer version"):
-        Database(tmp_path / "db", migrate)
+        Database(SqliteBackend(tmp_path / "db", migrate))
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "db").write_bytes(b"not a database, but long enough to be looked at" * 100)
     with pytest.raises(ConfigurationError, match="cannot use the database"):
-        Database(tmp_path / "db", migrate)
+        Database(SqliteBackend(tmp_path / "db", migrate))
 
 
-async def test_a_write_that_fails_does_not_take_others_with_it(tmp_path: Path) -> None:
+async def test_a_write_that_fails_does_not_take_others_with_it(
+    each_database: str, tmp_path: Path
+) -> None:
     async with opened(tmp_path / "db") as database:
         outcomes = await asyncio.gather(
             *[database.write(insert(i), insert(100 if i % 3 else i)) for i in range(9)],
             return_exceptions=True,
         )
-        assert all(isinstance(outcome, Exception) for outcome in outcomes if outcome != 1)
+        refused = [outcome for outcome in outcomes if outcome != 1]
+        assert all(isinstance(outcome, StatementRefused) for outcome in refused)
         assert await rows(database) == [1, 100]
 
 
@@ -138,7 +155,7 @@ async def test_a_write_that_cannot_begin_in_time_is_withdrawn(tmp_path: Path) ->
         assert await rows(database) == [1, 3]
 
 
-async def test_what_is_given_up_is_written_all_the_same(tmp_path: Path) -> None:
+async def test_what_is_given_up_is_written_all_the_same(each_database: str, tmp_path: Path) -> None:
     async with opened(tmp_path / "db") as database:
         writing = asyncio.create_task(database.write(insert(1)))
         await asyncio.sleep(0)
@@ -147,7 +164,9 @@ async def test_what_is_given_up_is_written_all_the_same(tmp_path: Path) -> None:
         assert await rows(database) == [1, 2]
 
 
-async def test_a_check_that_fails_takes_its_transaction_back(tmp_path: Path) -> None:
+async def test_a_check_that_fails_takes_its_transaction_back(
+    each_database: str, tmp_path: Path
+) -> None:
     few = Check("SELECT COUNT(*) < ? FROM t", (3,), ValueError("three are there"))
     async with opened(tmp_path / "db") as database:
         await database.require(few)
@@ -162,7 +181,7 @@ async def test_a_check_that_fails_takes_its_transaction_back(tmp_path: Path) -> 
             await database.require(few)
 
 
-async def test_a_closed_database_refuses_at_once(tmp_path: Path) -> None:
+async def test_a_closed_database_refuses_at_once(each_database: str, tmp_path: Path) -> None:
     async with opened(tmp_path / "db") as database:
         pass
     for attempt in (database.write(insert(1)), database.read("SELECT 1")):
@@ -170,7 +189,7 @@ async def test_a_closed_database_refuses_at_once(tmp_path: Path) -> None:
             await attempt
 
 
-async def test_a_thread_that_is_gone_is_told(tmp_path: Path) -> None:
+async def test_a_thread_that_is_gone_is_told(each_database: str, tmp_path: Path) -> None:
     async with opened(tmp_path / "db") as database:
         database._jobs.put(None)
         database._thread.join()
@@ -179,8 +198,9 @@ async def test_a_thread_that_is_gone_is_told(tmp_path: Path) -> None:
             await database.write(insert(1))
 
 
-async def test_reading_stops_at_a_number_of_bytes(tmp_path: Path) -> None:
+async def test_reading_stops_at_a_number_of_bytes(each_database: str, tmp_path: Path) -> None:
     async with opened(tmp_path / "db") as database:
-        sql = "SELECT printf('%.*c', 1000, 'x') FROM (VALUES (1), (2), (3), (4))"
-        assert len(await database.read(sql)) == 4
-        assert len(await database.read(sql, most_bytes=1500)) == 2
+        sql, long = "SELECT ? FROM (VALUES (1), (2), (3), (4)) AS four", ("x" * 1000,)
+        assert len(await database.read(sql, long)) == 4
+        assert len(await database.read(sql, long, most_bytes=1500)) == 2
+        assert await database.read(sql, ("y",)) == [("y",)] * 4, "the rest is not in the way"

@@ -14,6 +14,8 @@ import pytest
 from caesura.errors import ConfigurationError
 from caesura.session.store import Store
 
+ON_EACH_DATABASE = False  # it is about SQLite's file
+
 
 def modes(folder: Path) -> dict[str, int]:
     return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}

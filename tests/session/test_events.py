@@ -11,6 +11,7 @@ from caesura.session.records import Event, EventType
 from caesura.session.store import Store
 from caesura.session.store.event_table import EventPage
 from session.workplace import OWNER, agents, events, spec, store_of, tool, until
+from support.databases.places import place_of
 
 PLAN = '<<add {"x": 1, "y": 2}>>\nend'
 
@@ -47,7 +48,7 @@ async def test_a_follower_that_comes_late_has_the_output_so_far(tmp_path: Path) 
 
 
 async def test_events_keep_their_order_whichever_is_written_first(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db")
+    store = Store(place_of(tmp_path / "db"))
     log = EventLog("s", 1, store)
     log.claim(10)
     first = log.prepare(EventType.PHASE, {})
@@ -63,7 +64,7 @@ async def test_events_keep_their_order_whichever_is_written_first(tmp_path: Path
 
 
 async def test_an_output_replaces_the_pieces_that_wait_behind_an_event(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db")
+    store = Store(place_of(tmp_path / "db"))
     log = EventLog("s", 1, store)
     log.claim(10)
     log.piece(EventType.TEXT, {"text": " So"})
@@ -77,7 +78,7 @@ async def test_an_output_replaces_the_pieces_that_wait_behind_an_event(tmp_path:
 
 
 async def test_a_number_that_was_not_written_is_left_out(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db")
+    store = Store(place_of(tmp_path / "db"))
     log = EventLog("s", 1, store)
     lost, kept = log.prepare(EventType.PHASE, {}), log.prepare(EventType.ENDED, {})
     log.publish(kept)
@@ -88,7 +89,7 @@ async def test_a_number_that_was_not_written_is_left_out(tmp_path: Path) -> None
 
 
 def test_numbers_are_claimed_before_they_are_used(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db")
+    store = Store(place_of(tmp_path / "db"))
     log = EventLog("s", 5, store)
     assert log.claim(10) == 5 + 10 + RESERVED_EVENTS
     assert log.claim(10) is None
@@ -100,7 +101,7 @@ def test_numbers_are_claimed_before_they_are_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pieces", [10, 3 * REMEMBERED_EVENTS])
 async def test_memory_is_bounded_and_nothing_is_missing(tmp_path: Path, pieces: int) -> None:
-    store = Store(tmp_path / "db")
+    store = Store(place_of(tmp_path / "db"))
     log = EventLog("s", 1, store)
     log.claim(pieces)
     for number in range(pieces):

@@ -32,6 +32,8 @@ from support.tools.workbench import Journal
 
 OPEN = CallEnding.INTERRUPTED  # it may or may not have had its effects
 
+ON_EACH_DATABASE = True
+
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:

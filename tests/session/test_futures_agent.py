@@ -11,6 +11,7 @@ from caesura.session.records import CallRecord, EventType, Phase, SessionEnding,
 from caesura.session.store import Store
 from caesura.tools.call import CallEnding, ToolCall
 from session.workplace import OWNER, Gate, agents, events, spec, tool, until
+from support.databases.places import place_of
 
 
 def asked(plan: str, **fields):
@@ -92,7 +93,7 @@ async def test_calls_can_be_left(tmp_path: Path) -> None:
 async def test_a_call_that_was_left_is_run_after_a_restart(tmp_path: Path) -> None:
     gate = Gate()
     gate[1].set()
-    store = Store(tmp_path / "db")
+    store = Store(place_of(tmp_path / "db"))
     settled = CallFormats().settled(asked("x", keep_open=True))
     record = SessionRecord("s", OWNER, settled, Phase.IDLE, False, 2, None, None, 10, 0, 0)
     await store.commit(

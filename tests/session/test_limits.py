@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -89,11 +90,16 @@ async def counted(all_agents: Agents, owner: str) -> int:
         "inbox": "60 + length(CAST(message AS BLOB))",
         "approvals": "200 + length(CAST(question || COALESCE(answer, '') AS BLOB))",
     }
+    if store_of(all_agents).is_shared:
+        sizes = {
+            table: re.sub(r"length\(CAST\((.*) AS BLOB\)\)", r"octet_length(\1)", sql)
+            for table, sql in sizes.items()
+        }
     total = 0
     for table, size in sizes.items():
         of = "id" if table == "sessions" else "session_id"
         ((found,),) = await store_of(all_agents)._database.read(
-            f"SELECT TOTAL({size}) FROM {table} WHERE {of} IN"
+            f"SELECT COALESCE(SUM({size}), 0) FROM {table} WHERE {of} IN"
             " (SELECT id FROM sessions WHERE owner = ?)",
             (owner,),
         )

@@ -17,11 +17,13 @@ from caesura.session.records import (
     SessionRecord,
 )
 from caesura.session.store import Store, keyed_owner
-from caesura.session.store.schema import MIGRATIONS
+from caesura.session.store.sqlite_schema import MIGRATIONS
 from caesura.tools.call import ToolCall
 from session.calling.byte_model import written
 from session.planned import FORMATS, PlannedFormat, call, engine, read
 from session.workplace import OWNER, agents, events, spec, store_of, stored, texts, tool, until
+
+ON_EACH_DATABASE = False  # it is about SQLite's file
 
 
 async def test_a_session_of_the_first_schema_goes_on(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from session.workplace import OWNER, agents, events, spec, store_of, tool, until
 KEY = RequestKey("k", "asked")
 OTHER = RequestKey("k", "asked for something else")
 
+ON_EACH_DATABASE = True
+
 
 async def test_the_same_request_makes_one_session_also_after_a_restart(tmp_path: Path) -> None:
     async with agents(tmp_path / "db", open_sessions_per_owner=2) as all_agents:

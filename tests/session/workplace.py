@@ -24,6 +24,7 @@ from caesura.tools.python_endpoint import PythonEndpoint
 from caesura.tools.settings import PythonTool
 from caesura.tools.toolbox import Toolbox
 from session.scripted import END, ByteDialogue, model
+from support.databases.places import place_of
 from support.engines.fakes import FakeEngine
 
 OWNER = "somebody"
@@ -63,8 +64,17 @@ async def workplace(
     formats: CallFormats | None = None,
     clock: Callable[[], float] = time.time,
     limits: Limits | None = None,
+    lease_seconds: float | None = None,
 ) -> AsyncIterator[Workplace]:
-    store = Store(path, clock)
+    store = Store(place_of(path), clock)
+    replicas = None
+    if lease_seconds is not None:
+        from caesura.session.replicas import Replicas, Served
+
+        names = tuple(endpoint.definition.name for endpoint in tools)
+        replicas = Replicas(
+            store.backend, Served("a model", "demo", names, "http://here"), lease_seconds
+        )
     toolbox = Toolbox({endpoint.definition.name: endpoint for endpoint in tools})
     try:
         yield Workplace(
@@ -75,6 +85,7 @@ async def workplace(
             Approvals(store),
             formats or CallFormats(),
             limits or Limits(),
+            replicas=replicas,
         )
     finally:
         store.close()

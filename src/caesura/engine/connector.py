@@ -21,6 +21,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorRole,
     KVConnectorTransferResults,
     KVConnectorWorkerMetadata,
+    SupportsHMA,
 )
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
     KVConnectorPromMetrics,
@@ -38,6 +39,7 @@ from vllm.v1.worker.gpu.attn_utils import get_kv_cache_spec
 from caesura.engine.config import CaesuraConfig, block_bytes, check_host_memory
 from caesura.engine.copies.backend import CopyBackend, device_regions, make_backend, row_bytes
 from caesura.engine.copies.batch import CopyBatch
+from caesura.engine.copies.groups import HostKey, groups_of
 from caesura.engine.copies.host_events import HostEvents, PublishedHostEvents
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
@@ -50,9 +52,7 @@ from caesura.logs import configure_engine_logging
 if TYPE_CHECKING:
     from vllm.forward_context import ForwardContext
     from vllm.v1.attention.backend import AttentionMetadata
-    from vllm.v1.core.block_pool import BlockPool
-    from vllm.v1.core.kv_cache_manager import KVCacheBlocks
-    from vllm.v1.core.kv_cache_utils import BlockHash
+    from vllm.v1.core.kv_cache_manager import KVCacheBlocks, KVCacheManager
     from vllm.v1.core.sched.output import SchedulerOutput
     from vllm.v1.kv_cache_interface import KVCacheConfig
     from vllm.v1.request import Request
@@ -88,6 +88,15 @@ class CopyReport(KVConnectorWorkerMetadata):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """Host copies that take a request from boundary `first` to boundary `end` (in blocks)."""
+
+    first: int
+    end: int
+    keys: list[HostKey]
+
+
 @dataclass(frozen=True)
 class HostSlots(KVConnectorHandshakeMetadata):
     """Worker to scheduler, once at start: how many slots of host memory this rank has."""
@@ -95,7 +104,7 @@ class HostSlots(KVConnectorHandshakeMetadata):
     num_slots: int
 
 
-class CaesuraConnector(KVConnectorBase_V1):
+class CaesuraConnector(KVConnectorBase_V1, SupportsHMA):
     """Host copies of paused contexts, as a vLLM KV connector."""
 
     _cache_hit_source = CacheHitSource.HOST
@@ -109,7 +118,7 @@ class CaesuraConnector(KVConnectorBase_V1):
         self.transfers: Transfers  # in the scheduler, once the pool is known
         self._backend: CopyBackend | None = None
         self._block_bytes = block_bytes(kv_cache_config)
-        self._block_size = vllm_config.cache_config.block_size
+        self._block_size: int  # in the scheduler
         world_size = vllm_config.parallel_config.world_size
         if role is KVConnectorRole.WORKER:
             check_host_memory(self.config.host_memory)
@@ -120,8 +129,12 @@ class CaesuraConnector(KVConnectorBase_V1):
         self._budget_blocks = self.config.copy_budget // self._block_bytes
         # A load that fails within an iteration takes that iteration back. With another one under
         # way, or on the second model runner (which counts for itself), that cannot be done.
+        # With several KV cache groups vLLM cannot tell which requests have read it.
+        self._several_groups = len(kv_cache_config.kv_cache_groups) > 1
         in_order = not (
-            vllm_config.scheduler_config.async_scheduling or vllm_config.use_v2_model_runner
+            vllm_config.scheduler_config.async_scheduling
+            or vllm_config.use_v2_model_runner
+            or self._several_groups
         )
         self._load_in_step = self.config.load_in_step
         if self._load_in_step is None:
@@ -129,13 +142,14 @@ class CaesuraConnector(KVConnectorBase_V1):
             self._load_in_step = on_cpu and in_order
         elif self._load_in_step and not in_order:
             raise ConfigurationError(
-                "load_in_step works without asynchronous scheduling and with the first model "
-                "runner only; leave it out"
+                "load_in_step works without asynchronous scheduling, with the first model runner "
+                "and for models with one KV cache group only; leave it out"
             )
-        self._matches: dict[str, tuple[int, list[BlockHash]]] = {}  # of this iteration
+        self._matches: dict[str, _Match] = {}  # of this iteration
         self._batches: dict[int, CopyBatch] = {}
         self._received: set[str] = set()
         self._invalid_blocks: set[int] = set()
+        self._failed_loads: set[str] = set()
         self._report = CopyReport()
 
     @property
@@ -155,13 +169,21 @@ class CaesuraConnector(KVConnectorBase_V1):
 
     # Scheduler
 
-    def bind_gpu_block_pool(self, gpu_block_pool: "BlockPool") -> None:
-        """Plan copies for this pool. Without host memory there are no slots to copy to."""
+    def bind_kv_cache_manager(self, kv_cache_manager: "KVCacheManager") -> None:
+        """Plan copies for its pool. Without host memory there are no slots to copy to."""
+        super().bind_kv_cache_manager(kv_cache_manager)
+        self._block_size = kv_cache_manager.coordinator.scheduler_block_size
+        groups = groups_of(kv_cache_manager.coordinator)
         events, told = HostEvents(), self._vllm_config.kv_events_config
-        if told is not None and told.enable_kv_cache_events:
+        if told is not None and told.enable_kv_cache_events and groups.count == 1:
             events = PublishedHostEvents(self._block_size, self.num_slots)
-        host = HostPool(self.num_slots, events)
-        self.transfers = Transfers(gpu_block_pool, host, self._budget_blocks, self._num_workers)
+        self.transfers = Transfers(
+            kv_cache_manager.block_pool,
+            HostPool(self.num_slots, events),
+            self._budget_blocks,
+            self._num_workers,
+            groups,
+        )
 
     def set_xfer_handshake_metadata(
         self, metadata: dict[int, KVConnectorHandshakeMetadata]
@@ -176,24 +198,29 @@ class CaesuraConnector(KVConnectorBase_V1):
     ) -> tuple[int | None, bool]:
         """Tokens after the locally cached ones that have a host copy, and whether they are
         loaded before the request is scheduled (else in the iteration that schedules it). None
-        while loads that were begun ahead of the request are under way."""
+        while loads that were begun ahead of the request are under way.
+
+        With several KV cache groups they end where all groups can go on.
+        """
         if self.transfers.loads.has_failed(request.request_id):
             return 0, False
         if self.transfers.prefetches.awaited_by(request.request_id):
             return None, False  # found on the device in a moment
         first = num_computed_tokens // self._block_size
         # The last token is always computed: its logits give the next one.
-        stop = min((request.num_tokens - 1) // self._block_size, len(request.block_hashes))
-        count = self.transfers.host.filled_run(request.block_hashes, first, stop)
-        if count == 0:
+        groups, host = self.transfers.groups, self.transfers.host
+        boundaries = groups.boundaries(request.block_hashes)
+        stop = min((request.num_tokens - 1) // self._block_size, boundaries)
+        end = groups.reach(host.is_filled, request.block_hashes, first, stop)
+        if end <= first:
             return 0, False
         self._drop_match(request.request_id)
-        block_hashes = request.block_hashes[first : first + count]
-        for block_hash in block_hashes:
+        keys = groups.keys(request.block_hashes, first, end)
+        for key in keys:
             # Making room for the request may copy others out: not over what it is to load.
-            self.transfers.host.pin(block_hash)
-        self._matches[request.request_id] = first, block_hashes
-        return count * self._block_size, not self._loads_in_step(count)
+            host.pin(key)
+        self._matches[request.request_id] = _Match(first, end, keys)
+        return (end - first) * self._block_size, not self._loads_in_step(len(keys))
 
     def _loads_in_step(self, num_blocks: int) -> bool:
         return bool(self._load_in_step) and num_blocks <= self._budget_blocks
@@ -206,13 +233,14 @@ class CaesuraConnector(KVConnectorBase_V1):
             self.transfers.loads.forgive(request.request_id)
             self.transfers.saves.release(request.request_id)
             return
-        first, block_hashes = self._matches[request.request_id]
-        block_ids = blocks.get_block_ids()[0][first : first + len(block_hashes)]
-        assert len(block_ids) * self._block_size == num_external_tokens
-        if self._loads_in_step(len(block_hashes)):
-            self.transfers.urgent_loads.start(block_hashes, block_ids)
+        match = self._matches[request.request_id]
+        assert (match.end - match.first) * self._block_size == num_external_tokens
+        tables = blocks.get_block_ids()
+        block_ids = self.transfers.groups.pick(tables, match.first, match.end)
+        if self._loads_in_step(len(match.keys)):
+            self.transfers.urgent_loads.start(match.keys, block_ids)
         else:
-            self.transfers.loads.start(request.request_id, block_hashes, block_ids)
+            self.transfers.loads.start(request.request_id, match.keys, block_ids)
         self.transfers.saves.release(request.request_id)
         self._drop_match(request.request_id)
 
@@ -220,7 +248,7 @@ class CaesuraConnector(KVConnectorBase_V1):
         """Rely no longer on the copies that were found for a request."""
         match = self._matches.pop(request_id, None)
         if match is not None:
-            self.transfers.host.unpin(match[1])
+            self.transfers.host.unpin(match.keys)
 
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> CopyMetadata:
         """The copies of this iteration."""
@@ -244,6 +272,12 @@ class CaesuraConnector(KVConnectorBase_V1):
         self.transfers.loads.forgive(request.request_id)
         self.transfers.saves.release(request.request_id)
         return False, None
+
+    def request_finished_all_groups(
+        self, request: "Request", block_ids: tuple[list[int], ...]
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """The same; vLLM keeps its hybrid KV cache manager for connectors with this method."""
+        return self.request_finished(request, [])
 
     def has_pending_push_work(self) -> bool:
         """Keep the engine stepping while copies are queued or under way."""
@@ -324,7 +358,8 @@ class CaesuraConnector(KVConnectorBase_V1):
         """Copies out are by block, not by layer."""
 
     def get_transfer_results(self, finished_req_ids: set[str]) -> KVConnectorTransferResults:
-        """Requests whose loads are complete. A failed load is reported as invalid blocks too."""
+        """Requests whose loads are complete. A failed load is reported too: its blocks as invalid
+        ones, or, with several KV cache groups, the request as one to be computed from its start."""
         if self._backend is None:
             return KVConnectorTransferResults()
         finished = self._backend.poll()
@@ -337,9 +372,14 @@ class CaesuraConnector(KVConnectorBase_V1):
         for batch_id in finished.failed:
             batch = self._batches.pop(batch_id)
             received.update(batch.finished_loads)
-            self._invalid_blocks.update(block for _, block in batch.urgent_loads + batch.loads)
+            if self._several_groups:
+                self._failed_loads.update(batch.loading)
+            else:
+                self._invalid_blocks.update(block for _, block in batch.urgent_loads + batch.loads)
             self._report.failed[batch_id] = 1
-        return KVConnectorTransferResults(finished_recving=received)
+        failed = received & self._failed_loads
+        self._failed_loads -= failed
+        return KVConnectorTransferResults(finished_recving=received, failed_recving=failed)
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         """Blocks whose load failed: vLLM computes them again."""
@@ -385,6 +425,14 @@ class CaesuraConnector(KVConnectorBase_V1):
     def take_events(self) -> Iterable[KVCacheEvent]:
         """Events of host copies, where vLLM publishes any."""
         return self.transfers.host.events.take()
+
+
+def transfers_of(manager: "KVCacheManager", connector: CaesuraConnector | None) -> Transfers:
+    """The copies of an engine: its connector's, or none, since there is no host memory."""
+    if connector is not None:
+        return connector.transfers
+    groups = groups_of(manager.coordinator)
+    return Transfers(manager.block_pool, HostPool(0), budget_blocks=0, groups=groups)
 
 
 def own_connector(connector: KVConnectorBase_V1 | None) -> CaesuraConnector | None:

@@ -27,10 +27,8 @@ from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from vllm.version import __version__ as vllm_version
 
 from caesura.engine.config import CaesuraConfig
-from caesura.engine.connector import add_own_stats, own_connector
+from caesura.engine.connector import add_own_stats, own_connector, transfers_of
 from caesura.engine.copies.contexts import HostContexts
-from caesura.engine.copies.host_pool import HostPool
-from caesura.engine.copies.transfers import Transfers
 from caesura.engine.guard import Aside
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.model.frames import SessionFrames, TokenTexts
@@ -50,6 +48,7 @@ from caesura.engine.pauses.pause import RecomputeCause
 from caesura.engine.pauses.promotions import Promotions
 from caesura.engine.pauses.ranks import RankedQueue, SessionRanks, admitted_ids, move_to_rank
 from caesura.engine.pauses.steps import InterruptSteps, Steps
+from caesura.engine.pauses.tables import block_tables
 from caesura.engine.pauses.turns import Turns, append_tokens, stop_turn
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import INTERRUPTED
@@ -92,10 +91,7 @@ class InterceptScheduler(SeamedScheduler):
         self.metrics = PauseMetrics()
         self.own_time = OwnTime(self.metrics)
         pool = self.kv_cache_manager.block_pool
-        if connector is None:
-            transfers = Transfers(pool, HostPool(0), budget_blocks=0)
-        else:
-            transfers = connector.transfers
+        transfers = transfers_of(self.kv_cache_manager, connector)
         contexts = HostContexts(transfers, self.block_size, self.metrics)
         self.waste = WasteMeter(self, self.metrics, self.clock, lambda: transfers.loading_blocks)
         self.parking = Parking(self)
@@ -105,6 +101,7 @@ class InterceptScheduler(SeamedScheduler):
             scheduler=self,
             parking=self.parking,
             contexts=contexts,
+            tables=block_tables(self.kv_cache_manager, transfers.groups),
             metrics=self.metrics,
             waste=self.waste,
             clock=self.clock,
@@ -345,7 +342,7 @@ class InterceptScheduler(SeamedScheduler):
     ) -> None:
         """As vLLM's, but what is computed may be copied out before it is overwritten, and what
         this very step was to compute is found by nobody."""
-        hide_uncomputed(self.kv_cache_manager, request, self.block_size)
+        hide_uncomputed(self.kv_cache_manager, request)
         if self._scheduling and self._pauses_in_use(request):
             self.keeper.holding.save_preempted(request)
         computed = request.num_computed_tokens - request.num_output_placeholders

@@ -52,7 +52,8 @@ def check_supported(
     """
     require_supported(vllm_config)
     check_layers(kv_cache_config)
-    if block_size <= 0 or (hash_block_size or block_size) != block_size:
+    one_group = len(kv_cache_config.kv_cache_groups) == 1
+    if block_size <= 0 or (one_group and (hash_block_size or block_size) != block_size):
         raise ConfigurationError(
             f"Caesura needs one block size for hashing and allocation; found {block_size} and "
             f"{hash_block_size}. Set --block-size explicitly (16 or 32)."
@@ -181,21 +182,24 @@ def layers_refusal(groups: "Sequence[KVCacheGroupSpec]") -> str | None:
     )
 
     specs = [spec for group in groups for spec in iter_layer_specs(group.kv_cache_spec)]
-    accepted = all(type(spec) in (FullAttentionSpec, MLAAttentionSpec) for spec in specs)
-    if len(groups) == 1 and accepted:
+    kinds = dict.fromkeys(type(spec) for spec in specs)
+    full = kinds.keys() & {FullAttentionSpec, MLAAttentionSpec}
+    one_group = len(groups) == 1 and kinds.keys() == full
+    if full and (one_group or kinds.keys() == {*full, SlidingWindowSpec}):
         if all(spec.tokens_per_state == 1 for spec in specs):
             return None
         return f"This model {_COMPRESSED}. Serve it with `vllm serve`."
-    kinds = ", ".join(dict.fromkeys(type(spec).__name__ for spec in specs)) or "none"
+    names = ", ".join(kind.__name__ for kind in kinds) or "none"
     advice = "Serve it with `vllm serve`."
-    if specs and all(type(spec) is SlidingWindowSpec for spec in specs):
+    if kinds.keys() == {SlidingWindowSpec}:
         advice = (
             "Serve it with `vllm serve`, or give --disable-sliding-window, with which contexts are "
             "no longer than the window."
         )
     return (
         "Caesura supports models whose layers are one KV cache group of full or multi-head latent "
-        f"attention; this model has {len(groups)} ({kinds}). {advice}"
+        "attention, or have sliding windows beside it; this model has "
+        f"{len(groups)} ({names}). {advice}"
     )
 
 

@@ -12,7 +12,8 @@ request that waits one second longer.
   with `a` seconds per recomputed token, which delay the session, the `R` running requests
   (InferCept's equation (1) in request-seconds), and the `W` waiting ones, for which memory is
   freed so much later; and `l` seconds per token loaded from host memory, which delay the session
-  alone.
+  alone. `lost` counts computation, `held` and `copied` count memory; with full attention alone
+  both are tokens of the context (`PauseView.memory_tokens`).
 * **Price** of memory: with `W` requests waiting for `M` tokens of memory, one more token for
   one second brings each of them forward by `1 / M` seconds,
 
@@ -232,9 +233,11 @@ class MinWaste(PolicyDefaults):
         compute = snapshot.costs.seconds_per_token * delayed
         held = max(1, pause.held_tokens)
         copied = min(pause.copied_tokens, held)
-        restore = compute * (held - copied) + snapshot.costs.seconds_per_copied_token * copied
+        load_seconds = snapshot.costs.seconds_per_copied_token * pause.memory_tokens(copied)
+        restore = compute * (held - copied) + load_seconds
         scale = returns / max(remaining, 1e-6)
-        return _Ranked(scale * restore / held, scale * compute, pause)
+        freed = max(1, pause.memory_tokens(held))
+        return _Ranked(scale * restore / freed, scale * compute * (held / freed), pause)
 
     # Copies
 
@@ -253,20 +256,21 @@ class MinWaste(PolicyDefaults):
             pause = ranked.pause
             if pause.returning or not pause.held_tokens:
                 continue
-            ahead -= pause.held_tokens
+            held = pause.memory_tokens(pause.held_tokens)
+            ahead -= held
             if not pause.copy_requested:
-                if pause.held_tokens > free:
-                    lacking = pause.held_tokens - free
+                if held > free:
+                    lacking = held - free
                     drops = self._less_worth(ranked.regret_uncopied, lacking, dropped)
                     if not drops:
                         continue
                     for other in drops:
                         actions.append(DropCopy(other.id))
                         dropped.add(other.id)
-                        free += other.copied_tokens
+                        free += other.memory_tokens(other.copied_tokens)
                 actions.append(CopyAhead(pause.id))
-                free -= pause.held_tokens
-                room -= pause.held_tokens
+                free -= held
+                room -= held
             if ahead <= 0 or room <= 0:
                 break
         return actions
@@ -284,7 +288,7 @@ class MinWaste(PolicyDefaults):
             if pause.returning or not pause.copied_tokens or pause.id in dropped:
                 continue
             drops.append(pause)
-            lacking_tokens -= pause.copied_tokens
+            lacking_tokens -= pause.memory_tokens(pause.copied_tokens)
             if lacking_tokens <= 0:
                 return drops
         return []

@@ -41,7 +41,8 @@ class PrefetchRule:
             return []
         likely = []
         for pause in self._listed(snapshot):
-            missing = pause.loadable_tokens - pause.held_tokens
+            missing = pause.memory_tokens(pause.loadable_tokens)
+            missing -= pause.memory_tokens(pause.held_tokens)
             if pause.returning or missing <= 0:
                 continue
             probability = self._return_probability(pause, missing, snapshot, durations)

@@ -73,8 +73,16 @@ class PauseView(Protocol):
     @property
     def gone_after_seconds(self) -> float | None: ...
 
+    def memory_tokens(self, tokens: int) -> int:
+        """Memory that so many leading tokens of the context take, on the device or as a copy.
+
+        Memory is counted in tokens, too: those that fill a block. With full attention alone a
+        context of `tokens` tokens takes `tokens`; where layers have windows, each kind of layer
+        takes blocks of its own, and no more of them than its window reaches.
+        """
+
     def freeable_tokens(self) -> int:
-        """Tokens of device memory that only this hold keeps: what releasing it would free."""
+        """Memory that only this hold keeps, in tokens: what releasing it would free."""
 
 
 class PauseIndex(Protocol):
@@ -95,7 +103,7 @@ class PauseIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Token capacity of one place and what is free in it."""
+    """Token capacity of one place and what is free in it; see `PauseView.memory_tokens`."""
 
     total_tokens: int
     free_tokens: int
@@ -107,7 +115,7 @@ class Demand:
 
     Attributes:
         request_id: who asks.
-        tokens: how much is lacking.
+        tokens: how much memory is lacking.
         running: it is running already (else it waits to be admitted).
         arrival_seconds: its session's original arrival.
         waited_seconds: how long it has lacked memory.

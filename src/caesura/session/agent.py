@@ -126,6 +126,11 @@ class Agent(ABC):
         self._inbox.has_news = True
         self._wake.set()
 
+    def look(self) -> None:
+        """Something has come for the session, by another server."""
+        self._inbox.has_news = True
+        self._wake.set()
+
     async def hold(self, held: bool) -> None:
         """Pause the session for its user, or let it go on. What has begun is completed: the
         writing of a tool call, and the tool's run.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from caesura.session.agent import Agent
+from caesura.session.agent import STORE_RETRY_SECONDS, Agent
 from caesura.session.database import Check, Statement
 from caesura.session.errors import (
     QuotaExceeded,
@@ -46,12 +46,19 @@ class Agents:
         self._work = workplace
         self._running: dict[str, Agent] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._leads = workplace.replicas is None
+        self._unread: set[str] = set()
 
     async def start(self) -> None:
-        """Bring back every session that had not ended.
+        """Bring back every session that had not ended, or join the servers that share them.
 
         One that cannot be read or brought back ends, and keeps no other from going on.
         """
+        if self._work.replicas is not None:
+            await self._work.replicas.begin()
+            self._work.supervisor.start("replica", self._share_forever)
+            self._work.supervisor.start("sweep", self._sweep_forever)
+            return
         records = await self._work.store.open_sessions()
         await self._work.left_calls.start()  # before sessions that go on leave others
         for record in records:
@@ -59,8 +66,18 @@ class Agents:
         self._work.supervisor.start("sweep", self._sweep_forever)
 
     async def stop(self) -> None:
-        """Stop all sessions where they are; `start` brings them back."""
+        """Stop all sessions where they are; `start` brings them back, or others take them."""
         await self._work.supervisor.stop("sweep")
+        replicas = self._work.replicas
+        if replicas is None:
+            await self._stop_all()
+            return
+        await self._work.supervisor.stop("replica")
+        await self._stop_all()
+        if replicas.id:
+            await replicas.leave()
+
+    async def _stop_all(self) -> None:
         tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()
@@ -68,6 +85,7 @@ class Agents:
         await self._work.left_calls.stop()
         self._running.clear()
         self._tasks.clear()
+        self._unread.clear()
 
     async def create(
         self,
@@ -275,6 +293,8 @@ class Agents:
         except ValueError as error:  # another model is served, or other settings
             await self._end(record, SessionEnding.FAILED, str(error))
         except StoreUnavailable:
+            if self._work.replicas is not None:
+                raise
             logger.exception("session %s cannot be read; it waits for the next start", record.id)
 
     async def _end(self, record: SessionRecord, ending: SessionEnding, error: str) -> None:
@@ -301,6 +321,8 @@ class Agents:
             longest = work.limits_of(agent.owner).idle_seconds
             if agent.phase is Phase.IDLE and now - agent.active_seconds > longest:
                 await agent.cancel(SessionEnding.EXPIRED)
+        if not self._leads:  # one server does what follows
+            return
         for owner, limits in work.owner_limits.items():
             await store.delete_ended(now - limits.retention_seconds, owner=owner)
         others = work.limits.retention_seconds
@@ -314,6 +336,46 @@ class Agents:
                     store.make_room(owner, limits.owner_bytes),
                     store.forget_conversations(owner, limits.owner_bytes),
                 )
+
+    # Servers that share the store
+
+    async def _share_forever(self) -> None:
+        """Keep this server's lease, and run what it takes."""
+        replicas = self._work.replicas
+        assert replicas is not None
+        while True:
+            try:
+                seen = await replicas.round()
+                if seen.is_lost:
+                    logger.warning("this server was not heard of in time: its sessions are others'")
+                    await self._stop_all()  # before it writes again
+                    await replicas.begin()
+                    continue
+                self._leads = seen.leads
+                for session_id in (*self._unread, *seen.taken):
+                    await self._take(session_id)
+                for session_id in seen.news:
+                    if (agent := self._running.get(session_id)) is not None:
+                        agent.look()
+                        await self._work.approvals.look_again(session_id)
+            except StoreUnavailable as error:
+                logger.warning("%s", error)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+
+    async def _take(self, session_id: str) -> None:
+        """Go on with a session that another server has left."""
+        self._unread.add(session_id)
+        if session_id not in self._running:
+            try:
+                record = await self._work.store.session(session_id)
+            except ValueError:
+                await self._work.store.end_unreadable(session_id)
+                record = None
+            if record is not None and record.phase is Phase.ENDED:
+                await self._work.left_calls.start(session_id)
+            elif record is not None:
+                await self._bring_back(record)
+        self._unread.discard(session_id)
 
     async def _sweep_forever(self) -> None:
         while True:

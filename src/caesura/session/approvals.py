@@ -35,6 +35,15 @@ class Approvals:
         finally:
             self._waiting.pop(question.key, None)
 
+    async def look_again(self, session_id: str) -> None:
+        """What a session has asked may have been answered by another server."""
+        for key, future in [*self._waiting.items()]:
+            record = await self._store.approval(key)
+            if record is None or record.question.session_id != session_id:
+                continue
+            if record.answer is not None and not future.done():
+                future.set_result(record.answer)
+
     async def answer(
         self,
         key: str,

@@ -61,6 +61,14 @@ class StoreUnavailable(SessionError, JournalUnavailable):
     """
 
 
+class ReplicaLost(StoreUnavailable):
+    """This replica's lease is over, and other replicas may have its sessions."""
+
+
+class StatementRefused(SessionError):
+    """A statement does not fit what is stored: a second row of the same key, for instance."""
+
+
 class QuotaExceeded(SessionError):
     """One of an owner's limits is reached.
 

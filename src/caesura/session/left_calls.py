@@ -36,9 +36,13 @@ class LeftCalls:
         self._approvals = approvals
         self._tasks: dict[asyncio.Task[None], frozenset[str]] = {}
 
-    async def start(self) -> None:
-        """Go on with those of an earlier life."""
-        self._begin(await self._store.left_calls())
+    async def start(self, session_id: str | None = None) -> None:
+        """Go on with those of an earlier life.
+
+        Args:
+            session_id: of one session; all by default.
+        """
+        self._begin(await self._store.left_calls(session_id))
 
     def _begin(self, records: Iterable[CallRecord]) -> None:
         for session_id, of_session in groupby(records, lambda record: record.call.session_id):

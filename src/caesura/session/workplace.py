@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from caesura.session.approvals import Approvals
 from caesura.session.call_format import CallFormats
@@ -15,6 +16,9 @@ from caesura.session.records import SessionSpec
 from caesura.session.store import Store
 from caesura.session.supervisor import Supervisor
 from caesura.tools.executor import Executor
+
+if TYPE_CHECKING:  # it needs a package that a server alone does without
+    from caesura.session.replicas import Replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Workplace:
         supervisor: runs what goes on in the background.
         shared_places: those of what else generates on the engine; None if nothing does.
         places: to generate, by owner.
+        replicas: the servers that share the store; None if this is the only one.
         separates_owners: sessions of different owners share no contexts: how much of one is found
             would tell others what it says.
     """
@@ -52,6 +57,7 @@ class Workplace:
     supervisor: Supervisor = field(default_factory=Supervisor)
     separates_owners: bool = False
     shared_places: OwnersPlaces | None = None
+    replicas: "Replicas | None" = None
     places: OwnersPlaces = field(init=False)
 
     def __post_init__(self) -> None:

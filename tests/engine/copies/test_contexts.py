@@ -9,7 +9,7 @@ from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PauseMetrics, counter_key
 from caesura.policy import Memory
-from support.engines.blocks import BLOCK_SIZE, computed, found, hashes, new_pool
+from support.engines.blocks import BLOCK_SIZE, computed, context, found, hashes, new_pool
 
 
 class Contexts(HostContexts):
@@ -44,8 +44,8 @@ def nobody(lacking: int) -> Iterable[str]:
 def test_without_host_memory_nothing_is_copied_and_nobody_has_to_ask() -> None:
     contexts = Contexts(slots=0)
     copy, blocks = contexts.pause("p", "ab")
-    contexts.copy_out(copy, blocks)
-    contexts.save("p", [], [], nobody)
+    contexts.copy_out(copy, context(blocks))
+    contexts.save("p", context([]), 0, [], nobody)
     contexts.prefetch(copy, 0)
     contexts.claim(copy, "r")
     contexts.end(copy, forget=True)
@@ -60,8 +60,8 @@ def test_without_host_memory_nothing_is_copied_and_nobody_has_to_ask() -> None:
 def test_a_context_is_copied_out_once() -> None:
     contexts = Contexts()
     copy, blocks = contexts.pause("p", "abc")
-    contexts.copy_out(copy, blocks)
-    contexts.copy_out(copy, blocks)
+    contexts.copy_out(copy, context(blocks))
+    contexts.copy_out(copy, context(blocks))
     assert copy.requested
     contexts.step()
     assert contexts.take_progressed() == [copy]
@@ -74,7 +74,7 @@ def test_a_context_is_copied_out_once() -> None:
 def test_a_copy_that_failed_is_counted_once() -> None:
     contexts = Contexts()
     copy, blocks = contexts.pause("p", "abc")
-    contexts.copy_out(copy, blocks)
+    contexts.copy_out(copy, context(blocks))
     contexts.step(succeeded=False)
     contexts.count_copies()
     contexts.count_copies()
@@ -84,7 +84,7 @@ def test_a_copy_that_failed_is_counted_once() -> None:
 def test_blocks_that_cannot_be_found_by_their_hash_are_not_copied() -> None:
     contexts = Contexts()
     copy, blocks = contexts.pause("p", "ab")
-    contexts.copy_out(copy, [*blocks, *contexts.pool.get_new_blocks(1)])
+    contexts.copy_out(copy, context([*blocks, *contexts.pool.get_new_blocks(1)]))
     contexts.step()
     contexts.take_progressed()
     assert copy.copied_blocks == 2
@@ -93,7 +93,7 @@ def test_blocks_that_cannot_be_found_by_their_hash_are_not_copied() -> None:
 def test_memory_and_link_are_told_in_tokens() -> None:
     contexts = Contexts()
     copy, blocks = contexts.pause("p", "abc")
-    contexts.copy_out(copy, blocks)
+    contexts.copy_out(copy, context(blocks))
     assert contexts.link() == Link(None, 3 * BLOCK_SIZE, 8 * BLOCK_SIZE)
     contexts.transfers.observe_speed(1, BLOCK_SIZE / 4)
     assert contexts.link().seconds_per_token == 0.25
@@ -105,7 +105,7 @@ def test_memory_and_link_are_told_in_tokens() -> None:
 def test_what_gives_way_is_saved_and_belongs_to_its_context() -> None:
     contexts = Contexts()
     copy, blocks = contexts.pause("p", "abc")
-    contexts.save("p", blocks, hashes("abc"), nobody)
+    contexts.save("p", context(blocks), 0, hashes("abc"), nobody)
     assert copy.saved_blocks == 3
     contexts.end(copy, forget=False)
     contexts.step()
@@ -118,7 +118,7 @@ def test_a_full_host_memory_gives_up_what_is_chosen_and_only_as_it_must() -> Non
     copies = {}
     for context_id, letters in (("p", "ab"), ("q", "cd")):
         copies[context_id], blocks = contexts.pause(context_id, letters)
-        contexts.copy_out(copies[context_id], blocks)
+        contexts.copy_out(copies[context_id], context(blocks))
     contexts.step()
     contexts.take_progressed()
     asked: list[int] = []
@@ -127,7 +127,8 @@ def test_a_full_host_memory_gives_up_what_is_chosen_and_only_as_it_must() -> Non
         asked.append(lacking)
         return ["gone", "q"]
 
-    contexts.save("request", computed(contexts.pool, "xy"), hashes("xy"), given_up)
+    saved = context(computed(contexts.pool, "xy"))
+    contexts.save("request", saved, 0, hashes("xy"), given_up)
     assert asked == [2]
     assert copies["p"].copied_blocks == 2
     assert (copies["q"].copied_blocks, copies["q"].requested) == (0, False)
@@ -138,20 +139,20 @@ def test_a_full_host_memory_gives_up_what_is_chosen_and_only_as_it_must() -> Non
 def test_a_copy_that_was_dropped_may_be_made_again() -> None:
     contexts = Contexts()
     copy, blocks = contexts.pause("p", "ab")
-    contexts.copy_out(copy, blocks)
+    contexts.copy_out(copy, context(blocks))
     contexts.step()
     contexts.take_progressed()
     contexts.drop(copy)
     assert (copy.copied_blocks, copy.complete, copy.requested) == (0, False, False)
     assert contexts.memory().free_tokens == contexts.memory().total_tokens
-    contexts.copy_out(copy, blocks)
+    contexts.copy_out(copy, context(blocks))
     assert copy.requested
 
 
 def paused_in_host_memory(contexts: Contexts, context_id: str, letters: str) -> HostCopy:
     """A context whose device blocks were overwritten."""
     copy, blocks = contexts.pause(context_id, letters)
-    contexts.copy_out(copy, blocks)
+    contexts.copy_out(copy, context(blocks))
     contexts.step()
     contexts.take_progressed()
     contexts.pool.free_blocks(reversed(blocks))
@@ -194,9 +195,9 @@ def test_a_prefetch_whose_blocks_are_given_back_is_wasted_once() -> None:
     contexts.prefetch(copy, 1)
     contexts.step()
     assert len(list(contexts.take_prefetched())) == 1
-    contexts.shorten(copy, 2)
+    contexts.shorten(copy, context(computed(contexts.pool, "ab")))
     assert copy.prefetched == [1], "its first block is still there"
-    contexts.shorten(copy, 1)
+    contexts.shorten(copy, context(computed(contexts.pool, "a")))
     contexts.found(copy, 3 * BLOCK_SIZE)
     assert contexts.counted()[counter_key("prefetches", "wasted")] == 1
 
@@ -215,7 +216,7 @@ def test_a_prefetch_that_failed_is_wasted_and_remembered() -> None:
 def test_a_returning_session_is_not_copied_out_any_further() -> None:
     contexts = Contexts()
     copy, blocks = contexts.pause("p", "abc")
-    contexts.copy_out(copy, blocks)
+    contexts.copy_out(copy, context(blocks))
     contexts.claim(copy, "r")
     assert contexts.transfers.next_batch() is None
 
@@ -224,10 +225,10 @@ def test_what_a_session_left_that_will_not_come_back_is_replaced_first() -> None
     contexts = Contexts(slots=4)
     for context_id, letters, forget in (("p", "ab", False), ("q", "cd", True)):
         copy, blocks = contexts.pause(context_id, letters)
-        contexts.copy_out(copy, blocks)
+        contexts.copy_out(copy, context(blocks))
         contexts.step()
         contexts.end(copy, forget=forget)
-    contexts.save("request", computed(contexts.pool, "xy"), hashes("xy"), nobody)
+    contexts.save("request", context(computed(contexts.pool, "xy")), 0, hashes("xy"), nobody)
     contexts.step()
     host = contexts.transfers.host
     assert [host.is_filled(one) for one in hashes("abcd")] == [True, True, False, False]

@@ -29,7 +29,7 @@ class Copying:
     def start(self, context_id: str, letters: str) -> list[KVCacheBlock]:
         """Copy a context out."""
         blocks = computed(self.pool, letters)
-        self.copies_out.start(context_id, blocks, hashes(letters))
+        self.copies_out.start(context_id, blocks, hashes(letters), len(blocks))
         return blocks
 
     def save(self, owner: str, letters: str) -> list[KVCacheBlock]:

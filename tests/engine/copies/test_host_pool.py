@@ -90,16 +90,6 @@ def test_the_slot_of_a_copy_that_failed_is_free() -> None:
     assert (host.used_slots, host.available_slots) == (0, 1)
 
 
-def test_a_run_ends_at_the_first_block_without_a_readable_copy() -> None:
-    host = filled(4, "abd")
-    host.reserve(hashes("c")[0])
-    run = hashes("abcd")
-    assert host.filled_run(run, 0, 4) == 2
-    assert host.filled_run(run, 1, 4) == 1
-    assert host.filled_run(run, 0, 1) == 1
-    assert host.filled_run(run, 3, 4) == 1
-
-
 def test_clearing_leaves_what_somebody_relies_on() -> None:
     host = filled(4, "abc")
     host.pin(hashes("b")[0])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
-from vllm.v1.core.block_pool import BlockPool
+from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.kv_cache_utils import (
     generate_scheduler_kv_cache_config,
     get_kv_cache_config_from_groups,
@@ -18,13 +18,14 @@ from vllm.v1.kv_cache_interface import (
     KVCacheConfig,
     KVCacheSpec,
     MLAAttentionSpec,
+    SlidingWindowSpec,
     create_kv_cache_views,
     iter_layer_specs,
 )
 from vllm.v1.kv_cache_layout import KVCacheLayout
 
 from caesura.engine.config import SECTION, block_bytes
-from caesura.engine.connector import CaesuraConnector, HostSlots
+from caesura.engine.connector import CaesuraConnector, CopyMetadata, HostSlots
 from caesura.engine.copies.backend import BoundedCopies, allocate_host_regions, device_regions
 from caesura.engine.copies.batch import CopyBatch
 from caesura.engine.flags import kv_transfer_config
@@ -46,12 +47,24 @@ def latent(size: int, dtype: torch.dtype) -> KVCacheSpec:
     return MLAAttentionSpec(block_size=BLOCK_SIZE, num_kv_heads=1, head_size=size, dtype=dtype)
 
 
+def windowed(heads: int) -> KVCacheSpec:
+    return SlidingWindowSpec(
+        block_size=BLOCK_SIZE,
+        num_kv_heads=heads,
+        head_size=64,
+        dtype=torch.bfloat16,
+        sliding_window=4 * BLOCK_SIZE,
+    )
+
+
 MODELS: Mapping[str, list[KVCacheSpec]] = {
     "alike": [attention(2)] * 8,
     "KV heads 8, 1, 8, 1": [attention(8), attention(1)] * 4,
     "MLA with indexers": [latent(576, torch.bfloat16)] * 4 + [latent(132, torch.uint8)] * 4,
     "a smaller draft layer": [attention(8, 128)] * 8 + [attention(2)],
 }
+
+WINDOWS = [windowed(2), windowed(2), attention(2)] * 2
 
 
 def configurations(
@@ -72,11 +85,13 @@ def configurations(
 def layer_views(worker: KVCacheConfig, layout: KVCacheLayout) -> dict[str, torch.Tensor]:
     """What vLLM's attention sees of each layer, on one allocation."""
     raw = torch.zeros(worker.kv_cache_tensors[0].size, dtype=torch.int8)
-    (group,) = worker.kv_cache_groups
-    by_layer = dict(zip(group.layer_names, iter_layer_specs(group.kv_cache_spec), strict=False))
+    by_layer: dict[str, KVCacheSpec] = {}
+    for group in worker.kv_cache_groups:
+        by_layer |= dict.fromkeys(group.layer_names, group.kv_cache_spec)
+        by_layer |= zip(group.layer_names, iter_layer_specs(group.kv_cache_spec), strict=False)
     views = {}
     for placement in worker.kv_cache_tensors:
-        spec = by_layer.get(placement.layers[0], group.kv_cache_spec)
+        spec = by_layer[placement.layers[0]]
         found = create_kv_cache_views(raw, spec, worker.num_blocks, layout, placement)
         views.update(zip(placement.layers, found, strict=True))
     return views
@@ -85,6 +100,13 @@ def layer_views(worker: KVCacheConfig, layout: KVCacheLayout) -> dict[str, torch
 @pytest.fixture(params=LAYOUTS, ids=lambda layout: layout.name)
 def layout(request: pytest.FixtureRequest) -> KVCacheLayout:
     return request.param
+
+
+def manager_of(caches: KVCacheConfig) -> KVCacheManager:
+    """The scheduler's manager of that memory."""
+    return KVCacheManager(
+        caches, max_model_len=64, scheduler_block_size=BLOCK_SIZE, hash_block_size=BLOCK_SIZE
+    )
 
 
 @pytest.mark.parametrize("layers", MODELS.values(), ids=MODELS.keys())
@@ -106,7 +128,7 @@ class TestPagesOfAnySize:
         slots = HOST_BYTES // sum(layer.page_size_bytes for layer in layers)
         assert worker.get_handshake_metadata() == HostSlots(slots)
         scheduler = CaesuraConnector(config, KVConnectorRole.SCHEDULER, scheduler_caches)
-        scheduler.bind_gpu_block_pool(BlockPool(8, True, BLOCK_SIZE))
+        scheduler.bind_kv_cache_manager(manager_of(scheduler_caches))
         assert scheduler.transfers.host.num_slots == slots
         worker.shutdown()
 
@@ -132,10 +154,36 @@ class TestPagesOfAnySize:
 def test_the_smallest_host_memory_of_all_workers_counts() -> None:
     config, _, caches = configurations(MODELS["alike"], KVCacheLayout.LBNHC)
     scheduler = CaesuraConnector(config, KVConnectorRole.SCHEDULER, caches)
-    scheduler.bind_gpu_block_pool(BlockPool(8, True, BLOCK_SIZE))
+    scheduler.bind_kv_cache_manager(manager_of(caches))
     planned = scheduler.num_slots
     scheduler.set_xfer_handshake_metadata_pp_aware(
         {(0, 0): HostSlots(planned + 9), (0, 1): HostSlots(planned - 5)}
     )
     host = scheduler.transfers.host
     assert (host.num_slots, host.available_slots) == (planned - 5, planned - 5)
+
+
+def test_a_request_of_which_one_group_failed_to_load_is_computed_from_its_start() -> None:
+    """Which of its blocks were loaded does not matter: nothing of any group may be used."""
+    config, caches, _ = configurations(WINDOWS, KVCacheLayout.LBNHC)
+    assert len(caches.kv_cache_groups) == 3
+    worker = CaesuraConnector(config, KVConnectorRole.WORKER, caches)
+    worker.register_kv_caches(layer_views(caches, KVCacheLayout.LBNHC))
+    missing = worker.num_slots  # the last is one less
+    batches = [
+        CopyBatch(0, loads=[(0, 1), (missing, 2)], loading=["torn"]),
+        CopyBatch(1, loads=[(1, 3), (2, 4)], loading=["torn", "whole"], finished_loads=["torn"]),
+        CopyBatch(2, loads=[(3, 5)], loading=["whole"], finished_loads=["whole"]),
+    ]
+    received, failed = [], []
+    for batch in batches:
+        worker.bind_connector_metadata(CopyMetadata(batch))
+        worker.start_load_kv(None)
+        worker.wait_for_save()
+        results = worker.get_transfer_results(set())
+        received.append(results.finished_recving)
+        failed.append(results.failed_recving)
+    assert received == [set(), {"torn"}, {"whole"}]
+    assert failed == [set(), {"torn"}, set()]
+    assert worker.get_block_ids_with_load_errors() == set()
+    worker.shutdown()

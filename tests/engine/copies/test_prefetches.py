@@ -5,7 +5,7 @@ from vllm.v1.core.block_pool import BlockPool
 from caesura.engine.copies.batch import CopyBatch
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.prefetches import Prefetches
-from support.engines.blocks import BLOCK_SIZE, computed, found, hashes, new_pool
+from support.engines.blocks import computed, found, hashes, new_pool
 
 
 class Loading:
@@ -52,7 +52,7 @@ def test_nothing_is_found_before_all_of_it_is_loaded() -> None:
     assert found(loading.pool, "abcd") == ""
     loading.prefetches.finish(1, succeeded=True)
     (prefetch,) = loading.prefetches.take_finished()
-    loading.prefetches.enter(prefetch, BLOCK_SIZE)
+    loading.prefetches.enter(prefetch)
     assert found(loading.pool, "abcd") == "abcd"
 
 

@@ -36,7 +36,7 @@ class Planner(Transfers):
 
     def ask_for_everything(self) -> None:
         self.prefetches.start("prefetched", hashes("gh"), 0)
-        self.copies_out.start("copied", computed(self.pool, "xyz"), hashes("xyz"))
+        self.copies_out.start("copied", computed(self.pool, "xyz"), hashes("xyz"), 3)
         self.loads.start("loading", hashes("cd"), [1, 2])
         self.urgent_loads.start(hashes("ef"), [3, 4])
         self.saves.save("saved", computed(self.pool, "uv"), hashes("uv"))
@@ -46,6 +46,11 @@ def planned(planner: Transfers) -> CopyBatch:
     batch = planner.next_batch()
     assert batch is not None
     return batch
+
+
+def copied(planner: Transfers, letters: str) -> str:
+    """The letters that have a readable copy."""
+    return "".join(one for one in letters if planner.host.is_filled(hashes(one)[0]))
 
 
 def test_what_an_iteration_waits_for_comes_first_and_prefetches_last() -> None:
@@ -113,23 +118,23 @@ def test_all_that_is_queued_or_under_way_is_pending() -> None:
 def test_a_batch_is_over_when_every_rank_has_reported_it() -> None:
     planner = Planner(budget_blocks=8, num_workers=2)
     planner.listener = listening = Listening()
-    planner.copies_out.start("p", computed(planner.pool, "xy"), hashes("xy"))
+    planner.copies_out.start("p", computed(planner.pool, "xy"), hashes("xy"), 2)
     batch = planned(planner)
     planner.finish_batches({batch.id: 1}, {})
-    assert planner.host.filled_run(hashes("xy"), 0, 2) == 0
+    assert copied(planner, "xy") == ""
     planner.finish_batches({batch.id: 1}, {})
-    assert planner.host.filled_run(hashes("xy"), 0, 2) == 2
+    assert copied(planner, "xy") == "xy"
     assert (listening.launched, listening.finished) == ([batch.id], [(batch.id, True)])
 
 
 def test_a_batch_that_one_rank_has_failed_is_no_copy() -> None:
     planner = Planner(budget_blocks=8, num_workers=2)
     planner.listener = listening = Listening()
-    planner.copies_out.start("p", computed(planner.pool, "xy"), hashes("xy"))
+    planner.copies_out.start("p", computed(planner.pool, "xy"), hashes("xy"), 2)
     batch = planned(planner)
     planner.finish_batches({}, {batch.id: 1})
     planner.finish_batches({batch.id: 1}, {})
-    assert planner.host.filled_run(hashes("xy"), 0, 2) == 0
+    assert copied(planner, "xy") == ""
     assert listening.finished == [(batch.id, False)]
     assert not planner.pending
 
@@ -137,7 +142,7 @@ def test_a_batch_that_one_rank_has_failed_is_no_copy() -> None:
 def test_batches_are_numbered_without_gaps() -> None:
     planner = Planner(budget_blocks=1)
     assert planner.next_batch() is None
-    planner.copies_out.start("p", computed(planner.pool, "xy"), hashes("xy"))
+    planner.copies_out.start("p", computed(planner.pool, "xy"), hashes("xy"), 2)
     first, second = planned(planner), planned(planner)
     assert second.id == first.id + 1
 
@@ -170,7 +175,7 @@ def test_a_batch_is_fitted_to_its_iteration() -> None:
     planner = Planner(budget_blocks=4)
     planner.forward_seconds = lambda tokens: 0.1 * tokens
     planner.observe_speed(10, 1.0)
-    planner.copies_out.start("p", computed(planner.pool, "uvwxyz"), hashes("uvwxyz"))
+    planner.copies_out.start("p", computed(planner.pool, "uvwxyz"), hashes("uvwxyz"), 6)
     batch = planner.next_batch(query_tokens=2)
     assert batch is not None
     assert len(batch.stores) == 2

@@ -2,13 +2,15 @@
 
 from caesura.engine.copies.blocks import forget_blocks, full_blocks, sole_blocks
 from caesura.engine.pauses.holds import OwnBlocks, References
-from support.engines.blocks import BLOCK_SIZE, computed, found, new_pool
+from engine.virtual.engine import Shape
+from engine.virtual.stage import Stage
+from support.engines.blocks import BLOCK_SIZE, computed, context, found, new_pool
 
 
 def test_a_hold_keeps_blocks_when_their_request_is_gone() -> None:
     pool = new_pool(4)
     blocks = computed(pool, "abc")
-    hold = References(pool, blocks, BLOCK_SIZE)
+    hold = References(pool, context(blocks))
     pool.free_blocks(reversed(blocks))
     assert hold.tokens == 3 * BLOCK_SIZE
     assert pool.get_num_free_blocks() == 1
@@ -17,9 +19,9 @@ def test_a_hold_keeps_blocks_when_their_request_is_gone() -> None:
 def test_the_tail_of_a_hold_is_given_back_and_overwritten_from_its_end() -> None:
     pool = new_pool(4)
     blocks = computed(pool, "abcd")
-    hold = References(pool, blocks, BLOCK_SIZE)
+    hold = References(pool, context(blocks))
     pool.free_blocks(reversed(blocks))
-    hold.trim(1)
+    hold.move(context(blocks[:1]))
     assert (hold.tokens, hold.blocks()) == (BLOCK_SIZE, blocks[:1])
     assert pool.get_num_free_blocks() == 3
     pool.get_new_blocks(2)
@@ -29,18 +31,21 @@ def test_the_tail_of_a_hold_is_given_back_and_overwritten_from_its_end() -> None
 def test_a_hold_grows_at_its_end() -> None:
     pool = new_pool(4)
     blocks = computed(pool, "abc")
-    hold = References(pool, blocks[:1], BLOCK_SIZE)
-    hold.extend(blocks[1:])
+    hold = References(pool, context(blocks[:1]))
+    hold.move(context(blocks))
     pool.free_blocks(reversed(blocks))
     assert (hold.tokens, pool.get_num_free_blocks()) == (3 * BLOCK_SIZE, 1)
 
 
 def test_own_blocks_count_the_partly_filled_one() -> None:
-    pool = new_pool(4)
-    blocks = [*computed(pool, "a"), *pool.get_new_blocks(1)]
-    hold = OwnBlocks(blocks, BLOCK_SIZE + 5)
-    assert (hold.tokens, len(hold.blocks())) == (BLOCK_SIZE + 5, 2)
-    assert full_blocks(hold.blocks()) == blocks[:1]
+    on = Stage(Shape())
+    on.session("session", BLOCK_SIZE + 5)
+    on.run()
+    pause = on.scheduler.keeper.table.get("session")
+    assert pause is not None
+    assert isinstance(pause.hold, OwnBlocks)
+    assert (pause.held_tokens, len(pause.hold.blocks())) == (BLOCK_SIZE + 5, 2)
+    assert len(full_blocks(pause.hold.blocks())) == 1
 
 
 def test_full_blocks_end_at_the_first_that_cannot_be_found() -> None:

@@ -1,6 +1,7 @@
 """What sessions have had, and who makes room for whom."""
 
 from caesura.engine.copies.contexts import HostCopy
+from caesura.engine.copies.groups import ONE_GROUP
 from caesura.engine.pauses.pause import Pause
 from caesura.engine.pauses.ranks import RankedQueue, SessionRanks
 from caesura.policy import (
@@ -31,6 +32,8 @@ def pause(service: Service, paused_seconds: float) -> Pause:
         prompt_tokens=1,
         block_hashes=[],
         block_size=BLOCK_SIZE,
+        hashed_tokens=BLOCK_SIZE,
+        groups=ONE_GROUP,
         copy=HostCopy("p", []),
     )
 

@@ -35,9 +35,12 @@ def by_topic(findings: list[Finding]) -> dict[str, Finding]:
     return found
 
 
-def examined(folder: Path, structure: Structure, architecture: str) -> dict[str, Finding]:
+def examined(
+    folder: Path, structure: Structure, architecture: str, *flags: str
+) -> dict[str, Finding]:
     path = written(folder, structure, architecture)
-    return by_topic(list(examine_model(path, ["--block-size", "32", "--dtype", "bfloat16"])))
+    arguments = ["--block-size", "32", "--dtype", "bfloat16", *flags]
+    return by_topic(list(examine_model(path, arguments)))
 
 
 def test_a_plain_model_is_described_in_numbers(tmp_path: Path) -> None:
@@ -56,16 +59,30 @@ def test_a_narrower_kv_cache_takes_less(tmp_path: Path) -> None:
     assert found["KV cache"].text.startswith(f"{FULL.elements_per_token} B per token; ")
 
 
-@pytest.mark.parametrize(
+WINDOWS = pytest.mark.parametrize(
     ("structure", "architecture", "times"),
     [(SLIDING_AND_FULL, "Gemma3ForCausalLM", "2.9"), (TWO_PAGE_SIZES, "Gemma4ForCausalLM", "2.0")],
     ids=["one page size", "two page sizes"],
 )
-def test_what_windows_cost_is_a_note(
+
+
+@WINDOWS
+def test_windows_have_groups_of_their_own(
     tmp_path: Path, structure: Structure, architecture: str, times: str
 ) -> None:
     found = examined(tmp_path, structure, architecture)
     assert "4 of sliding window of 64" in found["Layers"].text
+    assert found["KV groups"] == Finding(
+        "KV groups", Verdict.GOOD, "3, of 2 layers, 2 layers, 2 layers"
+    )
+    assert found["Pauses"].verdict is Verdict.GOOD
+
+
+@WINDOWS
+def test_what_windows_cost_that_are_kept_whole_is_a_note(
+    tmp_path: Path, structure: Structure, architecture: str, times: str
+) -> None:
+    found = examined(tmp_path, structure, architecture, "--disable-hybrid-kv-cache-manager")
     assert found["KV groups"].verdict is Verdict.NOTE
     assert f"{times} times the KV memory" in found["KV groups"].text
     assert found["Pauses"].verdict is Verdict.GOOD

@@ -4,6 +4,9 @@ A slot holds a hash of all tokens up to its position. A step of a request writes
 positions and then checks every position that attention would read, so a block that is stale,
 overwritten, wrongly copied or reused too early is found in the step that reads it. The next
 token is a hash of the whole transcript: outputs can be computed without an engine.
+
+There may be several KV cache groups, each with a window or without one. What a slot holds is
+different in each, so that a block of another group is found, too.
 """
 
 import random
@@ -50,9 +53,22 @@ def chain_of(tokens: Sequence[int]) -> list[int]:
     return chain
 
 
+def content(chain: Sequence[int], group: int) -> list[int]:
+    """What the slots of a KV cache group hold for that part of a transcript."""
+    return [value ^ (group * _EMPTY) for value in chain]
+
+
 def next_token(chain: Sequence[int]) -> int:
     """What is sampled after the transcript with this chain."""
     return (chain[-1] >> 13) % VOCAB_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A KV cache group: tokens of a block, and of its window; None for full attention."""
+
+    block_size: int
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +124,8 @@ class VirtualDevice:
 
     Args:
         num_blocks: device blocks.
-        block_size: tokens of one.
         num_slots: host slots of one block each.
+        groups: the KV cache groups.
         asynchronous: sampled tokens stay on the device between steps.
         rng: decides when things happen.
     """
@@ -117,7 +133,7 @@ class VirtualDevice:
     def __init__(
         self,
         num_blocks: int,
-        block_size: int,
+        groups: Sequence[Group],
         num_slots: int,
         max_num_seqs: int,
         version: RunnerVersion,
@@ -126,6 +142,7 @@ class VirtualDevice:
         copies: CopyBehaviour,
         rng: random.Random,
     ) -> None:
+        block_size = max(group.block_size for group in groups)
         self.blocks = [[GARBAGE] * block_size for _ in range(num_blocks)]
         self.host = [[GARBAGE] * block_size for _ in range(num_slots)]
         self.runner: Runner = (
@@ -134,6 +151,7 @@ class VirtualDevice:
             else V2Runner(max_num_seqs)
         )
         self._block_size = block_size
+        self._groups = groups
         self._asynchronous = asynchronous
         self._copies = copies
         self._rng = rng
@@ -142,6 +160,7 @@ class VirtualDevice:
         self._transcripts: dict[str, _Transcript] = {}
         self._under_way: deque[_UnderWay] = deque()
         self._spoiled: set[int] = set()  # device blocks that a failed load was to fill
+        self._failed: set[str] = set()  # requests that wait for loads of which some failed
 
     # Steps
 
@@ -201,10 +220,12 @@ class VirtualDevice:
         del transcript.chain[start:]
         transcript.tokens += inputs
         extend_chain(transcript.chain, inputs)
-        for position in range(start, stop):
-            block = forward.blocks[position // self._block_size]
-            assert block != 0, f"{forward.request_id}: writes to the null block"
-            self.blocks[block][position % self._block_size] = transcript.chain[position]
+        for number, (group, table) in enumerate(zip(self._groups, forward.tables, strict=True)):
+            values = content(transcript.chain[start:stop], number)
+            for position, value in enumerate(values, start):
+                block = table[position // group.block_size]
+                assert block != 0, f"{forward.request_id}: writes to the null block"
+                self.blocks[block][position % group.block_size] = value
         nonsense = self._reads_failed_load(forward, transcript.chain)
         if forward.samples:
             # Nobody may ever see what was computed from a failed load.
@@ -230,21 +251,25 @@ class VirtualDevice:
         Raises:
             KvCorruption: it reads anything else that is not its own.
         """
-        size = self._block_size
-        for first in range(0, len(chain), size):
-            block = forward.blocks[first // size]
-            expected = chain[first : first + size]
-            found = self.blocks[block][: len(expected)]
-            if found == expected:
-                continue
-            pairs = enumerate(zip(found, expected, strict=True))
-            wrong = next(index for index, (one, other) in pairs if one != other)
-            if found[wrong] == GARBAGE and block in self._spoiled:
-                return True
-            raise KvCorruption(
-                f"{forward.request_id} reads at position {first + wrong} (block {block}) what "
-                f"is not its own; its step has positions {forward.start} to {len(chain) - 1}"
-            )
+        for number, (group, table) in enumerate(zip(self._groups, forward.tables, strict=True)):
+            size, window = group.block_size, group.window
+            reads_from = 0 if window is None else max(0, forward.start - window + 1)
+            for first in range(reads_from // size * size, len(chain), size):
+                block = table[first // size]
+                begin = max(reads_from, first)
+                expected = content(chain[begin : first + size], number)
+                found = self.blocks[block][begin - first :][: len(expected)]
+                if found == expected:
+                    continue
+                pairs = enumerate(zip(found, expected, strict=True))
+                wrong = next(index for index, (one, other) in pairs if one != other)
+                if found[wrong] == GARBAGE and block in self._spoiled:
+                    return True
+                raise KvCorruption(
+                    f"{forward.request_id} reads at position {begin + wrong} (block {block} of "
+                    f"group {number}) what is not its own; its step has positions {forward.start} "
+                    f"to {len(chain) - 1}"
+                )
         return False
 
     # Copies
@@ -303,9 +328,14 @@ class VirtualDevice:
             (report.failed if copy.fails else report.completed)[copy.batch.id] = 1
             assert output.finished_recving is not None
             output.finished_recving.update(copy.batch.finished_loads)
-            if copy.fails:
+            if copy.fails and len(self._groups) > 1:
+                self._failed.update(copy.batch.loading)
+            elif copy.fails:
                 loads = copy.batch.urgent_loads + copy.batch.loads
                 output.invalid_block_ids.update(block for _, block in loads)
+        assert output.finished_recving is not None
+        output.failed_recving = output.finished_recving & self._failed
+        self._failed -= output.failed_recving
         if report.completed or report.failed:
             output.kv_connector_worker_meta = report
             if self._others:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import gcd, lcm
 from typing import Any
 from unittest.mock import patch
 
@@ -18,15 +19,23 @@ from vllm.config import KVEventsConfig, KVTransferConfig, VllmConfig
 from vllm.lora.request import LoRARequest
 from vllm.multimodal.inputs import MultiModalFeatureSpec
 from vllm.sampling_params import SamplingParams
+from vllm.utils.math_utils import cdiv
 from vllm.v1.core.kv_cache_utils import (
     BlockHash,
+    BlockHashWithGroupId,
     generate_block_hash_extra_keys,
     get_block_hash,
+    get_group_id,
 )
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
-from vllm.v1.kv_cache_interface import KVCacheConfig
+from vllm.v1.kv_cache_interface import (
+    FullAttentionSpec,
+    KVCacheConfig,
+    KVCacheGroupSpec,
+    SlidingWindowSpec,
+)
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
@@ -38,7 +47,14 @@ from caesura.engine.scheduler import InterceptScheduler
 from caesura.lab.models.noise_model import demo_model_path
 from caesura.lab.sim.vllm_config import base_config, kv_cache_config, scheduler_config
 from caesura.lab.sim.vllm_engine import VirtualClockScheduler
-from engine.virtual.device import CopyBehaviour, Launched, VirtualDevice, extend_chain
+from engine.virtual.device import (
+    CopyBehaviour,
+    Group,
+    Launched,
+    VirtualDevice,
+    content,
+    extend_chain,
+)
 from engine.virtual.runners import RunnerVersion
 
 BLOCK_SIZE = 16
@@ -58,6 +74,9 @@ class Shape:
         queue: vLLM's scheduling policy, "fcfs" or "priority".
         beside: configuration of another connector; None for none.
         kv_events: indexes of KV blocks are told of them.
+        windows: sliding windows of further KV cache groups, in tokens.
+        window_block_size: tokens of a block of those groups.
+        retention_tokens: vLLM's `prefix_cache_retention_interval`.
         options: Caesura's options beside those that follow from the rest.
     """
 
@@ -73,16 +92,52 @@ class Shape:
     queue: str = "fcfs"
     beside: Mapping[str, Any] | None = None
     kv_events: bool = False
+    windows: tuple[int, ...] = ()
+    window_block_size: int = BLOCK_SIZE
+    retention_tokens: int | None = 0
     copies: CopyBehaviour = field(default_factory=CopyBehaviour)
     options: dict[str, object] = field(default_factory=lambda: {"policy": "preserve"})
 
     def __post_init__(self) -> None:
-        assert self.blocks * BLOCK_SIZE >= self.max_model_len, "a request must fit the pool"
+        assert self.blocks >= self.most_blocks, "a request must fit the pool"
+
+    @property
+    def most_blocks(self) -> int:
+        """Blocks that one request has at most."""
+        longest = cdiv(self.max_model_len, BLOCK_SIZE)
+        reached = self.max_num_batched_tokens * self.in_flight - 1
+        windows = [cdiv(window + reached, self.window_block_size) + 1 for window in self.windows]
+        all_of_it = cdiv(self.max_model_len, self.window_block_size)
+        return longest + sum(min(all_of_it, blocks) for blocks in windows)
+
+    @property
+    def groups(self) -> list[Group]:
+        """The KV cache groups."""
+        windows = [Group(self.window_block_size, window) for window in self.windows]
+        return [Group(BLOCK_SIZE), *windows]
 
 
 @cache
 def _structured_output_manager() -> StructuredOutputManager:
     return StructuredOutputManager(base_config(str(demo_model_path()), BLOCK_SIZE))
+
+
+def grouped(config: KVCacheConfig, shape: Shape) -> KVCacheConfig:
+    """The same memory for layers of full attention and others with the shape's windows."""
+    full = config.kv_cache_groups[0].kv_cache_spec
+    assert isinstance(full, FullAttentionSpec)
+    for number, window in enumerate(shape.windows):
+        spec = SlidingWindowSpec(
+            block_size=shape.window_block_size,
+            num_kv_heads=full.num_kv_heads,
+            head_size=full.head_size,
+            dtype=full.dtype,
+            sliding_window=window,
+        )
+        config.kv_cache_groups.append(KVCacheGroupSpec([f"window-{number}"], spec))
+    if shape.windows:
+        config.prefix_cache_retention_interval = shape.retention_tokens
+    return config
 
 
 def vllm_config(shape: Shape, cache_config: KVCacheConfig) -> VllmConfig:
@@ -128,9 +183,11 @@ class VirtualEngine:
         self.now_seconds = FIRST_SECONDS
         self.aborts: list[str] = []
         self.on_schedule: Callable[[SchedulerOutput], None] | None = None
-        cache_config = kv_cache_config(shape.blocks + 1, BLOCK_SIZE)
+        cache_config = grouped(kv_cache_config(shape.blocks + 1, BLOCK_SIZE), shape)
         config = vllm_config(shape, cache_config)
-        arguments = (config, cache_config, _structured_output_manager(), BLOCK_SIZE)
+        block_sizes = [group.block_size for group in shape.groups]
+        sizes = lcm(*block_sizes), gcd(*block_sizes)
+        arguments = (config, cache_config, _structured_output_manager(), *sizes)
         with patch.object(vllm.envs, "VLLM_USE_V2_MODEL_RUNNER", shape.runner is RunnerVersion.V2):
             self.scheduler: AsyncScheduler = (
                 AsyncScheduler(*arguments)
@@ -140,7 +197,7 @@ class VirtualEngine:
         assert self.scheduler.use_v2_model_runner == (shape.runner is RunnerVersion.V2)
         self.device = VirtualDevice(
             shape.blocks + 1,
-            BLOCK_SIZE,
+            shape.groups,
             shape.host_blocks,
             shape.max_num_seqs,
             shape.runner,
@@ -219,7 +276,8 @@ class VirtualEngine:
         vLLM hashes beside tokens (media, adapters), if there is any up to there."""
         hashes: list[BlockHash] = []
         beside = request.block_hashes[-1][8:] if request.block_hashes else b""
-        chain = list(self._contents[request.block_hashes[-1]][-1:]) if request.block_hashes else []
+        most = max(group.block_size for group in self.shape.groups)
+        chain = list(self._contents[request.block_hashes[-1]]) if request.block_hashes else []
         start = len(request.block_hashes) * BLOCK_SIZE
         for first in range(start, request.num_tokens - BLOCK_SIZE + 1, BLOCK_SIZE):
             extend_chain(chain, request.all_token_ids[first : first + BLOCK_SIZE])
@@ -227,7 +285,7 @@ class VirtualEngine:
             if keys is not None:
                 beside = hashlib.sha256(beside + repr(keys).encode()).digest()
             block_hash = BlockHash(chain[-1].to_bytes(8) + beside)
-            self._contents[block_hash] = chain[-BLOCK_SIZE:]
+            self._contents[block_hash] = chain[-most:]
             hashes.append(block_hash)
         return hashes
 
@@ -237,13 +295,22 @@ class VirtualEngine:
             return
         for block in self.scheduler.kv_cache_manager.block_pool.blocks:
             if block.block_hash is not None:
-                expected = self._contents[get_block_hash(block.block_hash)]
-                assert self.device.blocks[block.block_id] == expected, f"{block} is not its hash"
+                expected = self._content(block.block_hash)
+                found = self.device.blocks[block.block_id][: len(expected)]
+                assert found == expected, f"{block} is not its hash"
         if (connector := own_connector(self.scheduler.connector)) is not None:
-            for block_hash, slot in connector.transfers.host._slots.items():
+            transfers = connector.transfers
+            for key, slot in transfers.host._slots.items():
                 if slot.filled:
-                    found = self.device.host[slot.index]
-                    assert found == self._contents[block_hash], f"host slot {slot} is not its hash"
+                    expected = self._content(transfers.groups.device_key(key))
+                    found = self.device.host[slot.index][: len(expected)]
+                    assert found == expected, f"host slot {slot} is not its hash"
+
+    def _content(self, key: BlockHashWithGroupId) -> list[int]:
+        """What a block holds that is found by this key."""
+        group = get_group_id(key)
+        size = self.shape.groups[group].block_size
+        return content(self._contents[get_block_hash(key)][-size:], group)
 
     def idle_books(self) -> None:
         """At the end: nothing is left of anybody, on the device, in host memory, anywhere."""

@@ -120,7 +120,8 @@ class Harness:
         free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
         lines = [f"after {self.steps} steps, {free} of {self.engine.shape.blocks} blocks free"]
         for request in scheduler.requests.values():
-            owned = len(scheduler.kv_cache_manager.get_blocks(request.request_id).blocks[0])
+            tables = scheduler.kv_cache_manager.get_blocks(request.request_id).blocks
+            owned = sum(not block.is_null for table in tables for block in table)
             lines.append(
                 f"  {request.request_id}: {request.status!s}, {request.num_computed_tokens} of "
                 f"{request.num_tokens} tokens computed, {owned} blocks"

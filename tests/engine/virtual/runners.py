@@ -3,6 +3,7 @@
 `V1Runner` mirrors `GPUModelRunner._update_states`, `V2Runner` the runner in `v1/worker/gpu`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -28,7 +29,7 @@ class Forward:
     """One request's part in one step, as launched.
 
     Attributes:
-        blocks: its block table.
+        tables: its block table in each KV cache group.
         start: position of the first token.
         inputs: tokens from there on; the last is a placeholder when it comes from the device.
         known: tokens of the transcript before `start`, when the runner set them anew.
@@ -37,7 +38,7 @@ class Forward:
     """
 
     request_id: str
-    blocks: list[int]
+    tables: list[list[int]]
     start: int
     inputs: list[int]
     known: list[int] | None
@@ -61,17 +62,26 @@ class Runner(Protocol):
         ...
 
 
+def _copied(tables: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [list(table) for table in tables]
+
+
+def _extend(tables: list[list[int]], new_blocks: Sequence[Sequence[int]]) -> None:
+    for table, blocks in zip(tables, new_blocks, strict=True):
+        table.extend(blocks)
+
+
 @dataclass(slots=True)
 class _Cached:
     prompt: list[int]
     output: list[int]
-    blocks: list[int]
+    tables: list[list[int]]
 
 
 @dataclass(slots=True)
 class _Row:
     tokens: list[int]
-    blocks: list[int]
+    tables: list[list[int]]
     fresh: bool = True
 
 
@@ -99,7 +109,7 @@ class V1Runner:
             assert data.prompt_token_ids is not None
             self._remove_row(data.req_id)
             self._requests[data.req_id] = _Cached(
-                list(data.prompt_token_ids), [], list(data.block_ids[0])
+                list(data.prompt_token_ids), [], _copied(data.block_ids)
             )
             computed[data.req_id] = data.num_computed_tokens
             added.append(data.req_id)
@@ -107,7 +117,7 @@ class V1Runner:
         for request_id in added:
             assert request_id not in self._rows
             request = self._requests[request_id]
-            self._rows[request_id] = _Row(request.prompt + request.output, list(request.blocks))
+            self._rows[request_id] = _Row(request.prompt + request.output, _copied(request.tables))
         assert len(self._rows) <= self._max_num_seqs, "the persistent batch is full"
         return [
             self._forward(request_id, computed[request_id], count)
@@ -129,15 +139,15 @@ class V1Runner:
             if request_id in data.resumed_req_ids:
                 assert row is None
                 assert new_blocks is not None
-                request.blocks = list(new_blocks[0])
+                request.tables = _copied(new_blocks)
             elif new_blocks is not None:
-                request.blocks.extend(new_blocks[0])
+                _extend(request.tables, new_blocks)
             if row is None:
                 if self._asynchronous and outputs > 0:
                     request.output = data.all_token_ids[request_id][-outputs:]
                 added.append(request_id)
             elif new_blocks is not None:
-                row.blocks.extend(new_blocks[0])
+                _extend(row.tables, new_blocks)
         return added
 
     def _forward(self, request_id: str, start: int, count: int) -> Forward:
@@ -149,7 +159,7 @@ class V1Runner:
         request = self._requests[request_id]
         return Forward(
             request_id,
-            list(row.blocks),
+            _copied(row.tables),
             start,
             row.tokens[start:stop],
             known,
@@ -178,7 +188,7 @@ class V1Runner:
 class _Slot:
     prefill: list[int]
     computed: int
-    blocks: list[int]
+    tables: list[list[int]]
     fresh: bool = True
 
 
@@ -199,7 +209,7 @@ class V2Runner:
                 f"no free slot for {data.req_id}: {sorted(self._slots)} have them"
             )
             self._slots[data.req_id] = _Slot(
-                list(data.prefill_token_ids), data.num_computed_tokens, list(data.block_ids[0])
+                list(data.prefill_token_ids), data.num_computed_tokens, _copied(data.block_ids)
             )
         cached = output.scheduled_cached_reqs
         for request_id, computed, new_blocks in zip(
@@ -209,7 +219,7 @@ class V2Runner:
             # The device counts for itself; what the scheduler says must agree.
             assert computed == slot.computed, f"{request_id}: {computed} != {slot.computed}"
             if new_blocks is not None:
-                slot.blocks.extend(new_blocks[0])
+                _extend(slot.tables, new_blocks)
         return [
             self._forward(request_id, count)
             for request_id, count in output.num_scheduled_tokens.items()
@@ -227,7 +237,7 @@ class V2Runner:
             inputs.append(PLACEHOLDER)
         assert len(inputs) == count, f"{request_id}: positions past its tokens are scheduled"
         samples = stop >= len(slot.prefill)
-        return Forward(request_id, list(slot.blocks), start, inputs, known, fed_back, samples)
+        return Forward(request_id, _copied(slot.tables), start, inputs, known, fed_back, samples)
 
     def sampled(self, tokens: dict[str, int] | None, forwards: list[Forward]) -> None:
         """Sampled tokens stay on the device."""

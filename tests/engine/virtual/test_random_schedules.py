@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from vllm.utils.math_utils import cdiv
 
 from caesura.policy import policy_names, policy_options
 from engine.virtual.clients import ConversationClient, Habits, SessionClient
@@ -146,6 +147,24 @@ def prefetches(draw: st.DrawFn, in_flight: int, runner: RunnerVersion) -> Scenar
     )
 
 
+@st.composite
+def windowed(draw: st.DrawFn, scenarios: st.SearchStrategy[Scenario]) -> Scenario:
+    """The same with sliding windows beside full attention."""
+    scenario = draw(scenarios)
+    windows = draw(st.sampled_from(((33,), (40,), (16, 16), (64, 17))))
+    options = scenario.shape.options | {"load_in_step": False}
+    spare = scenario.shape.blocks - cdiv(scenario.shape.max_model_len, BLOCK_SIZE)
+    shape = replace(
+        scenario.shape,
+        blocks=1000,
+        windows=windows,
+        window_block_size=draw(st.sampled_from((1, 1, 2))) * BLOCK_SIZE,
+        retention_tokens=draw(st.sampled_from((0, None, 4 * BLOCK_SIZE))),
+        options=options,
+    )
+    return replace(scenario, shape=replace(shape, blocks=shape.most_blocks + spare))
+
+
 def play(scenario: Scenario) -> Harness:
     """Run a scenario to its end and check that nothing is left of it."""
     rng = random.Random(scenario.seed)
@@ -203,6 +222,33 @@ def test_random_schedules(in_flight: int, runner: RunnerVersion, connected: bool
 def test_random_prefetches(in_flight: int, runner: RunnerVersion) -> None:
     @_random_schedules
     @given(prefetches(in_flight, runner))
+    def check(scenario: Scenario) -> None:
+        note(repr(scenario))
+        play(scenario)
+
+    check()
+
+
+@pytest.mark.parametrize("connected", [False, True], ids=["device-only", "host-copies"])
+@pytest.mark.parametrize("runner", list(RunnerVersion))
+@pytest.mark.parametrize("in_flight", [1, 2], ids=["sync", "async"])
+def test_random_schedules_with_windows(
+    in_flight: int, runner: RunnerVersion, connected: bool
+) -> None:
+    @_random_schedules
+    @given(windowed(scenarios(in_flight, runner, connected)))
+    def check(scenario: Scenario) -> None:
+        note(repr(scenario))
+        play(scenario)
+
+    check()
+
+
+@pytest.mark.parametrize("runner", list(RunnerVersion))
+@pytest.mark.parametrize("in_flight", [1, 2], ids=["sync", "async"])
+def test_random_prefetches_with_windows(in_flight: int, runner: RunnerVersion) -> None:
+    @_random_schedules
+    @given(windowed(prefetches(in_flight, runner)))
     def check(scenario: Scenario) -> None:
         note(repr(scenario))
         play(scenario)

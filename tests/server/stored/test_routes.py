@@ -100,7 +100,7 @@ async def working(path: Path, **limits: Any) -> AsyncIterator[Work]:
     store = Store(path / "db")
     try:
         work = Work(store, **limits)
-        await work.stored.fail_running()
+        await work.stored.fail_lost()
         async with listening(work.app) as work.url:
             yield work
         await work.background.stop()

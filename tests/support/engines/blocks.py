@@ -1,9 +1,13 @@
 """Blocks of vLLM's pool and requests, without an engine. A block's content is a letter."""
 
+from collections.abc import Sequence
+
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock, make_block_hash_with_group_id
 from vllm.v1.request import Request
+
+from caesura.engine.copies.blocks import ContextBlocks, full_blocks
 
 BLOCK_SIZE = 16
 
@@ -25,6 +29,12 @@ def computed(pool: BlockPool, letters: str) -> list[KVCacheBlock]:
         key = make_block_hash_with_group_id(block_hash, 0)
         pool._insert_block_hash(key, block, num_tokens=position * BLOCK_SIZE)
     return blocks
+
+
+def context(blocks: Sequence[KVCacheBlock]) -> ContextBlocks:
+    """A context with one KV cache group, as far as it can be found again."""
+    full = full_blocks(blocks)
+    return ContextBlocks((full,), full, len(full) * BLOCK_SIZE)
 
 
 def found(pool: BlockPool, letters: str) -> str:

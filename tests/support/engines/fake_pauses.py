@@ -1,6 +1,6 @@
 """Paused contexts in memory, and an engine that does at once what a policy plans."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from caesura.policy import (
@@ -40,6 +40,7 @@ class FakePause:
     progress: Progress | None = None
     gone_after_seconds: float | None = None
     shared_tokens: int = 0
+    memory_of: Callable[[int], int] = int  # as with full attention
 
     @property
     def endpoint_since_seconds(self) -> float:
@@ -53,8 +54,11 @@ class FakePause:
     def loadable_tokens(self) -> int:
         return max(self.held_tokens, self.copied_tokens)
 
+    def memory_tokens(self, tokens: int) -> int:
+        return self.memory_of(tokens)
+
     def freeable_tokens(self) -> int:
-        return max(0, self.held_tokens - self.shared_tokens)
+        return max(0, self.memory_tokens(self.held_tokens) - self.shared_tokens)
 
 
 class FakeIndex(list[FakePause]):

@@ -16,6 +16,7 @@ class CopyBatch:
         urgent_loads: pairs (host slot, device block) that this iteration's computation reads.
         loads: pairs (host slot, device block) for requests that wait for them.
         stores: pairs (device block, host slot).
+        loading: requests that wait for loads of this batch.
         finished_loads: requests whose last load is in this batch.
     """
 
@@ -24,6 +25,7 @@ class CopyBatch:
     urgent_loads: list[tuple[int, int]] = field(default_factory=list)
     loads: list[tuple[int, int]] = field(default_factory=list)
     stores: list[tuple[int, int]] = field(default_factory=list)
+    loading: list[str] = field(default_factory=list)
     finished_loads: list[str] = field(default_factory=list)
 
     @property

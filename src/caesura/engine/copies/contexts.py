@@ -1,12 +1,12 @@
 """What host memory has of paused contexts, and what is on its way there or back."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
 from vllm.v1.request import Request
 
-from caesura.engine.copies.blocks import full_blocks
+from caesura.engine.copies.blocks import ContextBlocks, full_blocks
 from caesura.engine.copies.prefetches import Prefetch, PrefetchEnding
 from caesura.engine.copies.transfers import Transfers
 from caesura.engine.metrics import PauseMetrics
@@ -45,13 +45,15 @@ class Prefetched:
 
     Attributes:
         context_id: the id of the pause.
-        first: position of the first block in the context.
-        blocks: full blocks, in context order.
+        first: how many leading blocks of the context were held before.
+        end: how many can be now.
+        blocks: those that are new; with one KV cache group, in context order.
         loaded_tokens: tokens that were loaded; the others were found on the device.
     """
 
     context_id: str
     first: int
+    end: int
     blocks: list[KVCacheBlock]
     loaded_tokens: int
 
@@ -120,20 +122,27 @@ class HostContexts:
 
     # Out
 
-    def copy_out(self, copy: HostCopy, blocks: Sequence[KVCacheBlock]) -> None:
+    def copy_out(self, copy: HostCopy, context: ContextBlocks) -> None:
         """Start to copy a context's full blocks, front first, unless that was started before."""
         if not self.transfers.host.num_slots:
             return
-        full = full_blocks(blocks)
-        if full and self.transfers.copies_out.progress(copy.context_id) is None:
-            self.transfers.copies_out.start(copy.context_id, full, copy.block_hashes)
-            copy.requested = True
+        if context.tokens and self.transfers.copies_out.progress(copy.context_id) is None:
+            self._start_copy(copy, context)
         self._refresh(copy)
+
+    def _start_copy(self, copy: HostCopy, context: ContextBlocks) -> None:
+        groups, end = self.transfers.groups, context.tokens // self.block_size
+        keys = groups.keys(copy.block_hashes, 0, end)
+        self.transfers.copies_out.start(
+            copy.context_id, groups.pick(context.tables, 0, end), keys, end
+        )
+        copy.requested = True
 
     def save(
         self,
         owner: str,
-        blocks: list[KVCacheBlock],
+        context: ContextBlocks,
+        first_tokens: int,
         block_hashes: list[BlockHash],
         given_up: CopiesGivenUp,
     ) -> None:
@@ -141,25 +150,41 @@ class HostContexts:
 
         Args:
             owner: the id of the paused context or of the request that they belong to.
-            blocks: device blocks that are about to be given back.
-            block_hashes: their hashes; there may be more.
+            context: it is about to be given back,
+            first_tokens: but for so many leading tokens.
+            block_hashes: hashes of its full blocks; there may be more.
             given_up: chooses the copies that are dropped if host memory is full.
         """
+        groups, saves = self.transfers.groups, self.transfers.saves
+        first, end = first_tokens // self.block_size, context.tokens // self.block_size
+        keys = groups.keys(block_hashes, first, end, whole=True)
+        blocks = groups.pick(context.tables, first, end, whole=True)
         lacking = len(blocks) - self.transfers.host.available_slots
         if lacking > 0:
             for context_id in given_up(lacking):
                 other = self._copies.get(context_id)
                 if other is not None:
                     self.drop(other)
-        self.transfers.saves.save(owner, blocks, block_hashes)
+        saved = saves.save(owner, blocks, keys, partly=groups.prefixes)
         copy = self._copies.get(owner)
-        if copy is not None:
-            copy.saved_blocks = self.transfers.saves.saved_blocks(owner)
+        if copy is not None and groups.prefixes:
+            copy.saved_blocks = saves.saved_blocks(owner)
+        elif copy is not None:
+            copy.saved_blocks = copy.saved_blocks + end - first if saved else 0
 
-    def shorten(self, copy: HostCopy, keep_blocks: int) -> None:
-        """The device is about to give back all but the first blocks of a context: copy no others,
-        and load none ahead."""
-        self.transfers.copies_out.keep_only(copy.context_id, keep_blocks)
+    def shorten(self, copy: HostCopy, front: ContextBlocks) -> None:
+        """The device is about to give back all but a front of a context: copy nothing else, and
+        load nothing else ahead."""
+        keep_blocks = front.tokens // self.block_size
+        copies_out = self.transfers.copies_out
+        if self.transfers.groups.prefixes:
+            copies_out.keep_only(copy.context_id, keep_blocks)
+        elif copies_out.is_queued(copy.context_id):
+            # What was copied is of use at a boundary that is given up; of the front the policy
+            # may ask for a copy.
+            copies_out.end(copy.context_id, forget=False)
+            copy.copied_blocks = 0
+            copy.requested = copy.complete = False
         while copy.prefetched and copy.prefetched[-1] >= keep_blocks:
             copy.prefetched.pop()
             self._count(PrefetchEnding.WASTED)
@@ -228,12 +253,15 @@ class HostContexts:
         if prefetch.failed:
             copy.load_failed = True
             return None
-        self.transfers.prefetches.enter(prefetch, self.block_size)
-        blocks = full_blocks(prefetch.blocks)
+        self.transfers.prefetches.enter(prefetch)
+        blocks = prefetch.blocks
+        if self.transfers.groups.prefixes:
+            blocks = full_blocks(blocks)
         if not blocks:
             return None
-        loaded_tokens = len(prefetch.block_hashes) * self.block_size
-        return Prefetched(copy.context_id, prefetch.first, blocks, loaded_tokens)
+        first, loaded_tokens = prefetch.first, len(prefetch.keys) * self.block_size
+        end = first + len(blocks) if self.transfers.groups.prefixes else prefetch.end
+        return Prefetched(copy.context_id, first, end, blocks, loaded_tokens)
 
     # Returns
 

@@ -1,6 +1,7 @@
 """What indexes of KV blocks are told of host copies: vLLM's KV events, with `medium="CPU"`.
 
 A router that follows only the device's events believes that a context is gone once it was swapped.
+Where a model has several KV cache groups nothing is told of host copies.
 """
 
 from collections import OrderedDict

@@ -3,9 +3,8 @@
 from collections import deque
 from dataclasses import dataclass
 
-from vllm.v1.core.kv_cache_utils import BlockHash
-
 from caesura.engine.copies.batch import CopyBatch, CopyKind
+from caesura.engine.copies.groups import HostKey
 from caesura.engine.copies.host_pool import HostPool
 
 
@@ -15,13 +14,13 @@ class _Load:
 
     Attributes:
         request_id: the request.
-        block_hashes: hashes of the blocks, pinned until the load is over.
+        keys: keys of the blocks, pinned until the load is over.
         pairs: host slot and device block of each that has not been issued.
         failed: a batch with some of them failed.
     """
 
     request_id: str
-    block_hashes: list[BlockHash]
+    keys: list[HostKey]
     pairs: deque[tuple[int, int]]
     failed: bool = False
 
@@ -40,13 +39,11 @@ class Loads(CopyKind[_Load]):
         self._by_request: dict[str, _Load] = {}
         self._failed: set[str] = set()
 
-    def start(
-        self, request_id: str, block_hashes: list[BlockHash], device_blocks: list[int]
-    ) -> None:
+    def start(self, request_id: str, keys: list[HostKey], device_blocks: list[int]) -> None:
         """Queue loads of host copies into device blocks for a request."""
-        slots = [self._host.pin(block_hash) for block_hash in block_hashes]
+        slots = [self._host.pin(key) for key in keys]
         pairs = deque(zip(slots, device_blocks, strict=True))
-        load = self._by_request[request_id] = _Load(request_id, block_hashes, pairs)
+        load = self._by_request[request_id] = _Load(request_id, keys, pairs)
         self._queue.append(load)
 
     def end(self, request_ids: set[str]) -> None:
@@ -54,7 +51,7 @@ class Loads(CopyKind[_Load]):
         for request_id in request_ids:
             load = self._by_request.pop(request_id, None)
             if load is not None:
-                self._host.unpin(load.block_hashes)
+                self._host.unpin(load.keys)
                 if load.failed:
                     self._failed.add(request_id)
 
@@ -69,7 +66,7 @@ class Loads(CopyKind[_Load]):
     @property
     def backlog_blocks(self) -> int:
         """Blocks whose loads are queued or under way."""
-        return sum(len(load.block_hashes) for load in self._by_request.values())
+        return sum(len(load.keys) for load in self._by_request.values())
 
     @property
     def pending(self) -> bool:
@@ -81,6 +78,7 @@ class Loads(CopyKind[_Load]):
         while self._queue and batch.num_blocks < budget_blocks:
             load = self._queue[0]
             taken.append(load)
+            batch.loading.append(load.request_id)
             while load.pairs and batch.num_blocks < budget_blocks:
                 batch.loads.append(load.pairs.popleft())
             if not load.pairs:
@@ -95,7 +93,7 @@ class Loads(CopyKind[_Load]):
         return bool(self._queue)
 
 
-class UrgentLoads(CopyKind[BlockHash]):
+class UrgentLoads(CopyKind[HostKey]):
     """Loads that the very iteration reads whose batch they are in, whatever the budget.
 
     Args:
@@ -105,19 +103,19 @@ class UrgentLoads(CopyKind[BlockHash]):
     def __init__(self, host: HostPool) -> None:
         super().__init__()
         self._host = host
-        self._queue: list[tuple[BlockHash, int, int]] = []  # hash, host slot, device block
+        self._queue: list[tuple[HostKey, int, int]] = []  # key, host slot, device block
 
-    def start(self, block_hashes: list[BlockHash], device_blocks: list[int]) -> None:
+    def start(self, keys: list[HostKey], device_blocks: list[int]) -> None:
         """Load host copies in the coming iteration."""
-        for block_hash, block in zip(block_hashes, device_blocks, strict=True):
-            self._queue.append((block_hash, self._host.pin(block_hash), block))
+        for key, block in zip(keys, device_blocks, strict=True):
+            self._queue.append((key, self._host.pin(key), block))
 
-    def _take(self, batch: CopyBatch, budget_blocks: int) -> list[BlockHash]:
+    def _take(self, batch: CopyBatch, budget_blocks: int) -> list[HostKey]:
         queue, self._queue = self._queue, []
         batch.urgent_loads = [(slot, block) for _, slot, block in queue]
-        return [block_hash for block_hash, _, _ in queue]
+        return [key for key, _, _ in queue]
 
-    def _finish(self, item: BlockHash, succeeded: bool) -> None:
+    def _finish(self, item: HostKey, succeeded: bool) -> None:
         self._host.unpin([item])
 
     def _has_queued(self) -> bool:

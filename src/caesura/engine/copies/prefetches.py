@@ -6,8 +6,10 @@ Nobody finds its blocks before the last of its copies is complete. Its own refer
 until then: a block that a copy under way writes is never given back.
 
     context   | held by the pause | found on the device |    to load    | in neither |
-    prefetch                      first                 ^               end of `blocks`
+    prefetch                      first                 ^               end
                                             issued loads, then queued ones
+
+With several KV cache groups it brings what a boundary needs in all of them, in their order.
 """
 
 from collections import deque
@@ -16,13 +18,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vllm.v1.core.block_pool import BlockPool
-from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock, make_block_hash_with_group_id
+from vllm.v1.core.kv_cache_utils import BlockHash, KVCacheBlock
 
 from caesura.engine.copies.batch import CopyBatch, CopyKind
+from caesura.engine.copies.groups import ONE_GROUP, Groups, HostKey
 from caesura.engine.copies.host_pool import HostPool
-
-KV_CACHE_GROUP = 0
-"""There is one: `support.check_supported`."""
 
 
 class PrefetchEnding(StrEnum):
@@ -38,10 +38,12 @@ class Prefetch:
 
     Attributes:
         context_id: the id of the pause.
-        first: position of the first block in the context.
-        blocks: device blocks in context order, those found there before those that are loaded.
+        first: how many leading blocks of the context are held already.
+        end: the boundary that it is to reach.
+        blocks: device blocks, those found there before those that are loaded.
         found_blocks: how many were found.
-        block_hashes: hashes of the blocks that are loaded.
+        keys: keys of the blocks that are loaded.
+        ends: how many of the context's hashes each of those ends behind.
         slots: host slots of those.
         issued: how many loads have been handed to the workers.
         batches: batches under way with its loads.
@@ -51,9 +53,11 @@ class Prefetch:
 
     context_id: str
     first: int
+    end: int
     blocks: list[KVCacheBlock]
     found_blocks: int
-    block_hashes: list[BlockHash]
+    keys: list[HostKey]
+    ends: list[int]
     slots: list[int]
     issued: int = 0
     batches: int = 0
@@ -63,7 +67,7 @@ class Prefetch:
     @property
     def queued(self) -> int:
         """Loads that have not been handed to the workers."""
-        return len(self.block_hashes) - self.issued
+        return len(self.keys) - self.issued
 
 
 class Prefetches(CopyKind[Prefetch]):
@@ -72,12 +76,14 @@ class Prefetches(CopyKind[Prefetch]):
     Args:
         pool: the device's block pool.
         host: the host copies.
+        groups: the KV cache groups.
     """
 
-    def __init__(self, pool: BlockPool, host: HostPool) -> None:
+    def __init__(self, pool: BlockPool, host: HostPool, groups: Groups = ONE_GROUP) -> None:
         super().__init__()
         self._pool = pool
         self._host = host
+        self._groups = groups
         self._by_context: dict[str, Prefetch] = {}
         self._queue: deque[Prefetch] = deque()
         self._finished: list[Prefetch] = []
@@ -91,31 +97,47 @@ class Prefetches(CopyKind[Prefetch]):
         """
         if context_id in self._by_context:
             return False
-        found = self._found(block_hashes, first)
-        begin = first + len(found)
-        count = self._host.filled_run(block_hashes, begin, len(block_hashes))
+        groups, stop = self._groups, self._groups.boundaries(block_hashes)
+        if groups.prefixes:
+            loaded_from = groups.reach(self._is_cached, block_hashes, first, stop)
+            end = groups.reach(self._host.is_filled, block_hashes, loaded_from, stop)
+        else:
+            loaded_from = len(block_hashes)  # nothing is loaded that the device has
+            end = groups.reach(self._has, block_hashes, first, stop)
+        found: list[KVCacheBlock] = []
+        keys: list[HostKey] = []
+        ends: list[int] = []
+        for key, position in zip(
+            groups.keys(block_hashes, first, end), groups.hash_ends(first, end), strict=True
+        ):
+            block = self._cached(key) if position <= loaded_from else None
+            if block is not None:
+                found.append(block)
+            else:
+                keys.append(key)
+                ends.append(position)
         idle = sum(1 for block in found if block.ref_cnt == 0)
-        if (not found and not count) or count + idle > self._pool.get_num_free_blocks():
+        if end == first or len(keys) + idle > self._pool.get_num_free_blocks():
             return False
-        loaded = list(block_hashes[begin : begin + count])
         self._pool.touch(found)
-        blocks = found + self._pool.get_new_blocks(count)
-        slots = [self._host.pin(block_hash) for block_hash in loaded]
-        prefetch = Prefetch(context_id, first, blocks, len(found), loaded, slots)
+        blocks = found + self._pool.get_new_blocks(len(keys))
+        slots = [self._host.pin(key) for key in keys]
+        prefetch = Prefetch(context_id, first, end, blocks, len(found), keys, ends, slots)
         self._by_context[context_id] = prefetch
         if prefetch.queued:
             self._queue.append(prefetch)
         self._settle(prefetch)
         return True
 
-    def _found(self, block_hashes: Sequence[BlockHash], first: int) -> list[KVCacheBlock]:
-        found: list[KVCacheBlock] = []
-        for block_hash in block_hashes[first:]:
-            cached = self._pool.get_cached_block(block_hash, [KV_CACHE_GROUP])
-            if not cached:
-                break
-            found += cached
-        return found
+    def _cached(self, key: HostKey) -> KVCacheBlock | None:
+        cache = self._pool.cached_block_hash_to_block
+        return cache.get_one_block(self._groups.device_key(key))
+
+    def _is_cached(self, key: HostKey) -> bool:
+        return self._cached(key) is not None
+
+    def _has(self, key: HostKey) -> bool:
+        return self._host.is_filled(key) or self._is_cached(key)
 
     def _take(self, batch: CopyBatch, budget_blocks: int) -> list[Prefetch]:
         taken: list[Prefetch] = []
@@ -192,14 +214,13 @@ class Prefetches(CopyKind[Prefetch]):
             self._forget_waiting(prefetch)
         return finished
 
-    def enter(self, prefetch: Prefetch, block_size: int) -> None:
+    def enter(self, prefetch: Prefetch) -> None:
         """A prefetch is complete: what it loaded can be found by its hash from now on."""
         loaded = prefetch.blocks[prefetch.found_blocks :]
-        position = prefetch.first + prefetch.found_blocks
-        for block, block_hash in zip(loaded, prefetch.block_hashes, strict=True):
-            position += 1
-            key = make_block_hash_with_group_id(block_hash, KV_CACHE_GROUP)
-            self._pool._insert_block_hash(key, block, num_tokens=position * block_size)
+        hashed_tokens = self._pool.hash_block_size
+        for block, key, end in zip(loaded, prefetch.keys, prefetch.ends, strict=True):
+            device_key = self._groups.device_key(key)
+            self._pool._insert_block_hash(device_key, block, num_tokens=end * hashed_tokens)
 
     def release(self, prefetch: Prefetch) -> None:
         """Give its references back."""
@@ -208,7 +229,7 @@ class Prefetches(CopyKind[Prefetch]):
     @property
     def backlog_blocks(self) -> int:
         """Blocks whose loads are queued or under way."""
-        return sum(len(prefetch.block_hashes) for prefetch in self._by_context.values())
+        return sum(len(prefetch.keys) for prefetch in self._by_context.values())
 
     @property
     def pending(self) -> bool:
@@ -225,9 +246,10 @@ class Prefetches(CopyKind[Prefetch]):
             return
         end = prefetch.found_blocks + prefetch.issued
         self._pool.free_blocks(reversed(prefetch.blocks[end:]))
-        self._host.unpin(prefetch.block_hashes[prefetch.issued :])
+        self._host.unpin(prefetch.keys[prefetch.issued :])
         del prefetch.blocks[end:]
-        del prefetch.block_hashes[prefetch.issued :]
+        del prefetch.keys[prefetch.issued :]
+        del prefetch.ends[prefetch.issued :]
         del prefetch.slots[prefetch.issued :]
         self._queue.remove(prefetch)
 
@@ -235,7 +257,7 @@ class Prefetches(CopyKind[Prefetch]):
         """If all its loads are over, it is."""
         if prefetch.queued or prefetch.batches:
             return
-        self._host.unpin(prefetch.block_hashes)
+        self._host.unpin(prefetch.keys)
         if prefetch.abandoned:
             self.release(prefetch)
         else:

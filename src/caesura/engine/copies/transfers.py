@@ -11,6 +11,7 @@ from vllm.v1.core.block_pool import BlockPool
 
 from caesura.engine.copies.batch import NO_COPY_LISTENER, CopyBatch, CopyKind, CopyListener
 from caesura.engine.copies.copies_out import CopiesOut, Saves
+from caesura.engine.copies.groups import ONE_GROUP, Groups
 from caesura.engine.copies.host_pool import HostPool
 from caesura.engine.copies.host_writes import HostWrites
 from caesura.engine.copies.loads import Loads, UrgentLoads
@@ -31,6 +32,7 @@ class Transfers:
 
     Attributes:
         host: the host pool.
+        groups: the KV cache groups.
         writes: host copies that are being written, and who relies on them.
         copies_out, saves: copies to host memory.
         loads, urgent_loads, prefetches: copies from there; the last ahead of sessions.
@@ -48,18 +50,25 @@ class Transfers:
             beside computation only in iterations that compute nothing, and until the link's
             speed is known.
         num_workers: ranks that must report a batch before it is complete.
+        groups: the KV cache groups.
     """
 
     def __init__(
-        self, pool: BlockPool, host: HostPool, budget_blocks: int, num_workers: int = 1
+        self,
+        pool: BlockPool,
+        host: HostPool,
+        budget_blocks: int,
+        num_workers: int = 1,
+        groups: Groups = ONE_GROUP,
     ) -> None:
         self.host = host
+        self.groups = groups
         self.writes = HostWrites(host)
-        self.copies_out = CopiesOut(pool, self.writes)
+        self.copies_out = CopiesOut(pool, self.writes, groups)
         self.saves = Saves(self.writes)
         self.loads = Loads(host)
         self.urgent_loads = UrgentLoads(host)
-        self.prefetches = Prefetches(pool, host)
+        self.prefetches = Prefetches(pool, host, groups)
         self.listener: CopyListener = NO_COPY_LISTENER
         self.seconds_per_block: float | None = None  # one way, measured
         self.failed_batches = 0

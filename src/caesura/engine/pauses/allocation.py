@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from vllm.utils.math_utils import cdiv
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks, KVCacheManager
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
@@ -13,6 +12,7 @@ from caesura.engine.pauses.keeper import PauseKeeper
 from caesura.engine.pauses.own_time import OwnTime, Part
 
 HEADROOM_BLOCKS_PER_REQUEST = 2
+"""In each KV cache group."""
 
 
 class ReclaimingAllocator:
@@ -80,7 +80,8 @@ class ReclaimingAllocator:
         running = len(self._scheduler.running)
         if not running or not len(self._keeper.table) or self._keeper.holding.saves_contexts():
             return 0
-        wanted = HEADROOM_BLOCKS_PER_REQUEST * running
+        groups = self._keeper.contexts.transfers.groups.count
+        wanted = HEADROOM_BLOCKS_PER_REQUEST * groups * running
         return max(0, wanted - self._keeper.table.held_blocks(wanted))
 
     def _end_pause_of(self, request: Request, options: dict[str, Any]) -> None:
@@ -94,23 +95,31 @@ class ReclaimingAllocator:
     def _missing_blocks(
         self, request: Request, num_new_tokens: int, options: dict[str, Any]
     ) -> int:
-        """Blocks that the pool lacks for this allocation (one group of full attention)."""
-        group = self._manager.coordinator.single_type_managers[0]
-        found = options.get("new_computed_blocks")
-        hits = list(found.blocks[0]) if found is not None else []
-        tokens = (
-            request.num_computed_tokens
-            + options.get("num_new_computed_tokens", 0)
-            + options.get("num_external_computed_tokens", 0)
-            + num_new_tokens
-            + options.get("num_lookahead_tokens", 0)
-        )
+        """Blocks that the pool lacks for this allocation, over all KV cache groups."""
+        found = options.get("new_computed_blocks") or self._manager.empty_kv_cache_blocks
+        local = request.num_computed_tokens + options.get("num_new_computed_tokens", 0)
+        computed = local + options.get("num_external_computed_tokens", 0)
+        longest = self._manager.max_model_len
+        wanted = computed + num_new_tokens
+        lookahead = options.get("num_lookahead_tokens", 0)
+
+        def needed_for(tokens: int, main_model_tokens: int, *, admission: bool) -> int:
+            return self._manager.coordinator.get_num_blocks_to_allocate(
+                request_id=request.request_id,
+                num_tokens=min(tokens, longest),
+                new_computed_blocks=found.blocks,
+                num_encoder_tokens=options.get("num_encoder_tokens", 0),
+                total_computed_tokens=computed,
+                num_local_computed_tokens=local,
+                num_tokens_main_model=main_model_tokens,
+                apply_admission_cap=admission,
+                prefill_end=max(request.num_prompt_tokens, request.num_tokens - 1),
+            )
+
+        needed = needed_for(wanted + lookahead, wanted, admission=False)
         if options.get("full_sequence_must_fit", False):
-            tokens = max(tokens, request.num_tokens)
-        tokens = min(tokens, self._manager.max_model_len)
-        owned = len(group.req_to_blocks.get(request.request_id, ()))
-        idle_hits = sum(1 for block in hits if block.ref_cnt == 0 and not block.is_null)
-        needed = cdiv(tokens, group.block_size) - owned - len(hits) + idle_hits
+            whole = min(request.num_tokens, longest)
+            needed = max(needed, needed_for(whole, whole, admission=True))
         needed += options.get("reserved_blocks", 0)
         if request.status != RequestStatus.RUNNING and options.get("has_scheduled_reqs", True):
             needed += self._manager.watermark_blocks

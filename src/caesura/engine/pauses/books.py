@@ -42,9 +42,9 @@ def check_books(
 
 
 def _check_blocks(scheduler: Scheduler, table: PauseTable) -> None:
-    group = scheduler.kv_cache_manager.coordinator.single_type_managers[0]
-    owned = {name: blocks for name, blocks in group.req_to_blocks.items() if blocks}
-    assert not owned, f"blocks are owned by requests that are gone: {list(owned)}"
+    for group in scheduler.kv_cache_manager.coordinator.single_type_managers:
+        owned = {name: blocks for name, blocks in group.req_to_blocks.items() if blocks}
+        assert not owned, f"blocks are owned by requests that are gone: {list(owned)}"
     held: Counter[int] = Counter()
     for pause in table:
         if pause.hold is not None:

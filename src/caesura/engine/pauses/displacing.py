@@ -78,8 +78,8 @@ class Displacing:
 
     def _freeable_blocks(self, request: Request) -> int:
         """Blocks that nobody else has: what preempting the request would free."""
-        blocks = self.scheduler.kv_cache_manager.get_blocks(request.request_id).blocks[0]
-        return len(sole_blocks(blocks))
+        tables = self.keeper.tables
+        return len(sole_blocks(tables.real(tables.of(request.request_id))))
 
     def release_waiting(self, needy: Request) -> bool:
         """Take the blocks of the last waiting request; False if none has any.

@@ -1,6 +1,8 @@
 """What was never computed, or computed from loads that failed, must be found by nobody.
 
-vLLM enters blocks into the prefix cache when it schedules the step that fills them.
+vLLM enters blocks into the prefix cache when it schedules the step that fills them. Loads fail
+block by block in models with one KV cache group only; with several, a request that waits for its
+loads computes everything again (`connector.py`).
 """
 
 from collections.abc import Iterable
@@ -10,11 +12,12 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.request import Request
 
 
-def hide_uncomputed(manager: KVCacheManager, request: Request, block_size: int) -> None:
+def hide_uncomputed(manager: KVCacheManager, request: Request) -> None:
     """A request is preempted: under priority scheduling perhaps by the very step that was to
     fill its last blocks."""
-    blocks = manager.get_block_ids(request.request_id)[0]
-    manager.evict_blocks(set(blocks[request.num_computed_tokens // block_size :]))
+    tables = manager.get_block_ids(request.request_id)
+    for group, blocks in zip(manager.coordinator.single_type_managers, tables, strict=True):
+        manager.evict_blocks(set(blocks[request.num_computed_tokens // group.block_size :]))
 
 
 def hide_failed_loads(

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from vllm.v1.core.block_pool import BlockPool
-from vllm.v1.core.kv_cache_utils import KVCacheBlock
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
-from caesura.engine.copies.blocks import forget_blocks, full_blocks
+from caesura.engine.copies.blocks import ContextBlocks, forget_blocks
 from caesura.engine.copies.contexts import HostContexts, Prefetched
 from caesura.engine.metrics import PauseMetrics
-from caesura.engine.pauses.holds import OwnBlocks, References
+from caesura.engine.pauses.holds import Hold, OwnBlocks, References
 from caesura.engine.pauses.parking import Parking
 from caesura.engine.pauses.pause import (
     NO_PAUSE_LISTENER,
@@ -23,6 +22,7 @@ from caesura.engine.pauses.pause import (
 )
 from caesura.engine.pauses.snapshots import Snapshots
 from caesura.engine.pauses.table import PauseTable
+from caesura.engine.pauses.tables import BlockTables
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.policy import Disposition, Policy
 
@@ -46,6 +46,7 @@ class Holding:
     scheduler: Scheduler
     parking: Parking
     contexts: HostContexts
+    tables: BlockTables
     metrics: PauseMetrics
     waste: WasteMeter
     listener: PauseListener = field(default=NO_PAUSE_LISTENER, init=False)
@@ -60,9 +61,6 @@ class Holding:
     def _block_size(self) -> int:
         return self.scheduler.block_size
 
-    def _blocks(self, request: Request) -> list[KVCacheBlock]:
-        return list(self.scheduler.kv_cache_manager.get_blocks(request.request_id).blocks[0])
-
     @property
     def has_postponed(self) -> bool:
         """Whether holds are to be broken when the iteration in flight is over."""
@@ -70,21 +68,39 @@ class Holding:
 
     def begin(self, pause: Pause, request: Request) -> None:
         """Hold the blocks of a request that has paused; they are still its own."""
-        blocks = self._blocks(request)
-        full = full_blocks(blocks)
-        if pause.in_place and blocks:
-            pause.hold = OwnBlocks(blocks, pause.context_tokens)
-        elif full:
-            pause.hold = References(self._pool, full, self._block_size)
+        if pause.in_place:
+            self.tables.trim(request, pause.context_tokens)
+        own = self.tables.of(request.request_id)
+        if pause.in_place and any(own):
+            pause.hold = OwnBlocks(self.tables, own, pause.context_tokens)
+        else:
+            context = self._findable(request, pause.context_tokens)
+            if context.tokens:
+                pause.hold = References(self._pool, context)
         if pause.hold is not None:
-            self.waste.keep(pause.hold.blocks())
+            self.waste.keep(pause.hold.began_with)
+
+    def _findable(self, request: Request, tokens: int) -> ContextBlocks:
+        """What the prefix cache can find again of a request that has its blocks."""
+        own = self.tables.of(request.request_id)
+        return self.tables.findable(own, request.request_id, request.block_hashes, tokens)
+
+    def _findable_of(self, pause: Pause, hold: Hold) -> ContextBlocks:
+        """The same of what a pause holds."""
+        request_id = pause.id if isinstance(hold, OwnBlocks) else None
+        return self.tables.findable(hold.tables, request_id, pause.block_hashes, hold.tokens)
+
+    def _own_of(self, pause: Pause, hold: Hold) -> ContextBlocks:
+        """Of this, what consists of the held blocks."""
+        request_id = pause.id if isinstance(hold, OwnBlocks) else None
+        return self.tables.own(hold.tables, request_id, pause.block_hashes, hold.tokens)
 
     def end(self, pause: Pause, ending: HoldEnding) -> None:
         """A pause is over, and its hold with it."""
         if isinstance(pause.hold, OwnBlocks):
             # Its request goes on with these blocks, or vLLM frees them with the request.
             self.metrics.count("hold_endings", labels=(ending,))
-            self.waste.let_go(pause.hold.blocks())
+            self.waste.let_go(pause.hold.began_with)
             pause.hold = None
         else:
             self.release(pause, ending)
@@ -104,34 +120,40 @@ class Holding:
         hold = pause.hold
         if hold is None:
             return
-        blocks = list(hold.blocks())
-        keep_blocks = min(keep_tokens // self._block_size, len(full_blocks(blocks)))
-        self.waste.let_go(blocks[keep_blocks:])
-        if keep_blocks < len(blocks):
+        before = list(hold.blocks())
+        context = self._findable_of(pause, hold)
+        front = self.tables.front(context, pause.block_hashes, min(keep_tokens, context.tokens))
+        self.waste.let_go(hold.began_with)
+        if front.tokens < hold.tokens:
             pause.lost = _LOST_BY[ending]
-        self.contexts.shorten(pause.copy, keep_blocks)
+        self.contexts.shorten(pause.copy, front)
         if ending is HoldEnding.RELEASED and self.saves_contexts():
-            dropped, hashes = full_blocks(blocks[keep_blocks:]), pause.block_hashes[keep_blocks:]
-            self.contexts.save(pause.id, dropped, hashes, partial(self._copies_given_up, pause))
+            given_up = partial(self._copies_given_up, pause)
+            if not self.tables.is_being_computed(context, self.scheduler.running):
+                self.contexts.save(pause.id, context, front.tokens, pause.block_hashes, given_up)
         if isinstance(hold, OwnBlocks):
             assert pause.request is not None
-            front = References(self._pool, blocks[:keep_blocks], self._block_size)
+            references = References(self._pool, front)
             self.parking.free(pause.request)
-            pause.hold = front if keep_blocks else None
         else:
             assert isinstance(hold, References)
-            hold.trim(keep_blocks)
-            pause.hold = hold if keep_blocks else None
-        self.listener.hold_broken(pause, ending, (len(blocks) - keep_blocks) * self._block_size)
+            references = hold
+            references.move(front)
+        pause.hold = references if front.tokens else None
+        if pause.hold is not None:
+            self.waste.keep(front.blocks)
+        freed_blocks = len(before) - len(front.blocks)
+        self.listener.hold_broken(pause, ending, freed_blocks * self._block_size)
         if forget:
-            forget_blocks(self._pool, blocks[keep_blocks:])
+            kept = {block.block_id for block in front.blocks}
+            forget_blocks(self._pool, [block for block in before if block.block_id not in kept])
         if pause.hold is None:
             self.metrics.count("hold_endings", labels=(ending,))
 
     def copy_out(self, pause: Pause) -> None:
         """Start copying a held context to host memory; without any, the hold stays."""
         if pause.hold is not None and not pause.returning:
-            self.contexts.copy_out(pause.copy, pause.hold.blocks())
+            self.contexts.copy_out(pause.copy, self._own_of(pause, pause.hold))
             self._settle_copy(pause)
 
     def settle_copies(self) -> None:
@@ -150,8 +172,9 @@ class Holding:
         """If all of a context that is to be swapped out is copied, its blocks are released."""
         if pause.hold is None or pause.returning or pause.disposition is not Disposition.SWAP:
             return
-        whole = pause.copy.copied_blocks >= len(full_blocks(pause.hold.blocks()))
-        if not pause.copy.complete or not whole:
+        if not pause.copy.complete or (
+            pause.copied_tokens < self._own_of(pause, pause.hold).tokens
+        ):
             return
         if self.may_release(pause):
             self.release(pause, HoldEnding.COPIED)
@@ -167,13 +190,19 @@ class Holding:
         """What was loaded ahead of a session is held like the rest of its context."""
         pause = self.table.get(prefetched.context_id)
         assert pause is not None, "the end of a pause stops its prefetch"
-        if pause.hold is None:
-            pause.hold = References(self._pool, prefetched.blocks, self._block_size)
+        hold, blocks = pause.hold, prefetched.blocks
+        assert hold is None or isinstance(hold, References)
+        held = None if hold is None else hold.context
+        tokens = prefetched.end * self._block_size
+        context = self.tables.extended(held, blocks, pause.block_hashes, tokens)
+        if hold is None:
+            hold = References(self._pool, context)
         else:
-            assert isinstance(pause.hold, References)
             assert pause.held_tokens == prefetched.first * self._block_size
-            pause.hold.extend(prefetched.blocks)
-        self.waste.keep(prefetched.blocks)
+            self.waste.let_go(hold.began_with)
+            hold.move(context)
+        pause.hold = hold if context.tokens else None
+        self.waste.keep(context.blocks)
         self.listener.prefetched(pause, prefetched.loaded_tokens)
 
     def saves_contexts(self) -> bool:
@@ -187,9 +216,10 @@ class Holding:
         if not self.saves_contexts():
             return
         self.contexts.describe(request)
-        blocks = full_blocks(self._blocks(request))
+        context = self._findable(request, request.num_computed_tokens)
         given_up = partial(self._copies_given_up, None)
-        self.contexts.save(request.request_id, blocks, request.block_hashes, given_up)
+        if not self.tables.is_being_computed(context, self.scheduler.running):
+            self.contexts.save(request.request_id, context, 0, request.block_hashes, given_up)
 
     def _copies_given_up(self, pause: Pause | None, lacking_blocks: int) -> Iterable[str]:
         """Host memory lacks so many blocks for a pause's context, or for that of a request: the

@@ -28,6 +28,7 @@ from caesura.engine.pauses.pause import (
 from caesura.engine.pauses.returns import Returns
 from caesura.engine.pauses.snapshots import Gauges, Snapshots
 from caesura.engine.pauses.table import PauseTable
+from caesura.engine.pauses.tables import BlockTables
 from caesura.engine.pauses.waits import Waits
 from caesura.engine.pauses.waste import WasteMeter
 from caesura.engine.protocol import keep_seconds_of, owner_of
@@ -59,6 +60,7 @@ class PauseKeeper:
     scheduler: Scheduler
     parking: Parking
     contexts: HostContexts
+    tables: BlockTables
     metrics: PauseMetrics
     waste: WasteMeter
     clock: Callable[[], float]
@@ -72,13 +74,22 @@ class PauseKeeper:
         snapshots = Snapshots(self.scheduler, table, contexts, self.timer, self.clock)
         self.snapshots = snapshots
         self.holding = Holding(
-            table, policy, snapshots, self.scheduler, self.parking, contexts, metrics, self.waste
+            table,
+            policy,
+            snapshots,
+            self.scheduler,
+            self.parking,
+            contexts,
+            self.tables,
+            metrics,
+            self.waste,
         )
         self.gauges = Gauges(
             table, contexts, snapshots, self.holding.saves_contexts, metrics, self.waste, self.clock
         )
         self.listener: PauseListener = NO_PAUSE_LISTENER
         self._block_size: int = self.scheduler.block_size
+        self._hashed_tokens: int = self.scheduler.hash_block_size
         self._review_seconds: float | None = None
 
     # Beginnings
@@ -101,8 +112,8 @@ class PauseKeeper:
             service: what its session has had so far.
             in_place: the request is parked; else it is about to be freed.
         """
-        hashes = list(request.block_hashes[: computed_tokens // self._block_size])
         self.contexts.describe(request)
+        hashes = list(request.block_hashes[: computed_tokens // self._hashed_tokens])
         pause = Pause(
             id=request.request_id,
             endpoint=endpoint,
@@ -113,6 +124,8 @@ class PauseKeeper:
             prompt_tokens=request.num_prompt_tokens,
             block_hashes=hashes,
             block_size=self._block_size,
+            hashed_tokens=self._hashed_tokens,
+            groups=self.contexts.transfers.groups,
             copy=self.contexts.enter(request.request_id, hashes),
             session_id=request.session_id,
             owner=owner_of(request),
@@ -246,7 +259,7 @@ class PauseKeeper:
         self.waits.returned(pause)
         if not pause.in_place and pause.hold is not None:
             same = pause.common_blocks(request.block_hashes)
-            usable_tokens = min(same * self._block_size, request.num_tokens - 1)
+            usable_tokens = min(same * self._hashed_tokens, request.num_tokens - 1)
             if usable_tokens < pause.held_tokens:
                 self.holding.release(pause, HoldEnding.RESUMED, usable_tokens)
 

@@ -11,6 +11,7 @@ from vllm.v1.request import Request
 from caesura.endpoints import HUMAN
 from caesura.engine.copies.blocks import sole_blocks
 from caesura.engine.copies.contexts import HostCopy
+from caesura.engine.copies.groups import Groups
 from caesura.engine.pauses.holds import Hold
 from caesura.policy import Action, Disposition, Service
 from caesura.policy.progress import Progress
@@ -60,8 +61,10 @@ class Pause:
         context_tokens: tokens whose KV was on the device when it paused.
         total_tokens: all its tokens; the last sampled one has no KV yet.
         prompt_tokens: tokens before the last turn's output.
-        block_hashes: chained hash of each full block of the context.
-        block_size: tokens per block.
+        block_hashes: chained hashes of the context, each of all tokens before its end.
+        block_size: tokens from one boundary to the next at which a context can go on.
+        hashed_tokens: tokens from one hash to the next; with one KV cache group the same.
+        groups: the engine's KV cache groups.
         session_id: the session id that the client gave, if any.
         owner: whose it is; None where owners are not told apart.
         request: the parked engine request, for sessions in place; None when the request
@@ -91,6 +94,8 @@ class Pause:
     prompt_tokens: int
     block_hashes: list[BlockHash]
     block_size: int
+    hashed_tokens: int
+    groups: Groups
     copy: HostCopy
     session_id: str | None = None
     owner: str | None = None
@@ -167,7 +172,8 @@ class Pause:
         if self.copy.load_failed:
             return self.held_tokens
         blocks = max(self.copy.copied_blocks, held_blocks + self.copy.saved_blocks)
-        return max(self.held_tokens, min(blocks, len(self.block_hashes)) * self.block_size)
+        most = self.groups.boundaries(self.block_hashes)
+        return max(self.held_tokens, min(blocks, most) * self.block_size)
 
     def recompute_cause(self, recomputed_tokens: int) -> RecomputeCause:
         """Why so many of its tokens are computed again."""
@@ -175,8 +181,14 @@ class Pause:
             return RecomputeCause.TAIL
         return self.lost
 
+    def memory_tokens(self, tokens: int) -> int:
+        """Memory that so many leading tokens of the context take, in all KV cache groups."""
+        if self.groups.prefixes:
+            return tokens
+        return self.groups.memory_blocks(-(-tokens // self.block_size)) * self.block_size
+
     def freeable_tokens(self) -> int:
-        """Tokens of device memory that only this hold keeps."""
+        """Memory that only this hold keeps, in tokens."""
         if self.hold is None:
             return 0
         return len(sole_blocks(self.hold.blocks())) * self.block_size
@@ -189,7 +201,7 @@ class Pause:
     def index_hashes(self) -> set[BlockHash]:
         """Hashes that a continuation is recognised by: at the end of the context, and at the
         end of its prompt (for clients that render the last turn differently)."""
-        ends = {len(self.block_hashes), self.prompt_tokens // self.block_size}
+        ends = {len(self.block_hashes), self.prompt_tokens // self.hashed_tokens}
         return {self.block_hashes[end - 1] for end in ends if 0 < end <= len(self.block_hashes)}
 
 

@@ -93,7 +93,7 @@ class Gauges:
                 "pauses_now": len(self.table),
                 "holding_now": len(holding),
                 "copied_now": len(copied),
-                "held_tokens_now": sum(pause.held_tokens for pause in holding),
+                "held_tokens_now": sum(pause.memory_tokens(pause.held_tokens) for pause in holding),
                 "host_tokens_now": self.contexts.used_tokens(),
                 "device_tokens": self.snapshots.device_memory().total_tokens,
                 "host_tokens": self.contexts.memory().total_tokens,

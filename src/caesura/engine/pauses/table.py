@@ -72,7 +72,7 @@ class PauseTable:
         """Device blocks that holds keep, counted up to a number."""
         held = 0
         for pause in self.held_latest_arrival_first():
-            held += pause.held_tokens // pause.block_size
+            held += pause.memory_tokens(pause.held_tokens) // pause.block_size
             if held >= at_most:
                 break
         return min(held, at_most)

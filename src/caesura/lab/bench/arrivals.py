@@ -11,6 +11,8 @@ from caesura.lab.bench.workload import (
     poisson_arrivals,
 )
 
+_MANY = 50_000
+
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
@@ -60,7 +62,9 @@ class ArrivalPlan:
         Raises:
             WorkloadError: the workload cannot be used.
         """
-        wanted = int(rate * horizon_seconds * 1.5) + 50
+        expected = rate * horizon_seconds
+        # The more arrive, the nearer they are to their expectation; some may be dropped, too.
+        wanted = int(expected * (1.5 if expected < _MANY else 1.02)) + 50
         while True:
             drawn = self._draw(wanted, seed)
             fitting = clip_context(drawn, self.max_context_tokens).sessions

@@ -99,6 +99,10 @@ class ThunderAgent(PolicyDefaults):
         if active or forced:
             for pause in _smallest_first(held):
                 yield Drop(pause.id)
+        if demand.engine_idle:  # what returning programs hold may be all that is left to break
+            for pause in held:
+                if pause.returning:
+                    yield Drop(pause.id)
 
 
 def _smallest_first(held: list[PauseView]) -> list[PauseView]:

@@ -178,10 +178,12 @@ class StoredResponses:
         place = await self._store.place(owner, response_id)
         await self._store.commit(*self._store.delete_response(owner, place))
 
-    async def fail_running(self) -> None:
-        """What was being generated when the server stopped has failed."""
+    async def fail_lost(self) -> None:
+        """What a server was generating that has stopped since has failed."""
         error = {"code": "server_error", "message": "the server was restarted"}
-        await self._store.commit(self._store.fail_running(json.dumps(error)))
+        for record in await self._store.lost_responses():
+            body = json.dumps({**json.loads(record.body), "status": "failed", "error": error})
+            await self._store.commit(self._store.finish_response(replace(record, body=body), ""))
 
 
 def _record(owner: str, response: Json, *, runs: bool = False) -> ResponseRecord:

@@ -234,7 +234,7 @@ class KeptResponses:
                 limits_of = partial(_same, replace(limits, owner_bytes=kept))
                 body = BodyLimits(settings.server.body_limit)
             stored = StoredResponses(store, limits_of, body)
-            await stored.fail_running()
+            await stored.fail_lost()
             background = Background(stored)
             running.push_async_callback(background.stop)
             state.caesura_responses = responses = Responses(

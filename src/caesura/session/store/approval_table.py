@@ -34,8 +34,8 @@ class ApprovalTable(Table):
     def add_approval(self, question: Question) -> Statement:
         """A question to a human; nothing if it was asked before."""
         return Statement(
-            "INSERT OR IGNORE INTO approvals (key, session_id, call_id, question, state,"
-            " created_seconds) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO approvals (key, session_id, call_id, question, state,"
+            " created_seconds) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 question.key,
                 question.session_id,
@@ -48,7 +48,7 @@ class ApprovalTable(Table):
 
     def notified(self, key: str) -> Statement:
         """Somebody was told that the question waits."""
-        return Statement("UPDATE approvals SET notified = 1 WHERE key = ?", (key,))
+        return Statement("UPDATE approvals SET notified = TRUE WHERE key = ?", (key,))
 
     def withdraw_questions(self, call_id: str) -> Statement:
         """What the call asked humans does not wait any more."""
@@ -125,14 +125,19 @@ class ApprovalTable(Table):
         waiting = ApprovalState.WAITING
         after = float("-inf") if after_seconds is None else after_seconds
         before = float("inf") if before_seconds is None else before_seconds
-        return await self._read(
-            "(? IS NULL OR of.owner = ? OR ? AND json_extract(asked.question, '$.by_operator'))"
-            " AND (? IS NULL OR asked.state = ?)"
-            " AND CASE asked.state WHEN ? THEN ? AND asked.created_seconds > ?"
-            " ELSE asked.created_seconds < ? END",
-            (owner, owner, operator, state, state, waiting, before_seconds is None, after, before),
-            limit,
-        )
+        conditions = [
+            "CASE asked.state WHEN ? THEN ? AND asked.created_seconds > ?"
+            " ELSE asked.created_seconds < ? END"
+        ]
+        parameters: list[object] = [waiting, before_seconds is None, after, before]
+        if owner is not None:
+            others = " OR json_extract(asked.question, '$.by_operator')" if operator else ""
+            conditions.append(f"(of.owner = ?{others})")
+            parameters.append(owner)
+        if state is not None:
+            conditions.append("asked.state = ?")
+            parameters.append(state)
+        return await self._read(" AND ".join(conditions), parameters, limit)
 
     async def session_approvals(
         self, session_id: str, state: ApprovalState
@@ -143,7 +148,7 @@ class ApprovalTable(Table):
     async def unnotified(self) -> list[str]:
         """The keys of all questions that wait and that nobody was told of, the oldest first."""
         rows = await self._database.read(
-            "SELECT key FROM approvals WHERE state = ? AND notified = 0 ORDER BY created_seconds",
+            "SELECT key FROM approvals WHERE state = ? AND NOT notified ORDER BY created_seconds",
             (ApprovalState.WAITING,),
         )
         return [str(key) for (key,) in rows]

@@ -77,12 +77,18 @@ class CallTable(Table):
         )
         return {str(label): str(call_id) for label, call_id in rows}
 
-    async def left_calls(self) -> list[CallRecord]:
-        """Calls of sessions that are over, which go on without them."""
+    async def left_calls(self, session_id: str | None = None) -> list[CallRecord]:
+        """Calls of sessions that are over, which go on without them; of all, or of one."""
+        of = "" if session_id is None else " AND session_id = ?"
         rows = await self._database.read(
-            f"SELECT {_COLUMNS}, NULL FROM calls WHERE state IN (?, ?) AND session_id IN"
+            f"SELECT {_COLUMNS}, NULL FROM calls WHERE state IN (?, ?){of} AND session_id IN"
             " (SELECT id FROM sessions WHERE phase = ?) ORDER BY created_seconds",
-            (CallState.ISSUED, CallState.DISPATCHED, Phase.ENDED),
+            (
+                CallState.ISSUED,
+                CallState.DISPATCHED,
+                *([] if session_id is None else [session_id]),
+                Phase.ENDED,
+            ),
         )
         return readable(_call, rows)
 

@@ -70,7 +70,7 @@ class EventTable(Table):
             # After the latest output but one that ended an answer; found from the end.
             " COALESCE((SELECT number FROM events WHERE session_id = ?1 AND type = ?2"
             " AND number < (SELECT MAX(number) FROM events WHERE session_id = ?1 AND type = ?2)"
-            " AND NOT COALESCE(json_extract(data, '$.continues'), 0)"
+            " AND NOT COALESCE(json_extract(data, '$.continues'), FALSE)"
             " ORDER BY number DESC LIMIT 1), 0) ORDER BY number",
             (session_id, EventType.OUTPUT),
         )

@@ -56,7 +56,7 @@ class SessionTable(Table):
         """Whether its user has paused it."""
         return Statement(
             "UPDATE sessions SET held = ?, updated_seconds = ? WHERE id = ?",
-            (int(held), self.clock(), session_id),
+            (held, self.clock(), session_id),
         )
 
     def set_course(self, session_id: str, course: Course) -> Statement:
@@ -113,10 +113,14 @@ class SessionTable(Table):
         )
         records = readable(_session, rows)
         unreadable = {str(row[0]) for row in rows} - {record.id for record in records}
-        error = "what is stored of it is damaged, or was written by a newer version"
-        ended = [self.close_session(id_, SessionEnding.FAILED, error) for id_ in unreadable]
-        await self._database.write(*ended)
+        for session_id in unreadable:
+            await self.end_unreadable(session_id)
         return records
+
+    async def end_unreadable(self, session_id: str) -> None:
+        """End a session that cannot be read."""
+        error = "what is stored of it is damaged, or was written by a newer version"
+        await self._database.write(self.close_session(session_id, SessionEnding.FAILED, error))
 
     async def delete_ended(
         self,
@@ -134,13 +138,14 @@ class SessionTable(Table):
             owner: whose; None for everybody's.
             but_of: owners whose sessions stay.
         """
+        whose, of = ("", []) if owner is None else (" AND owner = ?", [owner])
+        if but_of:
+            whose += f" AND owner NOT IN ({', '.join('?' * len(but_of))})"
         return await self._database.write(
             Statement(
-                "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE phase = ?1"
-                " AND updated_seconds < ?2 AND (?3 IS NULL OR owner = ?3)"
-                " AND owner NOT IN (SELECT value FROM json_each(?4))"
-                " ORDER BY updated_seconds LIMIT ?5)",
-                (Phase.ENDED, before_seconds, owner, dump(list(but_of)), limit),
+                "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE phase = ?"
+                f" AND updated_seconds < ?{whose} ORDER BY updated_seconds LIMIT ?)",
+                (Phase.ENDED, before_seconds, *of, *but_of, limit),
             )
         )
 

@@ -14,9 +14,9 @@ from caesura.session.store.call_table import CallTable
 from caesura.session.store.clock import SteadyClock
 from caesura.session.store.event_table import EventTable
 from caesura.session.store.message_table import MessageTable
+from caesura.session.store.opening import is_shared, opened
 from caesura.session.store.request_table import RequestTable
 from caesura.session.store.response_table import ResponseTable
-from caesura.session.store.schema import migrate
 from caesura.session.store.session_table import SessionTable
 from caesura.session.store.transcript_table import TranscriptTable
 
@@ -34,15 +34,23 @@ class Store(
     """All sessions, in one database.
 
     Args:
-        path: the SQLite file.
-        clock: wall-clock seconds; by default they do not jump.
+        where: the SQLite file, or the address of a database of PostgreSQL.
+        clock: wall-clock seconds; by default they do not jump, and begin with the database's.
+
+    Attributes:
+        name: the database, for people; without passwords.
+        is_shared: several servers can use it at the same time.
+        backend: what kind it is of.
 
     Raises:
-        ConfigurationError: the file cannot be used.
+        ConfigurationError: it cannot be used.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] | None = None) -> None:
-        super().__init__(Database(path, migrate), clock or SteadyClock())
+    def __init__(self, where: Path | str, clock: Callable[[], float] | None = None) -> None:
+        self.backend, wall = opened(where)
+        database = Database(self.backend)
+        self.name, self.is_shared = database.name, is_shared(where)
+        super().__init__(database, clock or SteadyClock(wall))
 
     async def secret(self) -> bytes:
         """What the names of this installation's owners are made with (`keyed_owner`)."""
@@ -70,7 +78,7 @@ class Store(
         return self._database.problem()
 
     def close(self) -> None:
-        """Write what was submitted and close the file."""
+        """Write what was submitted and close the database."""
         self._database.close()
 
     def end_session(

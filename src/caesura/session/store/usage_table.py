@@ -35,7 +35,7 @@ class UsageTable(Table):
             " (SELECT s.id, o.bytes - ?2 AS excess, SUM(u.bytes) OVER"
             " (ORDER BY s.updated_seconds, s.id) - u.bytes AS freed FROM owners AS o"
             " CROSS JOIN sessions AS s CROSS JOIN usage AS u WHERE o.owner = ?1 AND o.bytes > ?2"
-            " AND s.owner = o.owner AND s.phase = 'ended' AND u.session_id = s.id)"
+            " AND s.owner = o.owner AND s.phase = 'ended' AND u.session_id = s.id) AS ended"
             " WHERE freed < excess)",
             (owner, limit_bytes),
         )
@@ -47,8 +47,8 @@ class UsageTable(Table):
             " (SELECT c.number, o.bytes - ?2 AS excess, SUM(c.bytes) OVER"
             " (ORDER BY c.used_seconds, c.number) - c.bytes AS freed FROM owners AS o"
             " CROSS JOIN response_chains AS c WHERE o.owner = ?1 AND o.bytes > ?2"
-            " AND c.owner = o.owner AND c.number IS NOT"
-            " (SELECT chain FROM responses WHERE owner = ?1 AND id = ?3))"
+            " AND c.owner = o.owner AND c.number NOT IN"
+            " (SELECT chain FROM responses WHERE owner = ?1 AND id = ?3)) AS kept"
             " WHERE freed < excess)",
             (owner, limit_bytes, but_of),
         )

@@ -1,15 +1,15 @@
-"""The tables of the store, from each version of them to the next.
+"""The tables of the store in SQLite, from each version of them to the next.
 
 What an owner's sessions take is counted by triggers, so that no statement can forget it: the bytes
 of texts and tokens, and a constant for each row.
 """
 
-import hmac
 import secrets
 import sqlite3
 from pathlib import Path
 
 from caesura.errors import ConfigurationError
+from caesura.session.store.owner_names import keyed_owner
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -255,16 +255,6 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 """What takes the schema from each version to the next; only ever appended to."""
-
-
-def keyed_owner(secret: bytes, digest: str) -> str:
-    """The name of an owner.
-
-    Args:
-        secret: of the installation; without it, names cannot be compared with guessed keys.
-        digest: SHA-256 of the owner's API key, in hexadecimal.
-    """
-    return hmac.digest(secret, digest.encode(), "sha256").hex()
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
