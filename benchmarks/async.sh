@@ -38,7 +38,7 @@ simulate --cases 66 --modes requests,sync,sync_parallel,async --json "$results/s
 simulate --cases 66 --modes requests,async --request-ms 310 --json "$results/simulated_first_turns_310ms.json"
 for seconds in 0.1 1 10; do
     caesura simulate calls --data "$data" --suite bfcl-multi-step-parallel --latency uniform:$seconds:$seconds --token-ms 5 \
-        --sessions 32 --seeds 0 --kv-tokens 24576 --policies preserve,min-waste,trap-rule \
+        --sessions 32 --seeds 0,1,2 --kv-tokens 24576 --policies preserve,min-waste,trap-rule \
         --json "$results/simulated_traps_$seconds.json"
 done
 
