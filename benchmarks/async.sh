@@ -20,10 +20,11 @@ bench --suite bfcl-multi-step-parallel --cases 20 --latency $uniform --dependenc
 
 # What most agents do today beside what a session in place does; each optimisation of sync by itself.
 bench --suite bfcl-first-turns --cases 20 --latency paper \
-    --modes requests,sync,sync_parallel,sync_parallel_eager,sync_fused,sync_cached,async,futures \
-    --json "$results/first_turns.json"
+    --modes requests,sync,sync_parallel,async,futures --json "$results/first_turns.json"
+bench --suite bfcl-first-turns --cases 15 --latency paper \
+    --modes sync,sync_parallel,sync_parallel_eager,sync_fused,sync_cached --json "$results/optimisations.json"
 bench --suite bfcl-parallel --cases 25 --latency paper --modes sync,async,futures --json "$results/futures_parallel.json"
-bench --suite bfcl-multi-step --cases 20 --latency paper --dependencies steps --modes sync,async,futures \
+bench --suite bfcl-multi-step --cases 15 --latency paper --dependencies steps --modes sync,async,futures \
     --json "$results/futures_multi_step.json"
 
 crowd() { bench --suite bfcl-multi-step-parallel --sessions 64 --policies min-waste,preserve --kv-memory 24MiB "$@"; }
@@ -37,7 +38,7 @@ simulate --cases 66 --modes requests,sync,sync_parallel,async --json "$results/s
 simulate --cases 66 --modes requests,async --request-ms 310 --json "$results/simulated_first_turns_310ms.json"
 for seconds in 0.1 1 10; do
     caesura simulate calls --data "$data" --suite bfcl-multi-step-parallel --latency uniform:$seconds:$seconds --token-ms 5 \
-        --sessions 64 --seeds 0,1,2 --kv-tokens 49152 --policies preserve,min-waste,trap-rule \
+        --sessions 32 --seeds 0,1,2 --kv-tokens 24576 --policies preserve,min-waste,trap-rule \
         --json "$results/simulated_traps_$seconds.json"
 done
 
