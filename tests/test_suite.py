@@ -32,6 +32,7 @@ MAY_WAIT = {
     "lab/sim/test_virtual_time.py": "sleeps in virtual time, which takes none",
     "lab/demo/recordings.py": "pretends that a recording began a second ago",
     "session/crash_run.py": "kills a process at a random moment",
+    "session/replica_run.py": "kills and stops processes at random moments",
     "server/sessions/retrying_run.py": "its server lives until other processes are done",
 }
 
