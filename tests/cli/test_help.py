@@ -10,7 +10,7 @@ from caesura.cli.commands import COMMANDS, application
 from support.cli.command_pages import help_page, options_of, pages
 
 HEAVY = {"vllm", "torch", "transformers", "matplotlib"}
-WITHOUT_OPTIONS = {("keys",)}
+WITHOUT_OPTIONS = {("keys",), ("models",)}
 
 
 def squeezed(text: str) -> str:
