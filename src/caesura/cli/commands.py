@@ -35,6 +35,7 @@ class Command:
 COMMANDS = (
     Command("serve", "Serve a model with pauses: vLLM's server and Caesura's sessions.", _SERVING),
     Command("chat", "Talk to a session of a server, in the terminal.", _SERVING),
+    Command("models", "Get a small real model without a model hub.", _SERVING),
     Command("keys", "Make API keys with names.", _SERVING),
     Command("doctor", "Say what is installed, what it can do, and what is missing.", _SERVING),
     Command("demo", "Show what Caesura is for, on this machine.", _LABORATORY),

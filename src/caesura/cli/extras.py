@@ -57,8 +57,8 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-def require_model(name: str | None, *, as_folder: bool = False) -> None:
-    """See that there is such a model; None stands for one that comes with the command.
+def require_model(name: str, *, as_folder: bool = False) -> str:
+    """See that there is such a model; its path, if it was given by a short name.
 
     Args:
         name: a path, or a name on the hub.
@@ -67,9 +67,10 @@ def require_model(name: str | None, *, as_folder: bool = False) -> None:
     Raises:
         ConfigurationError: there is none, or it cannot be had; says what to do.
     """
-    if name is not None:
-        if as_folder and not Path(name).is_dir():
-            raise ConfigurationError(f"there is no folder {name}: give that of a model")
-        from caesura.engine.serving.model_files import require_model as require
+    from caesura.engine.serving.model_files import require_model as require
+    from caesura.model_cache import resolved_model
 
-        require(name)
+    name = resolved_model(name)
+    if as_folder and not Path(name).is_dir():
+        raise ConfigurationError(f"there is no folder {name}: give that of a model")
+    return require(name)

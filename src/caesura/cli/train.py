@@ -54,7 +54,7 @@ def train(
     require(Extra.TRAIN)
     from caesura.cli.extras import require_model
 
-    require_model(base)
+    base = require_model(base)
     _yield_cores()
     from caesura.lab.train.tuning.run import Place, run_tuning
     from caesura.lab.train.tuning.tool_files import read_tools

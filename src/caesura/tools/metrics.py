@@ -47,7 +47,11 @@ class ToolMetrics:
         )
 
 
-@cache
 def tool_metrics(registry: CollectorRegistry = REGISTRY) -> ToolMetrics:
     """The metrics of a registry, made once."""
+    return _metrics_of(registry)
+
+
+@cache  # with the default filled in: a registry given by name is the same one
+def _metrics_of(registry: CollectorRegistry) -> ToolMetrics:
     return ToolMetrics(registry)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from caesura.lab.models.noise_model import DemoModelConfig, DemoModelError, demo_model_path
+from caesura.lab.models.cache import DemoModelError
+from caesura.lab.models.noise_model import DemoModelConfig, demo_model_path
 
 PROMPT_TOKENS = 64
 GENERATED_TOKENS = 200

@@ -113,7 +113,7 @@ async def test_what_a_tool_returns_stays_text(browser: Browser, tmp_path: Path) 
         await page.locator(".log .call summary").click()
         await expect(page.locator(".log")).to_contain_text("<script>document.title")
         assert await page.locator("main img, main script").count() == 0
-        assert await page.title() == "Caesura"
+        await expect(page).to_have_title("Caesura")
 
 
 async def test_a_call_is_refused_with_a_reason_by_keyboard_alone(
@@ -380,8 +380,9 @@ async def test_in_the_first_minute_no_time_stands_twice_below_a_chart(
 
 async def test_a_little_memory_in_use_can_be_seen(browser: Browser, tmp_path: Path) -> None:
     registry = CollectorRegistry()
-    Gauge("caesura:device_tokens", "", registry=registry).set(60_000)
-    usage = Gauge("vllm:kv_cache_usage_perc", "", registry=registry)
+    device_tokens = Gauge("caesura:device_tokens", "", ["engine"], registry=registry)
+    device_tokens.labels("0").set(60_000)
+    usage = Gauge("vllm:kv_cache_usage_perc", "", ["engine"], registry=registry).labels("0")
     usage.set(0.01)
     async with opened(browser, tmp_path, registry=registry) as (page, _):
         note = page.locator(".chart", has_text="Device memory").locator(".note").first

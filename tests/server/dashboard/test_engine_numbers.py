@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from vllm.v1.metrics.prometheus import unregister_vllm_metrics
 
 from caesura.engine.metrics import PauseMetrics, PausePrometheus, unregister_metrics
 from caesura.server.dashboard.engine_numbers import EndpointNumbers, read_engine, read_tools
@@ -106,6 +107,7 @@ def test_engines_are_added_up(reported: PausePrometheus) -> None:
 
 
 def test_memory_in_use_is_of_each_engine_its_own(reported: PausePrometheus) -> None:
+    unregister_vllm_metrics()  # an engine of another test may have left its own
     usage = Gauge("vllm:kv_cache_usage_perc", "", ["model_name", "engine"])
     try:
         for engine, tokens, used in ((0, 1000, 0.5), (1, 3000, 0.25)):

@@ -34,9 +34,10 @@ import uvicorn
 from caesura.server.owners import ANONYMOUS
 from caesura.server.sessions.service import Service
 from caesura.server.settings import ServerSection
-from caesura.session import agent, database, left_calls
+from caesura.session import agent, left_calls
 from caesura.session.agents import Agents
 from caesura.session.database import Statement
+from caesura.session.database.sqlite import SqliteConnection
 from caesura.session.limits import Limits
 from caesura.session.records import EventType, Protocol, SessionSpec
 from caesura.session.store import Store
@@ -63,11 +64,11 @@ class Faults:
         self._chance = chance
         self._offset_seconds = self._jump()
         self._out_of_memory = False
-        wall, carry_out = time.time, database._carry_out_one
+        wall, carry_out = time.time, SqliteConnection._carry_out_one
         time.time = lambda: wall() + self._offset_seconds
         agent.STORE_RETRY_SECONDS = left_calls.RETRY_SECONDS = 0.02
 
-        def carried_out(*job: Any) -> int | BaseException:
+        def carried_out(*job: Any) -> int | Exception:
             if self._out_of_memory and chance.random() < 0.5:
                 raise MemoryError
             outcome = carry_out(*job)
@@ -75,7 +76,7 @@ class Faults:
                 raise MemoryError
             return outcome
 
-        database._carry_out_one = carried_out
+        SqliteConnection._carry_out_one = carried_out
 
     def _jump(self) -> float:
         return self._chance.uniform(-1, 1) * self.LONGEST_JUMP_SECONDS
@@ -97,7 +98,7 @@ class Faults:
 
     @asynccontextmanager
     async def _files_full(self, store: Store) -> AsyncIterator[None]:
-        path = store._database.path
+        path = store._database._backend.path
         size = max(path.with_name(path.name + end).stat().st_size for end in ("", "-wal"))
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

@@ -44,7 +44,7 @@ def examine_model(model: str, arguments: Sequence[str] = ()) -> Sequence[Finding
 
 def _findings(model: str, arguments: Sequence[str]) -> Iterator[Finding]:
     try:
-        require_model(model)
+        model = require_model(model)
         config = _configuration(model, arguments)
     except (ConfigurationError, OSError, ValueError) as error:
         yield Finding("Model", Verdict.BAD, f"vLLM does not take it: {_first_line(error)}")

@@ -1,6 +1,7 @@
 """The files of a model: whether they can be had, and what its tokenizer knows, before vLLM starts.
 
-A name is a folder, a file, or a model on the Hugging Face hub. Of the hub nothing is loaded but
+A name is a folder, a file, a short name of a model in Caesura's cache, or a model on the Hugging
+Face hub. Of the hub nothing is loaded but
 small files, which vLLM would load too.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from caesura.errors import ConfigurationError
+from caesura.model_cache import resolved_model
 
 _CONFIGURATIONS = ("config.json", "params.json")  # of transformers, and of Mistral
 _WEIGHTS = "*.gguf"
@@ -18,8 +20,8 @@ _REACH_SECONDS = 5.0
 _ADDRESS = re.compile(r"[a-z0-9]+://")
 
 
-def require_model(name: str, *, revision: str | None = None, cache: str | None = None) -> None:
-    """See that there is such a model.
+def require_model(name: str, *, revision: str | None = None, cache: str | None = None) -> str:
+    """See that there is such a model, and return what vLLM knows it by: a path for a short name.
 
     Args:
         name: what a user typed.
@@ -29,16 +31,18 @@ def require_model(name: str, *, revision: str | None = None, cache: str | None =
     Raises:
         ConfigurationError: there is none, or it cannot be had; says what to do.
     """
+    name = resolved_model(name)
     path = Path(name)
     if _is_elsewhere(name) or path.is_file():
-        return
+        return name
     if path.is_dir():
         if any((path / file).is_file() for file in _CONFIGURATIONS) or any(path.glob(_WEIGHTS)):
-            return
+            return name
         raise ConfigurationError(
             f"the folder {name} has no model: there is no {' and no '.join(_CONFIGURATIONS)} in it"
         )
     _file_of_hub(name, _CONFIGURATIONS[0], revision, cache)
+    return name
 
 
 def has_tokens(

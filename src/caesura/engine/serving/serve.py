@@ -51,11 +51,16 @@ def serve(model: str, config: CaesuraConfig, vllm_arguments: Sequence[str]) -> N
     """
     configure_logging()
     arguments = list(vllm_arguments)
-    require_model(
+    given, model = (
         model,
-        revision=argument_value(arguments, "--revision"),
-        cache=argument_value(arguments, "--download-dir"),
+        require_model(
+            model,
+            revision=argument_value(arguments, "--revision"),
+            cache=argument_value(arguments, "--download-dir"),
+        ),
     )
+    if model != given and argument_value(with_yaml(arguments), "--served-model-name") is None:
+        arguments += ["--served-model-name", given]
     from vllm.version import __version__ as vllm_version
 
     require_tested_vllm(vllm_version)

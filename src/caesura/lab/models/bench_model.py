@@ -14,7 +14,8 @@ from pathlib import Path
 from safetensors.numpy import save_file
 
 from caesura.lab.models.bench_tokenizer import BOS, EOS, TURN_END, save_tokenizer, vocabulary
-from caesura.lab.models.noise_model import DemoModelConfig, architecture, cached_model, weights
+from caesura.lab.models.cache import cached_model
+from caesura.lab.models.noise_model import DemoModelConfig, architecture, weights
 
 _FORMAT = 2  # raise it when the same vocabulary and shape are to give other files
 _SHAPE = DemoModelConfig(

@@ -8,10 +8,7 @@ it a sharp test of whether a context came back unharmed from a pause.
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
-from caesura.errors import CaesuraError
+from caesura.lab.models.cache import cached_model
 from caesura.lab.models.noise_tokenizer import (
     BOS,
     EOS,
@@ -33,18 +30,6 @@ from caesura.lab.models.noise_tokenizer import (
 )
 
 _FORMAT = 1  # raise it when the same configuration is to give other files
-_FILES = (
-    "chat_template.jinja",
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
-
-
-class DemoModelError(CaesuraError):
-    """The demo model could not be written; the message says where and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,44 +111,6 @@ def demo_model_path(
     return cached_model(f"demo-{config.fingerprint()}", build, progress, cache)
 
 
-def cached_model(
-    name: str,
-    build: Callable[[Path], None],
-    progress: Callable[[str], None] | None = None,
-    cache: Path | None = None,
-) -> Path:
-    """Return the folder of the model of this name, and build it there if it is not there yet.
-
-    Args:
-        name: of the folder; it must change when the files do.
-        build: writes the files into a folder that exists.
-        progress: as in `demo_model_path`.
-        cache: as in `demo_model_path`.
-
-    Raises:
-        DemoModelError: the cache folder cannot be written.
-    """
-    models = cache or _cache_root() / "caesura" / "models"
-    folder = models / name
-    if _is_complete(folder):
-        return folder
-    if progress:
-        progress(f"Building a model in {folder}")
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=models) as scratch:
-            built = Path(scratch) / folder.name
-            built.mkdir()
-            build(built)
-            _move_into_place(built, folder)
-    except OSError as error:
-        raise DemoModelError(
-            f"cannot write the model to {folder}: {error.strerror or error}; "
-            "set XDG_CACHE_HOME to a folder that you can write to"
-        ) from error
-    return folder
-
-
 def build_demo_model(config: DemoModelConfig, folder: Path) -> None:
     """Write all files of the demo model into `folder`, which must exist.
 
@@ -240,26 +187,3 @@ def weights(config: DemoModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _cache_root() -> Path:
-    configured = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification asks to ignore a path that is not absolute.
-    return Path(configured) if os.path.isabs(configured) else Path.home() / ".cache"
-
-
-def _is_complete(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in _FILES)
-
-
-def _move_into_place(built: Path, folder: Path) -> None:
-    """Rename `built` to `folder`; a complete one that is there already wins."""
-    try:
-        built.rename(folder)
-    except OSError:
-        if _is_complete(folder):
-            return
-        # Somebody removed files from the cache: the remains go with the scratch folder.
-        with suppress(FileNotFoundError):
-            folder.rename(built.with_name("remains"))
-        built.rename(folder)
