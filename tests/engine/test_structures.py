@@ -16,6 +16,7 @@ from support.draws import examples
 from support.engines.real import Control, EngineLoop, chaotic_settings, running
 from support.models.small import BLOCK_SIZE
 from support.models.structures import (
+    CHUNKED,
     DRAFT_ELEMENTS_PER_TOKEN,
     FULL,
     SLIDING_AND_FULL,
@@ -57,6 +58,7 @@ class Case:
 CASES = {
     "sliding and full": Case(SLIDING_AND_FULL, memory_share=0.5),
     "two page sizes": Case(TWO_PAGE_SIZES, memory_share=0.75),
+    "chunks and full": Case(CHUNKED, memory_share=0.6),
     "windows kept whole": Case(TWO_PAGE_SIZES, overrides={"disable_hybrid_kv_cache_manager": True}),
     "fp8": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8"}),
     "fp8_e5m2": Case(FULL, FP8_BYTES, {"kv_cache_dtype": "fp8_e5m2"}),

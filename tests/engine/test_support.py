@@ -14,6 +14,7 @@ from vllm.config import ModelConfig, VllmConfig
 from vllm.engine.arg_utils import EngineArgs
 from vllm.transformers_utils.configs.deepseek_v4 import DeepseekV4Config
 from vllm.v1.kv_cache_interface import (
+    ChunkedLocalAttentionSpec,
     FullAttentionSpec,
     HiddenStateCacheSpec,
     KVCacheGroupSpec,
@@ -209,6 +210,17 @@ def test_layers_whose_blocks_do_not_stay_are_refused(
     assert reason is not None
     assert what in reason
     assert "vllm serve" in reason
+
+
+@pytest.mark.parametrize(("tokens", "accepted"), [(64, True), (72, False)])
+def test_chunks_end_where_blocks_do(tokens: int, accepted: bool) -> None:
+    """vLLM takes a context for cached whose chunk begins within a block that it lacks."""
+    chunks = ChunkedLocalAttentionSpec(**SIZES, attention_chunk_size=tokens)
+    reason = layers_refusal(
+        [KVCacheGroupSpec(["a"], ATTENTION), KVCacheGroupSpec(["b"], chunks)],
+    )
+    assert (reason is None) is accepted
+    assert accepted or "--block-size" in (reason or "")
 
 
 def test_what_windows_cost_is_said_in_numbers() -> None:

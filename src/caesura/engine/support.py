@@ -175,6 +175,7 @@ def layers_refusal(groups: "Sequence[KVCacheGroupSpec]") -> str | None:
     A layer is accepted by its exact class: what derives from full attention may drop or add blocks.
     """
     from vllm.v1.kv_cache_interface import (
+        ChunkedLocalAttentionSpec,
         FullAttentionSpec,
         MLAAttentionSpec,
         SlidingWindowSpec,
@@ -184,8 +185,17 @@ def layers_refusal(groups: "Sequence[KVCacheGroupSpec]") -> str | None:
     specs = [spec for group in groups for spec in iter_layer_specs(group.kv_cache_spec)]
     kinds = dict.fromkeys(type(spec) for spec in specs)
     full = kinds.keys() & {FullAttentionSpec, MLAAttentionSpec}
-    one_group = len(groups) == 1 and kinds.keys() == full
-    if full and (one_group or kinds.keys() == {*full, SlidingWindowSpec}):
+    local = kinds.keys() & {SlidingWindowSpec, ChunkedLocalAttentionSpec}
+    if full and kinds.keys() == full | local and (local or len(groups) == 1):
+        for spec in specs:
+            if isinstance(spec, ChunkedLocalAttentionSpec) and (
+                spec.attention_chunk_size % spec.block_size
+            ):
+                return (
+                    f"This model attends within chunks of {spec.attention_chunk_size} tokens, and "
+                    f"blocks of {spec.block_size} do not end where they do: vLLM would take "
+                    "contexts for cached that are not. Set --block-size to one that divides it."
+                )
         if all(spec.tokens_per_state == 1 for spec in specs):
             return None
         return f"This model {_COMPRESSED}. Serve it with `vllm serve`."
@@ -198,7 +208,7 @@ def layers_refusal(groups: "Sequence[KVCacheGroupSpec]") -> str | None:
         )
     return (
         "Caesura supports models whose layers are one KV cache group of full or multi-head latent "
-        "attention, or have sliding windows beside it; this model has "
+        "attention, or have sliding windows or chunks beside it; this model has "
         f"{len(groups)} ({names}). {advice}"
     )
 

@@ -65,10 +65,17 @@ def next_token(chain: Sequence[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A KV cache group: tokens of a block, and of its window; None for full attention."""
+    """A KV cache group: tokens of a block, and of its window or chunk; full attention has none."""
 
     block_size: int
     window: int | None = None
+    chunk: int | None = None
+
+    def reads_from(self, position: int) -> int:
+        """The first position that the token at another reads."""
+        if self.chunk is not None:
+            return position // self.chunk * self.chunk
+        return 0 if self.window is None else max(0, position - self.window + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +259,7 @@ class VirtualDevice:
             KvCorruption: it reads anything else that is not its own.
         """
         for number, (group, table) in enumerate(zip(self._groups, forward.tables, strict=True)):
-            size, window = group.block_size, group.window
-            reads_from = 0 if window is None else max(0, forward.start - window + 1)
+            size, reads_from = group.block_size, group.reads_from(forward.start)
             for first in range(reads_from // size * size, len(chain), size):
                 block = table[first // size]
                 begin = max(reads_from, first)

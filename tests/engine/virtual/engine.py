@@ -31,6 +31,8 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.kv_cache_interface import (
+    AttentionSpec,
+    ChunkedLocalAttentionSpec,
     FullAttentionSpec,
     KVCacheConfig,
     KVCacheGroupSpec,
@@ -75,6 +77,7 @@ class Shape:
         beside: configuration of another connector; None for none.
         kv_events: indexes of KV blocks are told of them.
         windows: sliding windows of further KV cache groups, in tokens.
+        chunked: these are chunks, and do not slide.
         window_block_size: tokens of a block of those groups.
         retention_tokens: vLLM's `prefix_cache_retention_interval`.
         options: Caesura's options beside those that follow from the rest.
@@ -93,6 +96,7 @@ class Shape:
     beside: Mapping[str, Any] | None = None
     kv_events: bool = False
     windows: tuple[int, ...] = ()
+    chunked: bool = False
     window_block_size: int = BLOCK_SIZE
     retention_tokens: int | None = 0
     copies: CopyBehaviour = field(default_factory=CopyBehaviour)
@@ -113,8 +117,10 @@ class Shape:
     @property
     def groups(self) -> list[Group]:
         """The KV cache groups."""
-        windows = [Group(self.window_block_size, window) for window in self.windows]
-        return [Group(BLOCK_SIZE), *windows]
+        size = self.window_block_size
+        if self.chunked:
+            return [Group(BLOCK_SIZE), *(Group(size, chunk=chunk) for chunk in self.windows)]
+        return [Group(BLOCK_SIZE), *(Group(size, window) for window in self.windows)]
 
 
 @cache
@@ -127,12 +133,16 @@ def grouped(config: KVCacheConfig, shape: Shape) -> KVCacheConfig:
     full = config.kv_cache_groups[0].kv_cache_spec
     assert isinstance(full, FullAttentionSpec)
     for number, window in enumerate(shape.windows):
-        spec = SlidingWindowSpec(
+        kind: type[AttentionSpec] = SlidingWindowSpec
+        size = {"sliding_window": window}
+        if shape.chunked:
+            kind, size = ChunkedLocalAttentionSpec, {"attention_chunk_size": window}
+        spec = kind(
             block_size=shape.window_block_size,
             num_kv_heads=full.num_kv_heads,
             head_size=full.head_size,
             dtype=full.dtype,
-            sliding_window=window,
+            **size,
         )
         config.kv_cache_groups.append(KVCacheGroupSpec([f"window-{number}"], spec))
     if shape.windows:

@@ -149,17 +149,20 @@ def prefetches(draw: st.DrawFn, in_flight: int, runner: RunnerVersion) -> Scenar
 
 @st.composite
 def windowed(draw: st.DrawFn, scenarios: st.SearchStrategy[Scenario]) -> Scenario:
-    """The same with sliding windows beside full attention."""
+    """The same with sliding windows, or chunks, beside full attention."""
     scenario = draw(scenarios)
-    windows = draw(st.sampled_from(((33,), (40,), (16, 16), (64, 17))))
+    chunked = draw(st.sampled_from((False, False, True)))
+    sizes = ((32,), (48,), (16, 16), (64, 32)) if chunked else ((33,), (40,), (16, 16), (64, 17))
+    windows = draw(st.sampled_from(sizes))
     options = scenario.shape.options | {"load_in_step": False}
     spare = scenario.shape.blocks - cdiv(scenario.shape.max_model_len, BLOCK_SIZE)
     shape = replace(
         scenario.shape,
         blocks=1000,
         windows=windows,
-        window_block_size=draw(st.sampled_from((1, 1, 2))) * BLOCK_SIZE,
-        retention_tokens=draw(st.sampled_from((0, None, 4 * BLOCK_SIZE))),
+        chunked=chunked,
+        window_block_size=BLOCK_SIZE * (1 if chunked else draw(st.sampled_from((1, 1, 2)))),
+        retention_tokens=0 if chunked else draw(st.sampled_from((0, None, 4 * BLOCK_SIZE))),
         options=options,
     )
     return replace(scenario, shape=replace(shape, blocks=shape.most_blocks + spare))

@@ -91,6 +91,24 @@ TWO_PAGE_SIZES = Structure(
 )
 """Layers of full attention have larger heads than the others: like Gemma 4."""
 
+CHUNKED = Structure(
+    transformers.Llama4TextConfig,
+    4 * 128,
+    {
+        "num_hidden_layers": 4,
+        "attention_chunk_size": LOCAL_WINDOW,
+        "layer_types": ["chunked_attention"] * 3 + ["full_attention"],
+        "no_rope_layers": [1, 1, 1, 0],
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "intermediate_size_mlp": 256,
+        "interleave_moe_layer_step": 2,
+        "attn_temperature_tuning": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+)
+"""Three layers that attend within chunks to one of full attention, and experts: like Llama 4."""
+
 SLIDING_ONLY = Structure(
     transformers.MistralConfig, 2 * 128, {"num_hidden_layers": 2, "sliding_window": LOCAL_WINDOW}
 )

@@ -2,7 +2,8 @@
 
 Layers that need the same blocks form a group, and a request has a block table in each group. A
 *boundary* is a number of full blocks behind which a context can go on. Full attention needs every
-block before it, a sliding window only those that the window reaches:
+block before it, a sliding window only those that the window reaches, and layers that attend within
+chunks those of the last one:
 
     boundary 6, a window of 2 blocks:   full attention   0 1 2 3 4 5
                                         sliding window   - - - - 4 5

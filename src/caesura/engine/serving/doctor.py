@@ -140,8 +140,8 @@ def _support() -> Iterator[Finding]:
         "Supported",
         Verdict.GOOD,
         "models whose layers are one KV cache group of full or latent (MLA) attention, also with "
-        "sparse indexers; sliding windows beside full attention. `caesura doctor MODEL` looks "
-        "at one",
+        "sparse indexers; sliding windows or chunks beside full attention. `caesura doctor MODEL` "
+        "looks at one",
     )
     yield Finding(
         "By design",
