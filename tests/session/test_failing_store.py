@@ -58,6 +58,11 @@ class Failing:
 
 PLANS = {
     "native": spec('one <<pay {"x": 1}>>\ntwo <<pay {"x": 2}>>\nend', keep_open=False),
+    "futures": spec(
+        'one <<pay {"x": 1}>>\ntwo <<pay {"x": 2}>>\nthree\nend',
+        function_calling="async",
+        keep_open=False,
+    ),
     "cml": asked(f"one {call('a', 'pay', x=1)}|?a|=a| two {call('b', 'pay', x=2)}|?b|=b| end"),
 }
 

@@ -97,7 +97,13 @@ class PendingCalls:
         self.records = [record for record in self.records if record.call.id not in gone]
 
     def start(self, records: Sequence[CallRecord]) -> None:
-        """Run calls at the same time, those excepted that run already."""
+        """Run calls at the same time, those excepted that run already.
+
+        Raises:
+            StoreUnavailable: a result could not be written. Its call has run, which only the
+                store knows: `load` before any is run again.
+        """
+        self.check()
         running = frozenset[str]().union(*self._tasks.values())
         new = [record for record in records if record.call.id not in running]
         if not new:
