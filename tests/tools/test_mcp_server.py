@@ -15,7 +15,7 @@ from mcp.server.mcpserver import MCPServer
 from starlette.types import Receive, Scope, Send
 
 from caesura.errors import ConfigurationError
-from caesura.tools import Answer, CallEnding, QuestionKind
+from caesura.tools import Answer, CallEnding, QuestionKind, mcp_server
 from caesura.tools.mcp_tools import name_for_model
 from support.tools.workbench import Workbench, call, served, workbench
 from support.waiting import HANG_SECONDS
@@ -197,9 +197,10 @@ async def test_only_tools_of_the_allow_list_are_offered(tmp_path: Path) -> None:
     ],
 )
 async def test_names_that_cannot_be_meant_are_errors(
-    tmp_path: Path, settings: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, message: str
 ) -> None:
-    settings = "connect_timeout_seconds = 1\n" + settings
+    monkeypatch.setattr(mcp_server, "_LATE_SECONDS", 0.1)  # no tool comes later
+    settings = "connect_timeout_seconds = 60\n" + settings
     async with served_mcp() as url:
         with pytest.raises(ConfigurationError) as caught:
             async with workbench(tmp_path, over_http(url) + settings, {"TOKEN": "secret"}):
