@@ -13,6 +13,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from vllm.distributed.kv_transfer.kv_connector.v1.multi_connector import (
     MultiKVConnectorMetadata,
@@ -322,9 +323,11 @@ class VirtualDevice:
         report = CopyReport()
         for copy in self._under_way:
             copy.steps_left -= 1
-        finished = [copy for copy in self._under_way if copy.fails and copy.batch.urgent_loads]
-        for copy in finished:
-            self._under_way.remove(copy)
+        for number, copy in enumerate(self._under_way):
+            if copy.fails and copy.batch.urgent_loads:  # nobody may see what was computed from it
+                for before in islice(self._under_way, number + 1):
+                    before.steps_left = -1
+        finished: list[_UnderWay] = []
         while self._under_way and self._under_way[0].steps_left < 0:
             finished.append(self._under_way.popleft())
         for copy in finished:

@@ -337,6 +337,10 @@ class VirtualEngine:
             host = connector.transfers.host
             assert host.pinned_slots == 0, "host slots stay pinned"
             assert host.available_slots == self.shape.host_blocks, "slots are lost"
+        failed = [
+            kind for kind, each in scheduler.metrics.guard._catchers.items() if each._is_logged
+        ]
+        assert not failed, "work beside the engine's failed"
         assert not scheduler._inflight_prefills
         assert not scheduler.deferred_waiting
         self.device.launch(scheduler.schedule())  # tells the runner who is gone

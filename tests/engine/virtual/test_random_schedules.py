@@ -186,7 +186,7 @@ def play(scenario: Scenario) -> Harness:
     for number in range(scenario.conversations):
         delay = rng.uniform(0, scenario.spread_seconds)
         harness.after(delay, lambda number=number: start(ConversationClient, f"client-{number}"))
-    for forget in (_overwrite, _overwrite, _overwrite, _reset):
+    for forget in (_overwrite, _overwrite, _overwrite, _reset, _reset_running):
         for _ in range(scenario.resets):
             delay = rng.uniform(0, 2 * scenario.spread_seconds + scenario.habits.think_seconds)
             harness.after(delay, partial(forget, harness))
@@ -205,6 +205,11 @@ def _overwrite(harness: Harness) -> None:
 
 def _reset(harness: Harness) -> None:
     harness.engine.scheduler.reset_prefix_cache()
+
+
+def _reset_running(harness: Harness) -> None:
+    """As for new weights: requests that run begin anew, unless blocks are in use meanwhile."""
+    harness.engine.scheduler.reset_prefix_cache(reset_running_requests=True)
 
 
 @pytest.mark.parametrize("connected", [False, True], ids=["device-only", "host-copies"])

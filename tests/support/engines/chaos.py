@@ -58,6 +58,9 @@ class Chaos:
     def ended(self, endpoint: str, elapsed_seconds: float, *, returned: bool) -> None:
         assert elapsed_seconds >= 0
 
+    def not_gone(self, endpoint: str, elapsed_seconds: float) -> None:
+        assert elapsed_seconds >= 0
+
     def resumed(self, waited_seconds: float, *, held: bool) -> None:
         assert waited_seconds >= 0
 

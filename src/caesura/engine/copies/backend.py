@@ -38,7 +38,8 @@ class CopyBackend(Protocol):
         """Start the device-to-host copies of a batch; always called after `start_loads`."""
 
     def poll(self) -> FinishedBatches:
-        """Batches that finished since the last call, without waiting."""
+        """Batches that finished since the last call, without waiting: in the order in which they
+        were started, since what a request loads may be spread over several."""
 
     def shutdown(self) -> None:
         """Wait for copies under way and free what the backend holds."""

@@ -76,7 +76,7 @@ class CudaCopies:
         self._saves = outwards(highest)
         self._copies: dict[int, list[_Copied]] = {}
         self._under_way: deque[tuple[int, list[_Copied]]] = deque()
-        self._failed: list[int] = []
+        self._failed: set[int] = set()
 
     def save(self, batch: CopyBatch) -> None:
         """Copy what is overwritten from now on; the current stream waits for it."""
@@ -91,16 +91,17 @@ class CudaCopies:
     def start_stores(self, batch: CopyBatch) -> None:
         """Start device-to-host copies, after the computation that wrote the blocks."""
         self._copied(batch.id, self._stores, batch.stores)
-        copies = self._copies.pop(batch.id, [])
-        if batch.id not in self._failed:
-            self._under_way.append((batch.id, copies))
+        self._under_way.append((batch.id, self._copies.pop(batch.id, [])))
 
     def poll(self) -> FinishedBatches:
         """Batches whose events have been reached, in order."""
-        finished = FinishedBatches(failed=self._failed)
-        self._failed = []
+        finished = FinishedBatches()
         while self._under_way and all(copy.ended.query() for copy in self._under_way[0][1]):
             batch_id, copies = self._under_way.popleft()
+            if batch_id in self._failed:
+                self._failed.remove(batch_id)
+                finished.failed.append(batch_id)
+                continue
             finished.completed.append(batch_id)
             for copy in copies:
                 finished.copied_blocks += copy.blocks
@@ -119,6 +120,6 @@ class CudaCopies:
         try:
             self._copies.setdefault(batch_id, []).append(channel.copy(pairs))
         except RuntimeError:
-            self._failed.append(batch_id)
+            self._failed.add(batch_id)
             return False
         return True

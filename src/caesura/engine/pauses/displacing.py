@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
-from caesura.engine.copies.blocks import sole_blocks
+from caesura.engine.copies.blocks import real_blocks, sole_blocks
 from caesura.engine.metrics import PauseMetrics
 from caesura.engine.pauses.demands import Demands
 from caesura.engine.pauses.keeper import PauseKeeper
@@ -102,23 +102,32 @@ class Displacing:
     def release_all_waiting(self) -> bool:
         """Take the blocks of all waiting requests, before all contexts are forgotten.
 
-        False if some blocks are still being written or copied, by a load or by an iteration in
-        flight: vLLM would preempt all running requests, and raise an error then.
+        False if anything but requests that run has blocks all the same, or if some blocks are
+        still being written or copied, by a load or by an iteration in flight: vLLM would preempt
+        all running requests, and raise an error then.
         """
         self._note_loads()
         scheduler = self.scheduler
-        waiting = list(scheduler.kv_holding_waiting)
-        for request in filter(self._waits_with_blocks, waiting):
-            self._release(request)
+        for request in list(scheduler.kv_holding_waiting):
+            if self._waits_with_blocks(request):
+                self._release(request)
         busy = (
             self.keeper.contexts.pending
-            or bool(scheduler.deferred_frees)
-            or any(map(scheduler._holds_kv_blocks, waiting))
             or not all(map(self.parking.can_free, scheduler.running))
+            or not self._only_running_have_blocks()
         )
         if busy:
             logger.warning("Contexts are being written or copied: reset the cache again later")
         return not busy
+
+    def _only_running_have_blocks(self) -> bool:
+        manager = self.scheduler.kv_cache_manager
+        blocks = manager.block_pool.blocks
+        references = sum(block.ref_cnt for block in blocks if not block.is_null)
+        tables = (
+            manager.get_blocks(request.request_id).blocks for request in self.scheduler.running
+        )
+        return references == sum(len(real_blocks(table)) for table in tables)
 
     def _note_loads(self) -> None:
         """vLLM notes that a load is complete when it comes to the request: behind one that does
